@@ -1,0 +1,29 @@
+# `make demo` and `make test` set everything up first; a second call installs nothing.
+PYTHON ?= python3
+BIN := .venv/bin
+export SAM2_BUILD_CUDA := 0
+
+.PHONY: setup demo test lint lock
+
+setup: .venv/installed
+
+.venv/installed: requirements.lock pyproject.toml
+	test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet uv; }
+	$(BIN)/uv pip sync --quiet --require-hashes requirements.lock --python $(BIN)/python
+	$(BIN)/uv pip install --quiet --no-deps --editable . --python $(BIN)/python
+	touch $@
+
+demo: setup
+	$(BIN)/adaptivedrag demo
+
+test: setup lint
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+lock:
+	$(BIN)/uv pip compile --universal --generate-hashes --no-emit-index-url --no-header \
+	  --extra dev --python-version 3.11 pyproject.toml --output-file requirements.lock

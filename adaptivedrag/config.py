@@ -1,0 +1,198 @@
+"""Settings of the method, one frozen section per stage, and the runtime that never changes a pixel.
+
+Everything in `EditConfig` enters a stage's key; nothing in `Runtime` does. Constants that the paper
+and its baseline give for 512 px images and 64×64 latents are written here for that size;
+`EditConfig.scaled_to` is the one place that fits them to another latent size.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+Positive = Annotated[int, Field(ge=1)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+RadiusRange = tuple[Positive, Positive]
+
+REFERENCE_LATENT_SIZE = 64
+REFERENCE_LATENT_CHANNELS = 4
+
+
+class Section(BaseModel):
+    """Settings of one stage: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TrainLoraConfig(Section):
+    """Per-image LoRA (paper, Sec. 4.1)."""
+
+    rank: Positive = 16
+    steps: Annotated[int, Field(ge=0)] = 80
+    batch_size: Positive = 4
+    learning_rate: PositiveFloat = 5e-4
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-2
+
+
+class InvertImageConfig(Section):
+    """DDIM inversion (Sec. 3.1 and 4.1): `inverted_steps` of `num_steps`, without guidance."""
+
+    num_steps: Positive = 50
+    inverted_steps: Positive = 35
+
+    @model_validator(mode="after")
+    def _inverted_steps_exist(self) -> Self:
+        if self.inverted_steps > self.num_steps:
+            raise ValueError(
+                f"inverted_steps {self.inverted_steps} is more than num_steps {self.num_steps}"
+            )
+        return self
+
+
+class ExtractSuperpixelsConfig(Section):
+    """SLIC superpixels (Sec. 3.3) on SAM 2's image features, or on Lab colours as a control."""
+
+    source: Literal["features", "rgb"] = "features"
+    count: Positive = 200
+    """Superpixels wanted in an image of 64×64 latents."""
+    compactness: PositiveFloat = 0.05
+    """Weight of distance against features in [0, 1]; a plain grid appears above 0.3."""
+    feature_channels: Annotated[int, Field(ge=1, le=16)] = 6
+    """Principal components of the features that SLIC sees."""
+
+
+class BuildMaskConfig(Section):
+    """The editable mask (Sec. 3.3)."""
+
+    mode: Literal["superpixel_line", "user"] = "superpixel_line"
+
+
+class OptimizeLatentConfig(Section):
+    """Semantic-driven optimisation (Sec. 3.4). Lengths are in pixels of the feature grid."""
+
+    steps: Positive = 80
+    """The user's number of steps n; l / n is a point's ideal distance per step."""
+    max_steps: Positive = 300
+    """n_max: the step budget never grows past it."""
+    learning_rate: PositiveFloat = 0.01
+    background_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
+    stop_distance: PositiveFloat = 2.0
+    """A handle within this distance of its target has arrived."""
+    supervision_radius: Positive | None = None
+    """None: from the spacing of the superpixels, within `supervision_radius_range`."""
+    supervision_radius_range: RadiusRange = (1, 8)
+    tracking_radius: Positive | None = None
+    tracking_radius_range: RadiusRange = (3, 20)
+    region_anchor: Literal["current", "transported"] = "current"
+    """Whose superpixel bounds the region: that of the handle now, or its first one moved along."""
+    regions_in_supervision: bool = True
+    regions_in_tracking: bool = True
+    backtracking: bool = True
+    patience: Positive = 40
+    """Stop when no handle has advanced for this many steps."""
+
+    @model_validator(mode="after")
+    def _budget_covers_steps(self) -> Self:
+        if self.max_steps < self.steps:
+            raise ValueError(f"max_steps {self.max_steps} is less than steps {self.steps}")
+        return self
+
+
+class SampleImageConfig(Section):
+    """Correspondence sampling (Sec. 3.5)."""
+
+    reference_control: bool = True
+    """Self-attentions read the keys and values of the reference (mutual self-attention)."""
+    reference_first_layer: Annotated[int, Field(ge=0, le=16)] = 10
+    """First transformer block under reference control, of the 16 in call order."""
+    correspondence: Literal["contrastive", "mse", "off"] = "contrastive"
+    correspondence_radius: Annotated[int, Field(ge=0)] = 5
+    """Half size of the patches, in latent pixels."""
+    correspondence_temperature: PositiveFloat = 0.07
+    correspondence_rate: PositiveFloat = 0.01
+    """Step size of the update, in units of the latents, per sampling step."""
+
+
+class EditConfig(Section):
+    """All settings of an edit; section names are stage names."""
+
+    dtype: Dtype = "float32"
+    """Precision of the UNet, VAE and text encoder; latents, losses and scheduler stay float32."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    working_size: Annotated[int, Field(ge=64)] = 768
+    """Longest side of the image that the models see, in pixels; larger images are shrunk to it."""
+    train_lora: TrainLoraConfig = TrainLoraConfig()
+    invert_image: InvertImageConfig = InvertImageConfig()
+    extract_superpixels: ExtractSuperpixelsConfig = ExtractSuperpixelsConfig()
+    build_mask: BuildMaskConfig = BuildMaskConfig()
+    optimize_latent: OptimizeLatentConfig = OptimizeLatentConfig()
+    sample_image: SampleImageConfig = SampleImageConfig()
+
+    def for_stage(self, stage: str) -> dict[str, Any]:
+        """Return what enters the key of `stage`: its section and the shared settings it reads."""
+        shared: dict[str, Any] = {"working_size": self.working_size}
+        if stage not in ("extract_superpixels", "build_mask"):
+            shared["dtype"] = self.dtype
+        if stage == "train_lora":
+            shared["seed"] = self.seed
+        return {**getattr(self, stage).model_dump(mode="json"), **shared}
+
+    def merged(self, overrides: dict[str, Any]) -> Self:
+        """Return these settings with `overrides` (nested by section) on top, validated anew.
+
+        Raises:
+            pydantic.ValidationError: for an unknown key or a value out of range.
+        """
+        settings = self.model_dump()
+        for name, value in overrides.items():
+            if isinstance(value, dict) and isinstance(settings.get(name), dict):
+                settings[name] = {**settings[name], **value}
+            else:
+                settings[name] = value
+        return type(self).model_validate(settings)
+
+    def scaled_to(self, channels: int, height: int, width: int) -> Self:
+        """Fit the constants given for 4×64×64 latents to latents of `channels`×`height`×`width`.
+
+        Counts follow the area, lengths its square root, and the summed background loss is
+        divided by the number of its terms. The identity at 4×64×64.
+        """
+        area = height * width / REFERENCE_LATENT_SIZE**2
+        length = math.sqrt(area)
+        terms = area * channels / REFERENCE_LATENT_CHANNELS
+        drag, sample = self.optimize_latent, self.sample_image
+
+        def scaled_length(value: int) -> int:
+            return max(1, round(value * length)) if value else 0
+
+        def scaled_range(bounds: RadiusRange) -> RadiusRange:
+            return scaled_length(bounds[0]), scaled_length(bounds[1])
+
+        return self.merged(
+            {
+                "extract_superpixels": {
+                    "count": max(2, round(self.extract_superpixels.count * area))
+                },
+                "optimize_latent": {
+                    "background_weight": drag.background_weight / terms,
+                    "stop_distance": drag.stop_distance * min(1.0, length),
+                    "supervision_radius_range": scaled_range(drag.supervision_radius_range),
+                    "tracking_radius_range": scaled_range(drag.tracking_radius_range),
+                },
+                "sample_image": {
+                    "correspondence_radius": scaled_length(sample.correspondence_radius)
+                },
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and how fast work is done; never enters a key, never changes a result's meaning."""
+
+    device: str = "cpu"
+    threads: int | None = None
+    """Threads of torch on the CPU; None leaves torch's own choice."""

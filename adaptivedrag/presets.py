@@ -1,0 +1,38 @@
+"""Named settings: the paper's method and its baseline."""
+
+from adaptivedrag.config import Dtype, EditConfig
+from adaptivedrag.errors import InvalidEdit
+
+PRESETS: dict[str, EditConfig] = {
+    "paper": EditConfig(),
+    "dragdiffusion": EditConfig().merged(
+        {
+            "build_mask": {"mode": "user"},
+            "optimize_latent": {
+                "max_steps": 80,
+                "supervision_radius": 1,
+                "tracking_radius": 3,
+                "regions_in_supervision": False,
+                "regions_in_tracking": False,
+                "backtracking": False,
+            },
+            "sample_image": {"correspondence": "off"},
+        }
+    ),
+}
+
+POCKET = "pocket"
+
+
+def preset(name: str, model: str = POCKET) -> EditConfig:
+    """Return the settings of preset `name` with the precision that `model` is run in.
+
+    The pocket model runs in float32, full-size Stable Diffusion in bfloat16, on every device.
+
+    Raises:
+        InvalidEdit: if there is no such preset.
+    """
+    if name not in PRESETS:
+        raise InvalidEdit(f"unknown preset {name!r}; there are: {', '.join(PRESETS)}")
+    dtype: Dtype = "float32" if model == POCKET else "bfloat16"
+    return PRESETS[name].merged({"dtype": dtype})
