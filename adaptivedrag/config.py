@@ -178,7 +178,7 @@ class EditConfig(Section):
                 },
                 "optimize_latent": {
                     "background_weight": drag.background_weight / terms,
-                    "stop_distance": drag.stop_distance * min(1.0, length),
+                    "stop_distance": drag.stop_distance * length,
                     "supervision_radius_range": scaled_range(drag.supervision_radius_range),
                     "tracking_radius_range": scaled_range(drag.tracking_radius_range),
                 },

@@ -1,10 +1,10 @@
 """Errors of the method.
 
-    AdaptiveDragError
-    ├── InvalidEdit (ValueError)        the request is wrong; found before any model loads
-    ├── ModelUnavailable (OSError)      weights are not where they were looked for
-    ├── UnsupportedModel (ValueError)   a model lacks a layer that the method taps
-    └── DragDiverged (ArithmeticError)  a loss or a latent stopped being finite
+AdaptiveDragError
+├── InvalidEdit (ValueError)        the request is wrong; found before any model loads
+├── ModelUnavailable (OSError)      weights are not where they were looked for
+├── UnsupportedModel (ValueError)   a model lacks a layer that the method taps
+└── DragDiverged (ArithmeticError)  a loss or a latent stopped being finite
 """
 
 

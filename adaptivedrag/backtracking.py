@@ -1,0 +1,46 @@
+"""Position-supervised backtracking (paper, Sec. 3.4.1): which tracked steps count, and how many.
+
+A handle takes a tracked position only if that lies forward on its way (cosine test). Each step of
+which a handle makes less than its ideal distance l / n adds one step to the budget, up to n_max.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+class Progress(NamedTuple):
+    """What one tracked step came to."""
+
+    handles: Int[Tensor, "p 2"]
+    budget: Int[Tensor, ""]
+    advanced: Bool[Tensor, ""]
+    """Whether any handle moved forward."""
+
+
+def accept_forward_steps(
+    candidates: Int[Tensor, "p 2"],
+    handles: Int[Tensor, "p 2"],
+    way: Float[Tensor, "p 2"],
+    pending: Bool[Tensor, "p"],
+    ideal: Float[Tensor, "p"],
+    budget: Int[Tensor, ""],
+    max_steps: int,
+) -> Progress:
+    """Keep forward steps of the pending handles; lengthen the budget when one falls short.
+
+    Args:
+        way: from each handle's first position to its target, fixed for the whole edit.
+        ideal: the distance l / n that each handle should make per step.
+        budget: steps allowed so far.
+    """
+    step = (candidates - handles).float()
+    forward = ((step * way).sum(dim=-1) > 0) & pending
+    short = pending & (~forward | (step.norm(dim=-1) < ideal))
+    return Progress(
+        torch.where(forward[:, None], candidates, handles),
+        (budget + short.any()).clamp(max=max_steps),
+        forward.any(),
+    )

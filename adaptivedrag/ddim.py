@@ -1,0 +1,76 @@
+"""DDIM (Song et al., 2021) without noise: the schedule and one deterministic move between levels.
+
+The paper's Eq. 2 is misprinted (its root is of a negative number); the move is written in the
+form that goes through the predicted clean latents, and serves both sampling and inversion.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Cumulative products of alpha per training timestep, in float64."""
+
+    alphas_cumprod: tuple[float, ...]
+    steps_offset: int = 1
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Read a diffusers scheduler config with the `scaled_linear` or `linear` betas.
+
+        Raises:
+            ValueError: for another `beta_schedule` or `prediction_type`.
+        """
+        kind = config.get("beta_schedule", "linear")
+        prediction = config.get("prediction_type", "epsilon")
+        if kind not in ("linear", "scaled_linear") or prediction != "epsilon":
+            raise ValueError(
+                f"scheduler has beta_schedule {kind!r} and prediction_type {prediction!r}; "
+                "supported are 'linear' or 'scaled_linear' with 'epsilon'"
+            )
+        power = 2 if kind == "scaled_linear" else 1
+        bounds = (config["beta_start"] ** (1 / power), config["beta_end"] ** (1 / power))
+        betas = np.linspace(*bounds, config["num_train_timesteps"]) ** power
+        return cls(tuple(np.cumprod(1 - betas).tolist()), config.get("steps_offset", 1))
+
+    def timesteps(self, num_steps: int) -> list[int]:
+        """Return the sampling timesteps, highest first ("leading" spacing): 981, 961, …, 1 for 50.
+
+        Raises:
+            ValueError: if `num_steps` is more than the training timesteps.
+        """
+        stride = len(self.alphas_cumprod) // num_steps
+        if stride == 0:
+            raise ValueError(
+                f"{num_steps} steps are more than the {len(self.alphas_cumprod)} of training"
+            )
+        return [step * stride + self.steps_offset for step in reversed(range(num_steps))]
+
+    def alpha(self, timestep: int) -> float:
+        """Return the cumulative alpha at `timestep`; before the first one, that of timestep 0."""
+        return self.alphas_cumprod[max(timestep, 0)]
+
+    def move(
+        self,
+        latents: Float[Tensor, "b c h w"],
+        noise: Float[Tensor, "b c h w"],
+        source: int,
+        destination: int,
+    ) -> Float[Tensor, "b c h w"]:
+        """Move latents from the noise level of timestep `source` to that of `destination`."""
+        alpha_from, alpha_to = self.alpha(source), self.alpha(destination)
+        clean = (latents - (1 - alpha_from) ** 0.5 * noise) / alpha_from**0.5
+        return alpha_to**0.5 * clean + (1 - alpha_to) ** 0.5 * noise
+
+    def previous(self, timestep: int, num_steps: int) -> int:
+        """Return the timestep one sampling step below; negative below the last one."""
+        return timestep - len(self.alphas_cumprod) // num_steps
+
+    def start(self, num_steps: int, inverted_steps: int) -> int:
+        """Return the timestep that `inverted_steps` of inversion reach: 681 for 35 of 50."""
+        return self.timesteps(num_steps)[num_steps - inverted_steps]

@@ -1,0 +1,223 @@
+"""A Stable Diffusion checkpoint, reached through one small interface.
+
+Anything in the layout of a diffusers `StableDiffusionPipeline` directory works: the pocket model
+and Stable Diffusion 1.5 take the same path. Weights are frozen; latents go in and come out in
+float32, whatever precision the weights have.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from adaptivedrag.config import Dtype
+from adaptivedrag.ddim import Schedule
+from adaptivedrag.errors import ModelUnavailable, UnsupportedModel
+from adaptivedrag.points import Frame
+
+FEATURE_BLOCK = 2
+"""The feature map is the output of `up_blocks[2]` (DragDiffusion's layer 3)."""
+
+TRANSFORMER_BLOCKS = 16
+"""Transformer blocks of Stable Diffusion 1.x: six down, one in the middle, nine up."""
+
+
+@dataclass
+class UnetPasses:
+    """Forward and backward passes of the UNet, counted per item of a batch."""
+
+    forwards: int = 0
+    backwards: int = 0
+
+
+@dataclass
+class DiffusionModel:
+    """UNet, VAE and text encoder of one checkpoint, on one device."""
+
+    unet: torch.nn.Module
+    vae: torch.nn.Module
+    text_encoder: torch.nn.Module
+    tokenizer: object
+    schedule: Schedule
+    device: torch.device
+    dtype: torch.dtype
+    passes: UnetPasses = field(default_factory=UnetPasses)
+
+    @classmethod
+    def load(cls, directory: Path, dtype: Dtype = "float32", device: str = "cpu") -> Self:
+        """Load a checkpoint in diffusers' directory layout.
+
+        Raises:
+            ModelUnavailable: if a part is missing or unreadable.
+            UnsupportedModel: if the UNet lacks the layers that the method taps.
+        """
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+        from transformers import CLIPTextModel, CLIPTokenizer
+
+        weight_type = getattr(torch, dtype)
+        settings = {"torch_dtype": weight_type, "local_files_only": True}
+        try:
+            scheduler = json.loads(
+                (directory / "scheduler" / "scheduler_config.json").read_text("utf-8")
+            )
+            parts = [
+                UNet2DConditionModel.from_pretrained(directory / "unet", **settings),
+                AutoencoderKL.from_pretrained(directory / "vae", **settings),
+                CLIPTextModel.from_pretrained(
+                    directory / "text_encoder", dtype=weight_type, local_files_only=True
+                ),
+            ]
+            tokenizer = CLIPTokenizer.from_pretrained(
+                directory / "tokenizer", local_files_only=True
+            )
+        except (OSError, ValueError, KeyError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelUnavailable(
+                f"{directory} does not hold a whole diffusers Stable Diffusion: {reason}"
+            ) from error
+        for part in parts:
+            part.requires_grad_(False).eval().to(device)
+        model = cls(
+            *parts,
+            tokenizer=tokenizer,
+            schedule=Schedule.from_config(scheduler),
+            device=torch.device(device),
+            dtype=weight_type,
+        )
+        model.check_topology()
+        return model
+
+    def check_topology(self) -> None:
+        """Refuse a UNet without the sixteen transformer blocks or the block of the feature map.
+
+        Raises:
+            UnsupportedModel: naming what was found.
+        """
+        found = len(self.self_attentions())
+        blocks = len(getattr(self.unet, "up_blocks", ()))
+        if found != TRANSFORMER_BLOCKS or blocks != FEATURE_BLOCK + 2:
+            raise UnsupportedModel(
+                f"the UNet has {blocks} up blocks and {found} transformer blocks; the method taps "
+                f"up_blocks[{FEATURE_BLOCK}] of 4 and the blocks of Stable Diffusion 1.x "
+                f"({TRANSFORMER_BLOCKS}): use an SD 1.x model"
+            )
+
+    def self_attentions(self) -> dict[str, torch.nn.Module]:
+        """Return the UNet's self-attentions by name, in the order in which they are called."""
+        parts = ("down_blocks", "mid_block", "up_blocks")
+        return {
+            f"{part}.{name}": module
+            for part in parts
+            for name, module in getattr(self.unet, part).named_modules()
+            if name.endswith("attn1")
+        }
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent cell and side."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    def frame(self, height: int, width: int, working_size: int) -> Frame:
+        """Plan the frames of an image of `height`×`width` pixels for this model."""
+        return Frame.of_image(height, width, factor=self.factor, working_size=working_size)
+
+    def to_pixels(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "1 3 h w"]:
+        """Convert an image to the VAE's range, [-1, 1]."""
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+        return (pixels.float() / 127.5 - 1).to(self.device, self.dtype)
+
+    @torch.no_grad()
+    def posterior(
+        self, image: UInt8[np.ndarray, "h w 3"]
+    ) -> tuple[Float[Tensor, "1 c h8 w8"], Float[Tensor, "1 c h8 w8"]]:
+        """Encode an image to the mean and standard deviation of its latents, already scaled."""
+        posterior = self.vae.encode(self.to_pixels(image)).latent_dist
+        scale = self.vae.config.scaling_factor
+        return posterior.mean.float() * scale, posterior.std.float() * scale
+
+    @torch.no_grad()
+    def decode(self, latents: Float[Tensor, "1 c h w"]) -> UInt8[np.ndarray, "h8 w8 3"]:
+        """Decode scaled latents to an image."""
+        pixels = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.dtype)).sample
+        levels = ((pixels[0].float() / 2 + 0.5).clamp(0, 1) * 255).round()
+        return levels.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+
+    @torch.no_grad()
+    def encode_prompt(self, prompt: str) -> Float[Tensor, "1 tokens d"]:
+        """Embed a prompt, padded or truncated to the text encoder's length."""
+        tokens = self.tokenizer(
+            prompt,
+            padding="max_length",
+            truncation=True,
+            max_length=self.tokenizer.model_max_length,
+            return_tensors="pt",
+        )
+        return self.text_encoder(tokens.input_ids.to(self.device))[0]
+
+    def predict_noise(
+        self,
+        latents: Float[Tensor, "b c h w"],
+        timestep: int | Tensor,
+        prompt: Float[Tensor, "1 tokens d"],
+    ) -> Float[Tensor, "b c h w"]:
+        """Predict the noise in latents at `timestep` (an int, or one per item)."""
+        self.passes.forwards += len(latents)
+        embedding = prompt.to(self.dtype).expand(len(latents), -1, -1)
+        noise = self.unet(
+            latents.to(self.dtype), timestep, encoder_hidden_states=embedding, return_dict=False
+        )[0]
+        return noise.float()
+
+    def predict_with_features(
+        self,
+        latents: Float[Tensor, "1 c h w"],
+        timestep: int,
+        prompt: Float[Tensor, "1 tokens d"],
+    ) -> tuple[Float[Tensor, "1 c h w"], Float[Tensor, "d h w"]]:
+        """Predict the noise and return the feature map of the same pass, in the UNet's dtype."""
+        with self._feature_tap() as tapped:
+            noise = self.predict_noise(latents, timestep, prompt)
+        return noise, tapped[0][0]
+
+    @contextmanager
+    def _feature_tap(self) -> Iterator[list[Tensor]]:
+        tapped: list[Tensor] = []
+        block = self.unet.up_blocks[FEATURE_BLOCK]
+        handle = block.register_forward_hook(lambda _module, _inputs, out: tapped.append(out))
+        try:
+            yield tapped
+        finally:
+            handle.remove()
+
+
+def working_image(image: UInt8[np.ndarray, "h w 3"], frame: Frame) -> UInt8[np.ndarray, "hp wp 3"]:
+    """Shrink an image to its working size and reflect-pad it to a multiple of the stride."""
+    from PIL import Image
+
+    if (frame.height, frame.width) != image.shape[:2]:
+        shrunk = Image.fromarray(image).resize(
+            (frame.width, frame.height), Image.Resampling.LANCZOS
+        )
+        image = np.asarray(shrunk)
+    bottom = frame.padded_height - frame.height
+    right = frame.padded_width - frame.width
+    return np.pad(image, ((0, bottom), (0, right), (0, 0)), mode="reflect")
+
+
+def native_image(image: UInt8[np.ndarray, "hp wp 3"], frame: Frame) -> UInt8[np.ndarray, "h w 3"]:
+    """Undo `working_image`: crop the padding and return to the image's own size."""
+    from PIL import Image
+
+    image = image[: frame.height, : frame.width]
+    if (frame.image_height, frame.image_width) != image.shape[:2]:
+        size = (frame.image_width, frame.image_height)
+        image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+    return np.ascontiguousarray(image)

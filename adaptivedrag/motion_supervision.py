@@ -1,0 +1,52 @@
+"""Motion supervision (paper, Sec. 3.4; DragDiffusion's Eq. 3): the loss that moves content.
+
+The patch one unit step ahead of each handle is pulled onto the detached patch at the handle, so
+the gradient only carries content forward. What the mask does not cover is held in place.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from adaptivedrag.features import inside, sample_features, window, within
+
+
+def motion_loss(
+    features: Float[Tensor, "c h w"],
+    handles: Int[Tensor, "p 2"],
+    targets: Float[Tensor, "p 2"],
+    region: Bool[Tensor, "p n"],
+    radius: Int[Tensor, "p"],
+    reach: int,
+    size: tuple[int, int],
+    pending: Bool[Tensor, "p"],
+) -> Float[Tensor, ""]:
+    """Sum over the pending points the L1 difference of the patches, averaged over channels.
+
+    Args:
+        region: cells of `window(handles, reach)` that take part.
+        radius: half patch size of each point, in cells; at most `reach`.
+        size: rows and columns of the feature grid.
+        pending: points that have not arrived; the others add nothing.
+    """
+    toward = targets - handles
+    direction = toward / toward.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+    cells = window(handles, reach)
+    patch = within(cells, handles, radius) & inside(cells, size)
+    with torch.no_grad():
+        here = sample_features(features, cells.float())
+    ahead = sample_features(features, cells + direction[:, None])
+    difference = (ahead - here).abs().mean(dim=-1)
+    # (2r + 1)² times the mean over the patch, as the baseline has it: a sum where nothing is cut.
+    weight = (2 * radius + 1) ** 2 / patch.sum(dim=1)
+    per_point = (difference * (patch & region)).sum(dim=1) * weight
+    return (per_point * pending).sum()
+
+
+def background_loss(
+    lower: Float[Tensor, "1 c h w"],
+    initial_lower: Float[Tensor, "1 c h w"],
+    editable: Bool[Tensor, "h w"],
+) -> Float[Tensor, ""]:
+    """Sum how far the latents one step below have moved outside the editable mask."""
+    return ((lower - initial_lower) * ~editable).abs().sum()

@@ -1,0 +1,58 @@
+"""Correspondence sampling (paper, Sec. 3.5): from optimised latents back to clean ones."""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from adaptivedrag.config import InvertImageConfig, SampleImageConfig
+from adaptivedrag.correspondence import corresponding_update
+from adaptivedrag.model import DiffusionModel
+from adaptivedrag.points import Drag, Frame
+from adaptivedrag.reference_control import reference_control
+
+
+@torch.no_grad()
+def sample(
+    model: DiffusionModel,
+    reference: Float[Tensor, "1 c h w"],
+    edited: Float[Tensor, "1 c h w"],
+    prompt: Float[Tensor, "1 tokens d"],
+    drags: Sequence[Drag],
+    frame: Frame,
+    config: SampleImageConfig,
+    inversion: InvertImageConfig,
+    *,
+    on_step: Callable[[int, int], None] = lambda _step, _steps: None,
+) -> tuple[Float[Tensor, "1 c h w"], Float[Tensor, "1 c h w"]]:
+    """Denoise the reference and the edited latents side by side.
+
+    The reference's passes come first in each step and depend on nothing of the edit.
+
+    Args:
+        reference: inverted latents at the start timestep.
+        edited: optimised latents at the start timestep.
+
+    Returns:
+        Clean latents of the reference and of the edit.
+    """
+    schedule = model.schedule
+    timesteps = schedule.timesteps(inversion.num_steps)[-inversion.inverted_steps :]
+    first_layer = config.reference_first_layer if config.reference_control else None
+    needs_reference = first_layer is not None or config.correspondence != "off"
+    with reference_control(model, 16 if first_layer is None else first_layer) as control:
+        for step, timestep in enumerate(timesteps):
+            below = schedule.previous(timestep, inversion.num_steps)
+            if needs_reference:
+                with control.writing():
+                    noise = model.predict_noise(reference, timestep, prompt)
+                reference = schedule.move(reference, noise, timestep, below)
+            with control.reading() if first_layer is not None else nullcontext():
+                noise = model.predict_noise(edited, timestep, prompt)
+            edited = schedule.move(edited, noise, timestep, below)
+            if config.correspondence != "off" and timestep != timesteps[-1]:
+                edited = corresponding_update(reference, edited, drags, frame, config)
+            on_step(step + 1, len(timesteps))
+    return reference, edited

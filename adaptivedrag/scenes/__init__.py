@@ -1,0 +1,23 @@
+"""Procedural scenes: pictures whose every drag has a known true result.
+
+A scene is a frozen set of parameters. `render` paints it at any resolution with exact masks of its
+parts; `drags` lists edits of it, each with the scene that results. Nothing here needs torch or
+reads a disk.
+"""
+
+from adaptivedrag.scenes.scene import DRAG_KINDS, DragKind, Rendering, Scene, SceneDrag, drags, render
+from adaptivedrag.scenes.seeds import KINDS, benchmark_scene, demo_edits, training_scene
+
+__all__ = [
+    "DRAG_KINDS",
+    "KINDS",
+    "DragKind",
+    "Rendering",
+    "Scene",
+    "SceneDrag",
+    "benchmark_scene",
+    "demo_edits",
+    "drags",
+    "render",
+    "training_scene",
+]
