@@ -138,6 +138,8 @@ class EditConfig(Section):
             shared["dtype"] = self.dtype
         if stage == "train_lora":
             shared["seed"] = self.seed
+        if stage in ("optimize_latent", "sample_image"):
+            shared["inversion"] = self.invert_image.model_dump(mode="json")
         return {**getattr(self, stage).model_dump(mode="json"), **shared}
 
     def merged(self, overrides: dict[str, Any]) -> Self:

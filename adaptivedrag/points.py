@@ -95,6 +95,11 @@ class Frame:
         return self.padded_height // self.factor, self.padded_width // self.factor
 
     @property
+    def image_latents(self) -> tuple[int, int]:
+        """Rows and columns of the latents that hold the image, without those of padding alone."""
+        return math.ceil(self.height / self.factor), math.ceil(self.width / self.factor)
+
+    @property
     def feature_size(self) -> tuple[int, int]:
         """Rows and columns of the feature grid."""
         rows, cols = self.latent_size

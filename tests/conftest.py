@@ -1,4 +1,4 @@
-"""Shared fixtures: a real but tiny Stable Diffusion, drawn at random and saved as diffusers does."""
+"""Shared fixtures: a real but tiny Stable Diffusion, drawn at random, saved by diffusers."""
 
 import json
 import os

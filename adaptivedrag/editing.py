@@ -1,0 +1,150 @@
+"""One edit from image to image, in memory (paper, Fig. 2): the modules in their order."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from adaptivedrag.checkpoints import find_diffusion, find_segmenter
+from adaptivedrag.config import EditConfig, Runtime
+from adaptivedrag.drag import DragResult, drag_latents
+from adaptivedrag.errors import InvalidEdit
+from adaptivedrag.inversion import invert
+from adaptivedrag.lora import lora_applied, train_lora
+from adaptivedrag.masks import image_mask, superpixel_line_mask, user_mask
+from adaptivedrag.model import DiffusionModel, native_image, working_image
+from adaptivedrag.points import Drag, Frame, ImagePoint
+from adaptivedrag.presets import POCKET, preset
+from adaptivedrag.sampling import sample
+from adaptivedrag.segmentation import Segmenter
+from adaptivedrag.superpixels import Superpixels, colour_superpixels, extract_superpixels
+
+Pixels = UInt8[np.ndarray, "h w 3"]
+CPU = Runtime()
+
+
+@dataclass(frozen=True)
+class EditResult:
+    """An edited image and what led to it."""
+
+    image: Pixels
+    mask: Bool[np.ndarray, "h w"]
+    """Editable mask at the image's own size."""
+    superpixels: Superpixels
+    drag: DragResult
+    lora_losses: tuple[float, ...]
+
+
+def edit(
+    image: Pixels,
+    drags: Sequence[tuple[tuple[float, float], tuple[float, float]]],
+    *,
+    prompt: str = "",
+    mask: Bool[np.ndarray, "h w"] | None = None,
+    model: str = POCKET,
+    segmenter: str = POCKET,
+    config: EditConfig | None = None,
+    lora: bool = True,
+    runtime: Runtime = CPU,
+) -> EditResult:
+    """Drag what is at each handle to its target; everything in memory, nothing is cached.
+
+    Args:
+        image: uint8 RGB of any size.
+        drags: pairs of handle and target, each (x, y) in pixels of the image.
+        mask: True where the image may change; only for `build_mask.mode = "user"`.
+        model: "pocket", a diffusers Stable Diffusion 1.x directory, or a hub id.
+        segmenter: "pocket", a SAM 2 checkpoint file, or a hub id.
+        config: settings for 512 px; the preset `paper` by default.
+        lora: whether to fit a LoRA to the image first.
+
+    Raises:
+        InvalidEdit: for a point outside the image, or a mask that is missing or of another size.
+        ModelUnavailable: if weights are not where they were looked for.
+        DragDiverged: if a loss or the latents stop being finite.
+    """
+    pairs = [Drag(ImagePoint(*handle), ImagePoint(*target)) for handle, target in drags]
+    _check(image, pairs)
+    settings = config or preset("paper", model)
+    diffusion = DiffusionModel.load(find_diffusion(model), settings.dtype, runtime.device)
+    frame = diffusion.frame(*image.shape[:2], settings.working_size)
+    settings = settings.scaled_to(diffusion.vae.config.latent_channels, *frame.latent_size)
+    working, embedding = working_image(image, frame), diffusion.encode_prompt(prompt)
+    posterior = diffusion.posterior(working)
+
+    weights, losses = None, []
+    if lora:
+        rows, cols = frame.image_latents
+        mean, deviation = (part[..., :rows, :cols] for part in posterior)
+        weights, losses = train_lora(
+            diffusion, (mean, deviation), embedding, settings.train_lora, seed=settings.seed
+        )
+    superpixels = _superpixels(working, frame, settings, segmenter, runtime.device)
+    editable = _mask(mask, superpixels, pairs, frame, settings)
+    with lora_applied(diffusion.unet, weights):
+        start = invert(diffusion, posterior[0], embedding, settings.invert_image)[-1:]
+        dragged = drag_latents(
+            diffusion,
+            start,
+            embedding,
+            pairs,
+            superpixels,
+            editable,
+            frame,
+            settings.optimize_latent,
+            settings.invert_image,
+        )
+        _, clean = sample(
+            diffusion,
+            start,
+            dragged.latents,
+            embedding,
+            pairs,
+            frame,
+            settings.sample_image,
+            settings.invert_image,
+        )
+    return EditResult(
+        image=native_image(diffusion.decode(clean), frame),
+        mask=image_mask(editable, frame),
+        superpixels=superpixels,
+        drag=dragged,
+        lora_losses=tuple(losses),
+    )
+
+
+def _check(image: Pixels, drags: Sequence[Drag]) -> None:
+    height, width = image.shape[:2]
+    for number, drag in enumerate(drags, start=1):
+        for name, (x, y) in zip(("handle", "target"), drag, strict=True):
+            if not (0 <= x <= width - 1 and 0 <= y <= height - 1):
+                raise InvalidEdit(
+                    f"{name} {number} at ({x:g}, {y:g}) lies outside the {width}x{height} image"
+                )
+    if not drags:
+        raise InvalidEdit("there are no drags: name at least one handle and target")
+
+
+def _superpixels(
+    working: Pixels, frame: Frame, settings: EditConfig, segmenter: str, device: str
+) -> Superpixels:
+    config = settings.extract_superpixels
+    if config.source == "rgb":
+        return colour_superpixels(working, frame.feature_size, config)
+    maps = Segmenter.load(find_segmenter(segmenter), device).image_features(working)
+    return extract_superpixels(maps, frame.feature_size, config)
+
+
+def _mask(
+    mask: Bool[np.ndarray, "h w"] | None,
+    superpixels: Superpixels,
+    drags: Sequence[Drag],
+    frame: Frame,
+    settings: EditConfig,
+) -> Bool[np.ndarray, "hf wf"]:
+    if settings.build_mask.mode == "superpixel_line":
+        return superpixel_line_mask(superpixels, drags, frame)
+    if mask is None or mask.shape != (frame.image_height, frame.image_width):
+        raise InvalidEdit('build_mask.mode is "user": give a bool mask of the image\'s size')
+    return user_mask(mask, frame)

@@ -1,0 +1,103 @@
+"""One training run that can stop after any step and go on as if it had not.
+
+Every batch and every draw of noise follows from (seed, step), so weights, their running average,
+the optimiser's moments and the number of steps taken are the whole state.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from adaptivedrag.pocket_training.settings import Schedule
+
+Losses = dict[str, float]
+StepCallback = Callable[[int, Losses], bool]
+
+
+class Training(ABC):
+    """A model, its optimiser and its running average (EMA), stepped one batch at a time."""
+
+    def __init__(self, model: nn.Module, schedule: Schedule) -> None:
+        self.model = model
+        self.schedule = schedule
+        self.steps_done = 0
+        self.optimiser = torch.optim.AdamW(
+            list(model.parameters()), lr=schedule.lr, weight_decay=schedule.weight_decay
+        )
+        self.average = {name: value.detach().clone() for name, value in self._values()}
+
+    @abstractmethod
+    def loss(self, step: int) -> tuple[Tensor, Losses]:
+        """The loss of the batch of one step, and its parts for the log."""
+
+    @abstractmethod
+    def sample_sheet(self) -> np.ndarray:
+        """A picture (uint8 HWC) that shows what the averaged model can do now."""
+
+    def step(self) -> Losses:
+        """Takes one step; a batch whose loss is not finite raises FloatingPointError."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.schedule.lr_at(self.steps_done)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.schedule.bf16):
+            loss, parts = self.loss(self.steps_done)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"loss {loss.item()} at step {self.steps_done}")
+        self.optimiser.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimiser.step()
+        self.steps_done += 1
+        self._update_average()
+        return {"loss": loss.item(), "gradient": float(norm), **parts}
+
+    def state(self) -> dict[str, Any]:
+        """Everything that `restore` needs; tensors are shared, not copied."""
+        return {
+            "steps_done": self.steps_done,
+            "model": self.model.state_dict(),
+            "average": self.average,
+            "optimiser": self.optimiser.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.steps_done = int(state["steps_done"])
+        self.model.load_state_dict(state["model"])
+        self.average = {name: value.clone() for name, value in state["average"].items()}
+        self.optimiser.load_state_dict(state["optimiser"])
+
+    def averaged_model(self) -> nn.Module:
+        """A copy of the model with the averaged weights, for use rather than for training."""
+        from copy import deepcopy
+
+        model = deepcopy(self.model).eval().requires_grad_(False)
+        model.load_state_dict(self.average, strict=False)
+        return model
+
+    def generator(self, step: int, purpose: int) -> torch.Generator:
+        seed = np.random.SeedSequence((self.schedule.seed, purpose, step)).generate_state(1)[0]
+        return torch.Generator().manual_seed(int(seed))
+
+    def random(self, step: int, purpose: int) -> np.random.Generator:
+        return np.random.default_rng((self.schedule.seed, purpose, step))
+
+    def _values(self) -> Iterator[tuple[str, Tensor]]:
+        yield from self.model.named_parameters()
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        keep = min(self.schedule.ema, (1 + self.steps_done) / (10 + self.steps_done))
+        for name, value in self._values():
+            self.average[name].lerp_(value.detach(), 1 - keep)
+
+
+def train(training: Training, on_step: StepCallback) -> int:
+    """Steps until the schedule ends or ``on_step(steps done, losses)`` returns False."""
+    while training.steps_done < training.schedule.steps:
+        losses = training.step()
+        if not on_step(training.steps_done, losses):
+            break
+    return training.steps_done

@@ -1,0 +1,47 @@
+"""Names results by what they are made of, and keeps them."""
+
+from artifacts.errors import ArtifactCorrupt, ArtifactError, StoreUnavailable
+from artifacts.keys import (
+    JSON,
+    Action,
+    Digest,
+    Key,
+    canonical_json,
+    digest_bytes,
+    digest_file,
+    digest_json,
+    digest_pixels,
+    readable_json,
+)
+from artifacts.payload import Document, Part, Payload, Picture, TensorFile
+from artifacts.records import Circumstances, Lookup, Manifest, Progress, Record
+from artifacts.stat_cache import StatCache
+from artifacts.store import ArtifactStore
+
+__all__ = [
+    "JSON",
+    "Action",
+    "ArtifactCorrupt",
+    "ArtifactError",
+    "ArtifactStore",
+    "Circumstances",
+    "Digest",
+    "Document",
+    "Key",
+    "Lookup",
+    "Manifest",
+    "Part",
+    "Payload",
+    "Picture",
+    "Progress",
+    "Record",
+    "StatCache",
+    "StoreUnavailable",
+    "TensorFile",
+    "canonical_json",
+    "digest_bytes",
+    "digest_file",
+    "digest_json",
+    "digest_pixels",
+    "readable_json",
+]

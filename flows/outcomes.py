@@ -1,0 +1,160 @@
+"""How a run ended: failures as values, its summary, its exit code, and what the store keeps of it.
+
+The summary in the store is the only account of a run: neither the exit code nor `--retry-failed`
+ever asks Prefect.
+"""
+
+import json
+import math
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from artifacts import ArtifactStore
+
+if TYPE_CHECKING:
+    from stages.job import BadEdit, Job
+
+SUMMARY = "summary.json"
+ALL_DONE, SOME_FAILED, STOPPED_EARLY, INTERRUPTED = 0, 1, 3, 130
+
+
+class InvalidRequest(ValueError):
+    """An option of a run has no meaning; the message names it, its value and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an edit has no image: the stage that failed, the type of the error and its message."""
+
+    id: str
+    stage: str
+    kind: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.id}: {self.stage}: {self.kind}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of one item of a stage: `failure` is None if its artifact is in the store."""
+
+    stage: str
+    key: str
+    id: str
+    seconds: float = 0.0
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run did.
+
+    Attributes:
+        done: edits whose image is in the store.
+        unfinished: edits that neither failed nor are done, since the run stopped early or was
+            told to run some stages only.
+        made: artifacts made by this run, per stage.
+        seconds: wall time.
+        stopped: why the run stopped early, "" if it did not.
+    """
+
+    run_id: str
+    job: str
+    path: str
+    started: str
+    seconds: float
+    done: tuple[str, ...]
+    failed: tuple[Failure, ...] = ()
+    bad: tuple["BadEdit", ...] = ()
+    unfinished: tuple[str, ...] = ()
+    made: Mapping[str, int] = field(default_factory=dict)
+    stopped: str = ""
+    interrupted: bool = False
+    report: Path | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0 all done, 1 any edit failed or was bad, 3 stopped early, 130 interrupted."""
+        if self.interrupted:
+            return INTERRUPTED
+        if self.stopped:
+            return STOPPED_EARLY
+        return SOME_FAILED if self.failed or self.bad else ALL_DONE
+
+    def __str__(self) -> str:
+        parts = [f"{len(self.done)} done"]
+        if self.failed or self.bad:
+            parts.append(f"{len(self.failed) + len(self.bad)} failed")
+        if self.unfinished:
+            parts.append(f"{len(self.unfinished)} unfinished")
+        made = sum(self.made.values())
+        parts.append(f"{made} artifacts made in {self.seconds:.1f} s")
+        return ", ".join(parts)
+
+
+def new_run_id() -> str:
+    """Return a name for a run: UTC, so that names sort by time, and a random end."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{secrets.token_hex(4)}"
+
+
+def record_run(store: ArtifactStore, summary: RunSummary) -> None:
+    """Write the summary into the store.
+
+    Raises:
+        StoreUnavailable: if it cannot be written.
+    """
+    document = asdict(summary) | {"exit_code": summary.exit_code, "report": None}
+    document["bad"] = [asdict(edit) for edit in summary.bad]
+    data = json.dumps(document, indent=1, default=str).encode()
+    store.put_run(summary.run_id, SUMMARY, data)
+
+
+def last_failed(store: ArtifactStore, job: "Job") -> frozenset[str]:
+    """Return the edits of the job that failed in the latest run that came to a verdict on them."""
+    wanted = {edit.id for edit in job.edits}
+    failed: set[str] = set()
+    for document in _summaries(store, str(job.path)):
+        newly_failed = {failure["id"] for failure in document["failed"]} & wanted
+        failed |= newly_failed
+        wanted -= newly_failed | set(document["done"])
+        if not wanted:
+            break
+    return frozenset(failed)
+
+
+def _summaries(store: ArtifactStore, path: str) -> Iterable[dict[str, Any]]:
+    """Yield the summaries of the job's runs, the latest first."""
+    for run_id in sorted(store.runs(), reverse=True):
+        data = store.get_run(run_id, SUMMARY)
+        document: dict[str, Any] = json.loads(data) if data else {}
+        if document.get("path") == path:
+            yield document
+
+
+def allowed_failures(limit: str | int | None, fail_fast: bool, total: int) -> int | None:
+    """Return how many of `total` edits may fail before a run stops; None for any number.
+
+    Args:
+        limit: a count, or a share such as "5%".
+
+    Raises:
+        InvalidRequest: if the limit is neither.
+    """
+    if fail_fast:
+        return 0
+    if limit is None:
+        return None
+    text = str(limit).strip()
+    try:
+        value = float(text.removesuffix("%"))
+    except ValueError:
+        value = math.nan
+    is_share = text.endswith("%")
+    if not (0 <= value <= (100 if is_share else math.inf)) or (not is_share and value % 1):
+        raise InvalidRequest(f"max-failures is {text!r}: give a count, or a share such as 5%.")
+    return math.floor(total * value / 100) if is_share else int(value)

@@ -1,0 +1,196 @@
+"""The Prefect server of a run: the user's own when one is named, else a temporary one that is ours.
+
+Ours cannot outlive us: it reads a pipe that only this process holds open, and leaves when the pipe
+ends, whatever ended us. It serves a socket that we have bound, so that no other process can take
+its port, and a request made while it starts is answered when it is ready.
+"""
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import platformdirs
+
+PROFILE = "adaptivedrag"
+START_SECONDS = 120.0
+"""A first start migrates a new database, on a busy machine; later ones take a tenth of this."""
+STOP_SECONDS = 5.0
+
+
+class PrefectUnavailable(ConnectionError):
+    """No Prefect server answers; the message names its address or log and what to do."""
+
+
+def profile_settings() -> dict[str, str]:
+    """Return the settings of the profile that ships with the project."""
+    text = Path(__file__).with_name("profiles.toml").read_text("utf-8")
+    settings: dict[str, str] = tomllib.loads(text)["profiles"][PROFILE]
+    return settings
+
+
+def prefect_home() -> Path:
+    """Return the folder of the temporary servers' database, kept so that it is migrated once."""
+    return platformdirs.user_cache_path("adaptivedrag") / "prefect"
+
+
+@dataclass
+class PrefectServer:
+    """A Prefect API that the flow of this run talks to; `process` is None for the user's own."""
+
+    api_url: str
+    log: Path | None = None
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    lifeline: int | None = field(default=None, repr=False)
+
+    def wait_until_ready(self, timeout: float = START_SECONDS) -> None:
+        """Return once the API answers.
+
+        Raises:
+            PrefectUnavailable: if it has not within `timeout` seconds, or its process ended.
+        """
+        deadline = time.monotonic() + (timeout if self.process else min(timeout, 10.0))
+        while not _is_healthy(self.api_url, deadline):
+            if self.process is not None and self.process.poll() is not None:
+                raise PrefectUnavailable(
+                    f"The temporary Prefect server ended while it started; its log is {self.log}."
+                )
+            if time.monotonic() >= deadline:
+                raise PrefectUnavailable(self._silence())
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """End the server if it is ours: politely, then by force."""
+        if self.lifeline is not None:
+            os.close(self.lifeline)
+            self.lifeline = None
+        if self.process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self.process.terminate()
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def _silence(self) -> str:
+        if self.process is not None:
+            return f"The temporary Prefect server does not answer; its log is {self.log}."
+        return (
+            f"No Prefect server answers at {self.api_url}: start it, or unset PREFECT_API_URL "
+            "to use a temporary one."
+        )
+
+
+@contextlib.contextmanager
+def temporary_server() -> Iterator[PrefectServer]:
+    """Name the user's configured Prefect server, or run our own until the block ends.
+
+    The server starts in the background: do other slow work first, then `wait_until_ready`.
+    """
+    configured = configured_api_url()
+    server = PrefectServer(configured) if configured else start_server()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def configured_api_url() -> str | None:
+    """Return PREFECT_API_URL or the active profile's address, None when neither is set."""
+    if url := os.environ.get("PREFECT_API_URL"):
+        return url
+    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+    profiles = Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml")).expanduser()
+    if not profiles.is_file():
+        return None
+    found = tomllib.loads(profiles.read_text("utf-8"))
+    active = os.environ.get("PREFECT_PROFILE", found.get("active"))
+    url = found.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
+    return str(url) if url else None
+
+
+def start_server() -> PrefectServer:
+    """Start our own server in the background on a free port of the loopback interface."""
+    home = prefect_home()
+    home.mkdir(parents=True, exist_ok=True)
+    log = home / "server.log"
+    reads, lifeline = os.pipe()
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "flows.prefect_server", str(listener.fileno()), str(reads)],
+                pass_fds=(listener.fileno(), reads),
+                env=server_environment(home, f"{address}/api"),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+    os.close(reads)
+    return PrefectServer(f"{address}/api", log, process, lifeline)
+
+
+def server_environment(home: Path, api_url: str) -> dict[str, str]:
+    """Return the environment of our server: the shipped profile, the user's own settings on top."""
+    package_root = str(Path(__file__).resolve().parent.parent)
+    search_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH")]))
+    return {
+        **profile_settings(),
+        **os.environ,
+        "DO_NOT_TRACK": "1",
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": api_url,
+        "PREFECT__SERVER_FINAL": "1",
+        "PYTHONPATH": search_path,
+    }
+
+
+def _is_healthy(api_url: str, deadline: float) -> bool:
+    """Ask the API for its health, with no proxy between; wait for the answer until `deadline`."""
+    parts = urlsplit(api_url)
+    secure = parts.scheme == "https"
+    connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+    timeout = max(0.1, min(2.0, deadline - time.monotonic()))
+    connection = connect(parts.hostname or "", parts.port, timeout=timeout)
+    try:
+        connection.request("GET", f"{parts.path.rstrip('/')}/health")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _leave_with(lifeline: int) -> None:
+    """End this process group at once when the other end of `lifeline` is closed."""
+    os.read(lifeline, 1)
+    os.killpg(os.getpgid(0), signal.SIGKILL)
+
+
+def _serve(listener: int, lifeline: int) -> None:
+    threading.Thread(target=_leave_with, args=(lifeline,), daemon=True).start()
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    config = uvicorn.Config(
+        create_app, factory=True, log_level="warning", timeout_graceful_shutdown=2
+    )
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=listener)])
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,111 @@
+"""Cuts work into pieces of a sensible size: chunks of a stage, and shards of whole images."""
+
+import heapq
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from statistics import median
+from typing import TYPE_CHECKING, TypeVar
+
+from artifacts import ArtifactStore
+
+if TYPE_CHECKING:
+    from stages.job import Edit
+
+T = TypeVar("T")
+
+CHUNK_SECONDS = 20.0
+SHARD_SECONDS = 600.0
+RECORDS_READ = 32
+
+FIRST_GUESS = {
+    "train_lora": 40.0,
+    "invert_image": 5.0,
+    "extract_superpixels": 5.0,
+    "build_mask": 1.0,
+    "optimize_latent": 30.0,
+    "sample_image": 10.0,
+}
+"""Seconds per item where the store has no record to learn from: pocket models on two cores."""
+
+SHARED_STAGES = frozenset({"train_lora", "invert_image", "extract_superpixels"})
+"""Stages that the edits of one image mostly share."""
+
+
+class StageSeconds:
+    """How long an item of a stage takes: from records, then from what this run sees."""
+
+    def __init__(self, store: ArtifactStore | None = None) -> None:
+        self._seen: dict[str, list[float]] = {}
+        self._store = store
+
+    def of(self, stage: str) -> float:
+        """Return the seconds that the next item of the stage will take, by the latest ones."""
+        if stage not in self._seen:
+            self._seen[stage] = self._recorded(stage)
+        seen = self._seen[stage][-RECORDS_READ:]
+        return median(seen) if seen else FIRST_GUESS.get(stage, 10.0)
+
+    def saw(self, stage: str, seconds: float) -> None:
+        """Learn from an item that was just made; records of other runs count no more."""
+        self._learned(stage).append(seconds)
+
+    def _learned(self, stage: str) -> list[float]:
+        key = f"{stage} here"
+        if key not in self._seen:
+            self._seen[key] = self._seen[stage] = []
+        return self._seen[key]
+
+    def _recorded(self, stage: str) -> list[float]:
+        if self._store is None:
+            return []
+        records = itertools.islice(self._store.records_of(stage), RECORDS_READ)
+        return [record.circumstances.seconds for record in records]
+
+
+def cut_chunks(items: Sequence[T], seconds_per_item: float) -> Iterator[list[T]]:
+    """Yield the items in runs that last `CHUNK_SECONDS` or just longer."""
+    length = max(1, math.ceil(CHUNK_SECONDS / max(seconds_per_item, 1e-3)))
+    for start in range(0, len(items), length):
+        yield list(items[start : start + length])
+
+
+def cut_shards(
+    edits: Sequence["Edit"],
+    seconds_of: Callable[[str], float],
+    stages: Sequence[str],
+    at_least: int = 1,
+) -> list[tuple["Edit", ...]]:
+    """Cut edits into shards of about `SHARD_SECONDS` of work, every image whole in one shard.
+
+    Two workers on two shards of one job never need the same artifact. The cut depends on its
+    arguments only; within a shard the edits keep their order.
+
+    Args:
+        seconds_of: how long an item of a stage takes.
+        at_least: the number of shards wanted, as far as there are images.
+    """
+    images: dict[str, list[tuple[int, Edit]]] = {}
+    for place, edit in enumerate(edits):
+        images.setdefault(edit.image.digest, []).append((place, edit))
+    work = {
+        digest: _work(len(members), seconds_of, stages) for digest, members in images.items()
+    }
+    wanted = max(at_least, math.floor(sum(work.values()) / SHARD_SECONDS), 1)
+    shards: list[list[tuple[int, Edit]]] = [[] for _ in range(min(wanted, len(images)))]
+    loads = [(0.0, index) for index in range(len(shards))]
+    for digest in sorted(images, key=lambda name: -work[name]):
+        load, index = heapq.heappop(loads)
+        shards[index].extend(images[digest])
+        heapq.heappush(loads, (load + work[digest], index))
+    in_order = sorted(sorted(shard, key=_place) for shard in shards)
+    return [tuple(edit for _, edit in shard) for shard in in_order]
+
+
+def _place(member: tuple[int, "Edit"]) -> int:
+    return member[0]
+
+
+def _work(edits: int, seconds_of: Callable[[str], float], stages: Sequence[str]) -> float:
+    """Return the seconds that an image with so many edits takes."""
+    return sum(seconds_of(stage) * (1 if stage in SHARED_STAGES else edits) for stage in stages)

@@ -1,0 +1,237 @@
+"""Images as users have them, decoded to 8-bit RGB; what was converted on the way is said in notes."""
+
+import stat
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+import PIL
+from PIL import Image, ImageOps
+
+from adaptivedrag.errors import InvalidEdit
+from artifacts import Digest, StatCache, digest_pixels
+
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+
+PIXEL_LIMIT = 64_000_000
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+"""Formats that are decoded; others run interpreters (EPS) or say little about their size."""
+
+_DECODING = 1
+_DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+_MODE_NAMES = {
+    "1": "black and white",
+    "L": "grey",
+    "LA": "grey with transparency",
+    "P": "palette",
+    "PA": "palette with transparency",
+    "RGBA": "RGBA",
+    "RGBa": "RGBA",
+    "CMYK": "CMYK",
+    "YCbCr": "YCbCr",
+    "LAB": "Lab",
+    "HSV": "HSV",
+}
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """What a job needs to know of an image.
+
+    Attributes:
+        digest: of the decoded, oriented RGB pixels.
+        width: in pixels, after EXIF orientation.
+        notes: what was converted, such as "grey: converted to RGB".
+    """
+
+    digest: Digest
+    width: int
+    height: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """The pixels of an image, uint8 (height, width, 3), and what was converted to get them."""
+
+    pixels: Pixels
+    notes: tuple[str, ...]
+
+
+def locate(root: Path, name: str) -> Path:
+    """Return the file called `name` under `root`, with links followed.
+
+    Raises:
+        InvalidEdit: if it is missing, is no regular file, or lies outside `root`.
+    """
+    root = root.resolve()
+    try:
+        path = (root / name).resolve()
+        inside = path.is_relative_to(root)
+        mode = path.stat().st_mode if inside else 0
+    except FileNotFoundError:
+        raise InvalidEdit(f"{name!r} does not exist in {root}: correct the path") from None
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InvalidEdit(f"{name!r} cannot be opened in {root}: {error}") from None
+    if not inside:
+        raise InvalidEdit(
+            f"{name!r} lies outside {root}: move the file there or set image_root or mask_root"
+        )
+    if not stat.S_ISREG(mode):
+        raise InvalidEdit(f"{name!r} is not a regular file: name an image file")
+    return path
+
+
+def read_image(path: Path, pixel_limit: int = PIXEL_LIMIT) -> Pixels:
+    """Return an image as uint8 RGB (height, width, 3), as seen after EXIF orientation.
+
+    Raises:
+        InvalidEdit: if it cannot be decoded or its header declares more than `pixel_limit` pixels.
+    """
+    return decode_image(path, pixel_limit).pixels
+
+
+def decode_image(path: Path, pixel_limit: int = PIXEL_LIMIT) -> DecodedImage:
+    """Like `read_image`, with notes on what was converted."""
+    with _opened(path, pixel_limit) as image:
+        notes = [note for note in (_animation_note(image), _rotation_note(image)) if note]
+        rgb, note = _to_rgb(ImageOps.exif_transpose(image), _is_sixteen_bit(image))
+        pixels = np.asarray(rgb)
+    return DecodedImage(pixels, (*notes, note) if note else tuple(notes))
+
+
+def read_mask(path: Path, pixel_limit: int = PIXEL_LIMIT) -> Mask:
+    """Return a mask (height, width), True where the picture is not black: editable there.
+
+    Raises:
+        InvalidEdit: if it cannot be decoded.
+    """
+    pixels = decode_image(path, pixel_limit).pixels
+    return cast(Mask, pixels.max(axis=2) > 0)
+
+
+def inspect_image(path: Path, cache: StatCache) -> ImageInfo:
+    """Return the digest and size of an image, decoding it only if the file has changed.
+
+    Raises:
+        InvalidEdit: as `read_image`.
+    """
+    seen = cache.digest(path, f"image/{_DECODING}/{PIL.__version__}", _describe_image)
+    return _as_info(seen)
+
+
+def inspect_mask(path: Path, cache: StatCache) -> ImageInfo:
+    """Return the digest and size of a mask; the digest is that of its boolean values.
+
+    Raises:
+        InvalidEdit: as `read_mask`.
+    """
+    seen = cache.digest(path, f"mask/{_DECODING}/{PIL.__version__}", _describe_mask)
+    return _as_info(seen)
+
+
+def _as_info(seen: Mapping[str, Any]) -> ImageInfo:
+    return ImageInfo(seen["digest"], seen["width"], seen["height"], tuple(seen["notes"]))
+
+
+def _describe_image(path: Path) -> dict[str, Any]:
+    image = decode_image(path)
+    return _description(image.pixels, image.notes)
+
+
+def _describe_mask(path: Path) -> dict[str, Any]:
+    return _description(read_mask(path).astype(np.uint8)[:, :, None])
+
+
+def _description(pixels: Pixels, notes: tuple[str, ...] = ()) -> dict[str, Any]:
+    height, width = pixels.shape[:2]
+    digest = digest_pixels(pixels)
+    return {"digest": digest, "width": width, "height": height, "notes": list(notes)}
+
+
+@contextmanager
+def _opened(path: Path, pixel_limit: int) -> Iterator[Image.Image]:
+    """Open by header, refuse what is too large, and turn every decoder's error into ours."""
+    try:
+        with _without_bomb_warning(), Image.open(path, formats=FORMATS) as image:
+            _refuse_bomb(path, image.width * image.height, pixel_limit)
+            yield image
+    except (InvalidEdit, MemoryError):
+        raise
+    except FileNotFoundError:
+        raise InvalidEdit(f"{path} does not exist: correct the path") from None
+    except Image.DecompressionBombError:
+        raise InvalidEdit(_bomb_message(path, "far too many", pixel_limit)) from None
+    except Image.UnidentifiedImageError:
+        raise InvalidEdit(
+            f"{path} is damaged or not an image: PNG, JPEG, WebP, TIFF, BMP, GIF and PPM are read"
+        ) from None
+    # Pillow's decoders raise errors of a dozen types on damaged bytes.
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InvalidEdit(f"{path} cannot be decoded ({reason}): save it anew") from error
+
+
+@contextmanager
+def _without_bomb_warning() -> Iterator[None]:
+    """Our own limit is checked right after the header is read; Pillow's warning would repeat it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
+
+
+def _refuse_bomb(path: Path, pixels: int, pixel_limit: int) -> None:
+    if pixels > pixel_limit:
+        raise InvalidEdit(_bomb_message(path, f"{pixels / 1e6:.1f} million", pixel_limit))
+
+
+def _bomb_message(path: Path, pixels: str, pixel_limit: int) -> str:
+    limit = f"{pixel_limit / 1e6:g} million"
+    return f"{path} has {pixels} pixels, and the limit is {limit}: shrink it, with its points"
+
+
+def _animation_note(image: Image.Image) -> str | None:
+    frames = getattr(image, "n_frames", 1)
+    return f"animated: first of {frames} frames used" if frames > 1 else None
+
+
+def _rotation_note(image: Image.Image) -> str | None:
+    orientation = image.getexif().get(0x0112, 1)
+    return f"EXIF orientation {orientation}: turned upright" if orientation in range(2, 9) else None
+
+
+def _is_sixteen_bit(image: Image.Image) -> bool:
+    """Tell by the raw mode, for Pillow drops the low bits of 16-bit colour without a word."""
+    return image.mode in _DEEP_MODES or any("16" in str(tile.args) for tile in image.tile)
+
+
+def _to_rgb(image: Image.Image, sixteen_bit: bool) -> tuple[Image.Image, str | None]:
+    if image.mode == "F":
+        raise InvalidEdit("32-bit floating-point pixels have no known range: save it with 8 bits")
+    if image.mode in _DEEP_MODES:
+        return _from_deep_grey(image), "16-bit grey: converted to 8-bit RGB"
+    depth = "16-bit " if sixteen_bit else ""
+    name = depth + _MODE_NAMES.get(image.mode, image.mode)
+    if image.has_transparency_data:
+        return _over_white(image.convert("RGBA")), f"{name}: laid over white"
+    if image.mode != "RGB" or sixteen_bit:
+        return image.convert("RGB"), f"{name}: converted to {'8-bit ' * sixteen_bit}RGB"
+    return image, None
+
+
+def _from_deep_grey(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise InvalidEdit("32-bit integer pixels have no known range: save it with 8 bits")
+    return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image).convert("RGB")

@@ -1,0 +1,40 @@
+"""Invert the image to the start timestep."""
+
+from stages.stage import Made, Stage, Work
+
+STAGE_VERSION = 1
+
+
+def invert_image(work: Work) -> Made:
+    """Encode and invert; image + prompt + LoRA -> part `latents`, (steps + 1, c, h, w)."""
+    from adaptivedrag.inversion import invert
+    from adaptivedrag.lora import lora_applied
+
+    model = work.load_diffusion()
+    forwards = model.passes.forwards
+    mean, _ = model.posterior(work.working_image())
+    with lora_applied(model.unet, work.upstream.get("train_lora", {}).get("lora")):
+        trajectory = invert(
+            model,
+            mean,
+            model.encode_prompt(work.edit.prompt),
+            work.config.invert_image,
+            on_step=work.on_step,
+        )
+    config = work.config.invert_image
+    summary = {
+        "start_timestep": model.schedule.start(config.num_steps, config.inverted_steps),
+        "unet_forwards": model.passes.forwards - forwards,
+        "unet_backwards": 0,
+    }
+    return Made({"latents": trajectory.cpu().numpy()}, summary)
+
+
+STAGE = Stage(
+    name="invert_image",
+    version=STAGE_VERSION,
+    reads=("image", "prompt"),
+    needs=("train_lora",),
+    models=("diffusion",),
+    run=invert_image,
+)

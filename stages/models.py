@@ -1,0 +1,74 @@
+"""Model files as inputs: where they are, and the digests under which they enter keys."""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from adaptivedrag.checkpoints import PARTS, find_diffusion, find_segmenter
+from adaptivedrag.errors import ModelUnavailable
+from artifacts import Digest, StatCache, digest_file, digest_json
+
+
+@dataclass(frozen=True)
+class DiffusionFiles:
+    """A Stable Diffusion checkpoint in diffusers' directory layout."""
+
+    directory: Path
+    digest: Digest
+    channels: int
+    """Channels of the latents."""
+    factor: int
+    """Pixels per latent cell and side."""
+
+
+@dataclass(frozen=True)
+class SegmenterFiles:
+    """A SAM 2 checkpoint: a file, or the pocket segmenter's directory."""
+
+    path: Path
+    digest: Digest
+
+
+@cache
+def diffusion_files(name: str) -> DiffusionFiles:
+    """Find a model by "pocket", a directory, or a hub id.
+
+    Raises:
+        ModelUnavailable: in one line: what was tried, and how to get it.
+    """
+    directory = find_diffusion(name)
+    try:
+        vae = json.loads((directory / "vae" / "config.json").read_text("utf-8"))
+        channels, levels = vae["latent_channels"], len(vae["block_out_channels"])
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelUnavailable(
+            f"model {name!r}: vae/config.json cannot be read: {error}"
+        ) from error
+    paths = [path for part in PARTS for path in sorted((directory / part).iterdir())]
+    return DiffusionFiles(directory, _digest(directory, paths), channels, 2 ** (levels - 1))
+
+
+@cache
+def segmenter_files(name: str) -> SegmenterFiles:
+    """Find a segmenter by "pocket", a checkpoint file, or a hub id.
+
+    Raises:
+        ModelUnavailable: in one line: what was tried, and how to get it.
+    """
+    path = find_segmenter(name)
+    if path.is_file():
+        return SegmenterFiles(path, _digest(path.parent, [path]))
+    return SegmenterFiles(path, _digest(path, sorted(path.iterdir())))
+
+
+def _digest(folder: Path, paths: list[Path]) -> Digest:
+    seen = StatCache()
+    return digest_json(
+        "weights",
+        {
+            path.relative_to(folder).as_posix(): seen.digest(path, "file", digest_file)
+            for path in paths
+            if path.is_file()
+        },
+    )

@@ -1,0 +1,62 @@
+"""Drag: optimise the inverted latents until the handles arrive."""
+
+from typing import Any
+
+from stages.stage import Made, Stage, Work
+
+STAGE_VERSION = 1
+
+
+def optimize_latent(work: Work) -> Made:
+    """Everything before it + prompt + drags -> parts `latent` and `tracks`."""
+    import torch
+
+    from adaptivedrag.drag import drag_latents
+    from adaptivedrag.lora import lora_applied
+    from adaptivedrag.superpixels import Superpixels
+
+    model = work.load_diffusion()
+    forwards, backwards = model.passes.forwards, model.passes.backwards
+    inverted = torch.from_numpy(work.upstream["invert_image"]["latents"][-1:].copy())
+    with lora_applied(model.unet, work.upstream.get("train_lora", {}).get("lora")):
+        result = drag_latents(
+            model,
+            inverted.to(model.device),
+            model.encode_prompt(work.edit.prompt),
+            work.edit.drags,
+            Superpixels(work.upstream["extract_superpixels"]["labels"]),
+            work.upstream["build_mask"]["mask"],
+            work.frame,
+            work.config.optimize_latent,
+            work.config.invert_image,
+            on_step=work.on_step,
+        )
+    points: list[dict[str, Any]] = [
+        {
+            "handle": list(point.handle),
+            "end": list(point.end),
+            "target": list(point.target),
+            "verdict": point.verdict,
+            "distance": point.distance,
+        }
+        for point in result.points
+    ]
+    summary = {
+        "steps": result.steps,
+        "budget": result.budget,
+        "verdict": result.verdict,
+        "points": points,
+        "unet_forwards": model.passes.forwards - forwards,
+        "unet_backwards": model.passes.backwards - backwards,
+    }
+    return Made({"latent": result.latents.cpu().numpy(), "tracks": result.tracks}, summary)
+
+
+STAGE = Stage(
+    name="optimize_latent",
+    version=STAGE_VERSION,
+    reads=("prompt", "drags"),
+    needs=("train_lora", "invert_image", "extract_superpixels", "build_mask"),
+    models=("diffusion",),
+    run=optimize_latent,
+)

@@ -1,0 +1,243 @@
+"""The plan: what is done, what is missing and why, before anything runs and without any model."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from artifacts import Action, ArtifactStore, Key, Lookup, Record
+from stages.job import Edit, Job
+from stages.pipeline import BY_NAME, STAGES
+from stages.stage import Resolved, Stage
+
+
+class Status(StrEnum):
+    """Where one stage of one edit stands."""
+
+    HIT = "hit"
+    KNOWN = "known"
+    """Made before and its bytes are gone; what follows from it is still known."""
+    MISS = "miss"
+    FOLLOWS = "follows"
+    """Its key depends on something that is not made yet."""
+    OFF = "off"
+    """The edit goes without this stage."""
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage of one edit."""
+
+    stage: str
+    status: Status
+    key: Key | None = None
+    record: Record | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class EditPlan:
+    """All stages of one edit."""
+
+    edit: Edit
+    stages: Mapping[str, StagePlan]
+
+    @property
+    def done(self) -> bool:
+        """Whether the edited image is there."""
+        return self.stages[STAGES[-1].name].status is Status.HIT
+
+    @property
+    def to_make(self) -> tuple[str, ...]:
+        """Stages that have to run for the edited image, in order."""
+        wanted, missing = {STAGES[-1].name}, []
+        for stage in reversed(STAGES):
+            status = self.stages[stage.name].status
+            if stage.name in wanted and status not in (Status.HIT, Status.OFF):
+                missing.append(stage.name)
+                wanted.update(stage.needs)
+        return tuple(reversed(missing))
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    """All edits of a job."""
+
+    job: Job
+    edits: tuple[EditPlan, ...]
+
+    def counts(self) -> dict[str, Counter[Status]]:
+        """Count edits by stage and status."""
+        return {
+            stage.name: Counter(edit.stages[stage.name].status for edit in self.edits)
+            for stage in STAGES
+        }
+
+
+@dataclass(frozen=True)
+class WorkItem:
+    """One action to do, and everyone who waits for it."""
+
+    stage: str
+    key: Key
+    edit: Edit
+    sharers: tuple[str, ...]
+    """Ids of all edits that need this action, `edit` among them."""
+
+
+def plan_job(job: Job, store: ArtifactStore, *, explain: bool = False) -> JobPlan:
+    """Plan every edit of a job; with `explain`, say of each miss what differs from before.
+
+    Raises:
+        ModelUnavailable: if the files of a model are not there.
+    """
+    return JobPlan(job, plan_edits(job.edits, store, explain=explain))
+
+
+def plan_edits(
+    edits: Sequence[Edit], store: ArtifactStore, *, explain: bool = False
+) -> tuple[EditPlan, ...]:
+    """Plan edits: walk the stages once, looking up all edits' keys of a stage together.
+
+    Raises:
+        ModelUnavailable: if the files of a model are not there.
+    """
+    drafts = [_Draft(Resolved.of(edit)) for edit in edits]
+    for stage in STAGES:
+        for draft in drafts:
+            draft.name_action(stage)
+        keys = {action.key for d in drafts if (action := d.actions.get(stage.name))}
+        found = store.lookup_many(stage.name, keys)
+        history = _History(store, stage) if explain else None
+        for draft in drafts:
+            draft.settle(stage, found, history)
+    return tuple(EditPlan(draft.resolved.edit, draft.stages) for draft in drafts)
+
+
+def work_for(
+    stage: str, edits: Sequence[Edit], store: ArtifactStore, *, force: bool = False
+) -> tuple[list[WorkItem], list[Edit]]:
+    """Return what has to be done of one stage, each action once, and who cannot be served yet.
+
+    With `force`, actions that are hits are returned too.
+
+    Raises:
+        ModelUnavailable: if the files of a model are not there.
+    """
+    waiting: dict[Key, list[Edit]] = {}
+    blocked = []
+    for plan in plan_edits(edits, store):
+        staged = plan.stages[stage]
+        if staged.status is Status.OFF or not (force or stage in plan.to_make):
+            continue
+        if staged.key is None or not _inputs_are_there(stage, plan):
+            blocked.append(plan.edit)
+        else:
+            waiting.setdefault(staged.key, []).append(plan.edit)
+    items = [
+        WorkItem(stage, key, sharing[0], tuple(edit.id for edit in sharing))
+        for key, sharing in waiting.items()
+    ]
+    return items, blocked
+
+
+def _inputs_are_there(stage: str, plan: EditPlan) -> bool:
+    return all(
+        plan.stages[name].status in (Status.HIT, Status.OFF) for name in BY_NAME[stage].needs
+    )
+
+
+@dataclass
+class _Draft:
+    """An edit while its plan is made, stage by stage."""
+
+    resolved: Resolved
+    stages: dict[str, StagePlan] = field(default_factory=dict)
+    actions: dict[str, Action] = field(default_factory=dict)
+    records: dict[str, Record] = field(default_factory=dict)
+
+    def name_action(self, stage: Stage) -> None:
+        if self.resolved.skips(stage):
+            return
+        needs = [BY_NAME[name] for name in stage.needs]
+        if all(need.name in self.records or self.resolved.skips(need) for need in needs):
+            self.actions[stage.name] = self.resolved.action(stage, self.records)
+
+    def settle(self, stage: Stage, found: Mapping[Key, Lookup], history: "_History | None") -> None:
+        action = self.actions.get(stage.name)
+        if action is None:
+            self.stages[stage.name] = self._without_key(stage)
+            return
+        lookup = found.get(action.key)
+        if lookup:
+            self.records[stage.name] = lookup.record
+            why = "" if lookup.status == "hit" else "its bytes are gone or damaged"
+            self.stages[stage.name] = StagePlan(
+                stage.name, Status(lookup.status), action.key, lookup.record, why
+            )
+        else:
+            why = history.explain(action) if history else ""
+            self.stages[stage.name] = StagePlan(stage.name, Status.MISS, action.key, None, why)
+
+    def _without_key(self, stage: Stage) -> StagePlan:
+        if self.resolved.skips(stage):
+            return StagePlan(stage.name, Status.OFF, why='lora = "off"')
+        missing = [
+            name
+            for name in stage.needs
+            if name not in self.records and not self.resolved.skips(BY_NAME[name])
+        ]
+        return StagePlan(stage.name, Status.FOLLOWS, why=f"needs {', '.join(missing)}")
+
+
+class _History:
+    """Earlier records of a stage, to say what a missing action differs in."""
+
+    def __init__(self, store: ArtifactStore, stage: Stage) -> None:
+        self.failed = store.attempted(stage.name)
+        self.store = store
+        self.by_input: dict[tuple[str, str], list[Record]] = {}
+        for record in store.records_of(stage.name):
+            for item in record.inputs.items():
+                self.by_input.setdefault(item, []).append(record)
+
+    def explain(self, action: Action) -> str:
+        """Name what differs from the nearest earlier record, or say that there is none."""
+        if action.key in self.failed:
+            last = self.store.attempts(action.stage, action.key)[-1]
+            return f"failed before: {last.get('message', 'unknown error')}"
+        related = {
+            record.key: record
+            for item in action.inputs.items()
+            for record in self.by_input.get(item, ())
+        }
+        changes = [_differences(record.action, action) for record in related.values()]
+        return "; ".join(min(changes, key=len)) if changes else "never made"
+
+
+def _differences(old: Action, new: Action) -> list[str]:
+    """Say in words how two actions of a stage differ."""
+    found = []
+    if old.version != new.version:
+        found.append(f"stage version {old.version} → {new.version}")
+    before, after = (dict(_flat(new.stage, action.config)) for action in (old, new))
+    for name in sorted(before.keys() | after.keys()):
+        if before.get(name) != after.get(name):
+            found.append(f"{name} {before.get(name)} → {after.get(name)}")
+    for kind, one, two in (("input", old.inputs, new.inputs), ("model", old.models, new.models)):
+        found += [
+            f"{kind} {name} changed"
+            for name in sorted(one.keys() | two.keys())
+            if one.get(name) != two.get(name)
+        ]
+    return found
+
+
+def _flat(prefix: str, settings: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(f"{prefix}.{name}", value)
+        else:
+            # A record's settings come back from JSON, where tuples are lists.
+            yield f"{prefix}.{name}", list(value) if isinstance(value, tuple) else value

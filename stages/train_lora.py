@@ -1,0 +1,59 @@
+"""Fit a LoRA to the image, or take over one from a file."""
+
+from pathlib import Path
+from typing import Any
+
+from adaptivedrag.errors import InvalidEdit
+from artifacts import TensorFile
+from stages.stage import Made, Stage, Work
+
+STAGE_VERSION = 1
+
+
+def train_lora(work: Work) -> Made:
+    """Train on the edit's image and prompt; image + prompt -> part `lora`."""
+    if isinstance(work.edit.lora, Path):
+        return _adopt(work.edit.id, work.edit.lora)
+    from adaptivedrag import lora
+
+    model = work.load_diffusion()
+    forwards, backwards = model.passes.forwards, model.passes.backwards
+    rows, cols = work.frame.image_latents
+    mean, deviation = model.posterior(work.working_image())
+    weights, losses = lora.train_lora(
+        model,
+        (mean[..., :rows, :cols], deviation[..., :rows, :cols]),
+        model.encode_prompt(work.edit.prompt),
+        work.config.train_lora,
+        seed=work.config.seed,
+        on_step=work.on_step,
+    )
+    summary: dict[str, Any] = {
+        "steps": len(losses),
+        "losses": [round(loss, 6) for loss in losses],
+        "parameters": sum(value.size for value in weights.values()),
+        "unet_forwards": model.passes.forwards - forwards,
+        "unet_backwards": model.passes.backwards - backwards,
+    }
+    return Made({"lora": TensorFile(weights)}, summary)
+
+
+def _adopt(edit_id: str, path: Path) -> Made:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InvalidEdit(f"edit {edit_id}: lora {path} cannot be read: {error}") from error
+    return Made({"lora": TensorFile(weights)}, {"source": "file", "steps": 0})
+
+
+STAGE = Stage(
+    name="train_lora",
+    version=STAGE_VERSION,
+    reads=("image", "prompt"),
+    needs=(),
+    models=("diffusion",),
+    run=train_lora,
+)

@@ -1,0 +1,195 @@
+"""One worker's bench: models loaded once and kept, stages performed against the store."""
+
+import resource
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adaptivedrag.config import Dtype, Runtime
+from artifacts import Action, ArtifactCorrupt, ArtifactError, ArtifactStore, Circumstances, Record
+from stages.job import Edit
+from stages.pipeline import BY_NAME, STAGES
+from stages.stage import OnStep, Resolved, Stage, Work
+
+if TYPE_CHECKING:
+    from adaptivedrag.segmentation import Segmenter
+
+    from adaptivedrag.model import DiffusionModel
+
+LIBRARIES = (
+    "torch",
+    "diffusers",
+    "transformers",
+    "peft",
+    "sam2",
+    "scikit-image",
+    "numpy",
+    "zarr",
+    "pillow",
+)
+
+
+class InputMissing(ArtifactError):
+    """A stage was asked for before what it needs was made; the message names it."""
+
+
+class Workbench:
+    """Performs stages; safe to share between threads, which take turns with the models."""
+
+    def __init__(self, store: ArtifactStore, runtime: Runtime) -> None:
+        """Use `store` for all results, and load models for `runtime`."""
+        self.store = store
+        self.runtime = runtime
+        self._turn = threading.RLock()
+        self._diffusion: tuple[tuple[Path, Dtype], DiffusionModel] | None = None
+        self._segmenter: tuple[Path, Segmenter] | None = None
+
+    def perform(
+        self,
+        stage: str,
+        edit: Edit,
+        *,
+        force: bool = False,
+        on_step: OnStep = lambda _step, _steps: None,
+    ) -> Record:
+        """Make sure that a stage of an edit is in the store; return its record.
+
+        A hit returns at once, unless forced. What the stage needs must have been made.
+
+        Raises:
+            InputMissing: if it has not.
+            AdaptiveDragError: if the edit cannot be done.
+            ArtifactError: if the store fails.
+        """
+        resolved = Resolved.of(edit)
+        upstream = self._records_before(stage, resolved)
+        action = resolved.action(BY_NAME[stage], upstream)
+        lookup = self.store.lookup(stage, action.key)
+        if lookup and lookup.status == "hit" and not force:
+            return lookup.record
+        with self._turn:
+            return self._make(BY_NAME[stage], resolved, action, upstream, on_step, replace=force)
+
+    def _records_before(self, stage: str, resolved: Resolved) -> dict[str, Record]:
+        """Look up the records of everything that the stage needs, directly or not."""
+        wanted = _ancestors(stage)
+        records: dict[str, Record] = {}
+        for earlier in STAGES:
+            if earlier.name not in wanted or resolved.skips(earlier):
+                continue
+            found = self.store.lookup(earlier.name, resolved.action(earlier, records).key)
+            if found is None:
+                raise InputMissing(
+                    f"edit {resolved.edit.id}: {stage} needs {earlier.name}, which is not made yet"
+                )
+            records[earlier.name] = found.record
+        return records
+
+    def _make(
+        self,
+        stage: Stage,
+        resolved: Resolved,
+        action: Action,
+        upstream: Mapping[str, Record],
+        on_step: OnStep,
+        *,
+        replace: bool,
+    ) -> Record:
+        started, clock = datetime.now(UTC), time.perf_counter()
+        work = Work(
+            edit=resolved.edit,
+            config=resolved.config,
+            frame=resolved.frame,
+            upstream={
+                name: self._read(name, upstream[name], resolved.edit)
+                for name in stage.needs
+                if name in upstream
+            },
+            load_diffusion=lambda: self._load_diffusion(resolved),
+            load_segmenter=lambda: self._load_segmenter(resolved),
+            on_step=on_step,
+        )
+        made = stage.run(work)
+        circumstances = Circumstances(
+            code=metadata.version("adaptivedrag"),
+            libraries=_versions(),
+            device=_device_name(self.runtime.device),
+            threads=_threads(),
+            started=started.isoformat(timespec="seconds"),
+            seconds=round(time.perf_counter() - clock, 3),
+            peak_memory=_peak_memory(self.runtime.device),
+        )
+        return self.store.publish(action, made.payload, circumstances, made.summary, replace)
+
+    def _read(self, stage: str, record: Record, edit: Edit) -> dict[str, Any]:
+        """Read a payload; remake it first if its bytes are gone or damaged."""
+        try:
+            return self.store.read(record)
+        except ArtifactCorrupt:
+            return self.store.read(self.perform(stage, edit))
+
+    def _load_diffusion(self, resolved: Resolved) -> "DiffusionModel":
+        wanted = (resolved.diffusion.directory, resolved.config.dtype)
+        if self._diffusion is None or self._diffusion[0] != wanted:
+            self._pin_threads()
+            from adaptivedrag.model import DiffusionModel
+
+            self._diffusion = None  # one at a time: two may not fit
+            model = DiffusionModel.load(*wanted, self.runtime.device)
+            self._diffusion = (wanted, model)
+        return self._diffusion[1]
+
+    def _load_segmenter(self, resolved: Resolved) -> "Segmenter":
+        path = resolved.segmenter.path
+        if self._segmenter is None or self._segmenter[0] != path:
+            self._pin_threads()
+            from adaptivedrag.segmentation import Segmenter
+
+            self._segmenter = (path, Segmenter.load(path, self.runtime.device))
+        return self._segmenter[1]
+
+    def _pin_threads(self) -> None:
+        if self.runtime.threads:
+            import torch
+
+            torch.set_num_threads(self.runtime.threads)
+
+
+def _ancestors(stage: str) -> set[str]:
+    needs = set(BY_NAME[stage].needs)
+    return needs.union(*(_ancestors(name) for name in needs))
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in LIBRARIES}
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def _device_name(device: str) -> str:
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    return device
+
+
+def _peak_memory(device: str) -> int:
+    """Return the most memory used so far in bytes, of the GPU if one is used."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,57 @@
+"""Fixtures of the method's tests: a tiny model, an image, an edit on it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from adaptivedrag.config import EditConfig
+from adaptivedrag.model import DiffusionModel, working_image
+from adaptivedrag.points import Drag, Frame, ImagePoint
+from adaptivedrag.superpixels import Superpixels, colour_superpixels
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_model_directory: Path) -> DiffusionModel:
+    """The tiny model, loaded; tests must leave it as they found it."""
+    torch.set_num_threads(1)
+    return DiffusionModel.load(tiny_model_directory)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Everything that a drag of the tiny model needs."""
+
+    image: np.ndarray
+    frame: Frame
+    config: EditConfig
+    drags: tuple[Drag, ...]
+    superpixels: Superpixels
+    latents: torch.Tensor
+    prompt: torch.Tensor
+
+
+@pytest.fixture(scope="session")
+def scenario(tiny: DiffusionModel) -> Scenario:
+    """Two drags on a photograph of 128×100 pixels."""
+    from skimage.data import astronaut
+
+    image = np.ascontiguousarray(astronaut()[60:188, 170:270])
+    frame = tiny.frame(*image.shape[:2], 768)
+    config = EditConfig().scaled_to(4, *frame.latent_size)
+    working = working_image(image, frame)
+    latents = torch.randn(1, 4, *frame.latent_size, generator=torch.Generator().manual_seed(0))
+    return Scenario(
+        image=image,
+        frame=frame,
+        config=config,
+        drags=(
+            Drag(ImagePoint(40, 50), ImagePoint(66, 40)),
+            Drag(ImagePoint(70, 100), ImagePoint(60, 110)),
+        ),
+        superpixels=colour_superpixels(working, frame.feature_size, config.extract_superpixels),
+        latents=latents,
+        prompt=tiny.encode_prompt("a face"),
+    )

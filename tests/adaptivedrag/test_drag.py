@@ -1,0 +1,271 @@
+"""Motion supervision, point tracking, backtracking, and the loop that joins them."""
+
+import numpy as np
+import pytest
+import torch
+
+from adaptivedrag.backtracking import accept_forward_steps
+from adaptivedrag.drag import drag_latents
+from adaptivedrag.features import window
+from adaptivedrag.motion_supervision import background_loss, motion_loss
+from adaptivedrag.point_tracking import track_points
+from adaptivedrag.points import Drag, ImagePoint
+from adaptivedrag.presets import PRESETS
+
+SIZE = (64, 64)
+
+
+def everywhere(handles, reach):
+    return torch.ones(len(handles), (2 * reach + 1) ** 2, dtype=torch.bool)
+
+
+def features(seed=0, channels=6):
+    return torch.randn(channels, 16, 16, generator=torch.Generator().manual_seed(seed))
+
+
+def loss_of(maps, handle, target, radius=1, region=None):
+    handles, targets = torch.tensor([handle]), torch.tensor([target], dtype=torch.float32)
+    region = everywhere(handles, radius) if region is None else region
+    pending = torch.tensor([True])
+    return motion_loss(
+        maps, handles, targets, region, torch.tensor([radius]), radius, SIZE, pending
+    )
+
+
+def test_motion_loss_is_dragdiffusions_formula():
+    maps = features()
+    grid = torch.nn.functional.interpolate(maps[None], scale_factor=4, mode="bilinear")[0]
+    row, col = 30, 20
+    here = grid[:, row - 1 : row + 2, col - 1 : col + 2]
+    ahead = grid[:, row - 1 : row + 2, col : col + 3]
+    expected = 9 * (ahead - here).abs().mean()
+    torch.testing.assert_close(loss_of(maps, [row, col], [row, col + 9]), expected)
+
+
+def test_motion_gradient_flows_through_the_shifted_patch_only():
+    maps = features().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(loss_of(maps, [32, 20], [32, 60]), maps)
+    touched = gradient.abs().sum(dim=0).nonzero()
+    assert touched[:, 1].min() >= 4
+    assert touched[:, 1].max() <= 6
+    assert len(touched) > 0
+
+
+def test_a_drag_into_the_border_has_a_finite_loss():
+    for handle, target in [([63, 63], [70, 63]), ([0, 0], [-5, -5]), ([63, 0], [63, -3])]:
+        assert torch.isfinite(loss_of(features(), handle, target, radius=6))
+
+
+def test_overlapping_points_add_and_leave_the_features_alone():
+    maps = features()
+    before = maps.clone()
+    handles = torch.tensor([[30, 30], [31, 31]])
+    targets = torch.tensor([[30.0, 50.0], [50.0, 31.0]])
+    together = motion_loss(
+        maps,
+        handles,
+        targets,
+        everywhere(handles, 3),
+        torch.tensor([3, 3]),
+        3,
+        SIZE,
+        torch.tensor([True, True]),
+    )
+    apart = loss_of(maps, [30, 30], [30, 50], 3) + loss_of(maps, [31, 31], [50, 31], 3)
+    torch.testing.assert_close(together, apart)
+    assert torch.equal(maps, before)
+
+
+def test_a_region_leaves_out_its_cells_without_rescaling():
+    handles = torch.tensor([[30, 30]])
+    half = window(handles, 2)[..., 1] >= 30
+    whole = loss_of(features(), [30, 30], [30, 50], 2)
+    part = loss_of(features(), [30, 30], [30, 50], 2, half)
+    rest = loss_of(features(), [30, 30], [30, 50], 2, ~half)
+    torch.testing.assert_close(part + rest, whole)
+
+
+def track(maps, initial, handle, radius=6, region=None):
+    handles = torch.tensor([handle])
+    region = everywhere(handles, radius) if region is None else region
+    found = track_points(maps, initial, handles, region, torch.tensor([radius]), radius, SIZE)
+    return found.cells[0].tolist()
+
+
+def test_tracking_recovers_a_shift_of_the_features():
+    maps = features()
+    initial = maps[:, 8, 8][None]
+    moved = torch.roll(maps, (1, -1), dims=(1, 2))
+    cell = track(moved, initial, [34, 34])
+    assert abs(cell[0] - 37.5) <= 0.5
+    assert abs(cell[1] - 29.5) <= 0.5
+
+
+def test_without_candidates_a_handle_stays():
+    nothing = torch.zeros(1, 13 * 13, dtype=torch.bool)
+    assert track(features(), torch.zeros(1, 6), [30, 30], region=nothing) == [30, 30]
+
+
+def test_ties_go_to_the_first_cell_and_the_grid_is_never_left():
+    assert track(torch.zeros(6, 16, 16), torch.zeros(1, 6), [30, 30]) == [24, 24]
+    assert track(torch.zeros(6, 16, 16), torch.zeros(1, 6), [0, 63]) == [0, 57]
+
+
+def backtrack(candidate, handle, budget=10, ideal=1.0):
+    return accept_forward_steps(
+        torch.tensor([candidate]),
+        torch.tensor([handle]),
+        torch.tensor([[0.0, 10.0]]),
+        torch.tensor([True]),
+        torch.tensor([ideal]),
+        torch.tensor(budget),
+        12,
+    )
+
+
+def test_a_full_step_forward_is_kept_and_costs_no_budget():
+    progress = backtrack([5, 7], [5, 5])
+    assert progress.handles.tolist() == [[5, 7]]
+    assert (progress.budget, progress.advanced) == (10, True)
+
+
+def test_a_step_backward_is_refused_and_lengthens_the_budget():
+    progress = backtrack([5, 3], [5, 5])
+    assert progress.handles.tolist() == [[5, 5]]
+    assert (progress.budget, progress.advanced) == (11, False)
+
+
+def test_a_short_step_is_kept_and_the_budget_stops_at_its_maximum():
+    progress = backtrack([5, 6], [5, 5], budget=12, ideal=2.0)
+    assert progress.handles.tolist() == [[5, 6]]
+    assert progress.budget == 12
+
+
+def run(tiny, scenario, changes=(), drags=None, preset="paper"):
+    changes = dict(changes)
+    config = PRESETS[preset].scaled_to(4, *scenario.frame.latent_size)
+    config = config.merged(
+        {"optimize_latent": {"steps": 8, "max_steps": 12, "learning_rate": 0.1, **changes}}
+    )
+    mask = np.zeros(scenario.frame.feature_size, bool)
+    mask[: mask.shape[0] // 2] = True
+    return drag_latents(
+        tiny,
+        scenario.latents,
+        scenario.prompt,
+        drags or scenario.drags,
+        scenario.superpixels,
+        mask,
+        scenario.frame,
+        config.optimize_latent,
+        config.invert_image,
+    )
+
+
+def test_dragging_moves_the_latents_and_nothing_else(tiny, scenario):
+    start, drags = scenario.latents.clone(), tuple(scenario.drags)
+    result = run(tiny, scenario)
+    assert torch.equal(scenario.latents, start)
+    assert scenario.drags == drags
+    assert result.latents.isfinite().all()
+    assert len(result.tracks) == result.steps + 1
+    assert (result.latents - start).abs().max() > 1e-3
+
+
+def test_dragging_is_repeatable(tiny, scenario):
+    assert torch.equal(run(tiny, scenario).latents, run(tiny, scenario).latents)
+
+
+def test_the_budget_grows_to_its_maximum_only_with_backtracking(tiny, scenario):
+    far = (Drag(ImagePoint(10, 10), ImagePoint(90, 120)),)
+    grown = run(tiny, scenario, {"stop_distance": 0.01, "patience": 99}, far)
+    fixed = run(tiny, scenario, {"stop_distance": 0.01, "backtracking": False}, far)
+    assert (grown.steps, grown.budget) == (12, 12)
+    assert (fixed.steps, fixed.budget) == (8, 8)
+
+
+def test_a_drag_that_never_advances_ends_by_the_stuck_guard(tiny, scenario):
+    changes = {"patience": 3, "max_steps": 200, "tracking_radius": 1, "learning_rate": 1e-12}
+    result = run(tiny, scenario, changes)
+    assert result.steps < 20
+    assert result.verdict in ("stalled", "lost")
+
+
+def test_a_zero_length_drag_is_a_no_op_that_leaves_the_latents(tiny, scenario):
+    still = (Drag(ImagePoint(40, 40), ImagePoint(40, 40)),)
+    result = run(tiny, scenario, drags=still)
+    assert result.verdict == "no-op"
+    assert result.steps == 0
+    assert torch.equal(result.latents, scenario.latents)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"regions_in_supervision": False},
+        {"regions_in_tracking": False},
+        {"backtracking": False},
+        {"background_weight": 0.0},
+        {"region_anchor": "transported"},
+        {"supervision_radius": 1},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_switch_of_the_optimisation_changes_the_latents(tiny, scenario, change):
+    plain, switched = run(tiny, scenario), run(tiny, scenario, change)
+    assert (plain.latents - switched.latents).abs().mean() > 1e-5
+
+
+def test_the_background_loss_sees_only_what_is_not_editable():
+    initial = torch.zeros(1, 4, 8, 8)
+    editable = torch.zeros(8, 8, dtype=torch.bool)
+    editable[:4] = True
+    lower = torch.ones(1, 4, 8, 8, requires_grad=True)
+    loss = background_loss(lower, initial, editable)
+    (gradient,) = torch.autograd.grad(loss, lower)
+    assert loss == 4 * 4 * 8
+    assert gradient[..., :4, :].abs().sum() == 0
+    assert background_loss(lower, initial, torch.ones(8, 8, dtype=torch.bool)) == 0
+
+
+def test_an_iteration_of_the_baseline_equals_a_plain_derivation_of_it(tiny, scenario):
+    """One step of preset `dragdiffusion` in float64 against the formulas written out."""
+    from copy import deepcopy
+
+    model = deepcopy(tiny)
+    model.unet.double()
+    model.dtype = torch.float64
+    drag = Drag(ImagePoint(40.5, 50.5), ImagePoint(66.5, 50.5))
+    row, col = scenario.frame.to_cell(drag.handle)
+    z = scenario.latents.clone().requires_grad_(True)
+    grid = torch.nn.functional.interpolate
+    mask = np.zeros(scenario.frame.feature_size, bool)
+    mask[:8] = True
+
+    noise, maps = model.predict_with_features(z, 681, scenario.prompt)
+    full = grid(maps[None].float(), scale_factor=4, mode="bilinear")[0]
+    patch = full[:, row - 1 : row + 2, col - 1 : col + 2].detach()
+    shifted = full[:, row - 1 : row + 2, col : col + 3]
+    loss = 9 * (shifted - patch).abs().mean()
+    lower = model.schedule.move(z, noise, 681, 661)
+    keep = torch.ones(scenario.frame.latent_size)
+    keep[:2] = 0
+    loss = loss + 0.1 * 16 * ((lower - lower.detach()) * keep).abs().sum()
+    (gradient,) = torch.autograd.grad(loss, z)
+    expected = z.detach() - 0.01 * gradient / (gradient.abs() + 1e-8)
+
+    config = PRESETS["dragdiffusion"].merged(
+        {"optimize_latent": {"steps": 1, "max_steps": 1, "background_weight": 1.6}}
+    )
+    result = drag_latents(
+        model,
+        scenario.latents,
+        scenario.prompt,
+        [drag],
+        scenario.superpixels,
+        mask,
+        scenario.frame,
+        config.optimize_latent,
+        config.invert_image,
+    )
+    torch.testing.assert_close(result.latents, expected, rtol=0, atol=1e-6)

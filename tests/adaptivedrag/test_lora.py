@@ -1,0 +1,115 @@
+"""LoRA against peft and diffusers."""
+
+import numpy as np
+import pytest
+import torch
+
+from adaptivedrag.config import TrainLoraConfig
+from adaptivedrag.errors import InvalidEdit
+from adaptivedrag.lora import lora_applied, train_lora
+
+
+def predicted(model, scenario):
+    with torch.no_grad():
+        return model.predict_noise(scenario.latents, 681, scenario.prompt)
+
+
+@pytest.fixture(scope="module")
+def posterior(scenario):
+    return scenario.latents, torch.full_like(scenario.latents, 0.1)
+
+
+@pytest.fixture(scope="module")
+def weights(tiny, scenario, posterior):
+    config = TrainLoraConfig(steps=3, learning_rate=1e-2)
+    return train_lora(tiny, posterior, scenario.prompt, config, seed=0)[0]
+
+
+def test_training_leaves_the_model_as_it_was(tiny, scenario, posterior):
+    before = {name: value.clone() for name, value in tiny.unet.state_dict().items()}
+    noise = predicted(tiny, scenario)
+    train_lora(tiny, posterior, scenario.prompt, TrainLoraConfig(steps=1), seed=0)
+    after = tiny.unet.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert torch.equal(noise, predicted(tiny, scenario))
+
+
+def test_every_attention_linear_is_adapted(weights):
+    assert len(weights) == 2 * 128
+    assert all(value.dtype == np.float32 for value in weights.values())
+
+
+def test_an_untrained_lora_changes_nothing(tiny, scenario, posterior):
+    fresh, losses = train_lora(tiny, posterior, scenario.prompt, TrainLoraConfig(steps=0), seed=0)
+    assert losses == []
+    noise = predicted(tiny, scenario)
+    with lora_applied(tiny.unet, fresh):
+        assert torch.equal(noise, predicted(tiny, scenario))
+
+
+def test_training_is_repeatable_and_follows_its_seed(tiny, scenario, posterior, weights):
+    config = TrainLoraConfig(steps=3, learning_rate=1e-2)
+    torch.manual_seed(123)  # global state must not matter
+    again = train_lora(tiny, posterior, scenario.prompt, config, seed=0)[0]
+    other = train_lora(tiny, posterior, scenario.prompt, config, seed=1)[0]
+    assert all(np.array_equal(value, again[name]) for name, value in weights.items())
+    assert any(not np.array_equal(value, other[name]) for name, value in weights.items())
+
+
+def test_merging_equals_the_adapter_that_diffusers_loads(
+    tiny, scenario, weights, tiny_model_directory, tmp_path
+):
+    from diffusers import StableDiffusionPipeline
+    from safetensors.numpy import save_file
+
+    save_file(dict(weights), tmp_path / "pytorch_lora_weights.safetensors")
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        tiny_model_directory, safety_checker=None, feature_extractor=None
+    )
+    pipeline.load_lora_weights(tmp_path)
+    with torch.no_grad():
+        theirs = pipeline.unet(scenario.latents, 681, scenario.prompt).sample
+    plain = predicted(tiny, scenario)
+    with lora_applied(tiny.unet, weights):
+        ours = predicted(tiny, scenario)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert (ours - plain).abs().max() > 1e-3
+
+
+def test_merged_weights_are_put_back_exactly_even_after_an_error(tiny, scenario, weights):
+    noise = predicted(tiny, scenario)
+
+    def fail_inside():
+        with lora_applied(tiny.unet, weights):
+            raise KeyError("stop")
+
+    with pytest.raises(KeyError):
+        fail_inside()
+    assert torch.equal(noise, predicted(tiny, scenario))
+
+
+def test_training_lowers_the_loss(tiny, scenario, posterior):
+    config = TrainLoraConfig(steps=60, learning_rate=1e-2)
+    losses = train_lora(tiny, posterior, scenario.prompt, config, seed=0)[1]
+    assert np.mean(losses[-15:]) < np.mean(losses[:15])
+
+
+def test_a_lora_of_another_model_is_refused_by_name(tiny):
+    foreign = {
+        "unet.no.such.to_q.lora_A.weight": np.zeros((4, 8), np.float32),
+        "unet.no.such.to_q.lora_B.weight": np.zeros((8, 4), np.float32),
+    }
+    with pytest.raises(InvalidEdit, match=r"no\.such\.to_q"), lora_applied(tiny.unet, foreign):
+        pass
+
+
+def test_a_square_crop_of_a_wide_image_reaches_both_ends(tiny, scenario):
+    latents = torch.zeros(1, 4, 16, 48)
+    latents[..., :4] = 5.0
+    latents[..., -4:] = -5.0
+    config = TrainLoraConfig(steps=1, batch_size=16)
+    deviation = torch.zeros_like(latents)
+    tiny.passes.forwards = 0
+    train_lora(tiny, (latents, deviation), scenario.prompt, config, seed=3)
+    assert tiny.passes.forwards == 16

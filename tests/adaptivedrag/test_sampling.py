@@ -1,0 +1,123 @@
+"""Reference control, correspondence loss and the paired sampling."""
+
+import pytest
+import torch
+
+from adaptivedrag.config import InvertImageConfig, SampleImageConfig
+from adaptivedrag.correspondence import correspondence_loss, corresponding_update, patch_slices
+from adaptivedrag.points import Drag, ImagePoint
+from adaptivedrag.reference_control import reference_control
+from adaptivedrag.sampling import sample
+
+INVERSION = InvertImageConfig(num_steps=8, inverted_steps=5)
+
+
+@pytest.fixture(scope="module")
+def edited(scenario):
+    noise = torch.randn(scenario.latents.shape, generator=torch.Generator().manual_seed(5))
+    return scenario.latents + 0.3 * noise
+
+
+def sampled(tiny, scenario, edited, **changes):
+    config = SampleImageConfig(**{"correspondence_radius": 3, **changes})
+    return sample(
+        tiny,
+        scenario.latents,
+        edited,
+        scenario.prompt,
+        scenario.drags,
+        scenario.frame,
+        config,
+        INVERSION,
+    )
+
+
+def test_exactly_the_last_six_self_attentions_are_controlled_and_restored(tiny):
+    before = [attention.processor for attention in tiny.self_attentions().values()]
+    with reference_control(tiny, 10):
+        changed = [
+            name
+            for (name, attention), old in zip(tiny.self_attentions().items(), before, strict=True)
+            if attention.processor is not old
+        ]
+    assert changed == [
+        f"up_blocks.{block}.attentions.{index}.transformer_blocks.0.attn1"
+        for block in (2, 3)
+        for index in (0, 1, 2)
+    ]
+    assert [attention.processor for attention in tiny.self_attentions().values()] == before
+
+
+def test_reference_control_equals_attention_over_concatenated_queries(tiny, scenario, edited):
+    """diffusers' own attention on the reference's keys and values, item by item."""
+    name, attention = list(tiny.self_attentions().items())[-1]
+    assert name.startswith("up_blocks.3")
+    width = attention.to_q.in_features
+    states = torch.randn(2, 24, width, generator=torch.Generator().manual_seed(2))
+    with reference_control(tiny, 10) as control, torch.no_grad():
+        with control.writing():
+            attention(states[:1])
+        with control.reading():
+            ours = attention(states[1:])
+    with torch.no_grad():
+        theirs = attention(states[1:], encoder_hidden_states=states[:1])
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_an_unedited_latent_comes_out_as_the_reference(tiny, scenario):
+    reference, same = sampled(tiny, scenario, scenario.latents.clone(), correspondence="off")
+    torch.testing.assert_close(reference, same, rtol=0, atol=1e-4)
+
+
+def test_the_reference_does_not_depend_on_the_edit(tiny, scenario, edited):
+    first, _ = sampled(tiny, scenario, edited)
+    second, _ = sampled(tiny, scenario, 0.5 * edited)
+    plain, _ = sampled(tiny, scenario, edited, reference_control=False)
+    assert torch.equal(first, second)
+    torch.testing.assert_close(first, plain, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"reference_control": False},
+        {"correspondence": "off"},
+        {"correspondence": "mse"},
+        {"correspondence_radius": 1},
+        {"reference_first_layer": 14},
+    ],
+    ids=str,
+)
+def test_every_switch_of_the_sampling_changes_the_image(tiny, scenario, edited, change):
+    _, plain = sampled(tiny, scenario, edited)
+    _, switched = sampled(tiny, scenario, edited, **change)
+    assert (plain - switched).abs().mean() > 1e-5
+
+
+@pytest.mark.parametrize("kind", ["contrastive", "mse"])
+def test_an_update_lowers_its_own_loss_for_a_single_drag(scenario, edited, kind):
+    config = SampleImageConfig(correspondence=kind, correspondence_radius=3)
+    drags = scenario.drags[:1]
+    handle, target = patch_slices((6, 5), (5, 8), 3, scenario.frame.latent_size)
+
+    def loss(latents):
+        return correspondence_loss(
+            scenario.latents[..., *handle], latents[..., *target], config
+        ).item()
+
+    updated = corresponding_update(scenario.latents, edited, drags, scenario.frame, config)
+    assert not torch.equal(updated, edited)
+    assert loss(updated) < loss(edited)
+
+
+def test_windows_stay_aligned_around_both_centres_at_the_border():
+    handle, target = patch_slices((0, 7), (9, 15), 5, (16, 16))
+    assert handle == (slice(0, 6), slice(2, 8))
+    assert target == (slice(9, 15), slice(10, 16))
+
+
+def test_an_update_near_a_corner_stays_finite(scenario, edited):
+    corner = [Drag(ImagePoint(0, 0), ImagePoint(99, 127))]
+    config = SampleImageConfig(correspondence_radius=3)
+    updated = corresponding_update(scenario.latents, edited, corner, scenario.frame, config)
+    assert updated.isfinite().all()

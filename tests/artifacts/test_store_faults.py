@@ -1,0 +1,378 @@
+"""Faults of disks, writers and people: nothing wrong is ever served, and a rerun mends it."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from itertools import count
+
+import numpy as np
+import pytest
+import writer as child
+from obstore.store import MemoryStore
+
+from artifacts import ArtifactCorrupt, ArtifactStore, Record, StoreUnavailable
+from artifacts.backend import Backend
+from artifacts.keys import digest_bytes
+from artifacts.records import Manifest, StoredFile, seal
+
+FILES = [
+    "manifest.json",
+    "latents.zarr/zarr.json",
+    "latents.zarr/c.0.0.0.0",
+    "lora.safetensors",
+    "preview.png",
+    "verdict.json",
+]
+
+
+def flip(path, draw):
+    data = bytearray(path.read_bytes())
+    data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+    path.write_bytes(data)
+
+
+def truncate(path, draw):
+    path.write_bytes(path.read_bytes()[: draw.randrange(path.stat().st_size)])
+
+
+def extend(path, draw):
+    path.write_bytes(path.read_bytes() + draw.randbytes(1 + draw.randrange(9)))
+
+
+def zero(path, draw):
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def delete(path, draw):
+    path.unlink()
+
+
+def replace_by_a_folder(path, draw):
+    path.unlink()
+    path.mkdir()
+
+
+FAULTS = [flip, truncate, extend, zero, delete, replace_by_a_folder]
+
+
+@pytest.fixture
+def published(folder_store, make_action, make_payload, circumstances):
+    return folder_store.publish(make_action(), make_payload(), circumstances)
+
+
+@pytest.fixture
+def object_folder(tmp_path, published):
+    return tmp_path / "store" / "objects" / published.object[:2] / published.object
+
+
+@pytest.fixture
+def record_path(tmp_path, published):
+    folder = tmp_path / "store" / "actions" / published.stage / published.key[:2] / published.key
+    return folder / "0001.json"
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_damaged_file_is_found_and_mended_by_publishing_again(
+    folder_store, published, object_folder, make_payload, circumstances, check_payload, file, fault
+):
+    fault(object_folder / file, random.Random(f"{file} {fault.__name__}"))
+    with pytest.raises(ArtifactCorrupt, match=file.replace(".", r"\.")):
+        folder_store.read(published)
+    assert folder_store.lookup(published.stage, published.key).status == "known"
+    if fault is replace_by_a_folder:
+        (object_folder / file).rmdir()
+    again = folder_store.publish(published.action, make_payload(), circumstances)
+    assert again == published
+    assert folder_store.lookup(published.stage, published.key).status == "hit"
+    check_payload(folder_store.read(again), make_payload())
+
+
+def test_a_damaged_object_is_replaced_by_a_result_with_other_bytes(
+    folder_store, published, object_folder, make_payload, circumstances, check_payload
+):
+    flip(object_folder / "lora.safetensors", random.Random(0))
+    again = folder_store.publish(published.action, make_payload(1), circumstances)
+    assert again.number == 2
+    assert folder_store.lookup(published.stage, published.key).record == again
+    check_payload(folder_store.read(again), make_payload(1))
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_no_flipped_bit_of_an_object_is_served(folder_store, published, object_folder, seed):
+    draw = random.Random(seed)
+    flip(object_folder / draw.choice(FILES), draw)
+    with pytest.raises(ArtifactCorrupt):
+        folder_store.read(published)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_files_swapped_between_objects_are_found(
+    folder_store, published, object_folder, make_action, make_payload, circumstances, file
+):
+    other = folder_store.publish(make_action(1), make_payload(1), circumstances)
+    theirs = object_folder.parents[1] / other.object[:2] / other.object / file
+    if theirs.read_bytes() == (object_folder / file).read_bytes():
+        pytest.skip("the same bytes in both")
+    held = theirs.read_bytes()
+    theirs.write_bytes((object_folder / file).read_bytes())
+    (object_folder / file).write_bytes(held)
+    for record in (published, other):
+        with pytest.raises(ArtifactCorrupt, match=file.replace(".", r"\.")):
+            folder_store.read(record)
+
+
+def test_whole_objects_swapped_are_found(
+    folder_store, published, object_folder, make_action, make_payload, circumstances
+):
+    other = folder_store.publish(make_action(1), make_payload(1), circumstances)
+    theirs = object_folder.parents[1] / other.object[:2] / other.object
+    theirs.rename(object_folder.parent / "held")
+    object_folder.rename(theirs)
+    with pytest.raises(ArtifactCorrupt, match=r"manifest\.json"):
+        folder_store.read(other)
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_no_flipped_bit_of_a_record_is_believed(folder_store, published, record_path, seed):
+    flip(record_path, random.Random(seed))
+    assert folder_store.lookup(published.stage, published.key) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b"null", b"[" * 100_000])
+def test_an_unreadable_record_is_passed_over_and_the_next_number_taken(
+    folder_store, published, record_path, make_payload, circumstances, content
+):
+    record_path.write_bytes(content)
+    assert folder_store.lookup(published.stage, published.key) is None
+    assert folder_store.lookup_many(published.stage, [published.key]) == {}
+    assert list(folder_store.records_of(published.stage)) == []
+    again = folder_store.publish(published.action, make_payload(), circumstances)
+    assert again.number == 2
+    assert record_path.read_bytes() == content
+
+
+def test_the_highest_record_that_parses_counts(folder_store, published, record_path):
+    record_path.with_name("0002.json").write_bytes(b"torn")
+    record_path.with_name("notes.txt").write_text("not a record")
+    record_path.with_name("0001.json#1").write_text("left by a killed writer")
+    assert folder_store.lookup(published.stage, published.key).record == published
+
+
+def test_a_record_of_another_key_stage_or_number_is_ignored(
+    folder_store, published, record_path, make_action
+):
+    other = make_action(1)
+    folder = record_path.parents[2] / other.key[:2] / other.key
+    folder.mkdir(parents=True)
+    (folder / "0001.json").write_bytes(record_path.read_bytes())
+    assert folder_store.lookup(other.stage, other.key) is None
+    moved = record_path.parents[3] / "train_lora" / published.key[:2] / published.key
+    moved.mkdir(parents=True)
+    (moved / "0001.json").write_bytes(record_path.read_bytes())
+    assert folder_store.lookup("train_lora", published.key) is None
+    record_path.with_name("0007.json").write_bytes(record_path.read_bytes())
+    assert folder_store.lookup(published.stage, published.key).record.number == 1
+
+
+def test_a_record_of_a_newer_schema_is_passed_over(folder_store, published, record_path):
+    newer = published.model_dump(mode="json") | {"schema_version": 2, "number": 2}
+    record_path.with_name("0002.json").write_bytes(seal(newer))
+    assert folder_store.lookup(published.stage, published.key).record == published
+
+
+def test_a_folder_in_a_record_s_place_does_not_stop_publishing(
+    folder_store, make_action, make_payload, circumstances, tmp_path
+):
+    action = make_action()
+    folder = tmp_path / "store" / "actions" / action.stage / action.key[:2] / action.key
+    (folder / "0001.json").mkdir(parents=True)
+    assert folder_store.publish(action, make_payload(), circumstances).number == 2
+
+
+def test_a_payload_without_a_record_is_not_a_hit(
+    folder_store, published, record_path, make_payload, circumstances
+):
+    record_path.unlink()
+    assert folder_store.lookup(published.stage, published.key) is None
+    assert folder_store.publish(published.action, make_payload(), circumstances) == published
+
+
+def test_collected_bytes_leave_a_key_known_and_are_remade(
+    folder_store, published, object_folder, make_payload, circumstances
+):
+    for file in FILES:
+        (object_folder / file).unlink()
+    found = folder_store.lookup(published.stage, published.key)
+    assert (found.status, found.record.logical) == ("known", published.logical)
+    with pytest.raises(ArtifactCorrupt, match="missing"):
+        folder_store.read(published)
+    assert not (object_folder / "damaged.json").exists()
+    assert folder_store.publish(published.action, make_payload(), circumstances) == published
+    assert folder_store.lookup(published.stage, published.key).status == "hit"
+
+
+OUTSIDE = [
+    "../../../../secret",
+    "/secret",
+    "a/../../secret",
+    "a//b",
+    "a/./b",
+    ".hidden",
+    "a\\b",
+    "C:\\secret",
+    "a\0b",
+    "",
+    "é",
+    "x" * 300,
+]
+
+
+@pytest.mark.parametrize("path", OUTSIDE)
+def test_a_manifest_that_names_a_path_outside_is_refused(
+    folder_store, published, object_folder, record_path, tmp_path, path
+):
+    (tmp_path / "secret").write_bytes(b"secret")
+    manifest = Manifest.from_bytes((object_folder / "manifest.json").read_bytes())
+    stored = StoredFile.model_construct(path=path, size=6, sha256=digest_bytes("test", b""))
+    data = manifest.model_copy(update={"files": (*manifest.files, stored)}).to_bytes()
+    evil = digest_bytes("object", data)
+    folder = object_folder.parents[1] / evil[:2] / evil
+    folder.parent.mkdir(exist_ok=True)
+    object_folder.rename(folder)
+    (folder / "manifest.json").write_bytes(data)
+    record = published.model_copy(
+        update={"object": evil, "files": {**published.files, "manifest.json": len(data)}}
+    )
+    record_path.write_bytes(record.to_bytes())
+    with pytest.raises(ArtifactCorrupt, match=r"manifest\.json cannot be read"):
+        folder_store.read(record)
+    assert folder_store.lookup(record.stage, record.key).status == "known"
+
+
+@pytest.mark.parametrize("path", OUTSIDE)
+def test_a_record_that_names_a_path_outside_is_not_believed(
+    folder_store, published, record_path, path
+):
+    record = published.model_copy(update={"files": {path: 6}})
+    record_path.write_bytes(record.to_bytes())
+    with pytest.raises(ValueError, match="plain relative path"):
+        Record.from_bytes(record.to_bytes())
+    assert folder_store.lookup(published.stage, published.key) is None
+
+
+class Failing(Backend):
+    """Fails at its k-th operation and at all that follow, as a store that goes away does."""
+
+    left = 10**9
+
+    def _spend(self):
+        self.left -= 1
+        if self.left < 0:
+            raise StoreUnavailable("the store has gone away")
+
+    def get(self, path):
+        self._spend()
+        return super().get(path)
+
+    def put(self, path, data):
+        self._spend()
+        super().put(path, data)
+
+    def create(self, path, data):
+        self._spend()
+        return super().create(path, data)
+
+    def sizes(self, folder):
+        self._spend()
+        return super().sizes(folder)
+
+    def sync(self, paths):
+        self._spend()
+        super().sync(paths)
+
+    def delete(self, paths):
+        self._spend()
+        super().delete(paths)
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_publish_that_fails_at_any_operation_leaves_nothing_wrong(
+    make_action, make_payload, circumstances, check_payload, replace
+):
+    for k in count():
+        objects = MemoryStore()
+        healthy = ArtifactStore.open(objects)
+        action, old = make_action(), None
+        if replace:
+            old = healthy.publish(action, make_payload(1), circumstances)
+        backend = Failing(objects, "failing")
+        backend.left = k
+        try:
+            ArtifactStore(backend).publish(action, make_payload(2), circumstances, None, replace)
+        except StoreUnavailable:
+            found = healthy.lookup(action.stage, action.key)
+            number = 2 if found and found.record != old else 1
+            if found:
+                assert found.status == "hit"
+                check_payload(healthy.read(found.record), make_payload(number))
+            again = healthy.publish(action, make_payload(2), circumstances, None, replace)
+            check_payload(healthy.read(again), make_payload(2))
+        else:
+            assert k > 8
+            return
+
+
+def start(writer, location, flavour, first, last):
+    process = subprocess.Popen(
+        [sys.executable, str(writer), str(location), str(flavour), str(first), str(last)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def wrong_artifacts(store):
+    """Read every artifact that the store calls a hit; count those that are not what was made."""
+    wrong = hits = 0
+    for number in range(1000):
+        action = child.action(number)
+        found = store.lookup(action.stage, action.key)
+        if found is None:
+            break
+        hits += 1
+        expected = child.payload(number, 0)
+        parts = store.read(found.record)
+        right = found.status == "hit" and np.array_equal(parts["latents"], expected["latents"])
+        wrong += not (right and parts["verdict"] == {"number": number})
+    return wrong, hits
+
+
+def test_killed_writers_leave_no_wrong_artifact(tmp_path, writer):
+    draw = random.Random(5)
+    hits = [0]
+    for kill in range(20):
+        process = start(writer, tmp_path, 0, hits[-1], 1000)
+        time.sleep(draw.uniform(0, 0.15))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        wrong, found = wrong_artifacts(ArtifactStore.open(tmp_path, create=False))
+        assert wrong == 0, f"after kill {kill}"
+        hits.append(found)
+    assert hits == sorted(hits)
+    assert hits[-1] >= 20
+
+
+def test_two_processes_at_once_agree_on_every_winner(tmp_path, writer):
+    processes = [start(writer, tmp_path, flavour, 0, 40) for flavour in (1, 2)]
+    outputs = [process.communicate(timeout=60)[0].split() for process in processes]
+    assert outputs[0] == outputs[1]
+    assert len(outputs[0]) == 40
+    store = ArtifactStore.open(tmp_path, create=False)
+    records = [store.lookup("race", child.action(number).key).record for number in range(40)]
+    assert [record.object for record in records] == outputs[0]
+    assert {record.number for record in records} == {1}

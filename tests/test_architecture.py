@@ -1,0 +1,77 @@
+"""The rooms of the house: who may import whom, and what importing costs."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("adaptivedrag", "artifacts", "stages", "flows")
+
+ALLOWED = {
+    "adaptivedrag": {"adaptivedrag"},
+    "artifacts": {"artifacts"},
+    "stages": {"stages", "adaptivedrag", "artifacts"},
+    "flows": {"flows", "stages", "adaptivedrag", "artifacts"},
+    "cli": {"cli", *ROOMS},
+}
+ONLY_IN = {
+    "prefect": lambda path: path.parts[0] == "flows",
+    "typer": lambda path: path.name == "cli.py",
+    "sam2": lambda path: path.as_posix() == "adaptivedrag/segmentation.py",
+    "pickle": lambda path: path.as_posix() == "stages/importers.py",
+}
+
+
+def sources() -> list[Path]:
+    files = [file for room in ROOMS for file in (ROOT / room).rglob("*.py")]
+    return [file.relative_to(ROOT) for file in [*files, ROOT / "cli.py"]]
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("path", sources(), ids=str)
+def test_a_file_imports_only_from_its_own_room_and_those_below(path):
+    room = path.parts[0].removesuffix(".py")
+    assert imports(path) & ALLOWED["cli"] <= ALLOWED[room]
+    for package, is_home in ONLY_IN.items():
+        assert package not in imports(path) or is_home(path), f"{package} imported in {path}"
+
+
+def test_the_artifacts_know_no_torch_and_the_method_writes_no_file():
+    for path in sources():
+        if path.parts[0] == "artifacts":
+            assert "torch" not in imports(path)
+        if path.parts[0] == "adaptivedrag":
+            text = (ROOT / path).read_text("utf-8")
+            assert not any(call in text for call in ("write_text(", "write_bytes(", ".save("))
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["cli", "adaptivedrag", "artifacts", "stages.pipeline", "stages.plan", "flows.run_job"],
+)
+def test_importing_costs_neither_torch_nor_prefect(module):
+    check = (
+        f"import sys, {module}; "
+        "print([name for name in ('torch', 'prefect', 'diffusers', 'zarr') if name in sys.modules])"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", check], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert loaded.stdout.strip() == "[]"
+
+
+def test_there_is_no_room_for_odds_and_ends():
+    vague = {"utils", "helpers", "common", "base", "misc", "types", "constants"}
+    assert not {path.stem for path in sources()} & vague
