@@ -56,7 +56,7 @@ def train_lora(
         DragDiverged: if a loss is not finite.
     """
     generator = torch.Generator("cpu").manual_seed(seed)
-    with _adapter(model.unet, config.rank, generator) as parameters:
+    with adapter(model.unet, config.rank, generator) as parameters:
         optimizer = torch.optim.AdamW(
             parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
@@ -87,7 +87,7 @@ def train_lora(
 
 
 @contextmanager
-def _adapter(
+def adapter(
     unet: torch.nn.Module, rank: int, generator: torch.Generator
 ) -> Iterator[dict[str, torch.nn.Parameter]]:
     """Attach a fresh float32 adapter through peft; yield its parameters by name; detach it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,7 @@ Key = NewType("Key", str)
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
 FLOAT_TAG = "$float"
+_HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
 _DEEPEST = 100
 _BLOCK = 1 << 20
 
@@ -77,7 +79,7 @@ def digest_pixels(pixels: np.ndarray[Any, Any]) -> Digest:
 
 def is_digest(text: str) -> bool:
     """Tell whether the text is 64 lowercase hexadecimal digits."""
-    return len(text) == 64 and not set(text) - set("0123456789abcdef")
+    return _HEX_DIGEST.fullmatch(text) is not None
 
 
 @dataclass(frozen=True)

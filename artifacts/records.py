@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from artifacts.keys import Action, Digest, Key, is_digest, readable_json
+from artifacts.keys import Action, Digest, Key, readable_json
 
 MANIFEST = "manifest.json"
 MOST_FILES = 10_000
 
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _SEALED = re.compile(rb'\{"sha256":"([0-9a-f]{64})","body":(.*)\}', re.DOTALL)
 
 
@@ -37,21 +36,15 @@ def unseal(data: bytes) -> bytes:
     return match[2]
 
 
-def _plain_path(path: str) -> str:
-    if len(path) > 200 or not _PLAIN_PATH.fullmatch(path):
-        raise ValueError(f"{path!r} is not a plain relative path")
-    return path
-
-
-def _hex_digest(text: str) -> str:
-    if not is_digest(text):
-        raise ValueError(f"{text!r} is not a sha256 in lowercase hexadecimal")
-    return text
-
-
-PlainPath = Annotated[str, AfterValidator(_plain_path)]
-HexDigest = Annotated[Digest, AfterValidator(_hex_digest)]
-HexKey = Annotated[Key, AfterValidator(_hex_digest)]
+# Relative, POSIX, no component that begins with a dot: nothing that could leave a folder.
+PlainPath = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$", max_length=200
+    ),
+]
+HexDigest = Annotated[Digest, Field(pattern=r"^[0-9a-f]{64}$")]
+HexKey = Annotated[Key, Field(pattern=r"^[0-9a-f]{64}$")]
 Size = Annotated[int, Field(ge=0)]
 
 

@@ -89,8 +89,9 @@ class StatCache:
             self._connection = sqlite3.connect(
                 self._path, _BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
-            self._connection.execute("PRAGMA synchronous = OFF")
-            self._connection.execute(_SCHEMA)
+        # Cheap, and every time: another process may have begun the file anew.
+        self._connection.execute("PRAGMA synchronous = OFF")
+        self._connection.execute(_SCHEMA)
         return self._connection
 
     def _discard(self) -> None:

@@ -4,10 +4,11 @@ The summary in the store is the only account of a run: neither the exit code nor
 ever asks Prefect.
 """
 
+import itertools
 import json
 import math
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from stages.job import BadEdit, Job
 
 SUMMARY = "summary.json"
+RUNS_ASKED = 3
 ALL_DONE, SOME_FAILED, STOPPED_EARLY, INTERRUPTED = 0, 1, 3, 130
 
 
@@ -59,6 +61,7 @@ class RunSummary:
         unfinished: edits that neither failed nor are done, since the run stopped early or was
             told to run some stages only.
         made: artifacts made by this run, per stage.
+        stage_seconds: median seconds of an artifact, per stage.
         seconds: wall time.
         stopped: why the run stopped early, "" if it did not.
     """
@@ -73,6 +76,7 @@ class RunSummary:
     bad: tuple["BadEdit", ...] = ()
     unfinished: tuple[str, ...] = ()
     made: Mapping[str, int] = field(default_factory=dict)
+    stage_seconds: Mapping[str, float] = field(default_factory=dict)
     stopped: str = ""
     interrupted: bool = False
     report: Path | None = None
@@ -127,9 +131,17 @@ def last_failed(store: ArtifactStore, job: "Job") -> frozenset[str]:
     return frozenset(failed)
 
 
-def _summaries(store: ArtifactStore, path: str) -> Iterable[dict[str, Any]]:
+def last_seconds(store: ArtifactStore, job: "Job") -> dict[str, float]:
+    """Return how long an artifact of each stage took in the job's earlier runs, where known."""
+    seconds: dict[str, float] = {}
+    for document in itertools.islice(_summaries(store, str(job.path)), RUNS_ASKED):
+        seconds = {**document["stage_seconds"], **seconds}
+    return seconds
+
+
+def _summaries(store: ArtifactStore, path: str) -> Iterator[dict[str, Any]]:
     """Yield the summaries of the job's runs, the latest first."""
-    for run_id in sorted(store.runs(), reverse=True):
+    for run_id in reversed(store.runs()):
         data = store.get_run(run_id, SUMMARY)
         document: dict[str, Any] = json.loads(data) if data else {}
         if document.get("path") == path:

@@ -1,13 +1,11 @@
 """Cuts work into pieces of a sensible size: chunks of a stage, and shards of whole images."""
 
 import heapq
-import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, TypeVar
-
-from artifacts import ArtifactStore
 
 if TYPE_CHECKING:
     from stages.job import Edit
@@ -16,7 +14,7 @@ T = TypeVar("T")
 
 CHUNK_SECONDS = 20.0
 SHARD_SECONDS = 600.0
-RECORDS_READ = 32
+ITEMS_REMEMBERED = 32
 
 FIRST_GUESS = {
     "train_lora": 40.0,
@@ -26,41 +24,32 @@ FIRST_GUESS = {
     "optimize_latent": 30.0,
     "sample_image": 10.0,
 }
-"""Seconds per item where the store has no record to learn from: pocket models on two cores."""
+"""Seconds per item where no run was before: pocket models on two cores."""
 
 SHARED_STAGES = frozenset({"train_lora", "invert_image", "extract_superpixels"})
 """Stages that the edits of one image mostly share."""
 
 
 class StageSeconds:
-    """How long an item of a stage takes: from records, then from what this run sees."""
+    """How long an item of a stage takes: a guess or earlier runs at first, then what is seen."""
 
-    def __init__(self, store: ArtifactStore | None = None) -> None:
-        self._seen: dict[str, list[float]] = {}
-        self._store = store
+    def __init__(self, guesses: Mapping[str, float] | None = None) -> None:
+        """Start from the medians of an earlier run, where there was one."""
+        self._guesses = {**FIRST_GUESS, **(guesses or {})}
+        self._seen: dict[str, deque[float]] = {}
 
     def of(self, stage: str) -> float:
-        """Return the seconds that the next item of the stage will take, by the latest ones."""
-        if stage not in self._seen:
-            self._seen[stage] = self._recorded(stage)
-        seen = self._seen[stage][-RECORDS_READ:]
-        return median(seen) if seen else FIRST_GUESS.get(stage, 10.0)
+        """Return the seconds that the next item of the stage will take."""
+        seen = self._seen.get(stage)
+        return median(seen) if seen else self._guesses[stage]
 
     def saw(self, stage: str, seconds: float) -> None:
-        """Learn from an item that was just made; records of other runs count no more."""
-        self._learned(stage).append(seconds)
+        """Learn from an item that was just made."""
+        self._seen.setdefault(stage, deque(maxlen=ITEMS_REMEMBERED)).append(seconds)
 
-    def _learned(self, stage: str) -> list[float]:
-        key = f"{stage} here"
-        if key not in self._seen:
-            self._seen[key] = self._seen[stage] = []
-        return self._seen[key]
-
-    def _recorded(self, stage: str) -> list[float]:
-        if self._store is None:
-            return []
-        records = itertools.islice(self._store.records_of(stage), RECORDS_READ)
-        return [record.circumstances.seconds for record in records]
+    def seen(self) -> dict[str, float]:
+        """Return the medians of the stages of which an item was made."""
+        return {stage: round(median(seconds), 3) for stage, seconds in self._seen.items()}
 
 
 def cut_chunks(items: Sequence[T], seconds_per_item: float) -> Iterator[list[T]]:

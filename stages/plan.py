@@ -212,7 +212,7 @@ class _History:
             for item in action.inputs.items()
             for record in self.by_input.get(item, ())
         }
-        changes = [_differences(record.action, action) for record in related.values()]
+        changes: list[list[str]] = [_differences(record.action, action) for record in related.values()]
         return "; ".join(min(changes, key=len)) if changes else "never made"
 
 

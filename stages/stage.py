@@ -51,7 +51,8 @@ class Made:
     """What a stage made: the payload to keep and what it says about its own work."""
 
     payload: Payload
-    summary: Mapping[str, JSON]
+    summary: Mapping[str, Any]
+    """JSON; steps, losses, verdicts, warnings, passes of the UNet."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class Resolved:
         inputs = self._inputs(stage.reads)
         inputs |= {name: upstream[name].logical for name in stage.needs if name in upstream}
         digests = {"diffusion": self.diffusion.digest, "segmenter": self.segmenter.digest}
-        models = {name: digests[name] for name in stage.models}
+        models: dict[str, Digest] = {name: digests[name] for name in stage.models}
         return Action(stage.name, stage.version, config, inputs, models)
 
     def _inputs(self, names: tuple[EditInput, ...]) -> dict[str, Digest]:
@@ -161,9 +162,6 @@ class Resolved:
             case "user_mask":
                 return edit.mask_digest if self.config.build_mask.mode == "user" else None
             case "lora_file":
-                path = edit.lora
-                return (
-                    StatCache().digest(path, "file", digest_file)
-                    if isinstance(path, Path)
-                    else None
-                )
+                if not isinstance(edit.lora, Path):
+                    return None
+                return Digest(StatCache().digest(edit.lora, "file", digest_file))

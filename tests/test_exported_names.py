@@ -1,8 +1,9 @@
 """The public face of each package is what its `__all__` says."""
 
+import pytest
+
 import adaptivedrag
 import artifacts
-import pytest
 
 
 @pytest.mark.parametrize("package", [adaptivedrag, artifacts], ids=lambda package: package.__name__)

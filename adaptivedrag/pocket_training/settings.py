@@ -37,7 +37,6 @@ class VaeSettings(_Settings):
     picture: int
     crop: int
     photo_share: float = Field(ge=0, le=1)
-    kl_weight: float = Field(ge=0)
     gradient_weight: float = Field(ge=0)
     whitening: float = Field(ge=0, le=1)
     latent_noise: float = Field(ge=0)

@@ -5,8 +5,8 @@ the optimiser's moments and the number of steps taken are the whole state.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 
 import numpy as np
 import torch
@@ -26,7 +26,9 @@ class Training(ABC):
         self.schedule = schedule
         self.steps_done = 0
         self.optimiser = torch.optim.AdamW(
-            list(model.parameters()), lr=schedule.lr, weight_decay=schedule.weight_decay
+            [p for p in model.parameters() if p.requires_grad],
+            lr=schedule.lr,
+            weight_decay=schedule.weight_decay,
         )
         self.average = {name: value.detach().clone() for name, value in self._values()}
 
@@ -54,25 +56,27 @@ class Training(ABC):
         self._update_average()
         return {"loss": loss.item(), "gradient": float(norm), **parts}
 
-    def state(self) -> dict[str, Any]:
-        """Everything that `restore` needs; tensors are shared, not copied."""
-        return {
-            "steps_done": self.steps_done,
-            "model": self.model.state_dict(),
-            "average": self.average,
-            "optimiser": self.optimiser.state_dict(),
-        }
+    def state(self) -> dict[str, Tensor]:
+        """Everything that `restore` needs, by name; tensors are shared, not copied."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.items()}
+        for index, moments in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{index}.{name}": value for name, value in moments.items()}
+        return tensors | {"steps_done": torch.tensor(self.steps_done)}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Tensor]) -> None:
         self.steps_done = int(state["steps_done"])
-        self.model.load_state_dict(state["model"])
-        self.average = {name: value.clone() for name, value in state["average"].items()}
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.model.load_state_dict(_under(state, "model."))
+        self.average = {name: value.clone() for name, value in _under(state, "average.").items()}
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in _under(state, "optimiser.").items():
+            index, _, moment = name.partition(".")
+            moments.setdefault(int(index), {})[moment] = value.clone()
+        groups = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
 
     def averaged_model(self) -> nn.Module:
         """A copy of the model with the averaged weights, for use rather than for training."""
-        from copy import deepcopy
-
         model = deepcopy(self.model).eval().requires_grad_(False)
         model.load_state_dict(self.average, strict=False)
         return model
@@ -85,7 +89,7 @@ class Training(ABC):
         return np.random.default_rng((self.schedule.seed, purpose, step))
 
     def _values(self) -> Iterator[tuple[str, Tensor]]:
-        yield from self.model.named_parameters()
+        yield from ((n, p) for n, p in self.model.named_parameters() if p.requires_grad)
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -101,3 +105,7 @@ def train(training: Training, on_step: StepCallback) -> int:
         if not on_step(training.steps_done, losses):
             break
     return training.steps_done
+
+
+def _under(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}

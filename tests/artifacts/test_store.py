@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -320,3 +322,11 @@ def test_a_store_that_cannot_be_marked_still_tells_of_damage(
 
     with pytest.raises(ArtifactCorrupt, match=r"preview\.png has changed"):
         ArtifactStore(ReadOnly(objects, "mount")).read(record)
+
+
+def test_importing_the_package_loads_no_heavy_library():
+    program = "import artifacts, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    loaded = done.stdout.split()
+    assert "artifacts.store" in loaded
+    assert not {"torch", "prefect", "zarr", "numpy", "PIL", "safetensors"} & set(loaded)

@@ -108,14 +108,12 @@ def test_no_flipped_bit_of_an_object_is_served(folder_store, published, object_f
         folder_store.read(published)
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("file", [file for file in FILES if file != "latents.zarr/zarr.json"])
 def test_files_swapped_between_objects_are_found(
     folder_store, published, object_folder, make_action, make_payload, circumstances, file
 ):
     other = folder_store.publish(make_action(1), make_payload(1), circumstances)
     theirs = object_folder.parents[1] / other.object[:2] / other.object / file
-    if theirs.read_bytes() == (object_folder / file).read_bytes():
-        pytest.skip("the same bytes in both")
     held = theirs.read_bytes()
     theirs.write_bytes((object_folder / file).read_bytes())
     (object_folder / file).write_bytes(held)
@@ -258,7 +256,7 @@ def test_a_record_that_names_a_path_outside_is_not_believed(
 ):
     record = published.model_copy(update={"files": {path: 6}})
     record_path.write_bytes(record.to_bytes())
-    with pytest.raises(ValueError, match="plain relative path"):
+    with pytest.raises(ValueError, match=r"should match pattern|at most 200 characters"):
         Record.from_bytes(record.to_bytes())
     assert folder_store.lookup(published.stage, published.key) is None
 
@@ -335,36 +333,31 @@ def start(writer, location, flavour, first, last):
     return process
 
 
-def wrong_artifacts(store):
-    """Read every artifact that the store calls a hit; count those that are not what was made."""
-    wrong = hits = 0
-    for number in range(1000):
-        action = child.action(number)
-        found = store.lookup(action.stage, action.key)
-        if found is None:
-            break
-        hits += 1
-        expected = child.payload(number, 0)
-        parts = store.read(found.record)
-        right = found.status == "hit" and np.array_equal(parts["latents"], expected["latents"])
-        wrong += not (right and parts["verdict"] == {"number": number})
-    return wrong, hits
+def hits_from(store, first):
+    """Read what the store calls a hit, from one number on; return the first that is none."""
+    number = first
+    while found := store.lookup("race", child.action(number).key):
+        assert found.status == "hit"
+        parts, expected = store.read(found.record), child.payload(number, 0)
+        np.testing.assert_array_equal(parts["latents"], expected["latents"])
+        assert parts["verdict"] == {"number": number}
+        number += 1
+    return number
 
 
 def test_killed_writers_leave_no_wrong_artifact(tmp_path, writer):
-    draw = random.Random(5)
-    hits = [0]
-    for kill in range(20):
-        process = start(writer, tmp_path, 0, hits[-1], 1000)
-        time.sleep(draw.uniform(0, 0.15))
+    draw, reached = random.Random(5), 0
+    for _ in range(20):
+        process = start(writer, tmp_path, 0, reached, 1000)
+        for _ in range(draw.randrange(5)):
+            process.stdout.readline()
+        time.sleep(draw.uniform(0, 0.02))
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
-        wrong, found = wrong_artifacts(ArtifactStore.open(tmp_path, create=False))
-        assert wrong == 0, f"after kill {kill}"
-        hits.append(found)
-    assert hits == sorted(hits)
-    assert hits[-1] >= 20
+        store = ArtifactStore.open(tmp_path, create=False)
+        reached = hits_from(store, reached)
+    assert hits_from(store, 0) == reached >= 20
 
 
 def test_two_processes_at_once_agree_on_every_winner(tmp_path, writer):

@@ -1,7 +1,7 @@
 """Publish actions FIRST to LAST into a store: LOCATION FLAVOUR FIRST LAST.
 
 The payload of an action follows from its number and the flavour. Prints `ready` when all is
-imported, and at the end the objects that the store decided on, one a line.
+imported, and then the object of each record that the store decided on.
 """
 
 import sys
@@ -28,11 +28,10 @@ def main(location, flavour, first, last):
     store = ArtifactStore.open(location)
     circumstances = Circumstances(code="0", started="2026-01-01T00:00:00Z", seconds=0.0)
     store.publish(action(10**6), payload(0, 0), circumstances)  # loads zarr and safetensors
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
+    print("ready", flush=True)  # noqa: T201
     for number in range(int(first), int(last)):
         record = store.publish(action(number), payload(number, int(flavour)), circumstances)
-        sys.stdout.write(record.object + "\n")
+        print(record.object, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

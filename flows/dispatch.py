@@ -1,0 +1,158 @@
+"""Decides what is done next: the first edits end to end, then shard by shard and stage by stage.
+
+Knows nothing of Prefect: `perform` runs one chunk, wherever that is, and returns what became of
+its items. A failure is a value; it stays with its edits, and their later stages are not tried.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from artifacts import ArtifactStore
+from flows.outcomes import Failure, Made
+from flows.progress import Progress
+from flows.shards import StageSeconds, cut_chunks, cut_shards
+from stages.plan import WorkItem, work_for
+
+if TYPE_CHECKING:
+    from stages.job import Edit
+
+FIRST_EDITS = 10
+"""So many edits go through all stages before the rest: a systematic fault shows in minutes."""
+
+Perform = Callable[[list[WorkItem], int | None], list[Made]]
+"""Runs a chunk; stops in it once more than so many of its items have failed."""
+
+
+class StoppedEarly(Exception):
+    """No more work is to be started; the message says why."""
+
+
+class Interrupted(StoppedEarly):
+    """The user or the system wants this process to end."""
+
+
+class Stop:
+    """A wish to stop, told by one thread and heard by those at work, at their next step."""
+
+    def __init__(self) -> None:
+        """Start without the wish."""
+        self._wish = threading.Event()
+
+    def ask(self) -> None:
+        """Ask all work to stop."""
+        self._wish.set()
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody asked."""
+        return self._wish.is_set()
+
+    def check(self) -> None:
+        """Leave the work at hand if that was asked for.
+
+        Raises:
+            Interrupted: if so.
+        """
+        if self._wish.is_set():
+            raise Interrupted("interrupted")
+
+
+class Dispatch:
+    """The work of one run or shard, and what has become of it so far."""
+
+    def __init__(
+        self,
+        store: ArtifactStore,
+        stages: Sequence[str],
+        perform: Perform,
+        progress: Progress,
+        stop: Stop,
+        *,
+        force: bool = False,
+        allowed: int | None = None,
+        seconds: StageSeconds | None = None,
+    ) -> None:
+        """Prepare a run.
+
+        Args:
+            stages: the stages that may run, in order.
+            force: do again what is there.
+            allowed: so many edits may fail before the run stops.
+        """
+        self.failures: dict[str, Failure] = {}
+        self.made: Counter[str] = Counter()
+        self.seconds = seconds or StageSeconds()
+        self._store = store
+        self._stages = stages
+        self._perform = perform
+        self._progress = progress
+        self._stop = stop
+        self._force = force
+        self._allowed = allowed
+        self._settled: dict[tuple[str, str], Failure | None] = {}
+
+    def run(self, edits: Sequence["Edit"]) -> None:
+        """Bring edits as far as the stages go.
+
+        Raises:
+            StoppedEarly: if more edits failed than may, or somebody asked to stop.
+        """
+        for edit in edits[:FIRST_EDITS]:
+            self._advance([edit])
+        for shard in cut_shards(edits[FIRST_EDITS:], self.seconds.of, self._stages):
+            self._advance(shard)
+
+    def _advance(self, edits: Sequence["Edit"]) -> None:
+        for stage in self._stages:
+            going = [edit for edit in edits if edit.id not in self.failures]
+            if going:
+                self._do_stage(stage, going)
+                self._progress.reached(stage, [edit.id for edit in going])
+
+    def _do_stage(self, stage: str, edits: Sequence["Edit"]) -> None:
+        items, blocked = work_for(stage, edits, self._store, force=self._force)
+        for edit in blocked:
+            self._fail(edit.id, Failure(edit.id, stage, "InputMissing", _missing(stage)))
+        for item in items:
+            self._fail_alike(item)
+        fresh = [item for item in items if (stage, item.key) not in self._settled]
+        for chunk in cut_chunks(fresh, self.seconds.of(stage)):
+            self._do_chunk(chunk)
+
+    def _do_chunk(self, chunk: list[WorkItem]) -> None:
+        self._stop.check()
+        if self._allowed is not None and len(self.failures) > self._allowed:
+            raise StoppedEarly(
+                f"{len(self.failures)} failed, and max-failures allows {self._allowed}"
+            )
+        left = None if self._allowed is None else self._allowed - len(self.failures)
+        outcomes = self._perform(chunk, left)
+        for item, made in zip(chunk, outcomes, strict=False):
+            self._settle(item, made)
+
+    def _settle(self, item: WorkItem, made: Made) -> None:
+        self._settled[item.stage, item.key] = made.failure
+        if made.failure is None:
+            self.made[item.stage] += 1
+            self.seconds.saw(item.stage, made.seconds)
+            self._progress.reached(item.stage, item.sharers, self.seconds.of(item.stage))
+        self._fail_alike(item)
+
+    def _fail_alike(self, item: WorkItem) -> None:
+        """Let every edit that needs a failed artifact fail for the same reason."""
+        failure = self._settled.get((item.stage, item.key))
+        if failure is not None:
+            for edit_id in item.sharers:
+                self._fail(
+                    edit_id, Failure(edit_id, failure.stage, failure.kind, failure.message)
+                )
+
+    def _fail(self, edit_id: str, failure: Failure) -> None:
+        self.failures[edit_id] = failure
+        self._progress.failed(failure)
+
+
+def _missing(stage: str) -> str:
+    return f"what {stage} needs is not made yet: run the stages before it too"
