@@ -35,14 +35,17 @@ class Backend:
     @classmethod
     def open(cls, location: str | Path | ObjectStore, create: bool) -> Backend:
         """Open a path, a URL (s3://, gs://, az://, memory://), or a store of obstore's."""
-        if isinstance(location, Path) or (isinstance(location, str) and "://" not in location):
-            return cls._open_folder(Path(location).expanduser().absolute(), create)
-        if not isinstance(location, str):
+        if isinstance(location, LocalStore):
+            return cls(location, repr(location), location.prefix)
+        if not isinstance(location, str | Path):
             return cls(location, repr(location))
-        if location.startswith("memory://"):
-            return cls(MemoryStore(), location)
-        with _reported(location):
-            return cls(from_url(location), location)
+        address = str(location).removeprefix("file://")
+        if "://" not in address:
+            return cls._open_folder(Path(address).expanduser().absolute(), create)
+        if address.startswith("memory://"):
+            return cls(MemoryStore(), address)
+        with _reported(address):
+            return cls(from_url(address), address)
 
     @classmethod
     def _open_folder(cls, root: Path, create: bool) -> Backend:

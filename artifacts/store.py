@@ -101,10 +101,9 @@ class ArtifactStore:
 
     def records_of(self, stage: str) -> Iterator[Record]:
         """Go through the newest record of each key of a stage."""
-        folders = self._numbers_by_folder(f"actions/{_word(stage)}")
+        numbers = self._numbers_by_key(f"actions/{_word(stage)}")
         find = partial(self._newest_record, stage)
-        named = [(Key(f.rpartition("/")[2]), numbers) for f, numbers in folders.items()]
-        yield from filter(None, _at_once(lambda pair: find(*pair), named))
+        yield from filter(None, _at_once(lambda key: find(key, numbers[key]), sorted(numbers)))
 
     def publish(
         self,
@@ -187,8 +186,7 @@ class ArtifactStore:
 
     def attempted(self, stage: str) -> frozenset[Key]:
         """Return the keys of a stage for which there are attempts."""
-        folders = self._numbers_by_folder(f"attempts/{_word(stage)}")
-        return frozenset(Key(folder.rpartition("/")[2]) for folder in folders)
+        return frozenset(self._numbers_by_key(f"attempts/{_word(stage)}"))
 
     def put_run(self, run_id: str, name: str, data: bytes) -> None:
         """Keep a file of a run, over an older one of that name."""
@@ -333,6 +331,11 @@ class ArtifactStore:
             if match := _NUMBERED.fullmatch(name):
                 found[folder].append(int(match[1]))
         return {folder: sorted(numbers) for folder, numbers in found.items()}
+
+    def _numbers_by_key(self, above: str) -> dict[Key, list[int]]:
+        folders = self._numbers_by_folder(above).items()
+        named = ((Key(folder.rpartition("/")[2]), numbers) for folder, numbers in folders)
+        return {key: numbers for key, numbers in named if is_digest(key)}
 
     def _get_numbered(self, folder: str, number: int, parse: Callable[[bytes], A]) -> A | None:
         """Parse a numbered file; None if it is gone, torn or not of ours."""

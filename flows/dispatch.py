@@ -4,15 +4,14 @@ Knows nothing of Prefect: `perform` runs one chunk, wherever that is, and return
 its items. A failure is a value; it stays with its edits, and their later stages are not tried.
 """
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from artifacts import ArtifactStore
 from flows.outcomes import Failure, Made
-from flows.progress import Progress
-from flows.shards import StageSeconds, cut_chunks, cut_shards
+from flows.shards import cut_chunks, cut_shards
+from flows.watch import StoppedEarly, Watch
 from stages.plan import WorkItem, work_for
 
 if TYPE_CHECKING:
@@ -25,40 +24,6 @@ Perform = Callable[[list[WorkItem], int | None], list[Made]]
 """Runs a chunk; stops in it once more than so many of its items have failed."""
 
 
-class StoppedEarly(Exception):
-    """No more work is to be started; the message says why."""
-
-
-class Interrupted(StoppedEarly):
-    """The user or the system wants this process to end."""
-
-
-class Stop:
-    """A wish to stop, told by one thread and heard by those at work, at their next step."""
-
-    def __init__(self) -> None:
-        """Start without the wish."""
-        self._wish = threading.Event()
-
-    def ask(self) -> None:
-        """Ask all work to stop."""
-        self._wish.set()
-
-    @property
-    def asked(self) -> bool:
-        """Whether somebody asked."""
-        return self._wish.is_set()
-
-    def check(self) -> None:
-        """Leave the work at hand if that was asked for.
-
-        Raises:
-            Interrupted: if so.
-        """
-        if self._wish.is_set():
-            raise Interrupted("interrupted")
-
-
 class Dispatch:
     """The work of one run or shard, and what has become of it so far."""
 
@@ -67,12 +32,10 @@ class Dispatch:
         store: ArtifactStore,
         stages: Sequence[str],
         perform: Perform,
-        progress: Progress,
-        stop: Stop,
+        watch: Watch,
         *,
         force: bool = False,
         allowed: int | None = None,
-        seconds: StageSeconds | None = None,
     ) -> None:
         """Prepare a run.
 
@@ -83,12 +46,10 @@ class Dispatch:
         """
         self.failures: dict[str, Failure] = {}
         self.made: Counter[str] = Counter()
-        self.seconds = seconds or StageSeconds()
         self._store = store
         self._stages = stages
         self._perform = perform
-        self._progress = progress
-        self._stop = stop
+        self._watch = watch
         self._force = force
         self._allowed = allowed
         self._settled: dict[tuple[str, str], Failure | None] = {}
@@ -101,7 +62,7 @@ class Dispatch:
         """
         for edit in edits[:FIRST_EDITS]:
             self._advance([edit])
-        for shard in cut_shards(edits[FIRST_EDITS:], self.seconds.of, self._stages):
+        for shard in cut_shards(edits[FIRST_EDITS:], self._watch.seconds.of, self._stages):
             self._advance(shard)
 
     def _advance(self, edits: Sequence["Edit"]) -> None:
@@ -109,49 +70,55 @@ class Dispatch:
             going = [edit for edit in edits if edit.id not in self.failures]
             if going:
                 self._do_stage(stage, going)
-                self._progress.reached(stage, [edit.id for edit in going])
+                passed = [edit.id for edit in going if edit.id not in self.failures]
+                self._watch.progress.reached(stage, passed)
 
     def _do_stage(self, stage: str, edits: Sequence["Edit"]) -> None:
         items, blocked = work_for(stage, edits, self._store, force=self._force)
         for edit in blocked:
-            self._fail(edit.id, Failure(edit.id, stage, "InputMissing", _missing(stage)))
+            self._fail(Failure(edit.id, stage, "InputMissing", _missing(stage)))
         for item in items:
-            self._fail_alike(item)
+            self._fail_sharers(item)
         fresh = [item for item in items if (stage, item.key) not in self._settled]
-        for chunk in cut_chunks(fresh, self.seconds.of(stage)):
+        for chunk in cut_chunks(fresh, self._watch.seconds.of(stage)):
             self._do_chunk(chunk)
 
     def _do_chunk(self, chunk: list[WorkItem]) -> None:
-        self._stop.check()
-        if self._allowed is not None and len(self.failures) > self._allowed:
-            raise StoppedEarly(
-                f"{len(self.failures)} failed, and max-failures allows {self._allowed}"
-            )
+        self._check()
         left = None if self._allowed is None else self._allowed - len(self.failures)
         outcomes = self._perform(chunk, left)
         for item, made in zip(chunk, outcomes, strict=False):
             self._settle(item, made)
+        if len(outcomes) < len(chunk):
+            self._check()
+
+    def _check(self) -> None:
+        """Leave if there is a reason to; called only while there is more to do."""
+        self._watch.stop.check()
+        if self._allowed is not None and len(self.failures) > self._allowed:
+            raise StoppedEarly(
+                f"{len(self.failures)} edits failed and {self._allowed} were allowed to"
+            )
 
     def _settle(self, item: WorkItem, made: Made) -> None:
         self._settled[item.stage, item.key] = made.failure
         if made.failure is None:
             self.made[item.stage] += 1
-            self.seconds.saw(item.stage, made.seconds)
-            self._progress.reached(item.stage, item.sharers, self.seconds.of(item.stage))
-        self._fail_alike(item)
+            self._watch.seconds.saw(item.stage, made.seconds)
+            seconds = self._watch.seconds.of(item.stage)
+            self._watch.progress.reached(item.stage, item.sharers, seconds)
+        self._fail_sharers(item)
 
-    def _fail_alike(self, item: WorkItem) -> None:
+    def _fail_sharers(self, item: WorkItem) -> None:
         """Let every edit that needs a failed artifact fail for the same reason."""
         failure = self._settled.get((item.stage, item.key))
         if failure is not None:
             for edit_id in item.sharers:
-                self._fail(
-                    edit_id, Failure(edit_id, failure.stage, failure.kind, failure.message)
-                )
+                self._fail(Failure(edit_id, item.stage, failure.kind, failure.message))
 
-    def _fail(self, edit_id: str, failure: Failure) -> None:
-        self.failures[edit_id] = failure
-        self._progress.failed(failure)
+    def _fail(self, failure: Failure) -> None:
+        self.failures[failure.id] = failure
+        self._watch.progress.failed(failure)
 
 
 def _missing(stage: str) -> str:

@@ -8,16 +8,17 @@ import itertools
 import json
 import math
 import secrets
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifacts import ArtifactStore
+from stages.plan import plan_edits
 
 if TYPE_CHECKING:
-    from stages.job import BadEdit, Job
+    from stages.job import BadEdit, Edit, Job
 
 SUMMARY = "summary.json"
 RUNS_ASKED = 3
@@ -70,8 +71,8 @@ class RunSummary:
     job: str
     path: str
     started: str
-    seconds: float
-    done: tuple[str, ...]
+    seconds: float = 0.0
+    done: tuple[str, ...] = ()
     failed: tuple[Failure, ...] = ()
     bad: tuple["BadEdit", ...] = ()
     unfinished: tuple[str, ...] = ()
@@ -104,6 +105,24 @@ class RunSummary:
 def new_run_id() -> str:
     """Return a name for a run: UTC, so that names sort by time, and a random end."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{secrets.token_hex(4)}"
+
+
+def conclude(
+    summary: RunSummary, edits: Sequence["Edit"], store: ArtifactStore, seconds: float
+) -> RunSummary:
+    """Complete a run's summary with what the store says is done; nothing else is asked.
+
+    Raises:
+        StoreUnavailable: if the store cannot be read.
+    """
+    failed = {failure.id for failure in summary.failed}
+    plans = plan_edits([edit for edit in edits if edit.id not in failed], store)
+    return replace(
+        summary,
+        done=tuple(plan.edit.id for plan in plans if plan.done),
+        unfinished=tuple(plan.edit.id for plan in plans if not plan.done),
+        seconds=round(seconds, 3),
+    )
 
 
 def record_run(store: ArtifactStore, summary: RunSummary) -> None:

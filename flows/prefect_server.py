@@ -7,6 +7,7 @@ its port, and a request made while it starts is answered when it is ready.
 
 import contextlib
 import http.client
+import logging
 import os
 import signal
 import socket
@@ -70,20 +71,15 @@ class PrefectServer:
             time.sleep(0.1)
 
     def stop(self) -> None:
-        """End the server if it is ours: politely, then by force."""
-        if self.lifeline is not None:
-            os.close(self.lifeline)
-            self.lifeline = None
-        if self.process is None:
+        """End the server if it is ours: politely first, so that it writes what it has heard."""
+        if self.process is None or self.lifeline is None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            self.process.terminate()
-        try:
+        self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        os.close(self.lifeline)
+        self.lifeline = None
+        self.process.wait()
 
     def _silence(self) -> str:
         if self.process is not None:
@@ -106,6 +102,18 @@ def temporary_server() -> Iterator[PrefectServer]:
         yield server
     finally:
         server.stop()
+
+
+@contextlib.contextmanager
+def client_settings(server: PrefectServer) -> Iterator[None]:
+    """Let Prefect's client in this block talk to `server`, quietly."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: server.api_url}):
+        if "PREFECT_LOGGING_LEVEL" not in os.environ:
+            for name in ("prefect", "prefect.flow_runs", "prefect.task_runs"):
+                logging.getLogger(name).setLevel(logging.WARNING)
+        yield
 
 
 def configured_api_url() -> str | None:

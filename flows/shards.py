@@ -77,9 +77,7 @@ def cut_shards(
     images: dict[str, list[tuple[int, Edit]]] = {}
     for place, edit in enumerate(edits):
         images.setdefault(edit.image.digest, []).append((place, edit))
-    work = {
-        digest: _work(len(members), seconds_of, stages) for digest, members in images.items()
-    }
+    work = {digest: _work(len(members), seconds_of, stages) for digest, members in images.items()}
     wanted = max(at_least, math.floor(sum(work.values()) / SHARD_SECONDS), 1)
     shards: list[list[tuple[int, Edit]]] = [[] for _ in range(min(wanted, len(images)))]
     loads = [(0.0, index) for index in range(len(shards))]

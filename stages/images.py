@@ -1,4 +1,4 @@
-"""Images as users have them, decoded to 8-bit RGB; what was converted on the way is said in notes."""
+"""Images as users have them, decoded to 8-bit RGB, with notes on what was converted."""
 
 import stat
 import warnings
@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 import PIL
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from adaptivedrag.errors import InvalidEdit
 from artifacts import Digest, StatCache, digest_pixels
@@ -168,7 +168,7 @@ def _opened(path: Path, pixel_limit: int) -> Iterator[Image.Image]:
         raise InvalidEdit(f"{path} does not exist: correct the path") from None
     except Image.DecompressionBombError:
         raise InvalidEdit(_bomb_message(path, "far too many", pixel_limit)) from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise InvalidEdit(
             f"{path} is damaged or not an image: PNG, JPEG, WebP, TIFF, BMP, GIF and PPM are read"
         ) from None
@@ -208,7 +208,9 @@ def _rotation_note(image: Image.Image) -> str | None:
 
 def _is_sixteen_bit(image: Image.Image) -> bool:
     """Tell by the raw mode, for Pillow drops the low bits of 16-bit colour without a word."""
-    return image.mode in _DEEP_MODES or any("16" in str(tile.args) for tile in image.tile)
+    return image.mode in _DEEP_MODES or any(
+        "16" in str(tile.args) for tile in getattr(image, "tile", ())
+    )
 
 
 def _to_rgb(image: Image.Image, sixteen_bit: bool) -> tuple[Image.Image, str | None]:

@@ -212,8 +212,11 @@ class _History:
             for item in action.inputs.items()
             for record in self.by_input.get(item, ())
         }
-        changes: list[list[str]] = [_differences(record.action, action) for record in related.values()]
-        return "; ".join(min(changes, key=len)) if changes else "never made"
+        changes: list[list[str]] = [
+            _differences(record.action, action) for record in related.values()
+        ]
+        nearest = min(changes, key=len, default=["never made"])
+        return "; ".join(nearest)
 
 
 def _differences(old: Action, new: Action) -> list[str]:

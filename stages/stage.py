@@ -107,7 +107,8 @@ class Resolved:
     config: EditConfig
     frame: Frame
     diffusion: DiffusionFiles
-    segmenter: SegmenterFiles
+    segmenter: SegmenterFiles | None
+    """None where the superpixels are of colours alone."""
 
     @classmethod
     def of(cls, edit: Edit) -> "Resolved":
@@ -125,7 +126,9 @@ class Resolved:
             working_size=edit.config.working_size,
         )
         config = _fitted(edit.config, diffusion.channels, frame.latent_size)
-        return cls(edit, config, frame, diffusion, segmenter_files(edit.segmenter))
+        by_colour = config.extract_superpixels.source == "rgb"
+        segmenter = None if by_colour else segmenter_files(edit.segmenter)
+        return cls(edit, config, frame, diffusion, segmenter)
 
     def skips(self, stage: Stage) -> bool:
         """Tell whether the edit goes without this stage."""
@@ -141,8 +144,10 @@ class Resolved:
         config = {**_settings(self.config, stage.name), "frame": asdict(self.frame)}
         inputs = self._inputs(stage.reads)
         inputs |= {name: upstream[name].logical for name in stage.needs if name in upstream}
-        digests = {"diffusion": self.diffusion.digest, "segmenter": self.segmenter.digest}
-        models: dict[str, Digest] = {name: digests[name] for name in stage.models}
+        files = {"diffusion": self.diffusion, "segmenter": self.segmenter}
+        models: dict[str, Digest] = {
+            name: found.digest for name in stage.models if (found := files[name])
+        }
         return Action(stage.name, stage.version, config, inputs, models)
 
     def _inputs(self, names: tuple[EditInput, ...]) -> dict[str, Digest]:

@@ -146,6 +146,8 @@ class Workbench:
         return self._diffusion[1]
 
     def _load_segmenter(self, resolved: Resolved) -> "Segmenter":
+        if resolved.segmenter is None:
+            raise ValueError("superpixels of colours need no segmenter")
         path = resolved.segmenter.path
         if self._segmenter is None or self._segmenter[0] != path:
             self._pin_threads()

@@ -3,9 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import conv2d, conv_transpose2d, pixel_shuffle, pixel_unshuffle
 
-from adaptivedrag.pocket_training.pictures import Picture, photographs, scene_crop
+from adaptivedrag.pocket_training.pictures import Picture, photographs, scene_crop, to_tensor
+from adaptivedrag.scenes import render, training_scene
 
 PATCH = 8
 
@@ -25,6 +29,39 @@ class LinearCode:
         return float(10 * np.log10(4 / np.mean(error**2)))
 
 
+class LatentCode:
+    """A linear code as latents: values scaled by a power of their deviations, then as a whole.
+
+    Args:
+        whitening: 0 leaves the deviations as they are, 1 makes them equal.
+    """
+
+    def __init__(self, code: LinearCode, whitening: float, picture: int) -> None:
+        self.code = code
+        self.gains = code.deviations**-whitening
+        self.channels = len(self.gains)
+        scaled = code.components * self.gains[:, None]
+        self._mixing = _as_weights(scaled)
+        self._offset = torch.from_numpy(-(scaled @ code.mean)).float()
+        self._unmixing = _as_weights(code.components / self.gains[:, None])
+        self._mean = _as_weights(code.mean[None])[0]
+        self.scaling = 1.0
+        self.scaling = self._measured_scaling(picture)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Latents, standard deviation about 1 on scenes, of pictures in [-1, 1]."""
+        cells = pixel_unshuffle(images, PATCH)
+        return conv2d(cells, self._mixing, self._offset) * self.scaling
+
+    def decode(self, latents: Tensor) -> Tensor:
+        cells = conv_transpose2d(latents / self.scaling, self._unmixing)
+        return pixel_shuffle(cells + self._mean, PATCH)
+
+    def _measured_scaling(self, picture: int, scenes: int = 48) -> float:
+        images = to_tensor([render(training_scene(i), picture).image for i in range(scenes)])
+        return round(1.0 / float(self.encode(images).std()), 5)
+
+
 def fit_linear_code(channels: int, picture: int = 256, scenes: int = 96) -> LinearCode:
     """Fits on training scenes and, with equal weight, the shipped photographs."""
     random = np.random.default_rng(0)
@@ -37,7 +74,10 @@ def fit_linear_code(channels: int, picture: int = 256, scenes: int = 96) -> Line
     mean = rows.mean(0)
     values, vectors = np.linalg.eigh(np.cov((rows - mean).T))
     order = np.argsort(values)[::-1][:channels]
-    return LinearCode(mean, vectors[:, order].T, np.sqrt(values[order]))
+    components = vectors[:, order].T
+    largest = np.abs(components).argmax(1)
+    signs = np.sign(components[np.arange(channels), largest])  # libraries differ in sign
+    return LinearCode(mean, components * signs[:, None], np.sqrt(values[order]))
 
 
 def patches(image: Picture) -> NDArray[np.float64]:
@@ -46,3 +86,9 @@ def patches(image: Picture) -> NDArray[np.float64]:
     cut = image[: rows * PATCH, : columns * PATCH].astype(np.float64) / 127.5 - 1
     blocks = cut.reshape(rows, PATCH, columns, PATCH, 3).transpose(0, 2, 1, 3, 4)
     return blocks.reshape(rows * columns, -1)
+
+
+def _as_weights(rows: NDArray[np.float64]) -> Tensor:
+    """Rows over patches (row, column, colour) as 1×1 weights over (colour, row, column)."""
+    turned = rows.reshape(len(rows), PATCH, PATCH, 3).transpose(0, 3, 1, 2)
+    return torch.from_numpy(turned.reshape(len(rows), -1, 1, 1).copy()).float()

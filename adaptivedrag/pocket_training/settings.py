@@ -55,8 +55,6 @@ class DiffusionSettings(_Settings):
     heads: tuple[int, int, int, int]
     groups: int
     picture: int
-    scenes: int
-    fresh: int
     empty_captions: float = Field(ge=0, le=1)
     snr_limit: float = Field(gt=0)
 

@@ -15,9 +15,8 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, pixel_unshuffle
 
-from adaptivedrag.pocket_training.linear_code import PATCH, LinearCode, fit_linear_code
+from adaptivedrag.pocket_training.linear_code import LatentCode, LinearCode, fit_linear_code
 from adaptivedrag.pocket_training.pictures import (
     Picture,
     grid,
@@ -61,12 +60,12 @@ class VaeTraining(Training):
         torch.manual_seed(settings.schedule.seed)
         vae = build_vae(settings)
         code = fit_linear_code(settings.latent_channels)
+        self.code = LatentCode(code, settings.whitening, settings.picture)
         start_from_linear_code(vae, code, settings)
         vae.encoder.requires_grad_(False)
         vae.quant_conv.requires_grad_(False)
         super().__init__(vae, settings.schedule)
         self.settings = settings
-        self.mixing, self.offset = _as_convolution(code, settings.whitening)
 
     def batch(self, step: int) -> Tensor:
         random, settings = self.random(step, 1), self.settings
@@ -78,7 +77,7 @@ class VaeTraining(Training):
 
     def loss(self, step: int) -> tuple[Tensor, Losses]:
         images = self.batch(step)
-        code = self.code(images)
+        code = self.code.encode(images) / self.code.scaling  # what the encoder gives, but faster
         noise = torch.randn(code.shape, generator=self.generator(step, 2))
         decoded = self.model.decode(code + self.settings.latent_noise * noise).sample.float()
         error = (decoded - images).abs().mean()
@@ -86,11 +85,6 @@ class VaeTraining(Training):
         with torch.no_grad():
             parts = {"l1": error.item(), "edges": edges.item(), "psnr": psnr(decoded, images)}
         return error + self.settings.gradient_weight * edges, parts
-
-    def code(self, images: Tensor) -> Tensor:
-        """What the encoder gives, at a fraction of its cost."""
-        cells = pixel_unshuffle(images, PATCH)  # channels are (colour, row, column)
-        return conv2d(cells, self.mixing, self.offset)
 
     @torch.no_grad()
     def sample_sheet(self) -> Picture:
@@ -105,16 +99,6 @@ def round_trip(vae: AutoencoderKL, image: Picture) -> Picture:
     """An image (sides multiples of 8) through the code and back."""
     code = vae.encode(to_tensor([image])).latent_dist.mean
     return to_picture(vae.decode(code).sample)[0]
-
-
-@torch.no_grad()
-def measure_scaling(vae: AutoencoderKL, picture: int, count: int = 48) -> float:
-    """One over the standard deviation of the codes of training scenes."""
-    codes = [
-        vae.encode(to_tensor([render(training_scene(i), picture).image])).latent_dist.mean
-        for i in range(count)
-    ]
-    return round(1.0 / float(torch.cat(codes).std()), 5)
 
 
 @torch.no_grad()
@@ -142,14 +126,6 @@ def _silence_branches(part: nn.Module) -> None:
             nn.init.zeros_(module.to_out[0].bias)
 
 
-def _as_convolution(code: LinearCode, whitening: float) -> tuple[Tensor, Tensor]:
-    """The scaled linear code as a 1×1 convolution of ``pixel_unshuffle``."""
-    scaled = code.components * (code.deviations**-whitening)[:, None]
-    rows = scaled.reshape(len(scaled), PATCH, PATCH, 3).transpose(0, 3, 1, 2)
-    mixing = torch.from_numpy(rows.reshape(len(scaled), -1, 1, 1).copy()).float()
-    return mixing, torch.from_numpy(-(scaled @ code.mean)).float()
-
-
 def _start_encoder(
     encoder: Any, code: LinearCode, scale: np.ndarray, settings: VaeSettings
 ) -> None:
@@ -161,7 +137,7 @@ def _start_encoder(
         _pass_through(block.resnets[0], held)
         _gather(block.downsamplers[0].conv, held)
     _pass_through(blocks[2].resnets[0], 48)
-    places = _Places(settings.latent_channels, settings.widths[3], settings.groups, 32.0)
+    places = _Places(settings.latent_channels, settings.widths[2], settings.groups, 32.0)
     mixing = torch.from_numpy((code.components * scale[:, None]).astype(np.float32))
     offset = torch.from_numpy(-(code.components @ code.mean) * scale).float()
     places.write(blocks[2].downsamplers[0].conv, _as_taps(mixing), offset)

@@ -1,0 +1,52 @@
+"""A CLIP tokenizer whose vocabulary is the words of the scenes' captions.
+
+Every byte is in it too, so any prompt can be encoded; words that no caption has become letters.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import CLIPTokenizer
+
+from adaptivedrag.scenes import training_scene
+
+Merge = tuple[str, str]
+START, END = "<|startoftext|>", "<|endoftext|>"
+LENGTH = 77
+
+
+def build_tokenizer(scenes: int = 2400) -> CLIPTokenizer:
+    """Byte pair encoding learned until every word of the training captions is one token."""
+    captions = (training_scene(i).caption() for i in range(scenes))
+    merges = learn_merges(sorted({word for text in captions for word in _words(text)}))
+    letters = sorted(ByteLevel.alphabet())
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters)]
+    tokens += [first + second for first, second in merges]
+    vocabulary = {token: i for i, token in enumerate([*tokens, START, END])}
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=LENGTH)
+
+
+def learn_merges(words: Iterable[str]) -> list[Merge]:
+    """The merges, most frequent pair first, that make every word a single token."""
+    spelled = [[*word[:-1], word[-1] + "</w>"] for word in words]
+    merges: list[Merge] = []
+    while pairs := Counter(pair for word in spelled for pair in zip(word, word[1:], strict=False)):
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append(best)
+        spelled = [_merged(word, best) for word in spelled]
+    return merges
+
+
+def _merged(word: list[str], pair: Merge) -> list[str]:
+    out: list[str] = []
+    for symbol in word:
+        if out and (out[-1], symbol) == pair:
+            out[-1] += symbol
+        else:
+            out.append(symbol)
+    return out
+
+
+def _words(caption: str) -> list[str]:
+    return caption.lower().replace(",", " , ").split()

@@ -1,0 +1,330 @@
+"""The flow: many edits through the stages, one task per chunk of a stage.
+
+The same flow does a whole job in the process of `run`, and a shard of one on a Prefect worker.
+Prefect runs, retries and shows; what is done, what failed and why is read from our store and
+written there. Ids are all that passes between tasks.
+"""
+
+import errno
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect import flow, task
+from prefect.artifacts import (
+    create_link_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.states import Completed, Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from adaptivedrag.config import Runtime
+from artifacts import ArtifactError, ArtifactStore, Key, StoreUnavailable
+from flows.dispatch import Dispatch
+from flows.outcomes import (
+    Failure,
+    Made,
+    RunSummary,
+    conclude,
+    record_run,
+)
+from flows.watch import Interrupted, StoppedEarly, Watch, watch_over
+from stages import STAGE_NAMES
+from stages.job import Edit, Job, load_job
+from stages.plan import WorkItem
+from stages.workbench import Workbench
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = [1.0, 5.0, 20.0]
+PAGE_SECONDS = 2.0
+ROWS_SHOWN = 200
+
+DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
+
+
+_watch: ContextVar[Watch | None] = ContextVar("watch", default=None)
+_lock = threading.Lock()
+_benches: dict[tuple[str, str], Workbench] = {}
+_jobs: dict[str, Job] = {}
+
+
+@contextmanager
+def watched(watch: Watch, job: Job) -> Iterator[None]:
+    """Let flows that are called in this block report to `watch`, and use `job` as it is here."""
+    path = str(job.path)
+    token = _watch.set(watch)
+    _jobs[path] = job
+    try:
+        yield
+    finally:
+        _watch.reset(token)
+        del _jobs[path]
+
+
+def bench_of(store: str, device: str) -> Workbench:
+    """Return this process's bench for a store and a device; models are loaded once."""
+    with _lock:
+        if (store, device) not in _benches:
+            opened = ArtifactStore.open(store)
+            _benches[store, device] = Workbench(opened, Runtime(device=device))
+        return _benches[store, device]
+
+
+def job_at(path: str) -> Job:
+    """Return the job at hand in this process, or read it."""
+    with _lock:
+        if path not in _jobs:
+            _jobs[path] = load_job(Path(path))
+        return _jobs[path]
+
+
+def is_infrastructure(error: BaseException) -> bool:
+    """Tell whether an error is the store's or the disk's, rather than the edit's."""
+    disk = isinstance(error, OSError) and error.errno in DISK_TROUBLE
+    return disk or isinstance(error, StoreUnavailable)
+
+
+def _may_pass(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
+    """Retry when the store did not answer; never when an edit failed."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, BaseException) and is_infrastructure(error)
+
+
+@task(
+    task_run_name="{stage} of {edit_ids}",
+    retries=len(RETRY_SECONDS),
+    retry_delay_seconds=RETRY_SECONDS,
+    retry_condition_fn=_may_pass,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def perform_chunk(
+    job: str,
+    store: str,
+    stage: str,
+    edit_ids: list[str],
+    keys: list[str],
+    device: str,
+    force: bool,
+    allowed: int | None,
+) -> list[Made]:
+    """Perform a stage for some edits, one after the other; those that are there are not redone.
+
+    Args:
+        keys: the key of each edit's artifact, under which a failure is kept.
+        allowed: stop once more than so many of them have failed.
+
+    Returns:
+        What became of each, in order, up to where the chunk was stopped.
+
+    Raises:
+        StoreUnavailable: if the store does not work; the task is tried again.
+    """
+    watch = _watch.get()
+    outcomes: list[Made] = []
+    edits = {edit.id: edit for edit in job_at(job).edits}
+    for edit_id, key in zip(edit_ids, keys, strict=True):
+        try:
+            made = _perform_item(
+                bench_of(store, device), stage, edits[edit_id], Key(key), force, watch
+            )
+        except Interrupted:
+            break
+        outcomes.append(made)
+        if allowed is not None and sum(made.failure is not None for made in outcomes) > allowed:
+            break
+    return outcomes
+
+
+def _perform_item(
+    bench: Workbench, stage: str, edit: Edit, key: Key, force: bool, watch: Watch | None
+) -> Made:
+    started = time.perf_counter()
+
+    def on_step(step: int, steps: int) -> None:
+        if watch:
+            watch.stop.check()
+            watch.progress.stepped(stage, edit.id, step, steps)
+
+    failure = None
+    try:
+        on_step(0, 1)
+        bench.perform(stage, edit, force=force, on_step=on_step)
+    except Interrupted:
+        raise
+    except Exception as error:
+        if is_infrastructure(error):
+            raise
+        failure = _kept_failure(bench.store, stage, edit.id, key, error)
+    return Made(stage, key, edit.id, round(time.perf_counter() - started, 3), failure)
+
+
+def _kept_failure(
+    store: ArtifactStore, stage: str, edit_id: str, key: Key, error: Exception
+) -> Failure:
+    """Keep an edit's failure with its traceback in the store; return it as a value."""
+    message = str(error).strip() or "no message"
+    failure = Failure(edit_id, stage, type(error).__name__, message.partition("\n")[0])
+    document = {
+        "edit": edit_id,
+        "kind": failure.kind,
+        "message": message,
+        "traceback": "".join(traceback.format_exception(error)),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    store.add_attempt(stage, key, document)
+    return failure
+
+
+@flow(
+    name="edit-dataset",
+    task_runner=ThreadPoolTaskRunner(max_workers=1),  # type: ignore[arg-type]
+    persist_result=False,
+)
+def edit_dataset(
+    job: str,
+    store: str,
+    edit_ids: list[str] | None = None,
+    stages: list[str] | None = None,
+    device: str = "cpu",
+    force: bool = False,
+    max_failures: int | None = None,
+) -> State[Any]:
+    """Bring edits of a job as far as the stages go, whatever becomes of their neighbours.
+
+    Args:
+        job: absolute path of the job's file.
+        store: absolute path or URL of the store.
+        edit_ids: the edits of this shard; all of the job by default.
+        stages: the stages that may run; all by default.
+        force: do again what is there.
+        max_failures: stop once more edits than this have failed.
+
+    Returns:
+        Completed if all are done, else Failed; the truth in full is the summary in the store.
+    """
+    found = job_at(job)
+    wanted = None if edit_ids is None else frozenset(edit_ids)
+    edits = [edit for edit in found.edits if wanted is None or edit.id in wanted]
+    names = [name for name in STAGE_NAMES if stages is None or name in stages]
+    kept = bench_of(store, device).store
+    watch = _watch.get() or watch_over(found, kept, names, edits=edits, force=force)
+    page = RunPage(watch)
+
+    def perform(chunk: list[WorkItem], left: int | None) -> list[Made]:
+        ids, keys = [item.edit.id for item in chunk], [str(item.key) for item in chunk]
+        future = perform_chunk.submit(job, store, chunk[0].stage, ids, keys, device, force, left)
+        made: list[Made] = future.result()
+        page.update()
+        return made
+
+    dispatch = Dispatch(kept, names, perform, watch, force=force, allowed=max_failures)
+    summary = _run_to_its_end(dispatch, found, edits, kept, watch)
+    page.conclude(summary, edits)
+    state: type[Any] = Failed if summary.exit_code else Completed
+    return state(message=str(summary))  # type: ignore[no-any-return]
+
+
+def _run_to_its_end(
+    dispatch: Dispatch, job: Job, edits: Sequence[Edit], store: ArtifactStore, watch: Watch
+) -> RunSummary:
+    """Run, write the summary into the store, and hand it to the watch, whatever happens."""
+    started, clock = datetime.now(UTC), time.monotonic()
+    stopped, interrupted = "", False
+    try:
+        dispatch.run([edit for edit in edits if edit.id in watch.todo])
+    except Interrupted as stop:
+        stopped, interrupted = str(stop), True
+    except StoppedEarly as stop:
+        stopped = str(stop)
+    except (ArtifactError, OSError) as error:
+        stopped = f"{type(error).__name__}: {error}"
+    except BaseException:
+        watch.stop.ask()
+        raise
+    order = {edit.id: place for place, edit in enumerate(edits)}
+    summary = RunSummary(
+        run_id=watch.run_id,
+        job=job.name,
+        path=str(job.path),
+        started=started.isoformat(timespec="seconds"),
+        failed=tuple(sorted(dispatch.failures.values(), key=lambda each: order[each.id])),
+        made=dict(dispatch.made),
+        stage_seconds=watch.seconds.seen(),
+        stopped=stopped,
+        interrupted=interrupted,
+    )
+    try:
+        summary = conclude(summary, edits, store, time.monotonic() - clock)
+        record_run(store, summary)
+    except StoreUnavailable as error:
+        summary = replace(summary, stopped=stopped or f"StoreUnavailable: {error}")
+    watch.summary = summary
+    watch.finished.set()
+    return summary
+
+
+class RunPage:
+    """What the flow's page in Prefect shows. A server that is gone costs the page, not the run."""
+
+    def __init__(self, watch: Watch) -> None:
+        """Open the page of the flow run at hand."""
+        self._watch = watch
+        self._due = 0.0
+        self._artifact: UUID | None = None
+        with self._reachable():
+            self._artifact = create_progress_artifact(  # type: ignore[assignment]
+                progress=0.0, key="progress", description="stages of all edits"
+            )
+
+    def update(self) -> None:
+        """Move the progress bar, at most every `PAGE_SECONDS`."""
+        if self._artifact is None or time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + PAGE_SECONDS
+        with self._reachable():
+            update_progress_artifact(self._artifact, 100 * self._watch.progress.share)
+
+    def conclude(self, summary: RunSummary, edits: Sequence[Edit]) -> None:
+        """Show the outcomes: failures first, then as many others as fit."""
+        if self._artifact is None:
+            return
+        with self._reachable():
+            update_progress_artifact(self._artifact, 100 * self._watch.progress.share)
+            create_table_artifact(table=_rows(summary), key="outcomes", description=str(summary))
+            if self._watch.out:
+                create_link_artifact(
+                    link=self._watch.out.absolute().as_uri(), key="results", link_text="results"
+                )
+
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._artifact = None
+            logger.warning("the run's page at the Prefect server is not kept up: %s", error)
+
+
+def _rows(summary: RunSummary) -> list[dict[str, Any]]:
+    failed = [
+        {"edit": each.id, "outcome": f"failed in {each.stage}", "reason": str(each)}
+        for each in summary.failed
+    ]
+    others = [{"edit": name, "outcome": "done", "reason": ""} for name in summary.done]
+    others += [{"edit": name, "outcome": "unfinished", "reason": ""} for name in summary.unfinished]
+    return (failed + others)[:ROWS_SHOWN]

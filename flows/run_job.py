@@ -1,0 +1,216 @@
+"""Runs a job in this process: plans, does what is missing, reports.
+
+A run in which everything is there starts neither Prefect nor torch.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from artifacts import ArtifactStore
+from flows.outcomes import (
+    InvalidRequest,
+    RunSummary,
+    allowed_failures,
+    conclude,
+    last_failed,
+    record_run,
+)
+from flows.prefect_server import PrefectUnavailable, client_settings, temporary_server
+from flows.watch import Watch, watch_over
+from stages import STAGE_NAMES
+from stages.job import Job, load_job, select_edits
+from stages.report import write_report
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
+
+LAST_WORD_SECONDS = 30.0
+"""So long Prefect may take to end a run whose results are complete."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the flow is to do: everything but the job and the store."""
+
+    stages: tuple[str, ...]
+    device: str
+    force: bool
+    allowed: int | None
+
+
+def run(
+    job: Job | Path,
+    *,
+    store_location: str | Path,
+    out: Path,
+    only: str | None = None,
+    from_stage: str | None = None,
+    select: str | None = None,
+    retry_failed: bool = False,
+    max_failures: str | int | None = None,
+    fail_fast: bool = False,
+    force: bool = False,
+    device: str = "cpu",
+    console: Console,
+) -> RunSummary:
+    """Do what is missing of a job, and write the report to `out`.
+
+    Ctrl-C and SIGTERM end the run after the current step; the summary then says `interrupted`.
+
+    Args:
+        only: the one stage that may run.
+        from_stage: the first stage that may run.
+        select: a pattern of edit ids (with * and ?), or a tag.
+        retry_failed: only the edits that failed in their latest run.
+        max_failures: stop once more edits fail than this count, or share such as "5%".
+        fail_fast: stop at the first failure.
+        force: do again what is there, of the stages that may run.
+
+    Raises:
+        InvalidRequest, InvalidEdit, StoreUnavailable, ModelUnavailable, PrefectUnavailable:
+            nothing could start; the message is one line.
+    """
+    stages = chosen_stages(only, from_stage)
+    found = job if isinstance(job, Job) else load_job(job)
+    found = found if select is None else select_edits(found, select)
+    store = ArtifactStore.open(store_location)
+    if retry_failed:
+        failed = last_failed(store, found)
+        found = replace(found, edits=tuple(e for e in found.edits if e.id in failed), bad=())
+    allowed = allowed_failures(max_failures, fail_fast, len(found.edits))
+    watch = watch_over(found, store, stages, force=force, console=console, out=out)
+    if watch.todo:
+        summary = _run_flow(found, store, Request(stages, device, force, allowed), watch, console)
+    else:
+        summary = _nothing_to_do(found, store, watch)
+    report = write_report(found, store, summary, out)
+    return replace(summary, report=report)
+
+
+def chosen_stages(only: str | None, from_stage: str | None) -> tuple[str, ...]:
+    """Return the stages that may run.
+
+    Raises:
+        InvalidRequest: for the name of no stage, or both options.
+    """
+    if only and from_stage:
+        raise InvalidRequest("--only and --from exclude each other: give one.")
+    named = only or from_stage
+    if named is None:
+        return STAGE_NAMES
+    if named not in STAGE_NAMES:
+        raise InvalidRequest(f"There is no stage {named!r}; stages: {', '.join(STAGE_NAMES)}.")
+    return (named,) if only else STAGE_NAMES[STAGE_NAMES.index(named) :]
+
+
+def _nothing_to_do(job: Job, store: ArtifactStore, watch: Watch) -> RunSummary:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    summary = RunSummary(watch.run_id, job.name, str(job.path), now, bad=job.bad)
+    summary = conclude(summary, job.edits, store, 0.0)
+    record_run(store, summary)
+    return summary
+
+
+def _run_flow(
+    job: Job, store: ArtifactStore, request: Request, watch: Watch, console: Console
+) -> RunSummary:
+    """Run the flow against the user's Prefect server, or a temporary one of ours."""
+    clock = time.monotonic()
+    try:
+        with temporary_server() as server:
+            from flows.edit_dataset import watched
+
+            import_models()
+            server.wait_until_ready()
+            with client_settings(server), watched(watch, job), _stopping(watch, console):
+                _call_flow(job, store, request, watch, console)
+    except KeyboardInterrupt:
+        watch.stop.ask()
+    if watch.summary is None:
+        watch.summary = _interrupted(job, watch)
+    return replace(watch.summary, seconds=round(time.monotonic() - clock, 3))
+
+
+def import_models() -> None:
+    """Import what takes seconds, while the server starts."""
+    import diffusers  # noqa: F401
+    import transformers  # noqa: F401
+
+
+def _call_flow(
+    job: Job, store: ArtifactStore, request: Request, watch: Watch, console: Console
+) -> None:
+    """Call the flow in a thread, so that this one is free for signals and for a deadline."""
+    failures: list[BaseException] = []
+
+    def call() -> None:
+        from flows.edit_dataset import edit_dataset
+
+        try:
+            state: State[None] = edit_dataset(
+                str(job.path),
+                store.location,
+                stages=list(request.stages),
+                device=request.device,
+                force=request.force,
+                max_failures=request.allowed,
+                return_state=True,
+            )
+            if not watch.finished.is_set():
+                state.result()
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            watch.finished.set()
+
+    with watch.progress:
+        thread = threading.Thread(target=copy_context().run, args=(call,), daemon=True)
+        thread.start()
+        watch.finished.wait()
+    thread.join(LAST_WORD_SECONDS)
+    if thread.is_alive():
+        console.print("The Prefect server does not answer; the run's results are complete.")
+    if failures and watch.summary is None:
+        raise PrefectUnavailable(f"Prefect could not run the flow: {failures[0]}") from failures[0]
+
+
+@contextmanager
+def _stopping(watch: Watch, console: Console) -> Iterator[None]:
+    """Turn the first Ctrl-C or SIGTERM into a wish to stop, and a second one into an end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ask(_signal: int, _frame: FrameType | None) -> None:
+        if watch.stop.asked:
+            raise KeyboardInterrupt
+        watch.stop.ask()
+        console.print("Stopping after the current step; Ctrl-C again stops at once.")
+
+    signals: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM)
+    before = {each: signal.signal(each, ask) for each in signals}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _interrupted(job: Job, watch: Watch) -> RunSummary:
+    """Return the summary of a run that was stopped before its flow could write one."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    ids = tuple(edit.id for edit in job.edits)
+    return RunSummary(
+        watch.run_id, job.name, str(job.path), now, bad=job.bad, unfinished=ids, interrupted=True
+    )

@@ -1,0 +1,103 @@
+"""What connects the work of a run to the process that asked for it: what to show, when to stop."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from artifacts import ArtifactStore
+from flows.outcomes import RunSummary, last_seconds, new_run_id
+from flows.progress import Progress
+from flows.shards import StageSeconds
+from stages.plan import EditPlan, Status, plan_edits
+
+if TYPE_CHECKING:
+    from stages.job import Edit, Job
+
+
+class StoppedEarly(Exception):
+    """No more work is to be started; the message says why."""
+
+
+class Interrupted(StoppedEarly):
+    """The user or the system wants this process to end."""
+
+
+class Stop:
+    """A wish to stop, told by one thread and heard by those at work, at their next step."""
+
+    def __init__(self) -> None:
+        """Start without the wish."""
+        self._wish = threading.Event()
+
+    def ask(self) -> None:
+        """Ask all work to stop."""
+        self._wish.set()
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody asked."""
+        return self._wish.is_set()
+
+    def check(self) -> None:
+        """Leave the work at hand if that was asked for.
+
+        Raises:
+            Interrupted: if so.
+        """
+        if self._wish.is_set():
+            raise Interrupted("interrupted")
+
+
+@dataclass
+class Watch:
+    """One run as seen from outside.
+
+    Attributes:
+        todo: ids of the edits for which there is anything to do.
+        out: folder of the results, where there is one.
+        finished: set when the work is over and `summary` is written; Prefect may go on talking.
+    """
+
+    progress: Progress
+    seconds: StageSeconds
+    todo: frozenset[str]
+    out: Path | None = None
+    run_id: str = field(default_factory=new_run_id)
+    stop: Stop = field(default_factory=Stop)
+    finished: threading.Event = field(default_factory=threading.Event)
+    summary: RunSummary | None = None
+
+
+def watch_over(
+    job: "Job",
+    store: ArtifactStore,
+    stages: Sequence[str],
+    *,
+    edits: Sequence["Edit"] | None = None,
+    force: bool = False,
+    console: Console | None = None,
+    out: Path | None = None,
+) -> Watch:
+    """Plan edits of a job, all by default, and return a watch over what is still to do.
+
+    Raises:
+        ModelUnavailable: if the files of a model are not there.
+    """
+    plans = plan_edits(job.edits if edits is None else edits, store)
+    waiting = {stage: _waiting(plans, stage, force) for stage in stages}
+    seconds = StageSeconds(last_seconds(store, job))
+    progress = Progress(waiting, {stage: seconds.of(stage) for stage in stages}, console)
+    return Watch(progress, seconds, frozenset().union(*waiting.values()), out)
+
+
+def _waiting(plans: Sequence[EditPlan], stage: str, force: bool) -> list[str]:
+    """Return the ids of the edits that a stage has to run for."""
+    return [
+        plan.edit.id
+        for plan in plans
+        if stage in plan.to_make or (force and plan.stages[stage].status is not Status.OFF)
+    ]

@@ -1,0 +1,590 @@
+"""A job as users write it, a TOML file and a JSONL file of edits, turned into checked types.
+
+One bad edit never stops the others: it becomes a `BadEdit` with one line that says what is wrong
+and what to do. Nothing here loads a model, torch or the workflow engine.
+"""
+
+import difflib
+import json
+import math
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from adaptivedrag.config import Dtype, EditConfig
+from adaptivedrag.errors import InvalidEdit
+from adaptivedrag.points import MIN_SIDE, Drag, ImagePoint
+from adaptivedrag.presets import POCKET, preset
+from artifacts import Digest, StatCache
+from stages import STAGE_NAMES
+from stages.images import ImageInfo, inspect_image, inspect_mask, locate
+
+EDITS_FILE = "edits.jsonl"
+MOST_DRAGS = 100
+LONGEST_LINE = 1 << 20
+SHARED_SETTINGS = ("dtype", "seed", "working_size")
+
+_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+_ID_RULE = (
+    "an id names files, so it has 1 to 128 letters, digits, '.', '_' or '-' and no leading '.'"
+)
+_PLAIN_TEXT = r"^[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*$"
+_SHOWN = 60
+
+Lora: TypeAlias = Literal["train", "off"] | Path
+Coordinate = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Text = Annotated[str, StringConstraints(strict=True, max_length=2000)]
+Name = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=1000)]
+Settings: TypeAlias = dict[str, Any]
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class JobSpec(_Spec):
+    """The keys of a job file; tables of settings are named as the stages."""
+
+    model: Name = POCKET
+    segmenter: Name = POCKET
+    preset: Name = "paper"
+    edits: Name = EDITS_FILE
+    image_root: Name = "."
+    """Folder of the images, relative to the job file; nothing outside it is read."""
+    mask_root: Name | None = None
+    """Folder of the masks, relative to the job file; by default that of the images."""
+    lora: Name = "train"
+    dtype: Dtype | None = None
+    seed: int | None = None
+    working_size: int | None = None
+    train_lora: Settings = {}
+    invert_image: Settings = {}
+    extract_superpixels: Settings = {}
+    build_mask: Settings = {}
+    optimize_latent: Settings = {}
+    sample_image: Settings = {}
+
+    @property
+    def settings(self) -> Settings:
+        """What the file sets on top of its preset."""
+        given = {name: getattr(self, name) for name in (*SHARED_SETTINGS, *STAGE_NAMES)}
+        return {name: value for name, value in given.items() if value not in (None, {})}
+
+
+class DragSpec(_Spec):
+    """One drag, in pixels (x, y) of the image as it is seen after EXIF orientation."""
+
+    handle: tuple[Coordinate, Coordinate]
+    target: tuple[Coordinate, Coordinate]
+
+    @property
+    def drag(self) -> Drag:
+        """The drag as the method takes it."""
+        return Drag(ImagePoint(*self.handle), ImagePoint(*self.target))
+
+
+class EditSpec(_Spec):
+    """The keys of one line of the edits file."""
+
+    id: Annotated[str, StringConstraints(strict=True)]
+    image: Name
+    prompt: Text = ""
+    drags: Annotated[tuple[DragSpec, ...], Field(min_length=1, max_length=MOST_DRAGS)]
+    mask: Name | None = None
+    tags: tuple[Name, ...] = ()
+    settings: Settings = {}
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One edit, checked: its files were there and its points lie inside its image."""
+
+    id: str
+    image_path: Path
+    image: ImageInfo
+    prompt: str
+    drags: tuple[Drag, ...]
+    tags: tuple[str, ...]
+    mask_path: Path | None
+    mask_digest: Digest | None
+    config: EditConfig
+    lora: Lora
+    model: str
+    segmenter: str
+
+
+@dataclass(frozen=True)
+class BadEdit:
+    """An edit that cannot be done as it is written.
+
+    Attributes:
+        id: its id, or "line 7" if it has no usable id of its own.
+        line: in the edits file, from 1.
+        field: such as "drags[0].target".
+        reason: one line: the field, the value and the remedy.
+    """
+
+    id: str
+    line: int
+    field: str
+    reason: str
+    tags: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        place = "" if self.id == f"line {self.line}" else f" (line {self.line})"
+        return f"{self.id}{place}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job, checked.
+
+    Attributes:
+        order: ids of all edits, good and bad, in the order of the file.
+    """
+
+    name: str
+    path: Path
+    edits: tuple[Edit, ...]
+    bad: tuple[BadEdit, ...]
+    order: tuple[str, ...]
+
+
+class _Refused(Exception):
+    """One thing wrong with one edit."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(reason)
+        self.field = field
+
+
+def load_job(path: Path, *, select: str | None = None) -> Job:
+    """Read a job file and its edits; bad edits are in the result, beside the good ones.
+
+    Args:
+        select: keep only edits with such an id (with * and ?) or with exactly such a tag.
+
+    Raises:
+        InvalidEdit: if nothing can start: the job file or its edits file cannot be read or used,
+            or nothing is selected.
+    """
+    spec = _read_spec(path)
+    reader = _Reader.of(spec, path.resolve().parent)
+    found = [reader.read(number, line) for number, line in _lines(reader.folder / spec.edits)]
+    if not found:
+        raise InvalidEdit(f"{reader.folder / spec.edits} has no edits: write one per line, as JSON")
+    job = _as_job(_name_of(path), path.resolve(), found)
+    return select_edits(job, select) if select is not None else job
+
+
+def select_edits(job: Job, pattern: str) -> Job:
+    """Keep the edits with an id that matches `pattern` (with * and ?) or with exactly that tag.
+
+    Raises:
+        InvalidEdit: if there are none.
+    """
+
+    def wanted(edit: Edit | BadEdit) -> bool:
+        return fnmatchcase(edit.id, pattern) or pattern in edit.tags
+
+    edits = tuple(edit for edit in job.edits if wanted(edit))
+    bad = tuple(edit for edit in job.bad if wanted(edit))
+    kept = {edit.id for edit in edits} | {edit.id for edit in bad}
+    if not kept:
+        raise InvalidEdit(f"no id and no tag of {job.path} matches {pattern!r}")
+    return replace(job, edits=edits, bad=bad, order=tuple(i for i in job.order if i in kept))
+
+
+def single_edit(
+    image: Path,
+    drags: Sequence[Drag],
+    *,
+    prompt: str = "",
+    mask: Path | None = None,
+    spec: JobSpec | None = None,
+) -> Job:
+    """Make a job of one edit of one image; relative paths are relative to the working folder.
+
+    Raises:
+        InvalidEdit: if anything is wrong with it.
+    """
+    reader = _Reader.of(spec or JobSpec(), Path.cwd(), image.absolute().parent)
+    if mask is not None:
+        reader = replace(reader, mask_root=mask.absolute().parent)
+    points = [{"handle": [*drag.handle], "target": [*drag.target]} for drag in drags]
+    line: dict[str, Any] = {
+        "id": _id_from(image.stem),
+        "image": image.name,
+        "prompt": prompt,
+        "drags": points,
+    }
+    if mask is not None:
+        line["mask"] = mask.name
+    found = reader.check(1, line)
+    if isinstance(found, BadEdit):
+        raise InvalidEdit(f"{image}: {found.reason}")
+    return Job(found.id, image.absolute(), (found,), (), (found.id,))
+
+
+def _as_job(name: str, path: Path, found: Sequence[Edit | BadEdit]) -> Job:
+    edits = tuple(edit for edit in found if isinstance(edit, Edit))
+    bad = tuple(edit for edit in found if isinstance(edit, BadEdit))
+    return Job(name, path, edits, bad, tuple(edit.id for edit in found))
+
+
+def _name_of(path: Path) -> str:
+    path = path.resolve()
+    return (path.parent.name or "job") if path.name == "job.toml" else path.stem
+
+
+def _id_from(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".")[:128] or "edit"
+
+
+def _read_spec(path: Path) -> JobSpec:
+    try:
+        raw = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        return JobSpec.model_validate(raw)
+    except FileNotFoundError:
+        raise InvalidEdit(f"{path} does not exist: name a job file such as job.toml") from None
+    except OSError as error:
+        raise InvalidEdit(f"{path} cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        raise InvalidEdit(f"{path}: {_first_complaint(error, JobSpec)[1]}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidEdit(f"{path} is not valid TOML: {_one_line(error)}") from None
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines that are not blank, with their numbers from 1."""
+    try:
+        with path.open("rb") as file:
+            lines = iter(lambda: file.readline(LONGEST_LINE + 1), b"")
+            number, inside = 0, False
+            for line in lines:
+                # A line longer than the limit arrives in pieces; the first says it all.
+                number, continued = number + (not inside), inside
+                inside = not line.endswith(b"\n")
+                if not continued and (line := line.strip().removeprefix(b"\xef\xbb\xbf")):
+                    yield number, line
+    except FileNotFoundError:
+        raise InvalidEdit(f"{path} does not exist: correct `edits` in the job file") from None
+    except OSError as error:
+        raise InvalidEdit(f"{path} cannot be read: {error.strerror}") from None
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """What all edits of a job have in common, and what was seen so far."""
+
+    folder: Path
+    image_root: Path
+    mask_root: Path
+    lora: Lora
+    model: str
+    segmenter: str
+    config: EditConfig
+    cache: StatCache = field(default_factory=StatCache)
+    first_lines: dict[str, tuple[str, int]] = field(default_factory=dict)
+    files: dict[tuple[str, str], "tuple[Path, ImageInfo] | _Refused"] = field(default_factory=dict)
+    configs: dict[str, EditConfig] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, spec: JobSpec, folder: Path, image_root: Path | None = None) -> "_Reader":
+        image_root = image_root or folder / spec.image_root
+        return cls(
+            folder=folder,
+            image_root=_folder("image_root", image_root),
+            mask_root=_folder("mask_root", folder / spec.mask_root)
+            if spec.mask_root
+            else image_root,
+            lora=_lora(spec.lora, folder),
+            model=_local(spec.model, folder),
+            segmenter=_local(spec.segmenter, folder),
+            config=_job_config(spec),
+        )
+
+    def read(self, number: int, line: bytes) -> Edit | BadEdit:
+        """Read one line of the edits file."""
+        try:
+            raw = _parse(line)
+        except _Refused as refused:
+            return BadEdit(f"line {number}", number, refused.field, str(refused))
+        return self.check(number, raw)
+
+    def check(self, number: int, raw: Mapping[str, Any]) -> Edit | BadEdit:
+        """Check one edit, and everything that it names."""
+        own_id, tags = f"line {number}", _tags_of(raw)
+        try:
+            own_id = self._claim_id(raw, number)
+            return self._edit(_edit_spec(raw))
+        except _Refused as refused:
+            return BadEdit(own_id, number, refused.field, str(refused), tags)
+
+    def _claim_id(self, raw: Mapping[str, Any], number: int) -> str:
+        if "id" not in raw:
+            raise _Refused("id", 'id is missing: add a unique "id"')
+        name = raw["id"]
+        if not isinstance(name, str) or not _ID.fullmatch(name):
+            raise _Refused("id", f"id {_shown(name)} cannot be used: {_ID_RULE}")
+        # Results are files named by id, and some file systems fold case.
+        first, line = self.first_lines.setdefault(name.lower(), (name, number))
+        if line != number:
+            case = "" if first == name else f" as {first!r}, and ids may not differ by case alone"
+            raise _Refused(
+                "id", f"id {name!r} (line {number}) is already used in line {line}{case}: rename it"
+            )
+        return name
+
+    def _edit(self, spec: EditSpec) -> Edit:
+        image_path, image = self._file("image", spec.image)
+        drags = tuple(drag.drag for drag in spec.drags)
+        _refuse_small(spec.image, image)
+        _refuse_outside(drags, image)
+        config = self._config(spec.settings)
+        mask_path, mask = self._mask(spec, image, config)
+        return Edit(
+            id=spec.id,
+            image_path=image_path,
+            image=image,
+            prompt=spec.prompt,
+            drags=drags,
+            tags=spec.tags,
+            mask_path=mask_path,
+            mask_digest=mask.digest if mask else None,
+            config=config,
+            lora=self.lora,
+            model=self.model,
+            segmenter=self.segmenter,
+        )
+
+    def _mask(
+        self, spec: EditSpec, image: ImageInfo, config: EditConfig
+    ) -> tuple[Path | None, ImageInfo | None]:
+        if spec.mask is None:
+            if config.build_mask.mode == "user":
+                raise _Refused(
+                    "mask", 'mask is missing, and build_mask.mode is "user": name a mask'
+                )
+            return None, None
+        path, mask = self._file("mask", spec.mask)
+        if (mask.width, mask.height) != (image.width, image.height):
+            raise _Refused(
+                "mask",
+                f"mask {spec.mask!r} is {mask.width}x{mask.height} and the image "
+                f"{image.width}x{image.height}: give both the same size",
+            )
+        return path, mask
+
+    def _file(self, name: str, value: str) -> tuple[Path, ImageInfo]:
+        """Return an image or mask; each is looked at once, however many edits share it."""
+        seen = self.files.get((name, value))
+        if seen is None:
+            seen = self.files[name, value] = self._look(name, value)
+        if isinstance(seen, _Refused):
+            raise seen
+        return seen
+
+    def _look(self, name: str, value: str) -> "tuple[Path, ImageInfo] | _Refused":
+        root, inspect = {
+            "image": (self.image_root, inspect_image),
+            "mask": (self.mask_root, inspect_mask),
+        }[name]
+        try:
+            path = locate(root, value)
+            return path, inspect(path, self.cache)
+        except InvalidEdit as error:
+            return _Refused(name, f"{name} {_one_line(error)}")
+        except OSError as error:
+            return _Refused(name, f"{name} {value!r} cannot be read: {error.strerror}")
+
+    def _config(self, settings: Settings) -> EditConfig:
+        # By repr, since 1, 1.0 and true are equal and may not share settings.
+        seen = self.configs.get(repr(settings))
+        if seen is None:
+            try:
+                seen = self.configs[repr(settings)] = self.config.merged(settings)
+            except ValidationError as error:
+                raise _Refused(*_first_complaint(error, EditConfig, "settings")) from None
+        return seen
+
+
+def _folder(name: str, path: Path) -> Path:
+    if not path.is_dir():
+        raise InvalidEdit(f"{name} {path} is not a folder: correct it in the job file")
+    return path.resolve()
+
+
+def _lora(value: str, folder: Path) -> Lora:
+    if value in ("train", "off"):
+        return "train" if value == "train" else "off"
+    path = (folder / Path(value).expanduser()).resolve()
+    if path.suffix != ".safetensors" or not path.is_file():
+        raise InvalidEdit(
+            f'lora {value!r} is not "train", "off" or a .safetensors file in {folder}'
+        )
+    return path
+
+
+def _local(name: str, folder: Path) -> str:
+    """Return the absolute path of a model that lies beside the job; a hub's id as it is."""
+    if name == POCKET:
+        return name
+    path = folder / Path(name).expanduser()
+    return str(path.resolve()) if path.exists() else name
+
+
+def _job_config(spec: JobSpec) -> EditConfig:
+    try:
+        return preset(spec.preset, spec.model).merged(spec.settings)
+    except ValidationError as error:
+        raise InvalidEdit(f"job file: {_first_complaint(error, EditConfig)[1]}") from None
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    """Read one JSON object, refusing what Python's reader would let through."""
+    if len(line) > LONGEST_LINE:
+        raise _Refused("", f"the line is longer than {LONGEST_LINE >> 20} MiB: split the edit")
+    try:
+        raw = json.loads(
+            line.decode("utf-8"),
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_without_duplicates,
+        )
+    except UnicodeDecodeError as error:
+        raise _Refused("", f"not UTF-8 at byte {error.start}: save the file as UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise _Refused("", f"broken JSON at column {error.colno}: {error.msg}: mend it") from None
+    except RecursionError:
+        raise _Refused("", "JSON is nested too deeply: flatten it") from None
+    except ValueError as error:
+        raise _Refused("", f"broken JSON: {_one_line(error)}") from None
+    if not isinstance(raw, dict):
+        raise _Refused("", f'{_shown(raw)} is not an edit: write {{"id": …, "image": …}}')
+    return raw
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise _Refused("", f"{name} is not JSON: write a finite number")
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _Refused(twice, f"key {_shown(twice)} is there twice: keep one")
+    return found
+
+
+def _edit_spec(raw: Mapping[str, Any]) -> EditSpec:
+    try:
+        spec = EditSpec.model_validate(raw)
+    except ValidationError as error:
+        raise _Refused(*_first_complaint(error, EditSpec)) from None
+    texts = {"image": spec.image, "prompt": spec.prompt, "mask": spec.mask or ""}
+    for name, text in (*texts.items(), *(("tags", tag) for tag in spec.tags)):
+        if not re.match(_PLAIN_TEXT, text):
+            raise _Refused(name, f"{name} {_shown(text)} holds a control character: remove it")
+    return spec
+
+
+def _tags_of(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    tags = raw.get("tags")
+    return tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else ()
+
+
+def _refuse_small(name: str, image: ImageInfo) -> None:
+    if min(image.width, image.height) < MIN_SIDE:
+        raise _Refused(
+            "image",
+            f"image {name!r} is {image.width}x{image.height} pixels, and both sides need at least "
+            f"{MIN_SIDE}: enlarge it",
+        )
+
+
+def _refuse_outside(drags: Sequence[Drag], image: ImageInfo) -> None:
+    for number, drag in enumerate(drags):
+        for name, point in (("handle", drag.handle), ("target", drag.target)):
+            if not _is_inside(point, image):
+                where = f"drags[{number}].{name}"
+                raise _Refused(
+                    where,
+                    f"{where} ({point.x:g}, {point.y:g}) lies outside the "
+                    f"{image.width}x{image.height} image: x goes from 0 to {image.width - 1} and "
+                    f"y from 0 to {image.height - 1}",
+                )
+
+
+def _is_inside(point: ImagePoint, image: ImageInfo) -> bool:
+    """Tell whether a point lies on a pixel; pixel centres have whole numbers."""
+    return (
+        math.isfinite(point.x + point.y)
+        and -0.5 <= point.x <= image.width - 0.5
+        and -0.5 <= point.y <= image.height - 0.5
+    )
+
+
+def _first_complaint(
+    error: ValidationError, model: type[BaseModel], root: str = ""
+) -> tuple[str, str]:
+    """Say in one line what pydantic found first: the field, and field, value and remedy."""
+    details = error.errors(include_url=False, include_context=False)
+    first = details[0]
+    path = _path((root, *first["loc"]) if root else first["loc"])
+    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    return path, _complaint(first["type"], path, first, model) + more
+
+
+def _complaint(kind: str, path: str, detail: Mapping[str, Any], model: type[BaseModel]) -> str:
+    match kind:
+        case "extra_forbidden":
+            return f"unknown key {path!r}: {_known_keys(detail['loc'], model)}"
+        case "missing":
+            return f"{path} is missing: add it"
+        case "too_short" if path == "drags":
+            return "drags is empty: give at least one handle and target"
+        case _:
+            message = detail["msg"].removeprefix("Value error, ")
+            remedy = message[:1].lower() + message[1:]
+            return f"{path} = {_shown(detail['input'])} cannot be used: {remedy}"
+
+
+def _known_keys(location: Sequence[int | str], model: type[BaseModel]) -> str:
+    for name in location[:-1]:
+        model = _section(model, name)
+    known = list(model.model_fields)
+    close = difflib.get_close_matches(str(location[-1]), known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+
+
+def _section(model: type[BaseModel], name: int | str) -> type[BaseModel]:
+    """Return the model of a nested table; an index into a list leads to its items."""
+    if isinstance(name, int):
+        return model
+    if model is EditSpec and name == "drags":
+        return DragSpec
+    found = model.model_fields[name].annotation
+    return found if isinstance(found, type) and issubclass(found, BaseModel) else model
+
+
+def _path(location: Sequence[int | str]) -> str:
+    text = "".join(f"[{name}]" if isinstance(name, int) else f".{name}" for name in location)
+    return text.removeprefix(".")
+
+
+def _shown(value: object) -> str:
+    """Return a value as it may be shown in one line."""
+    text = repr(value) if not isinstance(value, dict | list) else type(value).__name__
+    text = text.encode("ascii", "backslashreplace").decode()
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())

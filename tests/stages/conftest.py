@@ -1,0 +1,71 @@
+"""Fixtures of the stages' tests: an edit of a small photograph with the tiny model."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adaptivedrag.config import EditConfig, Runtime
+from adaptivedrag.points import Drag, ImagePoint
+from artifacts import ArtifactStore, StatCache
+from stages.images import inspect_image
+from stages.job import Edit
+from stages.workbench import Workbench
+
+QUICK = EditConfig().merged(
+    {
+        "train_lora": {"steps": 2, "batch_size": 1},
+        "invert_image": {"num_steps": 8, "inverted_steps": 5},
+        "extract_superpixels": {"source": "rgb"},
+        "optimize_latent": {"steps": 3, "max_steps": 4, "learning_rate": 0.1},
+    }
+)
+
+
+@pytest.fixture(scope="session")
+def edit(tiny_model_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Edit:
+    """One drag on a 100×128 photograph; a whole edit takes about a second."""
+    from skimage.data import astronaut
+
+    path = tmp_path_factory.mktemp("images") / "face.png"
+    Image.fromarray(np.ascontiguousarray(astronaut()[60:188, 170:270])).save(path)
+    return Edit(
+        id="face",
+        image_path=path,
+        image=inspect_image(path, StatCache(path.with_name("cache.sqlite"))),
+        prompt="a face",
+        drags=(Drag(ImagePoint(40, 50), ImagePoint(66, 40)),),
+        tags=(),
+        mask_path=None,
+        mask_digest=None,
+        config=QUICK,
+        lora="train",
+        model=str(tiny_model_directory),
+        segmenter="pocket",
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    """An empty store on the local disk."""
+    return ArtifactStore.open(tmp_path / "store")
+
+
+@pytest.fixture
+def bench(store: ArtifactStore) -> Workbench:
+    """A bench that keeps its results in `store`."""
+    return Workbench(store, Runtime(threads=1))
+
+
+@pytest.fixture
+def changed(edit: Edit):
+    """Return the edit with other fields; settings are given as `config={...}` overrides."""
+
+    def change(**fields) -> Edit:
+        if "config" in fields:
+            fields["config"] = edit.config.merged(fields["config"])
+        return replace(edit, **fields)
+
+    return change
