@@ -123,7 +123,7 @@ class EditConfig(Section):
     """Precision of the UNet, VAE and text encoder; latents, losses and scheduler stay float32."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     working_size: Annotated[int, Field(ge=64)] = 768
-    """Longest side of the image that the models see, in pixels; larger images are shrunk to it."""
+    """The models see at most the square of this many pixels; larger images are shrunk to it."""
     train_lora: TrainLoraConfig = TrainLoraConfig()
     invert_image: InvertImageConfig = InvertImageConfig()
     extract_superpixels: ExtractSuperpixelsConfig = ExtractSuperpixelsConfig()

@@ -64,6 +64,10 @@ class Frame:
     def of_image(cls, height: int, width: int, *, factor: int, working_size: int) -> Self:
         """Plan the frames of an image of `height`×`width` pixels.
 
+        Args:
+            factor: pixels per latent cell and side of the VAE.
+            working_size: an image of more than `working_size`² pixels is shrunk to that many.
+
         Raises:
             InvalidEdit: if a side is shorter than 32 pixels.
         """
@@ -71,7 +75,7 @@ class Frame:
             raise InvalidEdit(
                 f"image is {width}x{height} pixels; both sides need at least {MIN_SIDE}: enlarge it"
             )
-        scale = min(1.0, working_size / max(height, width))
+        scale = min(1.0, working_size / math.sqrt(height * width))
         working = [max(MIN_SIDE, round(side * scale)) for side in (height, width)]
         return cls(height, width, working[0], working[1], factor)
 

@@ -45,7 +45,9 @@ def test_sides_are_padded_to_the_stride_and_large_images_shrunk():
     assert (frame.padded_height, frame.padded_width) == (384, 512)
     assert frame.latent_size == (48, 64)
     large = Frame.of_image(3000, 4000, factor=8, working_size=768)
-    assert (large.height, large.width) == (576, 768)
+    assert (large.height, large.width) == (665, 887)
+    tall = Frame.of_image(913, 512, factor=8, working_size=768)
+    assert (tall.height, tall.width) == (913, 512)
 
 
 def test_a_tiny_image_is_refused_with_its_size():

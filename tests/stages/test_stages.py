@@ -159,7 +159,7 @@ def test_an_image_changed_after_planning_is_refused_by_name(bench, edit, changed
 
     path = tmp_path / "other.png"
     Image.new("RGB", (100, 128)).save(path)
-    with pytest.raises(InvalidEdit, match="edit face: .* was changed after it was planned"):
+    with pytest.raises(InvalidEdit, match=r"edit face: .* was changed after it was planned"):
         bench.perform("train_lora", changed(image_path=path))
 
 
