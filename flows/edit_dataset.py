@@ -104,8 +104,13 @@ def _may_pass(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
     return isinstance(error, BaseException) and is_infrastructure(error)
 
 
+def _chunk_name(parameters: dict[str, Any]) -> str:
+    first, *others = parameters["edit_ids"]
+    return f"{parameters['stage']} of {first}" + (f" and {len(others)} others" if others else "")
+
+
 @task(
-    task_run_name="{stage} of {edit_ids}",
+    task_run_name=_chunk_name,  # type: ignore[arg-type]
     retries=len(RETRY_SECONDS),
     retry_delay_seconds=RETRY_SECONDS,
     retry_condition_fn=_may_pass,
@@ -235,8 +240,9 @@ def edit_dataset(
     dispatch = Dispatch(kept, names, perform, watch, force=force, allowed=max_failures)
     summary = _run_to_its_end(dispatch, found, edits, kept, watch)
     page.conclude(summary, edits)
-    state: type[Any] = Failed if summary.exit_code else Completed
-    return state(message=str(summary))  # type: ignore[no-any-return]
+    if summary.exit_code:
+        return Failed(message=str(summary))
+    return Completed(message=str(summary))
 
 
 def _run_to_its_end(

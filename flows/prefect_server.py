@@ -61,7 +61,7 @@ class PrefectServer:
             PrefectUnavailable: if it has not within `timeout` seconds, or its process ended.
         """
         deadline = time.monotonic() + (timeout if self.process else min(timeout, 10.0))
-        while not _is_healthy(self.api_url, deadline):
+        while not _answers(self.api_url, deadline):
             if self.process is not None and self.process.poll() is not None:
                 raise PrefectUnavailable(
                     f"The temporary Prefect server ended while it started; its log is {self.log}."
@@ -167,8 +167,8 @@ def server_environment(home: Path, api_url: str) -> dict[str, str]:
     }
 
 
-def _is_healthy(api_url: str, deadline: float) -> bool:
-    """Ask the API for its health, with no proxy between; wait for the answer until `deadline`."""
+def _answers(api_url: str, deadline: float) -> bool:
+    """Ask the API for its health, with no proxy between, and wait until `deadline` at most."""
     parts = urlsplit(api_url)
     secure = parts.scheme == "https"
     connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
@@ -176,7 +176,7 @@ def _is_healthy(api_url: str, deadline: float) -> bool:
     connection = connect(parts.hostname or "", parts.port, timeout=timeout)
     try:
         connection.request("GET", f"{parts.path.rstrip('/')}/health")
-        return connection.getresponse().status == 200
+        return connection.getresponse().status < 500
     except (OSError, http.client.HTTPException):
         return False
     finally:

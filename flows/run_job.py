@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -158,7 +158,7 @@ def _call_flow(
         from flows.edit_dataset import edit_dataset
 
         try:
-            state: State[None] = edit_dataset(
+            state: State[Any] = edit_dataset.with_options(flow_run_name=job.name)(
                 str(job.path),
                 store.location,
                 stages=list(request.stages),

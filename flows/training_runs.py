@@ -29,7 +29,7 @@ class Pace:
     until: float | None
     log_every: int = 20
     checkpoint_seconds: float = 120.0
-    sheet_every: int = 500
+    sheet_every: int = 250
 
 
 def resume(training: Training, folder: Path) -> None:

@@ -20,7 +20,7 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
 PIXEL_LIMIT = 64_000_000
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 """Formats that are decoded; others run interpreters (EPS) or say little about their size."""
 
 _DECODING = 1
@@ -100,8 +100,9 @@ def read_image(path: Path, pixel_limit: int = PIXEL_LIMIT) -> Pixels:
 def decode_image(path: Path, pixel_limit: int = PIXEL_LIMIT) -> DecodedImage:
     """Like `read_image`, with notes on what was converted."""
     with _opened(path, pixel_limit) as image:
+        sixteen_bit = _is_sixteen_bit(image)  # not known once the pixels are loaded
         notes = [note for note in (_animation_note(image), _rotation_note(image)) if note]
-        rgb, note = _to_rgb(ImageOps.exif_transpose(image), _is_sixteen_bit(image))
+        rgb, note = _to_rgb(ImageOps.exif_transpose(image), sixteen_bit)
         pixels = np.asarray(rgb)
     return DecodedImage(pixels, (*notes, note) if note else tuple(notes))
 

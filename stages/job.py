@@ -146,7 +146,7 @@ class Job:
     """A job, checked.
 
     Attributes:
-        order: ids of all edits, good and bad, in the order of the file.
+        order: ids of all edits of the file, good and bad, also of those that are not selected.
     """
 
     name: str
@@ -195,10 +195,9 @@ def select_edits(job: Job, pattern: str) -> Job:
 
     edits = tuple(edit for edit in job.edits if wanted(edit))
     bad = tuple(edit for edit in job.bad if wanted(edit))
-    kept = {edit.id for edit in edits} | {edit.id for edit in bad}
-    if not kept:
+    if not edits and not bad:
         raise InvalidEdit(f"no id and no tag of {job.path} matches {pattern!r}")
-    return replace(job, edits=edits, bad=bad, order=tuple(i for i in job.order if i in kept))
+    return replace(job, edits=edits, bad=bad)
 
 
 def single_edit(
@@ -427,7 +426,7 @@ def _lora(value: str, folder: Path) -> Lora:
     path = (folder / Path(value).expanduser()).resolve()
     if path.suffix != ".safetensors" or not path.is_file():
         raise InvalidEdit(
-            f'lora {value!r} is not "train", "off" or a .safetensors file in {folder}'
+            f'lora {value!r} is not "train", "off" or a .safetensors file in {folder}: correct it'
         )
     return path
 

@@ -87,7 +87,9 @@ class DiffusionTraining(Training):
         """Latents and token ids of half as many fresh scenes, and of their mirror images."""
         random, count = self.random(step, 1), self.settings.schedule.batch
         scenes = [training_scene(int(n)) for n in random.integers(2**40, size=(count + 1) // 2)]
-        images = [render(scene, self.settings.picture).image for scene in scenes]
+        small = step < self.settings.small_steps
+        size = self.settings.small_picture if small else self.settings.picture
+        images = [render(scene, size).image for scene in scenes]
         images += [image[:, ::-1] for image in images]
         captions = [scene.caption() for scene in scenes] * 2
         kept = random.random(len(captions)) >= self.settings.empty_captions

@@ -49,12 +49,16 @@ class TextSettings(_Settings):
 
 
 class DiffusionSettings(_Settings):
+    """The UNet's; the first ``small_steps`` see pictures of ``small_picture`` pixels."""
+
     schedule: Schedule
     text: TextSettings
     widths: tuple[int, int, int, int]
     heads: tuple[int, int, int, int]
     groups: int
     picture: int
+    small_picture: int
+    small_steps: int = Field(ge=0)
     empty_captions: float = Field(ge=0, le=1)
     snr_limit: float = Field(gt=0)
 

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 from obstore.store import MemoryStore
@@ -68,9 +66,3 @@ def check_payload():
         assert parts["verdict"] == payload["verdict"].value
 
     return check
-
-
-@pytest.fixture
-def writer():
-    """A program that publishes until it is done or killed; see its docstring."""
-    return Path(__file__).with_name("writer.py")

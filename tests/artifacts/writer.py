@@ -1,10 +1,7 @@
-"""Publish actions FIRST to LAST into a store: LOCATION FLAVOUR FIRST LAST.
+"""A process that publishes actions until it is done or killed.
 
-The payload of an action follows from its number and the flavour. Prints `ready` when all is
-imported, and then the object of each record that the store decided on.
+The payload of an action follows from its number and the writer's flavour.
 """
-
-import sys
 
 import numpy as np
 
@@ -24,15 +21,11 @@ def payload(number, flavour):
     }
 
 
-def main(location, flavour, first, last):
+def write(location, flavour, first, last, channel):
+    """Publish actions first to last; send "ready", then the object that each record names."""
     store = ArtifactStore.open(location)
     circumstances = Circumstances(code="0", started="2026-01-01T00:00:00Z", seconds=0.0)
-    store.publish(action(10**6), payload(0, 0), circumstances)  # loads zarr and safetensors
-    print("ready", flush=True)  # noqa: T201
-    for number in range(int(first), int(last)):
-        record = store.publish(action(number), payload(number, int(flavour)), circumstances)
-        print(record.object, flush=True)  # noqa: T201
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    channel.send("ready")
+    for number in range(first, last):
+        record = store.publish(action(number), payload(number, flavour), circumstances)
+        channel.send(record.object)

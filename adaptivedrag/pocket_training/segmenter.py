@@ -1,0 +1,232 @@
+"""The pocket SAM 2, taught on crops of scenes at its own 1024-pixel scale.
+
+A point is laid into a part; the right answers are the part and every group that holds it. As for
+SAM, the best of three masks is taught, the single mask is taught the smallest answer, and a head
+learns how well each mask fits.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
+
+from adaptivedrag.pocket_training.pictures import Picture, grid
+from adaptivedrag.pocket_training.settings import SegmenterSettings
+from adaptivedrag.pocket_training.training import Losses, Training
+from adaptivedrag.scenes import Scene, render, training_scene
+from adaptivedrag.scenes.canvas import Canvas
+from adaptivedrag.segmentation import INPUT_SIZE, PocketArchitecture, build_pocket
+
+_STRIDE = 16
+_MASK_STRIDE = 4
+_MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
+_DEVIATION = torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+
+
+@dataclass(frozen=True)
+class PointBatch:
+    """Crops of pictures, points in them, and their answers.
+
+    Attributes:
+        images: normalised crops, N × 3 × crop × crop.
+        corners: (x, y) of each crop in the full input, multiples of 16.
+        points: (x, y) in the full input, N × K × 2.
+        smallest: the smallest answer of each point at stride 4, N × K × h × w.
+        answers: any of its answers, likewise.
+    """
+
+    images: Tensor
+    corners: list[tuple[int, int]]
+    points: Tensor
+    smallest: Tensor
+    answers: Tensor
+
+
+def architecture(settings: SegmenterSettings) -> PocketArchitecture:
+    return PocketArchitecture(
+        trunk_width=settings.trunk_width, stages=settings.stages, width=settings.width
+    )
+
+
+class SegmenterTraining(Training):
+    """Binary cross entropy, dice and squared error of the predicted overlap."""
+
+    def __init__(self, settings: SegmenterSettings) -> None:
+        torch.manual_seed(settings.schedule.seed)
+        model = build_pocket(architecture(settings))
+        for name, part in model.named_parameters():
+            part.requires_grad_(not name.startswith(("memory_", "maskmem", "obj_ptr")))
+        super().__init__(model, settings.schedule)
+        self.settings = settings
+
+    def batch(self, step: int) -> PointBatch:
+        random = self.random(step, 1)
+        crops = [self._crop(random) for _ in range(self.settings.schedule.batch)]
+        images, corners, points, smallest, answers = zip(*crops, strict=True)
+        return PointBatch(
+            torch.stack(images),
+            list(corners),
+            torch.stack(points),
+            torch.stack(smallest),
+            torch.stack(answers),
+        )
+
+    def loss(self, step: int) -> tuple[Tensor, Losses]:
+        batch = self.batch(step)
+        features = self._features(batch.images)
+        masks, overlaps = zip(
+            *(
+                self._decode([part[i : i + 1] for part in features], corner, batch.points[i])
+                for i, corner in enumerate(batch.corners)
+            ),
+            strict=True,
+        )
+        logits, predicted = torch.cat(masks).float(), torch.cat(overlaps).float()
+        smallest, answers = batch.smallest.flatten(0, 1), batch.answers.flatten(0, 1)
+        several = _mask_loss(logits[:, 1:], answers[:, None].expand_as(logits[:, 1:]))
+        single = _mask_loss(logits[:, :1], smallest[:, None])[:, 0]
+        best = several.min(1).values
+        truth = torch.cat(
+            [_overlap(logits[:, :1], smallest[:, None]), _overlap(logits[:, 1:], answers[:, None])],
+            1,
+        )
+        quality = (predicted - truth).square().mean()
+        total = best.mean() + 0.5 * single.mean() + 0.05 * several.mean() + quality
+        parts = {
+            "best": best.mean().item(),
+            "single": single.mean().item(),
+            "iou": truth[:, 1:].max(1).values.mean().item(),
+            "single_iou": truth[:, 0].mean().item(),
+        }
+        return total, parts
+
+    @torch.no_grad()
+    def sample_sheet(self) -> Picture:
+        """Pictures, their embedding's principal components, and masks of a few points."""
+        model = self.averaged_model()
+        return grid([_sheet_column(model, training_scene(2**41 + i)) for i in range(6)])
+
+    def _crop(self, random: np.random.Generator) -> tuple[Tensor, ...]:
+        size, crop = int(random.integers(192, 513)), self.settings.crop
+        scene = training_scene(int(random.integers(2**40)))
+        canvas = Canvas(size)
+        scene.paint(canvas)
+        mirrored = -1 if random.random() < 0.5 else 1
+        image, owners = canvas.image()[:, ::mirrored], canvas.owners[:, ::mirrored]
+        cells = (INPUT_SIZE - crop) // _STRIDE
+        corner = tuple(int(c) * _STRIDE for c in random.integers(0, cells + 1, 2))
+        pixels = _cut(torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float(), corner, crop)
+        seen = _cut(torch.from_numpy(owners.copy())[None, None].float(), corner, crop, "nearest")
+        places, smallest, answers = self._points(random, canvas, scene, seen[0, 0].byte().numpy())
+        normal = (pixels[0] / 255 - _MEAN) / _DEVIATION
+        return normal, corner, places + torch.tensor(corner), smallest, answers
+
+    def _points(
+        self, random: np.random.Generator, canvas: Canvas, scene: Scene, owners: np.ndarray
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Points in parts drawn without regard to their size, and their answers."""
+        coarse = owners[_MASK_STRIDE // 2 :: _MASK_STRIDE, _MASK_STRIDE // 2 :: _MASK_STRIDE]
+        present = np.unique(coarse)
+        places, smallest, answers = [], [], []
+        for _ in range(self.settings.points):
+            number = int(random.choice(present))
+            rows, columns = np.nonzero(coarse == number)
+            pick = int(random.integers(len(rows)))
+            places.append([columns[pick] * _MASK_STRIDE + 1.5, rows[pick] * _MASK_STRIDE + 1.5])
+            options = _groups(canvas.parts, number, scene)
+            smallest.append(np.isin(coarse, options[0]))
+            answers.append(np.isin(coarse, options[int(random.integers(len(options)))]))
+        return (
+            torch.tensor(places, dtype=torch.float32),
+            torch.from_numpy(np.stack(smallest)).float(),
+            torch.from_numpy(np.stack(answers)).float(),
+        )
+
+    def _features(self, images: Tensor) -> list[Tensor]:
+        fine, middle, embedding = self.model.forward_image(images)["backbone_fpn"]
+        extra = self.model.no_mem_embed.reshape(1, -1, 1, 1)
+        return [fine, middle, embedding + extra]
+
+    def _decode(
+        self, features: list[Tensor], corner: tuple[int, int], points: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Four masks per point at stride 4, and how well each is thought to fit."""
+        prompts, decoder = self.model.sam_prompt_encoder, self.model.sam_mask_decoder
+        labels = torch.ones(len(points), 1, dtype=torch.int32)
+        sparse, dense = prompts((points[:, None], labels), None, None)
+        fine, middle, embedding = features
+        rows, columns = embedding.shape[2:]
+        x, y = (value // _STRIDE for value in corner)
+        window = (..., slice(y, y + rows), slice(x, x + columns))
+        masks, overlaps, _, _ = decoder.predict_masks(
+            image_embeddings=embedding,
+            image_pe=prompts.get_dense_pe()[window],
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense[..., :rows, :columns],
+            repeat_image=True,
+            high_res_features=[fine, middle],
+        )
+        return masks, overlaps
+
+
+def _groups(parts: list[str], number: int, scene: Scene) -> list[list[int]]:
+    """Numbers of the part's own pixels, then of every group that holds it, smallest first."""
+    name = parts[number]
+    holders = [group for group in scene.groups if name.startswith(group + "/")]
+    nested = sorted(holders, key=len, reverse=True)
+    return [[number]] + [
+        [i for i, part in enumerate(parts) if part.startswith(group + "/")] for group in nested
+    ]
+
+
+def _cut(picture: Tensor, corner: tuple[int, int], crop: int, mode: str = "bilinear") -> Tensor:
+    """A window of the picture resized to the model's input."""
+    smooth = {"align_corners": False} if mode == "bilinear" else {}
+    full = interpolate(picture, size=(INPUT_SIZE, INPUT_SIZE), mode=mode, **smooth)
+    x, y = corner
+    return full[..., y : y + crop, x : x + crop]
+
+
+def _mask_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross entropy and dice of each mask, N × M."""
+    entropy = binary_cross_entropy_with_logits(logits, target, reduction="none").mean((2, 3))
+    share = logits.sigmoid()
+    both = (share * target).sum((2, 3))
+    dice = 1 - (2 * both + 1) / (share.sum((2, 3)) + target.sum((2, 3)) + 1)
+    return 2 * entropy + dice
+
+
+@torch.no_grad()
+def _overlap(logits: Tensor, target: Tensor) -> Tensor:
+    """Intersection over union of each mask with its target."""
+    inside, wanted = logits > 0, target > 0.5
+    both = (inside & wanted).sum((2, 3)).float()
+    return both / (inside | wanted).sum((2, 3)).clamp(min=1)
+
+
+def _sheet_column(model: nn.Module, scene: Scene) -> list[Picture]:
+    from adaptivedrag.segmentation import Segmenter
+
+    picture = render(scene, 256).image
+    segmenter = Segmenter(model)
+    embedding = segmenter.image_features(picture)[0]
+    return [picture, _components(embedding), _coloured(segmenter.segments(picture, 8), 256)]
+
+
+def _components(embedding: np.ndarray) -> Picture:
+    """The first three principal components as colours, 256 × 256."""
+    flat = embedding.reshape(len(embedding), -1)
+    flat = flat - flat.mean(1, keepdims=True)
+    _, vectors = np.linalg.eigh(flat @ flat.T)
+    shown = vectors[:, :-4:-1].T @ flat
+    shown = np.clip(shown / shown.std(1, keepdims=True) * 50 + 128, 0, 255).astype(np.uint8)
+    return shown.reshape(3, 64, 64).transpose(1, 2, 0).repeat(4, 0).repeat(4, 1)
+
+
+def _coloured(masks: list[np.ndarray], size: int) -> Picture:
+    random, out = np.random.default_rng(0), np.zeros((size, size, 3), np.uint8)
+    for mask in masks:
+        out[mask] = random.integers(60, 256, 3)
+    return out

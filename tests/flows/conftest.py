@@ -1,0 +1,138 @@
+"""Fixtures of the flows: tiny jobs on a tiny model, and one real Prefect server for all of them."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flows.prefect_server import PrefectServer, start_server
+from flows.run_job import run
+from PIL import Image
+from rich.console import Console
+
+ROOT = Path(__file__).parent.parent.parent
+
+SETTINGS = """
+model = {model}
+segmenter = {segmenter}
+
+[train_lora]
+steps = 2
+batch_size = 1
+
+[invert_image]
+num_steps = 4
+inverted_steps = 3
+
+[extract_superpixels]
+source = "rgb"
+
+[optimize_latent]
+steps = 3
+max_steps = 4
+"""
+
+RUN = """
+import sys
+from pathlib import Path
+from rich.console import Console
+from flows.run_job import run
+folder = Path(sys.argv[1])
+summary = run(
+    folder / "job.toml", store_location=folder / "store", out=folder / "out", console=Console()
+)
+print([name for name in ("torch", "prefect") if name in sys.modules])
+sys.exit(summary.exit_code)
+"""
+
+MakeJob = Callable[..., Path]
+StartRun = Callable[[Path], "subprocess.Popen[str]"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder of the tests' own: nobody's Prefect database is touched."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        patch.setenv("PREFECT_PROFILES_PATH", str(folder / "no-profiles.toml"))
+        patch.delenv("PREFECT_API_URL", raising=False)
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def server(own_cache: Path) -> Iterator[PrefectServer]:
+    """A real server that runs for all tests of the session."""
+    running = start_server()
+    try:
+        running.wait_until_ready()
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def users_server(server: PrefectServer, monkeypatch: pytest.MonkeyPatch) -> PrefectServer:
+    """The session's server, named as users name theirs."""
+    monkeypatch.setenv("PREFECT_API_URL", server.api_url)
+    return server
+
+
+def write_job(folder: Path, model: Path, images: int = 1, each: int = 1, **settings: dict) -> Path:
+    """Write a job of `images` pictures with `each` edits; settings are by edit id."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "weights.pt").write_bytes(b"never loaded: superpixels are made of colours here")
+    draw = np.random.default_rng(0)
+    lines = []
+    for picture in range(images):
+        cells = draw.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(cells).resize((128, 128)).save(folder / f"{picture}.png")
+        for number in range(each):
+            edit_id = f"edit-{picture}-{number}"
+            drag = {"handle": [40 + number, 40], "target": [60, 64]}
+            edit = {"id": edit_id, "image": f"{picture}.png", "prompt": "a", "drags": [drag]}
+            lines.append(json.dumps(edit | {"settings": settings.get(edit_id, {})}))
+    (folder / "edits.jsonl").write_text("\n".join(lines) + "\n")
+    text = SETTINGS.format(model=json.dumps(str(model)), segmenter='"weights.pt"')
+    (folder / "job.toml").write_text(text)
+    return folder / "job.toml"
+
+
+@pytest.fixture(scope="session")
+def make_job(tiny_model_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeJob:
+    """Write a new job into a folder of its own: `make_job(images=2, each=3, **settings)`."""
+    return lambda **what: write_job(
+        tmp_path_factory.mktemp("job") / "folder", tiny_model_directory, **what
+    )
+
+
+@pytest.fixture
+def run_here(users_server: PrefectServer) -> Callable:
+    """Run a job in this process, against the session's server, with its store beside it."""
+
+    def run_job(job: Path, **options):
+        options = {"store_location": job.parent / "store", "out": job.parent / "out"} | options
+        return run(job, console=Console(quiet=True), **options)
+
+    return run_job
+
+
+@pytest.fixture
+def start_run() -> StartRun:
+    """Start the run of a job in a process of its own, with a temporary server of its own."""
+
+    def start(job: Path) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-c", RUN, str(job.parent)],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return start
