@@ -33,7 +33,6 @@ POOL = "adaptivedrag"
 DEPLOYMENT = "default"
 PROJECT = Path(__file__).resolve().parent.parent
 ENTRYPOINT = "flows.edit_dataset.edit_dataset"
-ANSWER_SECONDS = 10.0
 
 
 def deploy(pool: str = POOL, name: str = DEPLOYMENT) -> str:
@@ -131,7 +130,7 @@ def _users_server() -> Iterator[None]:
             "PREFECT_API_URL to its address, such as http://127.0.0.1:4200/api."
         )
     server = PrefectServer(url)
-    server.wait_until_ready(ANSWER_SECONDS)
+    server.wait_until_ready()
     with client_settings(server):
         yield
 

@@ -26,6 +26,8 @@ import platformdirs
 PROFILE = "adaptivedrag"
 START_SECONDS = 120.0
 """A first start migrates a new database, on a busy machine; later ones take a tenth of this."""
+ANSWER_SECONDS = 10.0
+"""So long a server of the user's may take to answer."""
 STOP_SECONDS = 5.0
 
 
@@ -54,13 +56,13 @@ class PrefectServer:
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     lifeline: int | None = field(default=None, repr=False)
 
-    def wait_until_ready(self, timeout: float = START_SECONDS) -> None:
+    def wait_until_ready(self) -> None:
         """Return once the API answers.
 
         Raises:
-            PrefectUnavailable: if it has not within `timeout` seconds, or its process ended.
+            PrefectUnavailable: if it does not in time, or its process ended.
         """
-        deadline = time.monotonic() + (timeout if self.process else min(timeout, 10.0))
+        deadline = time.monotonic() + (START_SECONDS if self.process else ANSWER_SECONDS)
         while not _answers(self.api_url, deadline):
             if self.process is not None and self.process.poll() is not None:
                 raise PrefectUnavailable(

@@ -30,7 +30,6 @@ from flows.prefect_server import PrefectUnavailable, client_settings, temporary_
 from flows.watch import Watch, watch_over
 from stages import STAGE_NAMES
 from stages.job import Job, load_job, select_edits
-from stages.report import write_report
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -94,6 +93,8 @@ def run(
         summary = _run_flow(found, store, Request(stages, device, force, allowed), watch, console)
     else:
         summary = _nothing_to_do(found, store, watch)
+    from stages.report import write_report
+
     report = write_report(found, store, summary, out)
     return replace(summary, report=report)
 

@@ -1,13 +1,33 @@
-"""Shared fixtures: a real but tiny Stable Diffusion, drawn at random, saved by diffusers."""
+"""Shared fixtures: a real but tiny Stable Diffusion, drawn at random, and an edit with it."""
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adaptivedrag.config import EditConfig, Runtime
+from adaptivedrag.points import Drag, ImagePoint
+from artifacts import ArtifactStore, StatCache
+from stages.images import inspect_image
+from stages.job import Edit
+from stages.workbench import Workbench
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-import pytest
+
+QUICK = EditConfig().merged(
+    {
+        "train_lora": {"steps": 2, "batch_size": 1},
+        "invert_image": {"num_steps": 8, "inverted_steps": 5},
+        "extract_superpixels": {"source": "rgb"},
+        "optimize_latent": {"steps": 3, "max_steps": 4, "learning_rate": 0.1},
+    }
+)
 
 
 def build_tiny_model(directory: Path, *, seed: int = 0, channels: int = 4) -> Path:
@@ -88,3 +108,50 @@ def _save_tokenizer(directory: Path) -> int:
 def tiny_model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model directory; a hundred thousand parameters, milliseconds per pass."""
     return build_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="session")
+def edit(tiny_model_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Edit:
+    """One drag on a 100×128 photograph; a whole edit takes about a second."""
+    from skimage.data import astronaut
+
+    path = tmp_path_factory.mktemp("images") / "face.png"
+    Image.fromarray(np.ascontiguousarray(astronaut()[60:188, 170:270])).save(path)
+    return Edit(
+        id="face",
+        image_path=path,
+        image=inspect_image(path, StatCache(path.with_name("cache.sqlite"))),
+        prompt="a face",
+        drags=(Drag(ImagePoint(40, 50), ImagePoint(66, 40)),),
+        tags=(),
+        mask_path=None,
+        mask_digest=None,
+        config=QUICK,
+        lora="train",
+        model=str(tiny_model_directory),
+        segmenter="pocket",
+    )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    """An empty store on the local disk."""
+    return ArtifactStore.open(tmp_path / "store")
+
+
+@pytest.fixture
+def bench(store: ArtifactStore) -> Workbench:
+    """A bench that keeps its results in `store`."""
+    return Workbench(store, Runtime(threads=1))
+
+
+@pytest.fixture
+def changed(edit: Edit):
+    """Return the edit with other fields; settings are given as `config={...}` overrides."""
+
+    def change(**fields) -> Edit:
+        if "config" in fields:
+            fields["config"] = edit.config.merged(fields["config"])
+        return replace(edit, **fields)
+
+    return change

@@ -49,6 +49,12 @@ def build_vae(settings: VaeSettings) -> AutoencoderKL:
     )
 
 
+def latent_code(settings: VaeSettings) -> LatentCode:
+    """The code that the encoder starts and stays as."""
+    code = fit_linear_code(settings.latent_channels)
+    return LatentCode(code, settings.whitening, settings.picture)
+
+
 class VaeTraining(Training):
     """Trains the decoder with L1 on pictures and on their differences along x and y.
 
@@ -59,9 +65,8 @@ class VaeTraining(Training):
     def __init__(self, settings: VaeSettings) -> None:
         torch.manual_seed(settings.schedule.seed)
         vae = build_vae(settings)
-        code = fit_linear_code(settings.latent_channels)
-        self.code = LatentCode(code, settings.whitening, settings.picture)
-        start_from_linear_code(vae, code, settings)
+        self.code = latent_code(settings)
+        start_from_linear_code(vae, self.code.code, settings)
         vae.encoder.requires_grad_(False)
         vae.quant_conv.requires_grad_(False)
         super().__init__(vae, settings.schedule)

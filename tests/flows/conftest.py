@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flows.prefect_server import PrefectServer, start_server
-from flows.run_job import run
 from PIL import Image
 from rich.console import Console
+
+from flows.prefect_server import PrefectServer, start_server
+from flows.run_job import run
 
 ROOT = Path(__file__).parent.parent.parent
 

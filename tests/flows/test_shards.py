@@ -3,9 +3,10 @@
 from types import SimpleNamespace
 
 import pytest
-from flows.shards import SHARD_SECONDS, StageSeconds, cut_chunks, cut_shards
 from hypothesis import given
 from hypothesis import strategies as st
+
+from flows.shards import SHARD_SECONDS, StageSeconds, cut_chunks, cut_shards
 
 STAGES = ("train_lora", "optimize_latent")
 

@@ -1,0 +1,115 @@
+"""The flow that trains the pocket models from scratch, resumes them, and exports their weights.
+
+Runs lie under the work directory, one folder per model (`flows.training_runs`); a run that was
+killed goes on from its last checkpoint, with the weights it would have had.
+"""
+
+import time
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal, get_args
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from adaptivedrag.pocket_training.diffusion import DiffusionTraining
+from adaptivedrag.pocket_training.segmenter import SegmenterTraining
+from adaptivedrag.pocket_training.settings import PocketSettings
+from adaptivedrag.pocket_training.training import Training
+from adaptivedrag.pocket_training.vae import VaeTraining, latent_code
+from flows.pocket_export import export_diffusion, export_segmenter
+from flows.prefect_server import client_settings, temporary_server
+from flows.training_runs import Pace, continue_run, resume
+
+Model = Literal["vae", "diffusion", "segmenter"]
+MODELS: tuple[Model, ...] = get_args(Model)
+SHARES: dict[Model, float] = {"vae": 0.2, "diffusion": 0.6, "segmenter": 0.2}
+SETTINGS = Path(__file__).with_name("pocket.toml")
+
+
+def train_pocket(
+    work_dir: Path,
+    minutes: float | None,
+    only: str | None,
+    *,
+    settings: Path = SETTINGS,
+    export_dir: Path | None = None,
+) -> None:
+    """Trains under a Prefect server of the user's or our own, then exports.
+
+    Args:
+        work_dir: where runs are kept and resumed from.
+        minutes: wall-clock time to spend in all; None trains to the end of every schedule.
+        only: the one model to train.
+        export_dir: where the weights go; None is the installed package.
+
+    Raises:
+        ValueError: `only` names no model.
+        PrefectUnavailable: no server answers.
+    """
+    if only is not None and only not in MODELS:
+        raise ValueError(f"There is no pocket model {only!r}; models: {', '.join(MODELS)}.")
+    target = export_dir or Path(str(files("adaptivedrag"))) / "pocket"
+    with temporary_server() as server:
+        server.wait_until_ready()
+        with client_settings(server):
+            train_pocket_flow(
+                str(work_dir.resolve()), minutes, [only] if only else None, str(settings), str(target)
+            )
+
+
+@flow(name="train-pocket", persist_result=False)
+def train_pocket_flow(
+    work_dir: str,
+    minutes: float | None = None,
+    models: list[str] | None = None,
+    settings: str = str(SETTINGS),
+    export_dir: str | None = None,
+) -> None:
+    """Trains models one after the other, each for its share of the minutes, then exports."""
+    chosen = [name for name in MODELS if models is None or name in models]
+    whole = sum(SHARES[name] for name in chosen)
+    for name in chosen:
+        share = None if minutes is None else minutes * SHARES[name] / whole
+        train_model(name, work_dir, settings, share)
+    if export_dir is not None:
+        export_models(chosen, work_dir, settings, export_dir)
+
+
+@task(task_run_name="train {name}", retries=0, cache_policy=NO_CACHE, persist_result=False)
+def train_model(name: Model, work_dir: str, settings: str, minutes: float | None) -> int:
+    """Trains one model from where its run stands; returns the steps done in all."""
+    until = None if minutes is None else time.monotonic() + 60 * minutes
+    return continue_run(build(name, read_settings(settings)), Path(work_dir) / name, Pace(until))
+
+
+@task(retries=0, cache_policy=NO_CACHE, persist_result=False)
+def export_models(models: list[Model], work_dir: str, settings: str, export_dir: str) -> None:
+    """Exports the named models as they stand; VAE and UNet share a directory and go together."""
+    target = Path(export_dir)
+    if {"vae", "diffusion"} & set(models):
+        parts = [_resumed(name, work_dir, settings) for name in ("vae", "diffusion")]
+        export_diffusion(*parts, target / "diffusion")  # type: ignore[arg-type]
+    if "segmenter" in models:
+        segmenter = _resumed("segmenter", work_dir, settings)
+        export_segmenter(segmenter, target / "segmenter")  # type: ignore[arg-type]
+
+
+def read_settings(path: str | Path) -> PocketSettings:
+    return PocketSettings.model_validate(tomllib.loads(Path(path).read_text("utf-8")))
+
+
+def build(name: Model, settings: PocketSettings) -> Training:
+    """A model at step 0."""
+    if name == "vae":
+        return VaeTraining(settings.vae)
+    if name == "diffusion":
+        return DiffusionTraining(settings.diffusion, latent_code(settings.vae))
+    return SegmenterTraining(settings.segmenter)
+
+
+def _resumed(name: Model, work_dir: str, settings: str) -> Training:
+    training = build(name, read_settings(settings))
+    resume(training, Path(work_dir) / name)
+    return training

@@ -1,0 +1,49 @@
+"""Speed as ratios within one run; the seconds are printed with `pytest -s`."""
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from adaptivedrag.features import sample_features, window
+from stages import STAGE_NAMES
+from stages.plan import plan_edits
+
+
+def seconds(work: Callable[[], object], repeats: int = 5) -> float:
+    """Return the shortest of several runs."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def test_sampling_windows_is_much_cheaper_than_interpolating_the_whole_map():
+    features = torch.randn(640, 64, 64)
+    cells = window(torch.tensor([[100, 100]]), 12).float()
+    whole = seconds(
+        lambda: torch.nn.functional.interpolate(features[None], scale_factor=4, mode="bilinear")
+    )
+    part = seconds(lambda: sample_features(features, cells))
+    assert whole / part > 5, f"whole map {whole:.4f} s, window {part:.4f} s"
+
+
+def test_a_hit_costs_a_small_part_of_making_it(bench, store, edit):
+    start = time.perf_counter()
+    for name in STAGE_NAMES:
+        bench.perform(name, edit)
+    made = time.perf_counter() - start
+    found = seconds(lambda: [bench.perform(name, edit) for name in STAGE_NAMES])
+    assert made / found > 5, f"made in {made:.3f} s, found in {found:.3f} s"
+
+
+def test_planning_many_edits_costs_less_than_making_one(bench, store, changed):
+    start = time.perf_counter()
+    for name in STAGE_NAMES:
+        bench.perform(name, changed())
+    made = time.perf_counter() - start
+    edits = [changed(id=f"e{index}") for index in range(100)]
+    planned = seconds(lambda: plan_edits(edits, store), repeats=3)
+    assert planned < made, f"planned 100 edits in {planned:.3f} s, made one in {made:.3f} s"

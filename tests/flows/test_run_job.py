@@ -1,0 +1,251 @@
+"""A job run for real: tiny model, real store, real Prefect server."""
+
+import json
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import flows.edit_dataset
+from adaptivedrag.errors import InvalidEdit, ModelUnavailable
+from artifacts import ArtifactStore, StoreUnavailable
+from flows.outcomes import InvalidRequest, allowed_failures
+from flows.prefect_server import PrefectUnavailable
+from stages import STAGE_NAMES
+from stages.job import load_job
+from stages.plan import plan_job
+
+EVERYTHING = {
+    "train_lora": 2,
+    "invert_image": 2,
+    "extract_superpixels": 2,
+    "build_mask": 2,
+    "optimize_latent": 4,
+    "sample_image": 4,
+}
+DIVERGING = {"optimize_latent": {"learning_rate": 1e38}}
+
+
+def records_made(store: Path) -> int:
+    return len(list(store.glob("actions/*/*/*/*.json")))
+
+
+@pytest.fixture(scope="module")
+def finished(make_job, server):
+    """A job of two images with two edits each, run once."""
+    job = make_job(images=2, each=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_API_URL", server.api_url)
+        from rich.console import Console
+
+        from flows.run_job import run
+
+        summary = run(
+            job, store_location=job.parent / "store", out=job.parent / "out", console=Console()
+        )
+    return job, summary
+
+
+def test_a_run_makes_everything_and_what_edits_share_once(finished):
+    job, summary = finished
+    assert summary.exit_code == 0
+    assert len(summary.done) == 4
+    assert not (summary.failed or summary.bad or summary.unfinished)
+    assert summary.made == EVERYTHING
+    assert records_made(job.parent / "store") == sum(EVERYTHING.values())
+
+
+def test_the_store_keeps_the_summary_of_a_run(finished):
+    job, summary = finished
+    kept = ArtifactStore.open(job.parent / "store").get_run(summary.run_id, "summary.json")
+    document = json.loads(kept)
+    assert document["exit_code"] == 0
+    assert document["done"] == list(summary.done)
+    assert document["stage_seconds"].keys() == EVERYTHING.keys()
+
+
+def test_the_page_of_the_flow_shows_outcomes_and_the_whole_progress(finished, users_server):
+    from flows.prefect_server import client_settings
+
+    with client_settings(users_server):
+        from prefect.client.orchestration import get_client
+        from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+
+        with get_client(sync_client=True) as client:
+            found = {
+                key: client.read_artifacts(
+                    artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
+                )
+                for key in ("progress", "outcomes", "results")
+            }
+    assert any(artifact.data == 100 for artifact in found["progress"])
+    rows = [json.loads(artifact.data) for artifact in found["outcomes"]]
+    assert any(len(table) == 4 and table[0]["outcome"] == "done" for table in rows)
+    assert any(
+        (finished[0].parent / "out").as_uri() in artifact.data for artifact in found["results"]
+    )
+
+
+def test_a_run_of_hits_starts_neither_prefect_nor_torch(finished, start_run):
+    job, _ = finished
+    process = start_run(job)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert output.splitlines()[-1] == "[]"
+    assert records_made(job.parent / "store") == sum(EVERYTHING.values())
+
+
+def test_a_forced_stage_is_made_once_more_and_equal_bytes_change_nothing_after_it(
+    finished, run_here, tmp_path
+):
+    job, _ = finished
+    store = shutil.copytree(job.parent / "store", tmp_path / "store")
+    summary = run_here(job, store_location=store, only="build_mask", force=True)
+    assert summary.exit_code == 0
+    assert summary.made == {"build_mask": 2}
+    plan = plan_job(load_job(job), ArtifactStore.open(store))
+    assert all(edit.done for edit in plan.edits)
+
+
+def test_a_failing_edit_stays_alone_and_is_the_one_that_is_retried(make_job, run_here):
+    job = make_job(images=1, each=3, **{"edit-0-1": DIVERGING})
+    summary = run_here(job)
+    assert summary.exit_code == 1
+    assert summary.done == ("edit-0-0", "edit-0-2")
+    [failure] = summary.failed
+    assert (failure.id, failure.stage, failure.kind) == (
+        "edit-0-1",
+        "optimize_latent",
+        "DragDiverged",
+    )
+    store = ArtifactStore.open(job.parent / "store")
+    [key] = store.attempted("optimize_latent")
+    [attempt] = store.attempts("optimize_latent", key)
+    assert attempt["edit"] == "edit-0-1"
+    assert "Traceback" in attempt["traceback"]
+    again = run_here(job, retry_failed=True)
+    assert [failure.id for failure in again.failed] == ["edit-0-1"]
+    assert (again.done, again.made) == ((), {})
+
+
+def test_edits_that_share_a_failed_artifact_fail_alike_and_it_is_tried_once(make_job, run_here):
+    path = make_job(images=2, each=2)
+    job = load_job(path)
+    shutil.copy(path.parent / "1.png", path.parent / "0.png")
+    summary = run_here(job, store_location=path.parent / "store", out=path.parent / "out")
+    assert summary.exit_code == 1
+    assert [(f.id, f.stage, f.kind) for f in summary.failed] == [
+        ("edit-0-0", "train_lora", "InvalidEdit"),
+        ("edit-0-1", "train_lora", "InvalidEdit"),
+    ]
+    assert summary.done == ("edit-1-0", "edit-1-1")
+    store = ArtifactStore.open(path.parent / "store")
+    [key] = store.attempted("train_lora")
+    assert len(store.attempts("train_lora", key)) == 1
+    assert not store.attempted("extract_superpixels")
+
+
+def test_fail_fast_stops_while_work_is_left(make_job, run_here):
+    job = make_job(images=1, each=3, **{"edit-0-0": DIVERGING})
+    summary = run_here(job, fail_fast=True)
+    assert summary.exit_code == 3
+    assert [failure.id for failure in summary.failed] == ["edit-0-0"]
+    assert summary.unfinished == ("edit-0-1", "edit-0-2")
+    assert "failed" in summary.stopped
+
+
+def test_a_limit_that_is_reached_at_the_very_end_stops_nothing(make_job, run_here):
+    job = make_job(images=1, each=2, **{"edit-0-1": DIVERGING})
+    assert run_here(job, max_failures="50%").exit_code == 1
+
+
+def test_one_stage_alone_is_made_and_says_what_it_lacks(make_job, run_here):
+    job = make_job(images=2, each=2)
+    summary = run_here(job, only="extract_superpixels")
+    assert (summary.exit_code, summary.made) == (0, {"extract_superpixels": 2})
+    assert len(summary.unfinished) == 4
+    summary = run_here(job, from_stage="optimize_latent", select="edit-0-*")
+    assert summary.exit_code == 1
+    assert [(f.id, f.stage, f.kind) for f in summary.failed] == [
+        ("edit-0-0", "optimize_latent", "InputMissing"),
+        ("edit-0-1", "optimize_latent", "InputMissing"),
+    ]
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Retries that follow each other at once."""
+    quick = flows.edit_dataset.perform_chunk.with_options(retry_delay_seconds=0.5)
+    monkeypatch.setattr(flows.edit_dataset, "perform_chunk", quick)
+
+
+def test_a_store_that_fails_for_good_stops_the_run(make_job, run_here, impatient):
+    job = make_job()
+    (job.parent / "store").mkdir()
+    (job.parent / "store" / "objects").write_text("no folder")
+    summary = run_here(job)
+    assert summary.exit_code == 3
+    assert "objects" in summary.stopped
+    assert not summary.failed
+
+
+def test_a_store_that_comes_back_in_time_costs_nothing(make_job, run_here, impatient):
+    job = make_job()
+    obstacle = job.parent / "store" / "objects"
+    obstacle.parent.mkdir()
+    obstacle.write_text("no folder")
+
+    def remove() -> None:
+        while not list(job.parent.glob("store/format.json")):
+            time.sleep(0.05)
+        time.sleep(1.0)
+        obstacle.unlink()
+
+    threading.Thread(target=remove, daemon=True).start()
+    assert run_here(job).exit_code == 0
+
+
+def test_nothing_starts_with_a_wrong_request(make_job, run_here, tmp_path, monkeypatch):
+    job = make_job()
+    with pytest.raises(InvalidRequest, match="train_lora"):
+        run_here(job, only="training")
+    with pytest.raises(InvalidRequest, match="exclude"):
+        run_here(job, only="train_lora", from_stage="train_lora")
+    with pytest.raises(InvalidRequest, match="lots"):
+        run_here(job, max_failures="lots")
+    with pytest.raises(InvalidEdit, match="nobody"):
+        run_here(job, select="nobody")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreUnavailable):
+        run_here(job, store_location=tmp_path / "file")
+    job.write_text(job.read_text().replace("weights.pt", "nowhere.pt"))
+    with pytest.raises(ModelUnavailable, match=r"nowhere\.pt"):
+        run_here(job)
+
+
+def test_a_named_server_that_does_not_answer_is_named_in_one_line(make_job, run_here, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    monkeypatch.setattr("flows.prefect_server.ANSWER_SECONDS", 0.5)
+    with pytest.raises(PrefectUnavailable, match="127.0.0.1:9/api: start it, or unset") as raised:
+        run_here(make_job())
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("limit", "fail_fast", "allowed"),
+    [(None, False, None), ("5%", False, 2), ("7", False, 7), (0, False, 0), ("5%", True, 0)],
+)
+def test_a_limit_is_a_count_or_a_share_of_all_edits(limit, fail_fast, allowed):
+    assert allowed_failures(limit, fail_fast, 40) == allowed
+
+
+@pytest.mark.parametrize("limit", ["-1", "101%", "nan", "2.5", "%"])
+def test_a_limit_of_another_form_is_refused(limit):
+    with pytest.raises(InvalidRequest, match="give a count, or a share"):
+        allowed_failures(limit, False, 40)
+
+
+def test_the_stages_of_a_run_are_those_of_the_pipeline():
+    assert tuple(EVERYTHING) == STAGE_NAMES
