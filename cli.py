@@ -1,0 +1,720 @@
+"""The command line. Help and plans answer at once: nothing heavy is imported before it is needed.
+
+Exit codes: 0 all done, 1 any edit failed, 2 nothing could start, 3 stopped early, 130 interrupted.
+"""
+
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from adaptivedrag.points import Drag
+    from artifacts import ArtifactStore, Record
+    from flows.outcomes import RunSummary
+    from stages.importers import Imported
+    from stages.job import Edit, Job, JobSpec
+    from stages.plan import EditPlan, JobPlan
+
+ALL_DONE, SOME_FAILED, NOT_STARTED, STOPPED_EARLY, INTERRUPTED = 0, 1, 2, 3, 130
+EDITS_SHOWN = 10
+
+_DRAG = re.compile(r"\s*{n}\s*,\s*{n}\s*(?:->|→)\s*{n}\s*,\s*{n}\s*".format(n=r"(-?\d+(?:\.\d+)?)"))
+
+
+class Commands(TyperGroup):
+    """Turns the errors that we raise on purpose into one line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _fail("interrupted; what was finished is kept", INTERRUPTED)
+        except (ValueError, OSError) as error:
+            _fail_if_ours(error)
+            raise
+        except Exception as error:
+            _fail_if_ours(error)
+            raise
+
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Drag what is in an image to where it should be: AdaptiveDrag, for many images at once.",
+)
+importing = typer.Typer(no_args_is_help=True, help="Write a job for a published benchmark.")
+app.add_typer(importing, name="import")
+
+JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="Job file, such as job.toml.")]
+StorePlace = Annotated[
+    str, typer.Option("--store", metavar="PATH", help="Where artifacts are kept: a folder or URL.")
+]
+Select = Annotated[
+    str | None,
+    typer.Option(metavar="PATTERN", help="Only edits with such an id (* and ?), or with this tag."),
+]
+Device = Annotated[str, typer.Option(help='Where models run: "cpu", "cuda", "cuda:1".')]
+Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the results.")]
+STORE = "./.adaptivedrag"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"adaptivedrag {version('adaptivedrag')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say which.")
+    ] = False,
+) -> None:
+    """Options of all commands."""
+
+
+@app.command()
+def demo(out: Out = None, store: StorePlace = STORE, device: Device = "cpu") -> None:
+    """Edit six rendered scenes with the embedded models, and show what they should have become."""
+    from stages.demo import write_demo
+    from stages.job import load_job
+
+    out = out or Path("results/demo")
+    with _writing(out):
+        written = write_demo(out / "inputs")
+    job = load_job(written.path)
+    code = _run(job, store_location=store, out=out, device=device)
+    with _writing(out):
+        panels = _write_panels(job, store, out / "panels", written.truths)
+    _say(f"Before, mask, paths, result and truth of each edit: {panels}")
+    raise typer.Exit(code)
+
+
+@app.command()
+def edit(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="Image to edit.")],
+    drag: Annotated[
+        list[str],
+        typer.Option(metavar="X,Y->X,Y", help="Handle and target in pixels; may be repeated."),
+    ],
+    prompt: Annotated[str, typer.Option(help="What the image shows.")] = "",
+    mask: Annotated[
+        Path | None, typer.Option(help="Image of the same size: not black where it may change.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help='"pocket", a Stable Diffusion 1.x directory, or a hub id.')
+    ] = "pocket",
+    segmenter: Annotated[
+        str, typer.Option(help='"pocket", a SAM 2 checkpoint, or a hub id.')
+    ] = "pocket",
+    preset: Annotated[str, typer.Option(help="Settings to start from.")] = "paper",
+    lora: Annotated[str, typer.Option(help='"train", "off", or a .safetensors file.')] = "train",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="A setting, such as optimize_latent.steps=40."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="PNG to write; by default results/<image>.png."),
+    ] = None,
+    store: StorePlace = STORE,
+    device: Device = "cpu",
+) -> None:
+    """Edit one image."""
+    from stages.job import single_edit
+
+    named = {"model": model, "segmenter": segmenter, "preset": preset, "lora": lora}
+    drags = [_parse_drag(text) for text in drag]
+    spec = _spec(named, settings or [])
+    job = single_edit(image, drags, prompt=prompt, mask=mask, spec=spec)
+    target = _picture_path(out or Path("results") / f"{image.stem}.png", image)
+    _say_conversions(job)
+    _say_what_pocket_is(job)
+    raise typer.Exit(_edit_one(job.edits[0], store, target, device))
+
+
+@app.command()
+def run(
+    job: JobFile,
+    only: Annotated[str | None, typer.Option(metavar="STAGE", help="Run this stage only.")] = None,
+    from_stage: Annotated[
+        str | None, typer.Option("--from", metavar="STAGE", help="Run this stage and later ones.")
+    ] = None,
+    select: Select = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Only edits that failed in their latest run.")
+    ] = False,
+    max_failures: Annotated[
+        str | None,
+        typer.Option(metavar="N|N%", help="Stop once more edits than this have failed."),
+    ] = None,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop at the first failure.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Do again what is there.")] = False,
+    store: StorePlace = STORE,
+    out: Out = None,
+    device: Device = "cpu",
+) -> None:
+    """Do what is missing of a job."""
+    from stages.job import load_job
+
+    loaded = load_job(job)
+    code = _run(
+        loaded,
+        store_location=store,
+        out=out or Path("results") / loaded.name,
+        only=only,
+        from_stage=from_stage,
+        select=select,
+        retry_failed=retry_failed,
+        max_failures=max_failures,
+        fail_fast=fail_fast,
+        force=force,
+        device=device,
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
+def plan(
+    job: JobFile,
+    select: Select = None,
+    edits: Annotated[bool, typer.Option("--edits", help="One line for each edit.")] = False,
+    store: StorePlace = STORE,
+) -> None:
+    """Say what of a job is done, what is missing and why; run nothing."""
+    from stages.job import load_job
+    from stages.plan import plan_job
+
+    loaded = load_job(job, select=select)
+    planned = plan_job(loaded, _open(store), explain=True)
+    _print_counts(planned)
+    if edits:
+        _print_edits(planned)
+    _print_reasons(planned)
+    _print_bad(loaded)
+    raise typer.Exit(SOME_FAILED if loaded.bad else ALL_DONE)
+
+
+@app.command()
+def status(job: JobFile, select: Select = None, store: StorePlace = STORE) -> None:
+    """Say how far a job is, and which edits failed in its last run."""
+    from stages.job import load_job
+    from stages.plan import plan_job
+
+    loaded = load_job(job, select=select)
+    opened = _open(store)
+    planned = plan_job(loaded, opened)
+    failures = _last_failures(loaded, opened, {p.edit.id for p in planned.edits if not p.done})
+    done = sum(edit.done for edit in planned.edits)
+    total = len(planned.edits) + len(loaded.bad)
+    _say(f"{loaded.name}: {done} of {total} edits done, {len(failures) + len(loaded.bad)} failed")
+    _print_counts(planned)
+    _print_lines("Failed in the last run", failures)
+    _print_bad(loaded)
+
+
+@app.command()
+def show(
+    job: JobFile,
+    name: Annotated[str, typer.Argument(metavar="EDIT", help="Id of an edit of the job.")],
+    out: Out = None,
+    store: StorePlace = STORE,
+    view: Annotated[bool, typer.Option("--open", help="Open the panel in a viewer.")] = False,
+) -> None:
+    """Show what each stage made of an edit: a table, and one picture of all."""
+    from stages.job import load_job
+    from stages.panel import write_panel
+    from stages.plan import plan_edits
+
+    loaded = load_job(job)
+    wanted = _edit_of(loaded, name)
+    opened = _open(store)
+    (planned,) = plan_edits([wanted], opened, explain=True)
+    _print_stages(planned)
+    folder = (out or Path("results") / loaded.name) / "panels"
+    with _writing(folder):
+        panel = write_panel(wanted, opened, folder / f"{wanted.id}.png")
+    _say(f"Panel: {panel}")
+    if view:
+        typer.launch(str(panel))
+
+
+@importing.command("dragbench")
+def import_dragbench(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the benchmark.")],
+    out: Out = None,
+) -> None:
+    """DragBench: folders with original_image.png and meta_data.pkl."""
+    from stages import importers
+
+    _say_imported(importers.import_dragbench(directory, out))
+
+
+@importing.command("drag100")
+def import_drag100(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the benchmark.")],
+    out: Out = None,
+) -> None:
+    """Drag100: folders with original.jpg, points.json and mask.png."""
+    from stages import importers
+
+    _say_imported(importers.import_drag100(directory, out))
+
+
+@app.command()
+def doctor(
+    model: Annotated[str, typer.Option(help="Model to look for.")] = "pocket",
+    segmenter: Annotated[str, typer.Option(help="Segmenter to look for.")] = "pocket",
+    store: StorePlace = STORE,
+) -> None:
+    """Say which models, devices, versions and Prefect API are seen, and what is missing."""
+    checks = {
+        "versions": _versions,
+        "device": _devices,
+        "model": lambda: _model_place(model),
+        "segmenter": lambda: _segmenter_place(segmenter),
+        "store": lambda: f"{_open(store).location}, can be written",
+        "prefect": _prefect_place,
+    }
+    missing = [name for name, check in checks.items() if not _report_check(name, check)]
+    if missing:
+        _say(f"Missing: {', '.join(missing)}")
+    raise typer.Exit(SOME_FAILED if missing else ALL_DONE)
+
+
+@app.command("train-pocket")
+def train_pocket(
+    work_dir: Annotated[Path, typer.Option(help="Checkpoints; a run goes on from here.")] = Path(
+        ".training"
+    ),
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop after this time; a later run goes on.")
+    ] = None,
+    only: Annotated[str | None, typer.Option(metavar="MODEL", help="Train one model.")] = None,
+) -> None:
+    """Train the embedded models from scratch, or go on training them."""
+    from flows.train_pocket import train_pocket as train
+
+    train(work_dir, minutes, only)
+
+
+@app.command()
+def deploy(
+    pool: Annotated[str, typer.Option(help="Process work pool.")] = "adaptivedrag",
+) -> None:
+    """Register the flow on a work pool of your Prefect server."""
+    from flows.deployment import deploy as register
+
+    name = register(pool)
+    _say(f"Deployed {name}. Start a worker with: prefect worker start --pool {pool} --limit 1")
+
+
+@app.command()
+def submit(
+    job: JobFile,
+    select: Select = None,
+    shards: Annotated[int, typer.Option(min=1, help="At least so many flow runs.")] = 1,
+    force: Annotated[bool, typer.Option("--force", help="Do again what is there.")] = False,
+    store: StorePlace = STORE,
+    device: Device = "cpu",
+) -> None:
+    """Have the workers of your Prefect server do what is missing of a job."""
+    from flows.deployment import submit as submit_job
+
+    runs = submit_job(
+        job, store_location=store, shards=shards, select=select, force=force, device=device
+    )
+    _say(f"{len(runs)} flow runs created" if runs else "Everything is there; nothing to submit")
+    for name in runs:
+        _say(f"  {name}")
+
+
+def _console(*, stderr: bool = False) -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)
+
+
+def _say(text: str, *, stderr: bool = False) -> None:
+    _console(stderr=stderr).print(text, markup=False, soft_wrap=True)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    _say(f"adaptivedrag: {' '.join(message.split())}", stderr=True)
+    raise typer.Exit(code)
+
+
+def _fail_if_ours(error: Exception) -> None:
+    """End with one line if the error is one that we raise on purpose."""
+    from adaptivedrag.errors import AdaptiveDragError
+    from artifacts import ArtifactError
+    from flows.outcomes import InvalidRequest
+    from flows.prefect_server import PrefectUnavailable
+    from stages.report import ReportUnwritable
+
+    if isinstance(error, ReportUnwritable):
+        _fail(str(error), STOPPED_EARLY)
+    if isinstance(error, AdaptiveDragError | ArtifactError | InvalidRequest | PrefectUnavailable):
+        _fail(str(error), NOT_STARTED)
+
+
+@contextmanager
+def _writing(place: Path) -> Iterator[None]:
+    """Name the place that could not be written."""
+    from stages.report import ReportUnwritable
+
+    try:
+        yield
+    except PermissionError as error:
+        raise ReportUnwritable(f"{place} cannot be written: name another with --out") from error
+    except (NotADirectoryError, FileExistsError, IsADirectoryError) as error:
+        raise ReportUnwritable(f"{place} is in the way: name another with --out") from error
+
+
+def _open(location: str) -> "ArtifactStore":
+    from artifacts import ArtifactStore
+
+    return ArtifactStore.open(location)
+
+
+def _run(job: "Job", **options: Any) -> int:
+    """Run a job, print its summary, and return the exit code."""
+    from flows.run_job import run as run_job
+
+    _say_conversions(job)
+    _say_what_pocket_is(job)
+    summary = run_job(job, console=_console(), **options)
+    _print_summary(summary)
+    return summary.exit_code
+
+
+def _print_summary(summary: "RunSummary") -> None:
+    failed = [str(failure) for failure in summary.failed] + [str(bad) for bad in summary.bad]
+    _print_lines("Failed", failed)
+    if summary.stopped:
+        _say(f"Stopped early: {summary.stopped}")
+    _say(f"{summary.job}: {summary}")
+    if summary.report:
+        _say(f"Report: {summary.report}")
+
+
+def _print_lines(title: str, lines: Sequence[str]) -> None:
+    if lines:
+        _say(f"{title}:")
+        for line in lines:
+            _say(f"  {line}")
+
+
+def _print_bad(job: "Job") -> None:
+    _print_lines("Cannot be done as written", [str(bad) for bad in job.bad])
+
+
+def _say_conversions(job: "Job") -> None:
+    """Say which images were converted, each once."""
+    notes = {edit.image_path.name: edit.image.notes for edit in job.edits if edit.image.notes}
+    lines = [f"{name}: {'; '.join(said)}" for name, said in notes.items()]
+    more = len(lines) - EDITS_SHOWN
+    _print_lines("Converted", lines[:EDITS_SHOWN] + ([f"and {more} more"] if more > 0 else []))
+
+
+def _say_what_pocket_is(job: "Job") -> None:
+    if job.name != "demo" and any(edit.model == "pocket" for edit in job.edits):
+        _say(
+            "The pocket model knows drawn scenes, not photographs. For photographs name Stable "
+            'Diffusion 1.5: model = "stable-diffusion-v1-5/stable-diffusion-v1-5" and segmenter = '
+            '"facebook/sam2.1-hiera-base-plus" in the job, or --model and --segmenter of `edit`.'
+        )
+
+
+def _write_panels(job: "Job", store: str, folder: Path, truths: Mapping[str, Path]) -> Path:
+    from stages.panel import write_panel
+
+    opened = _open(store)
+    for each in job.edits:
+        write_panel(each, opened, folder / f"{each.id}.png", truth=truths.get(each.id))
+    return folder
+
+
+def _parse_drag(text: str) -> "Drag":
+    from adaptivedrag.errors import InvalidEdit
+    from adaptivedrag.points import Drag, ImagePoint
+
+    match = _DRAG.fullmatch(text)
+    if not match:
+        raise InvalidEdit(f'--drag {text!r} cannot be read: write it as "120,80->180,80"')
+    x, y, target_x, target_y = map(float, match.groups())
+    return Drag(ImagePoint(x, y), ImagePoint(target_x, target_y))
+
+
+def _spec(named: Mapping[str, str], settings: Sequence[str]) -> "JobSpec":
+    """Make the settings of `edit` from its options."""
+    from adaptivedrag.errors import InvalidEdit
+    from stages.job import parse_spec
+
+    raw: dict[str, Any] = dict(named)
+    for setting in settings:
+        try:
+            given = tomllib.loads(setting)
+        except tomllib.TOMLDecodeError:
+            raise InvalidEdit(
+                f"--set {setting!r} cannot be read: write it as optimize_latent.steps=40"
+            ) from None
+        for name, value in given.items():
+            both = isinstance(value, dict) and isinstance(raw.get(name), dict)
+            raw[name] = {**raw[name], **value} if both else value
+    return parse_spec(raw)
+
+
+def _picture_path(path: Path, image: Path) -> Path:
+    from adaptivedrag.errors import InvalidEdit
+
+    if path.suffix.lower() != ".png":
+        raise InvalidEdit(f"--out {path} is no PNG: give it the suffix .png")
+    if path.resolve() == image.resolve():
+        raise InvalidEdit(f"--out {path} is the image itself: name another file")
+    return path
+
+
+def _edit_one(wanted: "Edit", store: str, target: Path, device: str) -> int:
+    """Make what is missing of one edit, without Prefect, and save the picture."""
+    from adaptivedrag.config import Runtime
+    from stages.plan import plan_edits
+    from stages.workbench import Workbench
+
+    opened = _open(store)
+    (planned,) = plan_edits([wanted], opened)
+    bench = Workbench(opened, Runtime(device))
+    code = _make(bench, wanted, planned.to_make)
+    if code == ALL_DONE:
+        (planned,) = plan_edits([wanted], opened)
+        with _writing(target):
+            _save_result(planned, opened, target)
+    return code
+
+
+def _make(bench: Any, wanted: "Edit", stages: Sequence[str]) -> int:
+    from adaptivedrag.errors import AdaptiveDragError
+    from artifacts import ArtifactError
+
+    for stage in stages:
+        try:
+            with _progress(stage) as on_step:
+                record = bench.perform(stage, wanted, on_step=on_step)
+            _say(f"{stage} {record.circumstances.seconds:.1f} s")
+        except AdaptiveDragError as error:
+            _say(f"adaptivedrag: {stage}: {error}", stderr=True)
+            return SOME_FAILED
+        except (ArtifactError, OSError) as error:
+            _say(f"adaptivedrag: {stage}: {error}", stderr=True)
+            return STOPPED_EARLY
+    return ALL_DONE
+
+
+@contextmanager
+def _progress(stage: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar with the time that is left, on a terminal."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = _console()
+    columns = (TextColumn("{task.description:<20}"), BarColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(stage, total=None)
+        yield lambda step, steps: bar.update(task, completed=step, total=steps)
+
+
+def _save_result(planned: "EditPlan", opened: "ArtifactStore", target: Path) -> None:
+    from PIL import Image
+
+    from stages.panel import write_panel
+
+    records = {name: staged.record for name, staged in planned.stages.items()}
+    last = records["sample_image"]
+    assert last is not None
+    target.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(opened.read(last)["image"]).save(target)
+    panel = write_panel(planned.edit, opened, target.with_name(f"{target.stem}-panel.png"))
+    _say(f"{_verdict(records['optimize_latent'])}: {target} (all stages: {panel})")
+
+
+def _verdict(record: "Record | None") -> str:
+    return str(record.summary.get("verdict", "done")) if record else "done"
+
+
+def _edit_of(job: "Job", name: str) -> "Edit":
+    import difflib
+
+    from adaptivedrag.errors import InvalidEdit
+
+    for each in job.edits:
+        if each.id == name:
+            return each
+    for bad in job.bad:
+        if bad.id == name:
+            raise InvalidEdit(f"edit {bad}")
+    close = difflib.get_close_matches(name, job.order, n=1)
+    hint = f": did you mean {close[0]!r}?" if close else ""
+    raise InvalidEdit(f"{job.path} has no edit {name!r}{hint}")
+
+
+def _print_counts(planned: "JobPlan") -> None:
+    from rich.table import Table
+
+    from stages.plan import Status
+
+    counts = planned.counts()
+    used = [status for status in Status if any(count[status] for count in counts.values())]
+    table = Table("stage", *used, box=None, pad_edge=False)
+    for stage, count in counts.items():
+        table.add_row(stage, *(str(count[status] or "·") for status in used))
+    _console().print(table)
+
+
+def _print_edits(planned: "JobPlan") -> None:
+    for each in planned.edits:
+        statuses = ", ".join(f"{name} {staged.status}" for name, staged in each.stages.items())
+        _say(f"{each.edit.id}: {statuses}")
+
+
+def _print_reasons(planned: "JobPlan") -> None:
+    """Say why stages have to run; edits with the same reason share a line."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for each in planned.edits:
+        for name, staged in each.stages.items():
+            if name in each.to_make and staged.why:
+                reasons.setdefault((name, f"{staged.status}: {staged.why}"), []).append(
+                    each.edit.id
+                )
+    for (stage, why), ids in reasons.items():
+        more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
+        _say(f"{stage} {why} ({', '.join(ids[:3])}{more})")
+
+
+def _print_stages(planned: "EditPlan") -> None:
+    from rich.table import Table
+
+    table = Table("stage", "status", "seconds", "key", "what it says", box=None, pad_edge=False)
+    for name, staged in planned.stages.items():
+        record = staged.record
+        seconds = f"{record.circumstances.seconds:.1f}" if record else ""
+        key = staged.key[:12] if staged.key else ""
+        said = _said(record.summary) if record else staged.why
+        table.add_row(name, staged.status, seconds, key, said)
+    _say(f"{planned.edit.id}: {planned.edit.image_path}")
+    _console().print(table)
+
+
+def _said(summary: Mapping[str, Any]) -> str:
+    """Return what a stage says of itself, but for its long lists."""
+    from rich.markup import escape
+
+    short = {name: value for name, value in summary.items() if not isinstance(value, list | dict)}
+    lines = [f"{name} {value}" for name, value in short.items() if value not in (None, "")]
+    points = [f"{p['verdict']} {p['distance']:.1f} px" for p in summary.get("points", [])]
+    warnings = [str(warning) for warning in summary.get("warnings", [])]
+    return escape(", ".join([*lines, *points, *warnings]))
+
+
+def _last_failures(job: "Job", opened: "ArtifactStore", undone: set[str]) -> list[str]:
+    """Return a line for each edit that is not done and failed in the job's last run."""
+    import json
+
+    for run_id in reversed(opened.runs()):
+        data = opened.get_run(run_id, "summary.json")
+        document = json.loads(data) if data else {}
+        if document.get("path") == str(job.path):
+            return [
+                f"{failure['id']}: {failure['stage']}: {failure['kind']}: {failure['message']}"
+                for failure in document["failed"]
+                if failure["id"] in undone
+            ]
+    return []
+
+
+def _say_imported(imported: "Imported") -> None:
+    _print_lines("Skipped", imported.skipped)
+    _say(f"{imported.images} images, {imported.drags} drags: {imported.job}")
+
+
+def _report_check(name: str, check: Callable[[], str]) -> bool:
+    from adaptivedrag.errors import AdaptiveDragError
+    from artifacts import ArtifactError
+
+    try:
+        _say(f"{name + ':':<11}{check()}")
+    except (AdaptiveDragError, ArtifactError, ImportError) as error:
+        _say(f"{name + ':':<11}missing: {' '.join(str(error).split())}")
+        return False
+    return True
+
+
+def _versions() -> str:
+    import platform
+    from importlib.metadata import version
+
+    names = (
+        "adaptivedrag",
+        "torch",
+        "diffusers",
+        "transformers",
+        "peft",
+        "sam2",
+        "prefect",
+        "zarr",
+    )
+    return ", ".join(
+        [f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in names)]
+    )
+
+
+def _devices() -> str:
+    import os
+
+    import torch
+
+    found = [f"cpu ({os.cpu_count()} cores)"]
+    for number in range(torch.cuda.device_count()):
+        memory = torch.cuda.get_device_properties(number).total_memory / 2**30
+        found.append(f"cuda:{number} ({torch.cuda.get_device_name(number)}, {memory:.0f} GiB)")
+    return ", ".join(found)
+
+
+def _model_place(name: str) -> str:
+    from adaptivedrag.checkpoints import find_diffusion
+
+    return f"{name} at {find_diffusion(name)}"
+
+
+def _segmenter_place(name: str) -> str:
+    from adaptivedrag.checkpoints import find_segmenter
+
+    return f"{name} at {find_segmenter(name)}"
+
+
+def _prefect_place() -> str:
+    from flows.prefect_server import configured_api_url
+
+    url = configured_api_url()
+    return f"server at {url}" if url else "no server named; each run starts its own for its time"
+
+
+if __name__ == "__main__":
+    app()

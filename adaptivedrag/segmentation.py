@@ -160,9 +160,7 @@ def _build_encoder(architecture: PocketArchitecture) -> nn.Module:
 def _build_memory_attention(width: int) -> nn.Module:
     from sam2.modeling.memory_attention import MemoryAttention
 
-    return MemoryAttention(
-        d_model=width, pos_enc_at_input=True, layer=nn.Identity(), num_layers=0
-    )
+    return MemoryAttention(d_model=width, pos_enc_at_input=True, layer=nn.Identity(), num_layers=0)
 
 
 def _build_memory_encoder(width: int) -> nn.Module:

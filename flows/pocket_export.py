@@ -52,6 +52,8 @@ def _fresh_folder(directory: Path) -> Path:
 
 
 def _replace(fresh: Path, directory: Path) -> None:
+    for file in fresh.rglob("*.safetensors"):
+        file.chmod(0o644)  # libraries write weights for their owner only
     if directory.exists():
         shutil.rmtree(directory)
     fresh.rename(directory)

@@ -130,9 +130,9 @@ def _run_flow(
     clock = time.monotonic()
     try:
         with temporary_server() as server:
+            # What takes seconds to import, while the server starts.
             from flows.edit_dataset import watched
 
-            import_models()
             server.wait_until_ready()
             with client_settings(server), watched(watch, job), _stopping(watch, console):
                 _call_flow(job, store, request, watch, console)
@@ -141,12 +141,6 @@ def _run_flow(
     if watch.summary is None:
         watch.summary = _interrupted(job, watch)
     return replace(watch.summary, seconds=round(time.monotonic() - clock, 3))
-
-
-def import_models() -> None:
-    """Import what takes seconds, while the server starts."""
-    import diffusers  # noqa: F401
-    import transformers  # noqa: F401
 
 
 def _call_flow(

@@ -55,7 +55,11 @@ def train_pocket(
         server.wait_until_ready()
         with client_settings(server):
             train_pocket_flow(
-                str(work_dir.resolve()), minutes, [only] if only else None, str(settings), str(target)
+                str(work_dir.resolve()),
+                minutes,
+                [only] if only else None,
+                str(settings),
+                str(target),
             )
 
 

@@ -246,16 +246,29 @@ def _id_from(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".")[:128] or "edit"
 
 
+def parse_spec(raw: Mapping[str, Any]) -> JobSpec:
+    """Check the keys and values of a job file, and that its settings can be used.
+
+    Raises:
+        InvalidEdit: in one line: the key, its value and the remedy.
+    """
+    try:
+        spec = JobSpec.model_validate(raw)
+    except ValidationError as error:
+        raise InvalidEdit(_first_complaint(error, JobSpec)[1]) from None
+    _job_config(spec)
+    return spec
+
+
 def _read_spec(path: Path) -> JobSpec:
     try:
-        raw = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-        return JobSpec.model_validate(raw)
+        return parse_spec(tomllib.loads(path.read_bytes().decode("utf-8-sig")))
+    except InvalidEdit as error:
+        raise InvalidEdit(f"{path}: {error}") from None
     except FileNotFoundError:
         raise InvalidEdit(f"{path} does not exist: name a job file such as job.toml") from None
     except OSError as error:
         raise InvalidEdit(f"{path} cannot be read: {error.strerror}") from None
-    except ValidationError as error:
-        raise InvalidEdit(f"{path}: {_first_complaint(error, JobSpec)[1]}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidEdit(f"{path} is not valid TOML: {_one_line(error)}") from None
 
@@ -443,7 +456,7 @@ def _job_config(spec: JobSpec) -> EditConfig:
     try:
         return preset(spec.preset, spec.model).merged(spec.settings)
     except ValidationError as error:
-        raise InvalidEdit(f"job file: {_first_complaint(error, EditConfig)[1]}") from None
+        raise InvalidEdit(_first_complaint(error, EditConfig)[1]) from None
 
 
 def _parse(line: bytes) -> dict[str, Any]:

@@ -85,14 +85,15 @@ class DiffusionTraining(Training):
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Latents and token ids of half as many fresh scenes, and of their mirror images."""
-        random, count = self.random(step, 1), self.settings.schedule.batch
+        random, settings = self.random(step, 1), self.settings
+        small = step < settings.small_steps
+        size = settings.small_picture if small else settings.picture
+        count = settings.small_batch if small else settings.schedule.batch
         scenes = [training_scene(int(n)) for n in random.integers(2**40, size=(count + 1) // 2)]
-        small = step < self.settings.small_steps
-        size = self.settings.small_picture if small else self.settings.picture
         images = [render(scene, size).image for scene in scenes]
         images += [image[:, ::-1] for image in images]
         captions = [scene.caption() for scene in scenes] * 2
-        kept = random.random(len(captions)) >= self.settings.empty_captions
+        kept = random.random(len(captions)) >= settings.empty_captions
         texts = [text if keep else "" for text, keep in zip(captions, kept, strict=True)]
         return self.code.encode(to_tensor(images[:count])), self.tokens(texts[:count])
 
@@ -129,9 +130,7 @@ class DiffusionTraining(Training):
         return grid([images[:6], images[6:]])
 
     @torch.no_grad()
-    def sample(
-        self, model: nn.Module, captions: list[str], steps: int, guidance: float
-    ) -> Tensor:
+    def sample(self, model: nn.Module, captions: list[str], steps: int, guidance: float) -> Tensor:
         scheduler = build_scheduler()
         scheduler.set_timesteps(steps)
         texts = model["text_encoder"](self.tokens([""] * len(captions) + captions))[0]

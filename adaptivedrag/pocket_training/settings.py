@@ -49,7 +49,7 @@ class TextSettings(_Settings):
 
 
 class DiffusionSettings(_Settings):
-    """The UNet's; the first ``small_steps`` see pictures of ``small_picture`` pixels."""
+    """The UNet's; the first ``small_steps`` see more and smaller pictures."""
 
     schedule: Schedule
     text: TextSettings
@@ -58,6 +58,7 @@ class DiffusionSettings(_Settings):
     groups: int
     picture: int
     small_picture: int
+    small_batch: int = Field(ge=1)
     small_steps: int = Field(ge=0)
     empty_captions: float = Field(ge=0, le=1)
     snr_limit: float = Field(gt=0)

@@ -3,6 +3,7 @@
 Every byte is in it too, so any prompt can be encoded; words that no caption has become letters.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable
 
@@ -31,7 +32,7 @@ def learn_merges(words: Iterable[str]) -> list[Merge]:
     """The merges, most frequent pair first, that make every word a single token."""
     spelled = [[*word[:-1], word[-1] + "</w>"] for word in words]
     merges: list[Merge] = []
-    while pairs := Counter(pair for word in spelled for pair in zip(word, word[1:], strict=False)):
+    while pairs := Counter(pair for word in spelled for pair in itertools.pairwise(word)):
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         merges.append(best)
         spelled = [_merged(word, best) for word in spelled]

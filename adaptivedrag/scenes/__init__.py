@@ -5,7 +5,15 @@ parts; `drags` lists edits of it, each with the scene that results. Nothing here
 reads a disk.
 """
 
-from adaptivedrag.scenes.scene import DRAG_KINDS, DragKind, Rendering, Scene, SceneDrag, drags, render
+from adaptivedrag.scenes.scene import (
+    DRAG_KINDS,
+    DragKind,
+    Rendering,
+    Scene,
+    SceneDrag,
+    drags,
+    render,
+)
 from adaptivedrag.scenes.seeds import KINDS, benchmark_scene, demo_edits, training_scene
 
 __all__ = [

@@ -129,19 +129,22 @@ class Animal(Scene):
     def _paint_head(self, canvas: Canvas, coat: Colour, dark: Colour) -> None:
         neck = (self.body[0] + self.side * self.length * 0.72, self.body[1] - 0.25 * self.girth)
         throat = capsule(neck, self.skull(-0.1, 0.2), self.girth * 0.62, self.head_radius * 0.62)
-        canvas.paint(throat, mix(coat, dark, 0.25), "animal/body",
-                     grained(self._fur(34), neck, depth=0.10))
+        canvas.paint(
+            throat, mix(coat, dark, 0.25), "animal/body", grained(self._fur(34), neck, depth=0.10)
+        )
         self._paint_ear(canvas, dark, -0.52)
         radius, centre = self.head_radius, self.skull()
         light = ball(centre, radius, radius, grain=self._fur(35), depth=0.09)
-        canvas.paint(ellipse(centre, radius * 1.05, radius * 0.95), coat, "animal/head/skull",
-                     light)
+        canvas.paint(
+            ellipse(centre, radius * 1.05, radius * 0.95), coat, "animal/head/skull", light
+        )
         self._paint_ear(canvas, mix(coat, dark, 0.3), 0.12)
         self._paint_snout(canvas, coat)
         eye = self.skull(0.36, -0.18)
         canvas.paint(circle(eye, radius * 0.17), COLOURS["white"], "animal/head/eye")
-        canvas.paint(circle(self.skull(0.41, -0.16), radius * 0.115), (0.06, 0.05, 0.06),
-                     "animal/head/eye")
+        canvas.paint(
+            circle(self.skull(0.41, -0.16), radius * 0.115), (0.06, 0.05, 0.06), "animal/head/eye"
+        )
         canvas.paint(circle(self.skull(0.45, -0.21), radius * 0.04), (1, 1, 1), "animal/head/eye")
 
     def _paint_ear(self, canvas: Canvas, colour: Colour, place: float) -> None:
@@ -174,11 +177,16 @@ class Animal(Scene):
         radius, pale = self.head_radius, mix(coat, (1, 0.97, 0.92), 0.38)
         long = {"cat": 0.40, "dog": 0.62, "rabbit": 0.38, "bear": 0.52}[self.species]
         centre = self.skull(0.62 + long * 0.35, 0.28)
-        canvas.paint(ellipse(centre, radius * long, radius * 0.36), pale, "animal/head/snout",
-                     ball(centre, radius * long, radius * 0.36))
+        canvas.paint(
+            ellipse(centre, radius * long, radius * 0.36),
+            pale,
+            "animal/head/snout",
+            ball(centre, radius * long, radius * 0.36),
+        )
         nose = self.skull(0.62 + long * 1.15, 0.16)
-        canvas.paint(ellipse(nose, radius * 0.15, radius * 0.12), (0.10, 0.07, 0.08),
-                     "animal/head/snout")
+        canvas.paint(
+            ellipse(nose, radius * 0.15, radius * 0.12), (0.10, 0.07, 0.08), "animal/head/snout"
+        )
         mouth = capsule(self.skull(0.60, 0.46), self.skull(0.66 + long * 0.9, 0.44), 0.004)
         canvas.paint(mouth, (0.12, 0.07, 0.07), "animal/head/snout")
 
@@ -186,7 +194,9 @@ class Animal(Scene):
         x, y = self.head
         raised = (x, y + 0.55) if y < 0.8 else (x + 0.1, y - 0.5)
         yield self.dragged("move", "animal/head", [_skull(0.1, 0.15)], head=raised)
-        yield self.dragged("stretch", "animal/head/ear", [_ear(0.7)], ear_length=self.ear_length * 1.7)
+        yield self.dragged(
+            "stretch", "animal/head/ear", [_ear(0.7)], ear_length=self.ear_length * 1.7
+        )
         yield self.dragged(
             "stretch", "animal/tail", [_tail(0.85)], tail_length=self.tail_length * 1.5
         )
@@ -196,8 +206,11 @@ class Animal(Scene):
         swing = self.tail_angle + (0.7 if self.tail_angle < 0.6 else -0.7)
         yield self.dragged("rotate", "animal/tail", [_tail(0.8)], tail_angle=swing)
         yield self.dragged(
-            "points", "animal/head+animal/tail", [_skull(0.1, 0.1), _tail(0.8)],
-            head=raised, tail_angle=swing,
+            "points",
+            "animal/head+animal/tail",
+            [_skull(0.1, 0.1), _tail(0.8)],
+            head=raised,
+            tail_angle=swing,
         )
         step = (self.body[0] + (0.12 if self.body[0] < 0.5 else -0.12), self.body[1])
         yield self.dragged("long", "animal", [_back(0, 0), _skull(0.1, 0.1)], body=step)

@@ -100,9 +100,7 @@ class Canvas:
     ) -> tuple[slice, slice] | None:
         margin = softness + 2.0 / self.size
         left, top = (max(0, int((value - margin) * self.size)) for value in box[:2])
-        right, bottom = (
-            min(self.size, int((value + margin) * self.size) + 1) for value in box[2:]
-        )
+        right, bottom = (min(self.size, int((value + margin) * self.size) + 1) for value in box[2:])
         if left >= right or top >= bottom:
             return None
         return slice(top, bottom), slice(left, right)

@@ -22,7 +22,6 @@ from adaptivedrag.scenes.textures import (
     COLOURS,
     ball,
     generator,
-    grained,
     mix,
     noise,
     tinted,
@@ -105,8 +104,11 @@ class Face(Scene):
         self._paint_hair(canvas, hair, strands)
         self._paint_shoulders(canvas, skin)
         for u in (-0.98, 0.98):
-            canvas.paint(ellipse(self.at(u, 0.08), 0.13 * self.width, 0.16 * self.height, self.tilt),
-                         mix(skin, (0.6, 0.2, 0.15), 0.18), "head/skin")
+            canvas.paint(
+                ellipse(self.at(u, 0.08), 0.13 * self.width, 0.16 * self.height, self.tilt),
+                mix(skin, (0.6, 0.2, 0.15), 0.18),
+                "head/skin",
+            )
         self._paint_skin(canvas, skin)
         for side in (-1, 1):
             self._paint_eye(canvas, side, hair)
@@ -127,8 +129,9 @@ class Face(Scene):
         light = self._hair_light(strands)
         canvas.paint(back, dark, "head/hair", light)
         for side in (-1, 1):
-            start, end = self.at(side * 0.82 * volume, -0.1), self.at(
-                side * (0.80 * volume + 0.08), self.hair_length * 0.92
+            start, end = (
+                self.at(side * 0.82 * volume, -0.1),
+                self.at(side * (0.80 * volume + 0.08), self.hair_length * 0.92),
             )
             lock = capsule(start, end, self.width * 0.26 * volume, self.width * 0.20)
             canvas.paint(lock, dark, "head/hair", light)
@@ -205,22 +208,32 @@ class Face(Scene):
         depth = self.mouth_open + 0.05
         upper = curve(corners[0], self.at(0, v - depth), corners[1], 0.010, 0.010)
         lower = curve(corners[0], self.at(0, v + self.smile + 2 * depth), corners[1], 0.012, 0.012)
-        gape = ellipse(self.at(0, v + 0.4 * self.smile), u * self.width * 0.86,
-                       self.mouth_open * self.height, self.tilt)
+        gape = ellipse(
+            self.at(0, v + 0.4 * self.smile),
+            u * self.width * 0.86,
+            self.mouth_open * self.height,
+            self.tilt,
+        )
         canvas.paint(gape, (0.25, 0.06, 0.08), "head/mouth")
-        teeth = ellipse(self.at(0, v + 0.4 * self.smile - 0.55 * self.mouth_open),
-                        u * self.width * 0.62, self.mouth_open * self.height * 0.42, self.tilt)
+        teeth = ellipse(
+            self.at(0, v + 0.4 * self.smile - 0.55 * self.mouth_open),
+            u * self.width * 0.62,
+            self.mouth_open * self.height * 0.42,
+            self.tilt,
+        )
         canvas.paint(teeth, (0.95, 0.94, 0.90), "head/mouth")
         canvas.paint(upper, mix(red, (0.2, 0, 0), 0.15), "head/mouth")
         canvas.paint(lower, red, "head/mouth")
 
     def _paint_fringe(self, canvas: Canvas, hair: Colour, strands) -> None:
         volume = self.hair_volume
-        cap = ellipse(self.at(0, -0.30), self.width * volume * 0.98, self.height * volume * 0.80,
-                      self.tilt)
+        cap = ellipse(
+            self.at(0, -0.30), self.width * volume * 0.98, self.height * volume * 0.80, self.tilt
+        )
         parting = 0.5 if generator(self.texture, 55).random() < 0.5 else -0.5
-        brow = ellipse(self.at(parting * 0.9, 0.55), self.width * 1.25, self.height * 1.12,
-                       self.tilt)
+        brow = ellipse(
+            self.at(parting * 0.9, 0.55), self.width * 1.25, self.height * 1.12, self.tilt
+        )
 
         def distance(x: Field, y: Field) -> Field:
             return np.maximum(cap.distance(x, y), -brow.distance(x, y))
@@ -234,9 +247,7 @@ class Face(Scene):
         yield self.dragged(
             "stretch", "head/hair", [_lock(side, 0.85)], hair_length=self.hair_length + 0.55
         )
-        yield self.dragged(
-            "resize", "head/hair", [_crown], hair_volume=self.hair_volume + 0.20
-        )
+        yield self.dragged("resize", "head/hair", [_crown], hair_volume=self.hair_volume + 0.20)
         tilt = self.tilt + (0.32 if self.tilt < 0 else -0.32)
         yield self.dragged("rotate", "head", [_face(0, -0.55)], tilt=tilt)
         yield self.dragged(

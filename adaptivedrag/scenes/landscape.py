@@ -13,7 +13,6 @@ from adaptivedrag.scenes.textures import (
     COLOURS,
     generator,
     gradient,
-    grained,
     mix,
     noise,
     waves,

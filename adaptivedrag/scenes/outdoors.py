@@ -15,8 +15,9 @@ def paint_meadow(canvas: Canvas, seed: int, horizon: float) -> None:
         return (0.85 + 0.22 * crowns(x, y * 1.5)).astype(np.float32)
 
     far = Shape(
-        lambda x, y: np.float32(horizon - 0.055) + 0.022 * tops(x, x * 0) + 0.008 * crowns(x, x * 0)
-        - y,
+        lambda x, y: (
+            np.float32(horizon - 0.055) + 0.022 * tops(x, x * 0) + 0.008 * crowns(x, x * 0) - y
+        ),
         (0.0, horizon - 0.12, 1.0, horizon + 0.02),
     )
     canvas.paint(far, (0.24, 0.38, 0.27), "wood", wood)
@@ -37,8 +38,9 @@ def paint_meadow(canvas: Canvas, seed: int, horizon: float) -> None:
 def paint_sky(canvas: Canvas, seed: int, horizon: float) -> None:
     """A blue or rosy sky with soft clouds."""
     rosy = float(generator(seed, 40).uniform(0, 0.8))
-    high, low = mix((0.30, 0.55, 0.85), (0.55, 0.50, 0.72), rosy), mix(
-        (0.80, 0.90, 0.95), (0.98, 0.84, 0.74), rosy
+    high, low = (
+        mix((0.30, 0.55, 0.85), (0.55, 0.50, 0.72), rosy),
+        mix((0.80, 0.90, 0.95), (0.98, 0.84, 0.74), rosy),
     )
     canvas.fill(gradient(canvas.y, high, low, horizon))
     clouds = np.clip(noise(canvas.size, seed, 41, 5, 2) * 1.3 - 0.2, 0, 0.8)

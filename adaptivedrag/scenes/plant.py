@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from adaptivedrag.scenes.canvas import Canvas, Field, Point, Shape
+from adaptivedrag.scenes.canvas import Canvas, Field, Point
 from adaptivedrag.scenes.room import paint_room
 from adaptivedrag.scenes.scene import Anchor, Scene, SceneDrag, between, choose
 from adaptivedrag.scenes.shapes import bezier, circle, curve, ellipse, local, petals, profile
@@ -81,8 +81,9 @@ class Plant(Scene):
         canvas.paint(shadow, (0.05, 0.04, 0.05), opacity=0.45, softness=0.04)
         green = tinted("green", self.texture)
         start, bend = self._stem_ends()
-        canvas.paint(curve(start, bend, self.flower, 0.014, 0.010), mix(green, (0, 0, 0), 0.15),
-                     "stem")
+        canvas.paint(
+            curve(start, bend, self.flower, 0.014, 0.010), mix(green, (0, 0, 0), 0.15), "stem"
+        )
         for side in (-1, 1):
             self._paint_leaf(canvas, side, mix(green, (0.7, 0.9, 0.3), 0.12 + 0.08 * side))
         self._paint_pot(canvas)
@@ -111,7 +112,9 @@ class Plant(Scene):
         canvas.paint(body, clay, "pot", pillar(x, width, grain))
         rim = profile(x, foot - height - 0.01, foot - height * 0.78, lambda v: 1.08 * width + 0 * v)
         canvas.paint(rim, mix(clay, (1, 1, 1), 0.10), "pot", pillar(x, width * 1.1, grain))
-        band = profile(x, foot - height * 0.78, foot - height * 0.73, lambda v: width * 0.95 + 0 * v)
+        band = profile(
+            x, foot - height * 0.78, foot - height * 0.73, lambda v: width * 0.95 + 0 * v
+        )
         canvas.paint(band, mix(clay, (0, 0, 0), 0.45), "pot", pillar(x, width))
 
     def _paint_flower(self, canvas: Canvas) -> None:
@@ -124,8 +127,12 @@ class Plant(Scene):
         core = COLOURS["brown"] if self.blossom in ("yellow", "orange") else COLOURS["yellow"]
         seeds = waves(self.texture, 5, 14.0, 4)
         heart = radius * 0.30
-        canvas.paint(circle(centre, heart), core, "flower",
-                     ball(centre, heart, heart, grain=seeds, depth=0.25))
+        canvas.paint(
+            circle(centre, heart),
+            core,
+            "flower",
+            ball(centre, heart, heart, grain=seeds, depth=0.25),
+        )
 
     def _petal_light(self, size: float) -> "PetalLight":
         return PetalLight(self.flower, self.flower_radius * size, self.petal_count, self.texture)

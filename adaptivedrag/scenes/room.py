@@ -26,6 +26,8 @@ def paint_room(canvas: Canvas, seed: int, wall: str, table: float) -> None:
 
     top = Shape(lambda x, y: np.float32(table) - y + 0 * x, (0.0, table, 1.0, 1.0))
     canvas.paint(top, wood, "table", planks)
-    edge = Shape(lambda x, y: np.abs(y - np.float32(table)) - 0.004 + 0 * x,
-                 (0.0, table - 0.01, 1.0, table + 0.01))
+    edge = Shape(
+        lambda x, y: np.abs(y - np.float32(table)) - 0.004 + 0 * x,
+        (0.0, table - 0.01, 1.0, table + 0.01),
+    )
     canvas.paint(edge, mix(wood, (0, 0, 0), 0.5), "table", opacity=0.6)

@@ -114,8 +114,7 @@ def drags(scene: Scene) -> tuple[SceneDrag, ...]:
     return tuple(
         drag
         for drag in scene.candidates()
-        if all(_sees(before, drag.part, handle) for handle, _ in drag.pairs)
-        and _targets_seen(drag)
+        if all(_sees(before, drag.part, handle) for handle, _ in drag.pairs) and _targets_seen(drag)
     )
 
 

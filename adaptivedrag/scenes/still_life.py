@@ -121,12 +121,20 @@ class StillLife(Scene):
         glaze = tinted(self.bowl, self.texture // 3)
         grain = waves(self.texture, 72, 8.0, 4)
         top = y - height * 0.35
-        body = profile(x, top, y + height * 0.65,
-                       lambda v: np.float32(width) * np.sqrt(np.maximum(1 - (0.90 * v) ** 2, 0)))
+        body = profile(
+            x,
+            top,
+            y + height * 0.65,
+            lambda v: np.float32(width) * np.sqrt(np.maximum(1 - (0.90 * v) ** 2, 0)),
+        )
         canvas.paint(body, glaze, "bowl", pillar(x, width * 1.05, grain))
         canvas.paint(ellipse((x, top), width, width * 0.24), mix(glaze, (1, 1, 1), 0.25), "bowl")
-        canvas.paint(ellipse((x, top), width * 0.91, width * 0.19), mix(glaze, (0, 0, 0), 0.45),
-                     "bowl", lambda xs, ys: 1.0 + 1.5 * (xs - np.float32(x)) + 0 * ys)
+        canvas.paint(
+            ellipse((x, top), width * 0.91, width * 0.19),
+            mix(glaze, (0, 0, 0), 0.45),
+            "bowl",
+            lambda xs, ys: 1.0 + 1.5 * (xs - np.float32(x)) + 0 * ys,
+        )
 
     def _paint_fruit(self, canvas: Canvas) -> None:
         (x, y), radius = self.fruit_at, self.fruit_radius
@@ -135,7 +143,9 @@ class StillLife(Scene):
         skin = waves(self.texture, 73, 9.0 if self.fruit == "apple" else 26.0, 5)
         wide = radius * (1.18 if self.fruit == "lemon" else 1.0)
         light = ball(self.fruit_at, wide, radius, grain=skin, depth=0.11)
-        canvas.paint(ellipse(self.fruit_at, wide, radius), tinted(name, self.texture), "fruit", light)
+        canvas.paint(
+            ellipse(self.fruit_at, wide, radius), tinted(name, self.texture), "fruit", light
+        )
         if self.fruit == "apple":
             stalk = capsule((x, y - radius * 0.8), (x + radius * 0.2, y - radius * 1.3), 0.006)
             canvas.paint(stalk, COLOURS["brown"], "fruit")
@@ -156,8 +166,9 @@ class StillLife(Scene):
         canvas.paint(stalk, COLOURS["brown"], "pear")
         shape = union(capsule(belly, neck, size, size * 0.5))
         skin = waves(self.texture, 74, 12.0, 5)
-        green = mix((0.66, 0.72, 0.24), (0.85, 0.62, 0.22),
-                    float(generator(self.texture, 75).random()))
+        green = mix(
+            (0.66, 0.72, 0.24), (0.85, 0.62, 0.22), float(generator(self.texture, 75).random())
+        )
         middle = self.pear(0, 0.4)
         light = ball(middle, size * 1.35, size * 1.8, self.pear_angle, skin, 0.10)
         canvas.paint(shape, green, "pear", light)
@@ -169,17 +180,28 @@ class StillLife(Scene):
         yield self.dragged(
             "stretch", "vessel", [_vessel(0.9)], vessel_height=self.vessel_height * 1.28
         )
-        yield self.dragged("resize", "fruit", [_fruit(0.0, 0.8)],
-                           fruit_radius=self.fruit_radius * 1.4)
+        yield self.dragged(
+            "resize", "fruit", [_fruit(0.0, 0.8)], fruit_radius=self.fruit_radius * 1.4
+        )
         turn = self.pear_angle + (0.7 if self.pear_angle < 0 else -0.7)
         yield self.dragged("rotate", "pear", [_pear(0, 1.4)], pear_angle=turn)
         pear = (self.pear_foot[0] + way * -0.10, self.pear_foot[1])
-        yield self.dragged("points", "fruit+pear", [fruit, _pear(0, 0.2)],
-                           fruit_at=(x - way * -0.04, y + 0.11), pear_foot=pear)
-        yield self.dragged("long", "pear", [_pear(0, 0.3)],
-                           pear_foot=(self.pear_foot[0] - way * 0.30, self.pear_foot[1]))
-        yield self.dragged("off-centre", "fruit", [_fruit(0.5, -0.35)],
-                           fruit_at=(x + way * 0.13, y + 0.08))
+        yield self.dragged(
+            "points",
+            "fruit+pear",
+            [fruit, _pear(0, 0.2)],
+            fruit_at=(x - way * -0.04, y + 0.11),
+            pear_foot=pear,
+        )
+        yield self.dragged(
+            "long",
+            "pear",
+            [_pear(0, 0.3)],
+            pear_foot=(self.pear_foot[0] - way * 0.30, self.pear_foot[1]),
+        )
+        yield self.dragged(
+            "off-centre", "fruit", [_fruit(0.5, -0.35)], fruit_at=(x + way * 0.13, y + 0.08)
+        )
         bowl = (self.bowl_at[0] + way * 0.08, self.bowl_at[1] + 0.03)
         yield self.dragged("move", "bowl", [_bowl], bowl_at=bowl)
 

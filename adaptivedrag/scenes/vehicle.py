@@ -10,7 +10,7 @@ from adaptivedrag.scenes.canvas import Canvas, Colour, Field, Point, Shape
 from adaptivedrag.scenes.outdoors import paint_meadow
 from adaptivedrag.scenes.scene import Anchor, Scene, SceneDrag, between, choose
 from adaptivedrag.scenes.shapes import box, capsule, circle, convex, ellipse, turned
-from adaptivedrag.scenes.textures import COLOURS, ball, generator, mix, noise, tinted, waves
+from adaptivedrag.scenes.textures import ball, generator, mix, noise, tinted, waves
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,9 @@ class Vehicle(Scene):
         canvas.paint(self._panel(sill, 0.004), (0.16, 0.16, 0.18), "vehicle/body")
         lamp = ellipse(self.at(0.93, 0.62), 0.016, 0.022)
         canvas.paint(lamp, (1.0, 0.95, 0.72), "vehicle/body")
-        canvas.paint(ellipse(self.at(-0.96, 0.66), 0.011, 0.020), (0.75, 0.10, 0.08), "vehicle/body")
+        canvas.paint(
+            ellipse(self.at(-0.96, 0.66), 0.011, 0.020), (0.75, 0.10, 0.08), "vehicle/body"
+        )
         handle = capsule(self.at(-0.06, 0.72), self.at(-0.16, 0.72), 0.005)
         canvas.paint(handle, (0.85, 0.85, 0.86), "vehicle/body")
         for u in (0.10, -0.42):
@@ -132,11 +134,14 @@ class Vehicle(Scene):
             panes.append((rear + inner, middle - 0.035, back_lean, 0.0))
         for left, right, lean_left, lean_right in panes:
             pane = [
-                (left, low), (left + lean_left * 0.85, glass_top),
-                (right - lean_right * 0.85, glass_top), (right, low),
+                (left, low),
+                (left + lean_left * 0.85, glass_top),
+                (right - lean_right * 0.85, glass_top),
+                (right, low),
             ]
-            canvas.paint(self._panel(pane, 0.003), (0.62, 0.76, 0.84), "vehicle/window",
-                         self._glass())
+            canvas.paint(
+                self._panel(pane, 0.003), (0.62, 0.76, 0.84), "vehicle/window", self._glass()
+            )
 
     def _paint_load(self, canvas: Canvas, top: float) -> None:
         crate = [(-0.97, 0.95), (-0.97, top * 0.98), (-0.02, top * 0.98), (-0.02, 0.95)]
@@ -153,8 +158,12 @@ class Vehicle(Scene):
         canvas.paint(circle(hub, radius * 1.18), (0.10, 0.10, 0.11), "vehicle/body")
         canvas.paint(circle(hub, radius), (0.17, 0.17, 0.18), "vehicle/wheel")
         disc = radius * 0.62
-        canvas.paint(circle(hub, disc), (0.80, 0.81, 0.84), "vehicle/wheel",
-                     ball(hub, disc * 1.3, disc * 1.3))
+        canvas.paint(
+            circle(hub, disc),
+            (0.80, 0.81, 0.84),
+            "vehicle/wheel",
+            ball(hub, disc * 1.3, disc * 1.3),
+        )
         for i in range(5):
             angle = 2 * np.pi * i / 5 + self.texture % 5
             end = (hub[0] + disc * 0.82 * np.cos(angle), hub[1] + disc * 0.82 * np.sin(angle))
@@ -200,18 +209,26 @@ class Vehicle(Scene):
         yield self.dragged("move", "vehicle", [_body(0.02, 0.6), _body(0.3, 1.4)], place=moved)
         yield self.dragged("stretch", "vehicle", [_body(0.85, 0.6)], nose=self.nose * 1.38)
         yield self.dragged(
-            "resize", "vehicle/wheel",
-            [_tread(-0.62), _tread(0.62)], wheel=self.wheel * 1.35, place=(x, y),
+            "resize",
+            "vehicle/wheel",
+            [_tread(-0.62), _tread(0.62)],
+            wheel=self.wheel * 1.35,
+            place=(x, y),
         )
         yield self.dragged("rotate", "vehicle", [_body(0.85, 0.6)], tilt=0.20)
         yield self.dragged(
-            "points", "vehicle", [_body(-0.85, 0.6), _body(0.85, 0.6)],
-            nose=self.nose * 1.25, rear=self.rear * 1.25,
+            "points",
+            "vehicle",
+            [_body(-0.85, 0.6), _body(0.85, 0.6)],
+            nose=self.nose * 1.25,
+            rear=self.rear * 1.25,
         )
         yield self.dragged("long", "vehicle", [_body(0.02, 0.6)], place=(x + way * 0.20, y))
         yield self.dragged("off-centre", "vehicle", [_body(-0.7, 0.7)], place=moved)
         yield self.dragged(
-            "stretch", "vehicle/cabin+vehicle/window", [_roof],
+            "stretch",
+            "vehicle/cabin+vehicle/window",
+            [_roof],
             cabin_height=self.cabin_height * 1.5,
         )
 

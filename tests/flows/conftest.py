@@ -14,6 +14,7 @@ from rich.console import Console
 
 from flows.prefect_server import PrefectServer, start_server
 from flows.run_job import run
+from stages.job import Job
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -115,8 +116,9 @@ def make_job(tiny_model_directory: Path, tmp_path_factory: pytest.TempPathFactor
 def run_here(users_server: PrefectServer) -> Callable:
     """Run a job in this process, against the session's server, with its store beside it."""
 
-    def run_job(job: Path, **options):
-        options = {"store_location": job.parent / "store", "out": job.parent / "out"} | options
+    def run_job(job: Job | Path, **options):
+        folder = (job if isinstance(job, Path) else job.path).parent
+        options = {"store_location": folder / "store", "out": folder / "out"} | options
         return run(job, console=Console(quiet=True), **options)
 
     return run_job

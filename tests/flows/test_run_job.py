@@ -25,7 +25,7 @@ EVERYTHING = {
     "optimize_latent": 4,
     "sample_image": 4,
 }
-DIVERGING = {"optimize_latent": {"learning_rate": 1e38}}
+DIVERGING = {"optimize_latent": {"learning_rate": 1e30}}
 
 
 def records_made(store: Path) -> int:
@@ -52,7 +52,7 @@ def test_a_run_makes_everything_and_what_edits_share_once(finished):
     job, summary = finished
     assert summary.exit_code == 0
     assert len(summary.done) == 4
-    assert not (summary.failed or summary.bad or summary.unfinished)
+    assert (summary.failed, summary.bad, summary.unfinished) == ((), (), ())
     assert summary.made == EVERYTHING
     assert records_made(job.parent / "store") == sum(EVERYTHING.values())
 
@@ -115,15 +115,13 @@ def test_a_failing_edit_stays_alone_and_is_the_one_that_is_retried(make_job, run
     assert summary.exit_code == 1
     assert summary.done == ("edit-0-0", "edit-0-2")
     [failure] = summary.failed
-    assert (failure.id, failure.stage, failure.kind) == (
-        "edit-0-1",
-        "optimize_latent",
-        "DragDiverged",
-    )
+    assert (failure.id, failure.stage) == ("edit-0-1", "optimize_latent")
     store = ArtifactStore.open(job.parent / "store")
     [key] = store.attempted("optimize_latent")
     [attempt] = store.attempts("optimize_latent", key)
     assert attempt["edit"] == "edit-0-1"
+    assert attempt["kind"] == failure.kind
+    assert attempt["message"].startswith(failure.message)
     assert "Traceback" in attempt["traceback"]
     again = run_here(job, retry_failed=True)
     assert [failure.id for failure in again.failed] == ["edit-0-1"]
@@ -134,7 +132,7 @@ def test_edits_that_share_a_failed_artifact_fail_alike_and_it_is_tried_once(make
     path = make_job(images=2, each=2)
     job = load_job(path)
     shutil.copy(path.parent / "1.png", path.parent / "0.png")
-    summary = run_here(job, store_location=path.parent / "store", out=path.parent / "out")
+    summary = run_here(job)
     assert summary.exit_code == 1
     assert [(f.id, f.stage, f.kind) for f in summary.failed] == [
         ("edit-0-0", "train_lora", "InvalidEdit"),
@@ -207,7 +205,7 @@ def test_a_store_that_comes_back_in_time_costs_nothing(make_job, run_here, impat
     assert run_here(job).exit_code == 0
 
 
-def test_nothing_starts_with_a_wrong_request(make_job, run_here, tmp_path, monkeypatch):
+def test_nothing_starts_with_a_wrong_request(make_job, run_here, tmp_path):
     job = make_job()
     with pytest.raises(InvalidRequest, match="train_lora"):
         run_here(job, only="training")
@@ -220,15 +218,15 @@ def test_nothing_starts_with_a_wrong_request(make_job, run_here, tmp_path, monke
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreUnavailable):
         run_here(job, store_location=tmp_path / "file")
-    job.write_text(job.read_text().replace("weights.pt", "nowhere.pt"))
-    with pytest.raises(ModelUnavailable, match=r"nowhere\.pt"):
+    job.write_text('model = "nowhere"\n')
+    with pytest.raises(ModelUnavailable, match="nowhere"):
         run_here(job)
 
 
 def test_a_named_server_that_does_not_answer_is_named_in_one_line(make_job, run_here, monkeypatch):
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     monkeypatch.setattr("flows.prefect_server.ANSWER_SECONDS", 0.5)
-    with pytest.raises(PrefectUnavailable, match="127.0.0.1:9/api: start it, or unset") as raised:
+    with pytest.raises(PrefectUnavailable, match="9/api: start it, or unset") as raised:
         run_here(make_job())
     assert "\n" not in str(raised.value)
 

@@ -1,0 +1,310 @@
+"""What a run leaves for the user: edited images, a table of results, and a page to look at.
+
+    OUT/images/<id>.png    the edited images
+    OUT/results.jsonl      one line per edit: verdict, paths, keys, seconds, or the reason
+    OUT/index.html         before, mask and after of every edit; small pictures in OUT/thumbs
+
+Files appear whole or not at all, and pictures that are up to date are not written again.
+"""
+
+import json
+import os
+import secrets
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from adaptivedrag.errors import AdaptiveDragError, InvalidEdit
+from artifacts import ArtifactError, ArtifactStore, Record, digest_json
+from stages.images import read_image
+from stages.job import BadEdit, Edit, Job
+from stages.plan import EditPlan, Status, plan_edits
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Row: TypeAlias = dict[str, Any]
+
+RESULTS, PAGE, IMAGES, THUMBS = "results.jsonl", "index.html", "images", "thumbs"
+THUMB = 256
+_FORM = 1
+"""Raise when rows change, so that old ones are not taken over."""
+_DRAWING = 1
+"""Raise when thumbnails are drawn differently, so that old ones are not taken for new."""
+
+
+class ReportUnwritable(AdaptiveDragError, OSError):
+    """The folder of the results cannot be written; the message names it."""
+
+
+class Failed(Protocol):
+    """An edit that failed; its text is one line with the reason."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def stage(self) -> str: ...
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def message(self) -> str: ...
+
+
+class Run(Protocol):
+    """What the report needs to know of a run."""
+
+    @property
+    def failed(self) -> Sequence[Failed]: ...
+
+
+def write_report(job: Job, store: ArtifactStore, run: Run, out: Path) -> Path:
+    """Write images, table and page of a job to `out`; return the page.
+
+    Edits of the job's file that were not selected for this run keep the rows they had.
+
+    Raises:
+        ReportUnwritable: if `out` cannot be written.
+        StoreUnavailable: if the store cannot be read.
+    """
+    try:
+        for folder in (IMAGES, THUMBS):
+            (out / folder).mkdir(parents=True, exist_ok=True)
+        rows = _Report(job, store, out, _previous_rows(out)).rows(run)
+        _write(out / RESULTS, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        _write(out / PAGE, _page(job.name, rows).encode())
+        _sweep(out, rows)
+    except OSError as error:
+        if isinstance(error, AdaptiveDragError | ArtifactError):
+            raise
+        raise ReportUnwritable(
+            f"results cannot be written to {out} ({error.strerror}): "
+            "free the disk, or name another folder with --out"
+        ) from error
+    return out / PAGE
+
+
+@dataclass(frozen=True)
+class _Report:
+    job: Job
+    store: ArtifactStore
+    out: Path
+    previous: Mapping[str, Row]
+
+    def rows(self, run: Run) -> list[Row]:
+        """Return a row for every edit in the order of the job's file, writing its pictures."""
+        failures = {failure.id: failure for failure in run.failed}
+        found = {bad.id: _bad_row(bad) for bad in self.job.bad}
+        for plan in plan_edits(self.job.edits, self.store):
+            found[plan.edit.id] = self._row(plan, failures.get(plan.edit.id))
+        kept = {name: self.previous[name] for name in self.job.order if name in self.previous}
+        found = {**kept, **found}
+        return [found[name] for name in self.job.order if name in found]
+
+    def _row(self, plan: EditPlan, failure: Failed | None) -> Row:
+        edit = plan.edit
+        row = {**_facts(plan), "id": edit.id, "status": "unfinished"}
+        row["thumbs"] = {"before": self._before(edit), "mask": self._mask(plan)}
+        if failure:
+            reason = f"{failure.stage}: {failure.kind}: {failure.message}"
+            return row | {"status": "failed", "reason": reason}
+        if plan.done:
+            row |= self._result(plan)
+        return row
+
+    def _result(self, plan: EditPlan) -> Row:
+        """Write the edited image unless it is there already."""
+        name = plan.edit.id
+        record = _record(plan, "sample_image")
+        path, thumb = f"{IMAGES}/{name}.png", _thumb_name("after", record.object)
+        old = self.previous.get(name, {})
+        up_to_date = old.get("object") == record.object and old.get("image") == path
+        try:
+            source = _Pixels(lambda: self.store.read(record)["image"])
+            if not (up_to_date and (self.out / path).is_file()):
+                self._save(path, source.full)
+            self._save_missing(thumb, lambda: source.small)
+        except ArtifactError as error:
+            return {"status": "failed", "reason": f"the result is damaged, run again: {error}"}
+        return {
+            "status": "done",
+            "image": path,
+            "object": record.object,
+            "thumbs": {"before": self._before(plan.edit), "mask": self._mask(plan), "after": thumb},
+        }
+
+    def _before(self, edit: Edit) -> str | None:
+        def draw() -> "Image.Image":
+            from stages.panel import drag_tile
+
+            return drag_tile(read_image(edit.image_path), edit.drags, THUMB)
+
+        return self._thumb(_thumb_name("before", edit.image.digest, _points(edit)), draw)
+
+    def _mask(self, plan: EditPlan) -> str | None:
+        staged, edit = plan.stages["build_mask"], plan.edit
+        if staged.status is not Status.HIT or staged.record is None:
+            return None
+        record = staged.record
+
+        def draw() -> "Image.Image":
+            from stages.panel import mask_tile
+
+            mask = self.store.read(record)["picture"]
+            return mask_tile(read_image(edit.image_path), mask > 0, edit.drags, THUMB)
+
+        name = _thumb_name("mask", edit.image.digest, record.object, _points(edit))
+        return self._thumb(name, draw)
+
+    def _thumb(self, path: str, draw: Callable[[], "Image.Image"]) -> str | None:
+        """Return the path of a small picture, or nothing where it cannot be drawn any more."""
+        with suppress(InvalidEdit, ArtifactError):
+            self._save_missing(path, draw)
+            return path
+        return None
+
+    def _save_missing(self, path: str, draw: Callable[[], "Image.Image"]) -> None:
+        # Small pictures are named by all that they show.
+        if not (self.out / path).is_file():
+            self._save(path, draw())
+
+    def _save(self, path: str, picture: "Image.Image") -> None:
+        import io
+
+        encoded = io.BytesIO()
+        options = {"quality": 88} if path.endswith(".jpg") else {}
+        picture.save(encoded, "JPEG" if options else "PNG", **options)
+        _write(self.out / path, encoded.getvalue())
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """An image that is read from the store when it is needed, and once."""
+
+    read: Callable[[], Any]
+
+    @cached_property
+    def full(self) -> "Image.Image":
+        from PIL import Image
+
+        return Image.fromarray(self.read())
+
+    @property
+    def small(self) -> "Image.Image":
+        picture = self.full.copy()
+        picture.thumbnail((THUMB, THUMB))
+        return picture
+
+
+def _facts(plan: EditPlan) -> Row:
+    """Return what is known of an edit, whatever became of it."""
+    edit = plan.edit
+    records = {name: s.record for name, s in plan.stages.items() if s.record}
+    seconds = {name: record.circumstances.seconds for name, record in records.items()}
+    drag = records["optimize_latent"].summary if "optimize_latent" in records else {}
+    warnings = [w for record in records.values() for w in _texts(record.summary.get("warnings"))]
+    return {
+        "form": _FORM,
+        "prompt": edit.prompt,
+        "tags": edit.tags,
+        "input": str(edit.image_path),
+        "width": edit.image.width,
+        "height": edit.image.height,
+        "notes": edit.image.notes,
+        "drags": [[*map(list, drag)] for drag in edit.drags],
+        "verdict": drag.get("verdict"),
+        "points": drag.get("points", []),
+        "steps": drag.get("steps"),
+        "budget": drag.get("budget"),
+        "warnings": warnings,
+        "seconds": round(sum(seconds.values()), 3),
+        "stage_seconds": seconds,
+        "keys": {name: record.key for name, record in records.items()},
+    }
+
+
+def _texts(value: Any) -> list[str]:
+    return [str(text) for text in value] if isinstance(value, list) else []
+
+
+def _bad_row(bad: BadEdit) -> Row:
+    return {
+        "form": _FORM,
+        "id": bad.id,
+        "status": "bad",
+        "line": bad.line,
+        "field": bad.field,
+        "reason": bad.reason,
+        "tags": bad.tags,
+        "thumbs": {},
+    }
+
+
+def _record(plan: EditPlan, stage: str) -> Record:
+    record = plan.stages[stage].record
+    assert record is not None
+    return record
+
+
+def _points(edit: Edit) -> list[list[float]]:
+    return [[*map(float, (*drag.handle, *drag.target))] for drag in edit.drags]
+
+
+def _thumb_name(kind: str, *what: object) -> str:
+    return f"{THUMBS}/{digest_json('thumbnail', [kind, _DRAWING, *what])[:32]}.jpg"
+
+
+def _previous_rows(out: Path) -> dict[str, Row]:
+    """Return the rows of an earlier report; a file that is not ours has none."""
+    try:
+        rows = [json.loads(line) for line in (out / RESULTS).read_text("utf-8").splitlines()]
+        return {row["id"]: row for row in rows if row["form"] == _FORM}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file so that readers see the old one or the whole new one."""
+    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        new.write_bytes(data)
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _sweep(out: Path, rows: Sequence[Row]) -> None:
+    """Remove small pictures that no row shows, and results that were taken back."""
+    shown = {path for row in rows for path in row["thumbs"].values()}
+    for path in (out / THUMBS).glob("*.jpg"):
+        if f"{THUMBS}/{path.name}" not in shown:
+            path.unlink(missing_ok=True)
+    for row in rows:
+        if "image" not in row:
+            (out / IMAGES / f"{row['id']}.png").unlink(missing_ok=True)
+
+
+def _page(name: str, rows: Sequence[Row]) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("stages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(PAGE).render(
+        name=name,
+        rows=rows,
+        failures=[row for row in rows if row["status"] in ("failed", "bad")],
+        counts=Counter(row["status"] for row in rows),
+        verdicts=Counter(row["verdict"] for row in rows if row.get("verdict")),
+        seconds=sum(row.get("seconds", 0) for row in rows),
+    )

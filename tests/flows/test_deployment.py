@@ -1,0 +1,57 @@
+"""A job sent to a real worker: same flow, same bytes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from artifacts import ArtifactStore
+from flows.deployment import deploy, submit
+from flows.prefect_server import PrefectUnavailable
+from stages.job import load_job
+from stages.plan import plan_job
+
+
+def images_of(job: Path, store: Path) -> dict[str, str]:
+    plan = plan_job(load_job(job), ArtifactStore.open(store))
+    return {each.edit.id: each.stages["sample_image"].record.object for each in plan.edits}
+
+
+def test_a_worker_on_the_same_store_makes_the_same_bytes_as_a_run(
+    make_job, run_here, users_server, tmp_path
+):
+    job = make_job(images=2, each=2)
+    assert run_here(job).exit_code == 0
+    store = tmp_path / "workers-store"
+    name = deploy(pool="test-pool", name="test")
+    assert name == "edit-dataset/test"
+    runs = submit(job, store_location=store, shards=2, deployment=name)
+    assert len(runs) == 2
+    worker = subprocess.run(
+        [sys.executable, "-m", "prefect", "worker", "start", "--pool", "test-pool", "--run-once"],
+        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert worker.returncode == 0, worker.stderr
+    assert images_of(job, store) == images_of(job, job.parent / "store")
+    summaries = ArtifactStore.open(store)
+    assert len(summaries.runs()) == 2
+    assert submit(job, store_location=store, shards=2, deployment=name) == []
+
+
+def test_what_is_not_deployed_cannot_be_submitted(make_job, users_server, tmp_path):
+    with pytest.raises(PrefectUnavailable, match="adaptivedrag deploy"):
+        submit(make_job(), store_location=tmp_path, deployment="edit-dataset/unknown")
+
+
+def test_without_a_server_there_is_one_line_that_says_what_to_set(make_job, tmp_path):
+    for attempt in (deploy, lambda: submit(make_job(), store_location=tmp_path)):
+        with pytest.raises(PrefectUnavailable, match="set PREFECT_API_URL") as raised:
+            attempt()
+        assert "\n" not in str(raised.value)

@@ -1,0 +1,119 @@
+"""Runs that end before their time, in processes of their own with a temporary server each."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from artifacts import ArtifactStore
+from stages.job import load_job
+from stages.plan import plan_job
+
+GONE_WITHIN = 10.0
+
+LISTENER = """
+import os, sys
+
+def note(event, args):
+    if event == "socket.connect" and not isinstance(args[1], str):
+        with open(os.environ["CONNECTIONS"], "a") as file:
+            file.write(f"{args[1][0]}\\n")
+    if event == "socket.getaddrinfo":
+        with open(os.environ["CONNECTIONS"], "a") as file:
+            file.write(f"{args[0]}\\n")
+
+sys.addaudithook(note)
+"""
+
+
+def servers_of(process: subprocess.Popen) -> list[int]:
+    """Return the ids of the servers that a run has started."""
+    table = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    )
+    rows = (line.split(None, 2) for line in table.stdout.splitlines())
+    return [
+        int(pid)
+        for pid, parent, command in rows
+        if int(parent) == process.pid and "flows.prefect_server" in command
+    ]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def ends_in_time(pid: int) -> bool:
+    deadline = time.monotonic() + GONE_WITHIN
+    while is_alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not is_alive(pid)
+
+
+def records(job: Path) -> set[Path]:
+    return set((job.parent / "store").glob("actions/*/*/*/*.json"))
+
+
+def wait_for_records(job: Path, number: int, process: subprocess.Popen) -> None:
+    while len(records(job)) < number:
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def connections(tmp_path, monkeypatch):
+    """A file that names every host that our processes look up or connect to."""
+    (tmp_path / "sitecustomize.py").write_text(LISTENER)
+    found = tmp_path / "connections"
+    monkeypatch.setenv("CONNECTIONS", str(found))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    )
+    return found
+
+
+def test_after_a_kill_no_server_is_left_and_nothing_is_made_twice(make_job, start_run, connections):
+    job = make_job(images=2, each=2)
+    with monkeypatch.context() as patch:
+        patch.delenv("PREFECT_API_URL")
+        process = start_run(job)
+    wait_for_records(job, 3, process)
+    [server] = servers_of(process)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert ends_in_time(server)
+
+    before = records(job)
+    again = run_here(job)
+    assert again.exit_code == 0
+    assert sum(again.made.values()) == 16 - len(before)
+    assert {path.name for path in records(job)} == {"0001.json"}
+    assert len(records(job)) == 16
+    plan = plan_job(load_job(job), ArtifactStore.open(job.parent / "store"))
+    assert all(edit.done for edit in plan.edits)
+    assert set(connections.read_text().split()) <= {"127.0.0.1", "::1", "localhost"}
+
+
+def test_ctrl_c_ends_the_run_after_its_step_and_the_server_with_it(make_job, start_run):
+    job = make_job(images=1, each=40)
+    process = start_run(job)
+    wait_for_records(job, 5, process)
+    [server] = servers_of(process)
+    asked = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert time.monotonic() - asked < GONE_WITHIN
+    assert not is_alive(server)
+    assert "Stopping after the current step" in output
+    assert "Traceback" not in output
+    store = ArtifactStore.open(job.parent / "store")
+    [run_id] = store.runs()
+    assert b'"interrupted": true' in store.get_run(run_id, "summary.json")
