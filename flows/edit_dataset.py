@@ -228,6 +228,7 @@ def edit_dataset(
     names = [name for name in STAGE_NAMES if stages is None or name in stages]
     kept = bench_of(store, device).store
     watch = _watch.get() or watch_over(found, kept, names, edits=edits, force=force)
+    _watch.set(watch)
     page = RunPage(watch)
 
     def perform(chunk: list[WorkItem], left: int | None) -> list[Made]:
@@ -249,38 +250,53 @@ def _run_to_its_end(
     dispatch: Dispatch, job: Job, edits: Sequence[Edit], store: ArtifactStore, watch: Watch
 ) -> RunSummary:
     """Run, write the summary into the store, and hand it to the watch, whatever happens."""
-    started, clock = datetime.now(UTC), time.monotonic()
-    stopped, interrupted = "", False
-    try:
-        dispatch.run([edit for edit in edits if edit.id in watch.todo])
-    except Interrupted as stop:
-        stopped, interrupted = str(stop), True
-    except StoppedEarly as stop:
-        stopped = str(stop)
-    except (ArtifactError, OSError) as error:
-        stopped = f"{type(error).__name__}: {error}"
-    except BaseException:
-        watch.stop.ask()
-        raise
-    order = {edit.id: place for place, edit in enumerate(edits)}
+    clock = time.monotonic()
     summary = RunSummary(
         run_id=watch.run_id,
         job=job.name,
         path=str(job.path),
-        started=started.isoformat(timespec="seconds"),
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        bad=job.bad if len(edits) == len(job.edits) else (),
+    )
+    try:
+        dispatch.run([edit for edit in edits if edit.id in watch.todo])
+    except Interrupted as stop:
+        summary = replace(summary, stopped=str(stop), interrupted=True)
+    except StoppedEarly as stop:
+        summary = replace(summary, stopped=str(stop))
+    except (ArtifactError, OSError) as error:
+        summary = replace(summary, stopped=f"{type(error).__name__}: {error}")
+    except BaseException as error:
+        watch.stop.ask()
+        summary = replace(summary, stopped=f"{type(error).__name__}: {error}", interrupted=True)
+        raise
+    finally:
+        watch.summary = summary = _closed(summary, dispatch, edits, store, watch, clock)
+        watch.finished.set()
+    return summary
+
+
+def _closed(
+    summary: RunSummary,
+    dispatch: Dispatch,
+    edits: Sequence[Edit],
+    store: ArtifactStore,
+    watch: Watch,
+    clock: float,
+) -> RunSummary:
+    """Complete the summary with what came of each edit, and write it into the store."""
+    order = {edit.id: place for place, edit in enumerate(edits)}
+    summary = replace(
+        summary,
         failed=tuple(sorted(dispatch.failures.values(), key=lambda each: order[each.id])),
         made=dict(dispatch.made),
         stage_seconds=watch.seconds.seen(),
-        stopped=stopped,
-        interrupted=interrupted,
     )
     try:
         summary = conclude(summary, edits, store, time.monotonic() - clock)
         record_run(store, summary)
     except StoreUnavailable as error:
-        summary = replace(summary, stopped=stopped or f"StoreUnavailable: {error}")
-    watch.summary = summary
-    watch.finished.set()
+        summary = replace(summary, stopped=summary.stopped or f"StoreUnavailable: {error}")
     return summary
 
 

@@ -138,11 +138,11 @@ def record_run(store: ArtifactStore, summary: RunSummary) -> None:
 
 
 def last_failed(store: ArtifactStore, job: "Job") -> frozenset[str]:
-    """Return the edits of the job that failed in the latest run that came to a verdict on them."""
+    """Return the edits that failed, or were bad, in the latest run with a verdict on them."""
     wanted = {edit.id for edit in job.edits}
     failed: set[str] = set()
     for document in _summaries(store, str(job.path)):
-        newly_failed = {failure["id"] for failure in document["failed"]} & wanted
+        newly_failed = {each["id"] for each in (*document["failed"], *document["bad"])} & wanted
         failed |= newly_failed
         wanted -= newly_failed | set(document["done"])
         if not wanted:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from artifacts import ArtifactStore
+from artifacts import ArtifactStore, StoreUnavailable
 from flows.outcomes import (
     InvalidRequest,
     RunSummary,
@@ -30,6 +30,7 @@ from flows.prefect_server import PrefectUnavailable, client_settings, temporary_
 from flows.watch import Watch, watch_over
 from stages import STAGE_NAMES
 from stages.job import Job, load_job, select_edits
+from stages.report import ReportUnwritable, write_report
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -71,7 +72,7 @@ def run(
         only: the one stage that may run.
         from_stage: the first stage that may run.
         select: a pattern of edit ids (with * and ?), or a tag.
-        retry_failed: only the edits that failed in their latest run.
+        retry_failed: only the edits that failed, or were bad, in their latest run.
         max_failures: stop once more edits fail than this count, or share such as "5%".
         fail_fast: stop at the first failure.
         force: do again what is there, of the stages that may run.
@@ -86,17 +87,14 @@ def run(
     store = ArtifactStore.open(store_location)
     if retry_failed:
         failed = last_failed(store, found)
-        found = replace(found, edits=tuple(e for e in found.edits if e.id in failed), bad=())
+        found = replace(found, edits=tuple(edit for edit in found.edits if edit.id in failed))
     allowed = allowed_failures(max_failures, fail_fast, len(found.edits))
     watch = watch_over(found, store, stages, force=force, console=console, out=out)
     if watch.todo:
         summary = _run_flow(found, store, Request(stages, device, force, allowed), watch, console)
     else:
         summary = _nothing_to_do(found, store, watch)
-    from stages.report import write_report
-
-    report = write_report(found, store, summary, out)
-    return replace(summary, report=report)
+    return _reported(summary, found, store, out)
 
 
 def chosen_stages(only: str | None, from_stage: str | None) -> tuple[str, ...]:
@@ -113,6 +111,16 @@ def chosen_stages(only: str | None, from_stage: str | None) -> tuple[str, ...]:
     if named not in STAGE_NAMES:
         raise InvalidRequest(f"There is no stage {named!r}; stages: {', '.join(STAGE_NAMES)}.")
     return (named,) if only else STAGE_NAMES[STAGE_NAMES.index(named) :]
+
+
+def _reported(summary: RunSummary, job: Job, store: ArtifactStore, out: Path) -> RunSummary:
+    """Write the report; where that fails, the run counts as stopped early."""
+    try:
+        return replace(summary, report=write_report(job, store, summary, out))
+    except (ReportUnwritable, StoreUnavailable) as error:
+        return replace(summary, stopped=summary.stopped or str(error))
+    except KeyboardInterrupt:
+        return replace(summary, interrupted=True)
 
 
 def _nothing_to_do(job: Job, store: ArtifactStore, watch: Watch) -> RunSummary:

@@ -37,6 +37,7 @@ def resume(training: Training, folder: Path) -> None:
     checkpoint = folder / "checkpoint.safetensors"
     if checkpoint.exists():
         training.restore(load_file(checkpoint))
+        _forget(folder / "losses.jsonl", training.steps_done)
 
 
 def save(training: Training, folder: Path) -> None:
@@ -78,6 +79,13 @@ def _log(folder: Path, step: int, losses: Losses) -> None:
     line |= {name: round(value, 5) for name, value in losses.items()}
     with (folder / "losses.jsonl").open("a") as log:
         log.write(json.dumps(line) + "\n")
+
+
+def _forget(log: Path, steps_done: int) -> None:
+    """Drops the lines of steps that a killed run took after its last checkpoint."""
+    if log.exists():
+        lines = log.read_text().splitlines(keepends=True)
+        log.write_text("".join(x for x in lines if json.loads(x)["step"] <= steps_done))
 
 
 def _draw(training: Training, folder: Path, step: int) -> None:

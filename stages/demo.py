@@ -31,7 +31,7 @@ def write_demo(folder: Path) -> DemoJob:
     (folder / "truth").mkdir(parents=True, exist_ok=True)
     edits, truths = [], {}
     for name, scene, caption, drag in demo_edits():
-        _save(folder / f"{scene.kind}.png", render(scene, SIZE).image)
+        _save(folder / _file_name(scene), render(scene, SIZE).image)
         truths[name] = folder / "truth" / f"{name}.png"
         _save(truths[name], render(drag.after, SIZE).image)
         edits.append(_line(name, scene, caption, drag))
@@ -45,8 +45,12 @@ def _line(name: str, scene: Scene, caption: str, drag: SceneDrag) -> str:
         {"handle": _rounded(handle), "target": _rounded(target)}
         for handle, target in drag.pixels(SIZE)
     ]
-    edit = {"id": name, "image": f"{scene.kind}.png", "prompt": caption, "drags": drags}
+    edit = {"id": name, "image": _file_name(scene), "prompt": caption, "drags": drags}
     return json.dumps(edit | {"tags": [scene.kind, drag.kind]})
+
+
+def _file_name(scene: Scene) -> str:
+    return f"{scene.kind.replace(' ', '-')}.png"
 
 
 def _rounded(point: Iterable[float]) -> list[float]:

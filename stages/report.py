@@ -115,10 +115,10 @@ class _Report:
             reason = f"{failure.stage}: {failure.kind}: {failure.message}"
             return row | {"status": "failed", "reason": reason}
         if plan.done:
-            row |= self._result(plan)
+            row |= self._result(plan, row["thumbs"])
         return row
 
-    def _result(self, plan: EditPlan) -> Row:
+    def _result(self, plan: EditPlan, thumbs: Row) -> Row:
         """Write the edited image unless it is there already."""
         name = plan.edit.id
         record = _record(plan, "sample_image")
@@ -136,7 +136,7 @@ class _Report:
             "status": "done",
             "image": path,
             "object": record.object,
-            "thumbs": {"before": self._before(plan.edit), "mask": self._mask(plan), "after": thumb},
+            "thumbs": {**thumbs, "after": thumb},
         }
 
     def _before(self, edit: Edit) -> str | None:

@@ -2,9 +2,10 @@
 
 Convolutional autoencoders of this size need hours to become as good as a linear code. This one
 starts there: its encoder *is* the linear code (residual branches at zero, strided convolutions
-that gather patches), its decoder blurs the code's colours, and training teaches the decoder. Two identities make it exact in spite of the closing normalisation and SiLU:
-silu(a) − silu(−a) = a, so values travel as pairs (a, −a); and a group norm whose group also holds a
-large constant pair (c, −c) divides by very nearly c.
+that gather patches), its decoder blurs the code's colours, and training teaches the decoder. Two
+identities make it exact in spite of the closing normalisation and SiLU: silu(a) − silu(−a) = a, so
+values travel as pairs (a, −a); and a group norm whose group also holds a large constant pair
+(c, −c) divides by very nearly c.
 """
 
 from collections.abc import Iterable

@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from adaptivedrag.scenes.canvas import Canvas, Colour, Field, Point, Shape
+from adaptivedrag.scenes.canvas import Canvas, Colour, Field, Point, Shade, Shape
 from adaptivedrag.scenes.scene import Anchor, Scene, SceneDrag, between, choose
 from adaptivedrag.scenes.shapes import (
     box,
@@ -122,7 +122,7 @@ class Face(Scene):
         light = 1.0 - 0.45 * centre + 0.09 * noise(canvas.size, self.texture, 51, 5)
         canvas.fill(paper[:, None, None] * light[None].astype(np.float32))
 
-    def _paint_hair(self, canvas: Canvas, hair: Colour, strands) -> None:
+    def _paint_hair(self, canvas: Canvas, hair: Colour, strands: Shade) -> None:
         volume, top = self.hair_volume, self.at(0, -0.12)
         back = ellipse(top, self.width * volume, self.height * volume * 0.98, self.tilt)
         dark = mix(hair, (0.02, 0.01, 0.02), 0.30)
@@ -136,7 +136,7 @@ class Face(Scene):
             lock = capsule(start, end, self.width * 0.26 * volume, self.width * 0.20)
             canvas.paint(lock, dark, "head/hair", light)
 
-    def _hair_light(self, strands):
+    def _hair_light(self, strands: Shade) -> Shade:
         def shade(x: Field, y: Field) -> Field:
             u, v = local(x, y, self.at(0, 0), self.tilt)
             u, v = u / np.float32(self.width), v / np.float32(self.height)
@@ -225,7 +225,7 @@ class Face(Scene):
         canvas.paint(upper, mix(red, (0.2, 0, 0), 0.15), "head/mouth")
         canvas.paint(lower, red, "head/mouth")
 
-    def _paint_fringe(self, canvas: Canvas, hair: Colour, strands) -> None:
+    def _paint_fringe(self, canvas: Canvas, hair: Colour, strands: Shade) -> None:
         volume = self.hair_volume
         cap = ellipse(
             self.at(0, -0.30), self.width * volume * 0.98, self.height * volume * 0.80, self.tilt

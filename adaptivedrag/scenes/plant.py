@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from adaptivedrag.scenes.canvas import Canvas, Field, Point
+from adaptivedrag.scenes.canvas import Canvas, Field, Point, Shade
 from adaptivedrag.scenes.room import paint_room
 from adaptivedrag.scenes.scene import Anchor, Scene, SceneDrag, between, choose
 from adaptivedrag.scenes.shapes import bezier, circle, curve, ellipse, local, petals, profile
@@ -134,8 +134,17 @@ class Plant(Scene):
             ball(centre, heart, heart, grain=seeds, depth=0.25),
         )
 
-    def _petal_light(self, size: float) -> "PetalLight":
-        return PetalLight(self.flower, self.flower_radius * size, self.petal_count, self.texture)
+    def _petal_light(self, size: float) -> Shade:
+        """A darker heart, and a furrow of grain on the petals."""
+        grain, radius = waves(self.texture, 6, 6.0, 4), np.float32(self.flower_radius * size)
+
+        def shade(x: Field, y: Field) -> Field:
+            u, v = local(x, y, self.flower)
+            u, v = u / radius, v / radius
+            light = 0.72 + 0.36 * (u * u + v * v) - 0.12 * (u + v)
+            return (light + 0.10 * grain(u, v)).astype(np.float32)
+
+        return shade
 
     def candidates(self) -> Iterator[SceneDrag]:
         (x, y), blossom = self.flower, _blossom(0.5, 0.1)
@@ -154,23 +163,6 @@ class Plant(Scene):
         yield self.dragged(
             "stretch", "leaf", [_leaf(side, 0.8)], leaf_length=self.leaf_length * 1.35
         )
-
-
-@dataclass(frozen=True)
-class PetalLight:
-    """Light on petals: a furrow along each and a darker heart."""
-
-    centre: Point
-    radius: float
-    count: int
-    seed: int
-
-    def __call__(self, x: Field, y: Field) -> Field:
-        u, v = local(x, y, self.centre)
-        u, v = u / np.float32(self.radius), v / np.float32(self.radius)
-        reach = u * u + v * v
-        grain = waves(self.seed, 6, 6.0, 4)(u, v)
-        return (0.72 + 0.36 * reach - 0.12 * (u + v) + 0.10 * grain).astype(np.float32)
 
 
 def _blossom(u: float, v: float) -> Anchor:

@@ -31,7 +31,8 @@ class SceneDrag:
         kind: what the drag does.
         pairs: (handle, target) points (x, y) in scene units; see `pixels`.
         after: the same scene with the parameter changed: its picture is the true result.
-        part: the part or group that changes, several joined by "+"; its masks before and after are the true ones.
+        part: the part or group that changes, several joined by "+"; its masks before and after
+            are the true ones.
     """
 
     kind: DragKind

@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from adaptivedrag.scenes.canvas import Canvas, Colour, Field, Point, Shape
+from adaptivedrag.scenes.canvas import Canvas, Colour, Field, Point, Shade, Shape
 from adaptivedrag.scenes.outdoors import paint_meadow
 from adaptivedrag.scenes.scene import Anchor, Scene, SceneDrag, between, choose
 from adaptivedrag.scenes.shapes import box, capsule, circle, convex, ellipse, turned
@@ -184,7 +184,7 @@ class Vehicle(Scene):
         reach = np.where(along > 0, np.float32(self.nose), np.float32(self.rear))
         return along / reach, -down / np.float32(self.body_height)
 
-    def _gloss(self):
+    def _gloss(self) -> Shade:
         dirt = waves(self.texture, 64, 7.0, 5)
 
         def shade(x: Field, y: Field) -> Field:
@@ -195,7 +195,7 @@ class Vehicle(Scene):
 
         return shade
 
-    def _glass(self):
+    def _glass(self) -> Shade:
         def shade(x: Field, y: Field) -> Field:
             u, v = self._inside(x, y)
             band = 0.5 + 0.5 * np.tanh(6 * np.sin(5.0 * u + 1.6 * v))

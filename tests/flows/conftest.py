@@ -129,10 +129,11 @@ def start_run() -> StartRun:
     """Start the run of a job in a process of its own, with a temporary server of its own."""
 
     def start(job: Path) -> "subprocess.Popen[str]":
+        named = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
         return subprocess.Popen(
             [sys.executable, "-c", RUN, str(job.parent)],
             cwd=ROOT,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            env=named | {"PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

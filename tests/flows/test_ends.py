@@ -79,11 +79,11 @@ def connections(tmp_path, monkeypatch):
     return found
 
 
-def test_after_a_kill_no_server_is_left_and_nothing_is_made_twice(make_job, start_run, connections):
+def test_after_a_kill_no_server_is_left_and_nothing_is_made_twice(
+    make_job, start_run, run_here, connections
+):
     job = make_job(images=2, each=2)
-    with monkeypatch.context() as patch:
-        patch.delenv("PREFECT_API_URL")
-        process = start_run(job)
+    process = start_run(job)
     wait_for_records(job, 3, process)
     [server] = servers_of(process)
     process.kill()

@@ -1,0 +1,294 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from finished_job import finish, write_job
+from PIL import Image
+from typer.testing import CliRunner
+
+from artifacts import ArtifactStore
+from cli import app
+from stages.job import load_job
+
+ROOT = Path(__file__).parent.parent
+HEAVY = ("torch", "prefect", "diffusers", "zarr")
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def job(tmp_path) -> Path:
+    return write_job(tmp_path / "cats", edits=3)
+
+
+@pytest.fixture
+def done(job) -> Path:
+    """A job with all its results in the default store."""
+    store = ArtifactStore.open(".adaptivedrag")
+    for edit in load_job(job).edits:
+        finish(edit, store)
+    return job
+
+
+def call(*arguments: object):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def add_bad_edit(job: Path) -> None:
+    with job.with_name("edits.jsonl").open("a") as file:
+        file.write('{"id": "worse", "image": "cat.png", "drags": []}\n')
+
+
+def loaded_by(*arguments: object) -> list[str]:
+    """Run a command in a fresh process; return the heavy modules that it loaded."""
+    check = (
+        "import sys, cli\n"
+        "try:\n    cli.app(sys.argv[1:])\n"
+        "except SystemExit as end:\n    assert end.code in (0, 1), end.code\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", check, *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return json.loads(ended.stderr.strip().splitlines()[-1].replace("'", '"'))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--help",), ("run", "--help"), ("import", "--help"), ("--version",)],
+    ids=" ".join,
+)
+def test_help_loads_nothing_heavy(arguments):
+    assert loaded_by(*arguments) == []
+
+
+def test_a_plan_of_a_thousand_edits_loads_neither_torch_nor_prefect(tmp_path):
+    path = write_job(tmp_path / "many", edits=1000)
+    assert loaded_by("plan", path) == []
+
+
+def test_a_run_of_which_everything_is_there_loads_neither_torch_nor_prefect(done):
+    assert not {"torch", "prefect"} & set(loaded_by("run", done))
+
+
+def test_all_commands_are_named_in_the_help():
+    shown = call("--help")
+    assert shown.exit_code == 0
+    names = [
+        "demo",
+        "edit",
+        "run",
+        "plan",
+        "status",
+        "show",
+        "import",
+        "doctor",
+        "train-pocket",
+        "deploy",
+        "submit",
+    ]
+    assert all(f"  {name} " in shown.output for name in names)
+    assert shown.output.count("...") == 1  # of the usage; no description is cut short
+
+
+def test_a_finished_job_ends_with_0_and_leaves_its_results(done):
+    ended = call("run", done)
+    assert ended.exit_code == 0, ended.output
+    assert "3 done" in ended.output
+    assert Path("results/cats/index.html").is_file()
+    assert len(list(Path("results/cats/images").iterdir())) == 3
+
+
+def test_a_bad_edit_makes_the_exit_code_1_and_is_listed(done):
+    add_bad_edit(done)
+    ended = call("run", done, "--out", "there")
+    assert ended.exit_code == 1
+    assert "worse (line 4): drags is empty" in ended.output
+    assert "3 done, 1 failed" in ended.output
+    assert Path("there/results.jsonl").is_file()
+
+
+NOTHING_STARTS = {
+    "no such job": (("run", "none.toml"), "none.toml does not exist"),
+    "no such job to plan": (("plan", "none.toml"), "none.toml does not exist"),
+    "no such stage": (("run", "cats/job.toml", "--only", "paint"), "no stage 'paint'"),
+    "two limits": (
+        ("run", "cats/job.toml", "--only", "build_mask", "--from", "build_mask"),
+        "exclude each other",
+    ),
+    "bad limit": (("run", "cats/job.toml", "--max-failures", "many"), "max-failures is 'many'"),
+    "nothing selected": (("run", "cats/job.toml", "--select", "dog*"), "matches 'dog*'"),
+    "store in the way": (("run", "cats/job.toml", "--store", "cats/cat.png"), "cats/cat.png"),
+    "store of another kind": (("plan", "cats/job.toml", "--store", "foreign"), "format.json"),
+    "edit not in the job": (("show", "cats/job.toml", "edit-9"), "did you mean"),
+    "image missing": (("edit", "none.png", "--drag", "1,2->3,4"), "does not exist"),
+    "drag not readable": (("edit", "cats/cat.png", "--drag", "1,2,3,4"), "120,80->180,80"),
+    "drag not finite": (("edit", "cats/cat.png", "--drag", "nan,2->3,4"), "cannot be read"),
+    "point outside": (
+        ("edit", "cats/cat.png", "--drag", "1,2->300,4"),
+        "drags[0].target (300, 4) lies outside the 96x64 image",
+    ),
+    "unknown preset": (
+        ("edit", "cats/cat.png", "--drag", "1,2->3,4", "--preset", "papr"),
+        "unknown preset 'papr'",
+    ),
+    "unknown setting": (
+        ("edit", "cats/cat.png", "--drag", "1,2->3,4", "--set", "train_lora.stepz=1"),
+        "did you mean 'steps'",
+    ),
+    "setting not readable": (
+        ("edit", "cats/cat.png", "--drag", "1,2->3,4", "--set", "steps"),
+        "--set 'steps' cannot be read",
+    ),
+    "result would replace the image": (
+        ("edit", "cats/cat.png", "--drag", "1,2->3,4", "--out", "cats/cat.png"),
+        "is the image itself",
+    ),
+    "result is no PNG": (
+        ("edit", "cats/cat.png", "--drag", "1,2->3,4", "--out", "a.jpg"),
+        "suffix .png",
+    ),
+    "model missing": (
+        ("edit", "cats/cat.png", "--drag", "1,2->3,4", "--model", "/none"),
+        "'/none'",
+    ),
+    "no samples": (("import", "dragbench", "cats"), "no sample that can be imported"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), NOTHING_STARTS.values(), ids=NOTHING_STARTS)
+def test_what_cannot_start_ends_with_2_and_one_line(job, arguments, message):
+    Path("foreign").mkdir()
+    Path("foreign/format.json").write_text("{}")
+    ended = call(*arguments)
+    assert ended.exit_code == 2
+    assert message in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert ended.stderr.startswith("adaptivedrag: ")
+
+
+def test_a_missing_model_of_a_job_ends_with_2(job):
+    job.write_text('model = "nowhere"\nsegmenter = "segmenter.pt"\n')
+    ended = call("run", job)
+    assert ended.exit_code == 2
+    assert "model 'nowhere'" in ended.stderr
+
+
+def test_results_that_cannot_be_written_end_with_3(done):
+    Path("file").write_text("in the way")
+    ended = call("run", done, "--out", "file/out")
+    assert ended.exit_code == 3
+    assert "Stopped early: results cannot be written to file/out" in ended.output
+
+
+def test_ctrl_c_ends_with_130(job, monkeypatch):
+    def interrupt(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stages.job.load_job", interrupt)
+    ended = call("plan", job)
+    assert ended.exit_code == 130
+    assert "interrupted" in ended.stderr
+
+
+def test_a_plan_says_what_is_missing_and_why(job):
+    first = call("plan", job)
+    assert first.exit_code == 0
+    assert "train_lora miss: never made (edit-0, edit-1, edit-2)" in first.output
+    assert "optimize_latent follows: needs" in first.output
+    store = ArtifactStore.open(".adaptivedrag")
+    for edit in load_job(job).edits:
+        finish(edit, store)
+    with job.open("a") as file:
+        file.write("[optimize_latent]\nlearning_rate = 0.02\n")
+    second = call("plan", job, "--edits")
+    assert "optimize_latent.learning_rate 0.01 → 0.02" in second.output
+    assert "edit-1: train_lora hit" in second.output
+
+
+def test_a_plan_with_a_bad_edit_says_so(job):
+    add_bad_edit(job)
+    ended = call("plan", job)
+    assert ended.exit_code == 1
+    assert "worse (line 4): drags is empty" in ended.output
+
+
+def test_the_status_tells_what_is_done_and_what_failed_last(job):
+    store = ArtifactStore.open(".adaptivedrag")
+    edits = load_job(job).edits
+    finish(edits[0], store)
+    failure = {"id": "edit-1", "stage": "sample_image", "kind": "DragDiverged", "message": "not so"}
+    summary = {"path": str(job.resolve()), "failed": [failure], "done": ["edit-0"]}
+    store.put_run("20240101T000000Z-aa", "summary.json", json.dumps(summary).encode())
+    ended = call("status", job)
+    assert ended.exit_code == 0
+    assert "cats: 1 of 3 edits done, 1 failed" in ended.output
+    assert "edit-1: sample_image: DragDiverged: not so" in ended.output
+
+
+def test_an_edit_is_shown_as_a_table_and_a_panel(done):
+    ended = call("show", done, "edit-1")
+    assert ended.exit_code == 0, ended.output
+    assert "verdict reached" in ended.output
+    assert Image.open("results/cats/panels/edit-1.png").width > 1000
+
+
+def test_converted_images_are_said_to_be(done):
+    Image.open("cats/cat.png").convert("RGBA").save("cats/cat.png")
+    ended = call("run", done, "--select", "edit-0")
+    assert "cat.png: RGBA: laid over white" in ended.output
+
+
+def test_an_import_prints_what_it_found(tmp_path):
+    folder = tmp_path / "drag100" / "cat_0"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (64, 48)).save(folder / "original.jpg")
+    (folder / "points.json").write_text('{"points": [[1, 2], [3, 4], [5, 6], [7, 8]]}')
+    ended = call("import", "drag100", tmp_path / "drag100")
+    assert ended.exit_code == 0
+    assert "1 images, 2 drags" in ended.output
+
+
+def test_the_doctor_names_what_is_missing(job):
+    found = call("doctor", "--model", "cats/model", "--segmenter", "nowhere.pt")
+    assert found.exit_code == 1
+    assert "torch" in found.output
+    assert "cpu (" in found.output
+    assert "Missing: segmenter" in found.output
+
+
+def test_one_image_is_edited_and_a_second_time_everything_is_there(tmp_path, tiny_model_directory):
+    write_job(tmp_path / "cats", edits=1)
+    few = {
+        "train_lora.steps": 1,
+        "train_lora.batch_size": 1,
+        "invert_image.num_steps": 4,
+        "invert_image.inverted_steps": 2,
+        "optimize_latent.steps": 2,
+        "optimize_latent.max_steps": 2,
+        "extract_superpixels.source": '"rgb"',
+    }
+    settings = [word for name, value in few.items() for word in ("--set", f"{name}={value}")]
+    command = (
+        *("edit", "cats/cat.png", "--drag", "30,30->50,32", "--prompt", "a cat", *settings),
+        *("--model", tiny_model_directory, "--segmenter", "cats/segmenter.pt"),
+    )
+    ended = call(*command)
+    assert ended.exit_code == 0, ended.output + ended.stderr
+    assert "optimize_latent" in ended.output
+    picture = np.asarray(Image.open("results/cat.png"))
+    assert picture.shape == (64, 96, 3)
+    assert Path("results/cat-panel.png").is_file()
+    again = call(*command, "--out", "other.png")
+    assert again.exit_code == 0
+    assert "optimize_latent" not in again.output
+    assert np.array_equal(np.asarray(Image.open("other.png")), picture)

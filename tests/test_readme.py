@@ -1,0 +1,118 @@
+"""The README says what is true: its commands run, and its job is a job."""
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli import app
+from stages.job import Edit
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+
+QUICK = """
+[train_lora]
+steps = 1
+batch_size = 1
+[invert_image]
+num_steps = 6
+inverted_steps = 3
+[extract_superpixels]
+source = "rgb"
+[optimize_latent]
+learning_rate = 0.01
+steps = 2
+max_steps = 2
+"""
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    lines = "\n".join(blocks("sh")).splitlines()
+    words = [shlex.split(line, comments=True) for line in lines]
+    return [line for line in words if line]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory, edit: Edit) -> Path:
+    """A folder with the README's own job, on the tiny model and a photograph."""
+    folder = tmp_path_factory.mktemp("readme")
+    job, _ = blocks("toml")
+    job = job[: job.index("[optimize_latent]")].replace('"pocket"', f'"{edit.model}"', 1)
+    (folder / "job.toml").write_text(job + QUICK, "utf-8")
+    (folder / "edits.jsonl").write_text(blocks("json")[0], "utf-8")
+    (folder / "images").mkdir()
+    from PIL import Image
+
+    Image.open(edit.image_path).resize((200, 160)).save(folder / "images" / "peak.png")
+    shutil.copy(folder / "images" / "peak.png", folder / "photo.png")
+    return folder
+
+
+def in_readme(name: str) -> list[str]:
+    (found,) = [words for words in commands() if words[:2] == ["adaptivedrag", name]][:1]
+    return found[1:]
+
+
+def invoke(words: list[str]) -> str:
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_the_commands_of_the_job_run_as_they_are_written(workplace, monkeypatch, edit):
+    monkeypatch.chdir(workplace)
+    assert "train_lora" in invoke(in_readme("plan"))
+    assert invoke(in_readme("run"))
+    assert (workplace / "results" / workplace.name / "images" / "peak.png").is_file()
+    assert (workplace / "results" / workplace.name / "index.html").is_file()
+    show = [word.replace("EDIT", "peak") for word in in_readme("show")]
+    assert "Panel" in invoke(show)
+
+
+def test_the_single_edit_runs_as_it_is_written(workplace, monkeypatch, edit):
+    monkeypatch.chdir(workplace)
+    quick = [
+        "train_lora.steps=1",
+        "train_lora.batch_size=1",
+        "invert_image.num_steps=6",
+        "invert_image.inverted_steps=3",
+        "extract_superpixels.source=rgb",
+        "optimize_latent.steps=1",
+        "optimize_latent.max_steps=1",
+    ]
+    settings = [word for setting in quick for word in ("--set", setting)]
+    invoke([*in_readme("edit"), "--model", edit.model, *settings])
+    assert (workplace / "results" / "photo.png").is_file()
+
+
+def test_every_command_of_the_readme_exists():
+    known = {command.name or command.callback.__name__ for command in app.registered_commands}
+    for words in commands():
+        if words[0] == "adaptivedrag":
+            assert words[1] in known, words
+        else:
+            assert words[0] == "make", words
+
+
+def test_the_make_targets_call_what_they_promise():
+    for target, call in (("demo", "adaptivedrag demo"), ("test", "-m pytest")):
+        printed = subprocess.run(
+            ["make", "--dry-run", target], capture_output=True, text=True, check=True, cwd=ROOT
+        )
+        assert call in printed.stdout
+
+
+def test_every_file_and_picture_that_the_docs_name_is_there():
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):
+            if "://" not in link:
+                assert (page.parent / link).is_file(), f"{page.name}: {link}"
