@@ -65,6 +65,8 @@ class RunSummary:
         stage_seconds: median seconds of an artifact, per stage.
         seconds: wall time.
         stopped: why the run stopped early, "" if it did not.
+        prefect_is_silent: whether Prefect's client still waits for a server that does not answer;
+            a process that ends in the usual way then waits for minutes with it.
     """
 
     run_id: str
@@ -80,6 +82,7 @@ class RunSummary:
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     stopped: str = ""
     interrupted: bool = False
+    prefect_is_silent: bool = False
     report: Path | None = None
 
     @property

@@ -31,6 +31,18 @@ ANSWER_SECONDS = 10.0
 STOP_SECONDS = 5.0
 
 
+QUIET = {
+    "prefect": logging.WARNING,
+    "prefect.flow_runs": logging.WARNING,
+    "prefect.task_runs": logging.WARNING,
+    # A server that is gone costs a line per event here; the run says it once.
+    "prefect.events.clients": logging.CRITICAL,
+    "prefect._internal.concurrency": logging.CRITICAL,
+    "EventsWorker": logging.CRITICAL,
+}
+"""Levels of Prefect's loggers on a terminal that shows our own progress."""
+
+
 class PrefectUnavailable(ConnectionError):
     """No Prefect server answers; the message names its address or log and what to do."""
 
@@ -113,9 +125,18 @@ def client_settings(server: PrefectServer) -> Iterator[None]:
 
     with temporary_settings({PREFECT_API_URL: server.api_url}):
         if "PREFECT_LOGGING_LEVEL" not in os.environ:
-            for name in ("prefect", "prefect.flow_runs", "prefect.task_runs"):
-                logging.getLogger(name).setLevel(logging.WARNING)
+            for name, level in QUIET.items():
+                logging.getLogger(name).setLevel(level)
         yield
+
+
+def send_events(timeout: float) -> bool:
+    """Let Prefect's client send the events that it still holds; tell whether it could in time."""
+    from prefect.events.worker import EventsWorker
+
+    waited = EventsWorker.drain_all(timeout=timeout, at_exit=False)
+    assert isinstance(waited, tuple)  # a coroutine only where an event loop runs
+    return not waited[1]
 
 
 def configured_api_url() -> str | None:

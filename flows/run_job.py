@@ -3,7 +3,9 @@
 A run in which everything is there starts neither Prefect nor torch.
 """
 
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -13,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.console import Console
 
@@ -26,7 +28,12 @@ from flows.outcomes import (
     last_failed,
     record_run,
 )
-from flows.prefect_server import PrefectUnavailable, client_settings, temporary_server
+from flows.prefect_server import (
+    PrefectUnavailable,
+    client_settings,
+    send_events,
+    temporary_server,
+)
 from flows.watch import Watch, watch_over
 from stages import STAGE_NAMES
 from stages.job import Job, load_job, select_edits
@@ -97,6 +104,15 @@ def run(
     return _reported(summary, found, store, out)
 
 
+def end_process(summary: RunSummary) -> NoReturn:
+    """End this process with the summary's exit code; at once if Prefect would not let it go."""
+    if summary.prefect_is_silent:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(summary.exit_code)
+    sys.exit(summary.exit_code)
+
+
 def chosen_stages(only: str | None, from_stage: str | None) -> tuple[str, ...]:
     """Return the stages that may run.
 
@@ -135,7 +151,7 @@ def _run_flow(
     job: Job, store: ArtifactStore, request: Request, watch: Watch, console: Console
 ) -> RunSummary:
     """Run the flow against the user's Prefect server, or a temporary one of ours."""
-    clock = time.monotonic()
+    clock, silent = time.monotonic(), False
     try:
         with temporary_server() as server:
             # What takes seconds to import, while the server starts.
@@ -143,18 +159,23 @@ def _run_flow(
 
             server.wait_until_ready()
             with client_settings(server), watched(watch, job), _stopping(watch, console):
-                _call_flow(job, store, request, watch, console)
+                silent = _call_flow(job, store, request, watch)
     except KeyboardInterrupt:
         watch.stop.ask()
     if watch.summary is None:
         watch.summary = _interrupted(job, watch)
-    return replace(watch.summary, seconds=round(time.monotonic() - clock, 3))
+    if silent:
+        console.print("The Prefect server does not answer any more; the results are complete.")
+    seconds = round(time.monotonic() - clock, 3)
+    return replace(watch.summary, seconds=seconds, prefect_is_silent=silent)
 
 
-def _call_flow(
-    job: Job, store: ArtifactStore, request: Request, watch: Watch, console: Console
-) -> None:
-    """Call the flow in a thread, so that this one is free for signals and for a deadline."""
+def _call_flow(job: Job, store: ArtifactStore, request: Request, watch: Watch) -> bool:
+    """Call the flow in a thread, so that this one is free for signals and for a deadline.
+
+    Returns:
+        Whether Prefect could not say its last word in time.
+    """
     failures: list[BaseException] = []
 
     def call() -> None:
@@ -181,11 +202,12 @@ def _call_flow(
         thread = threading.Thread(target=copy_context().run, args=(call,), daemon=True)
         thread.start()
         watch.finished.wait()
+    deadline = time.monotonic() + LAST_WORD_SECONDS
     thread.join(LAST_WORD_SECONDS)
-    if thread.is_alive():
-        console.print("The Prefect server does not answer; the run's results are complete.")
+    all_sent = send_events(max(1.0, deadline - time.monotonic()))
     if failures and watch.summary is None:
         raise PrefectUnavailable(f"Prefect could not run the flow: {failures[0]}") from failures[0]
+    return thread.is_alive() or not all_sent
 
 
 @contextmanager

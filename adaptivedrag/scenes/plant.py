@@ -18,6 +18,7 @@ class Plant(Scene):
     """A flower; leaves grow at ``leaf_at`` (share of the stem) and rise by ``leaf_angle``."""
 
     kind: ClassVar[str] = "plant"
+    groups: ClassVar[tuple[str, ...]] = ("leaf",)
 
     blossom: str
     pot: str
