@@ -3,6 +3,7 @@
 Exit codes: 0 all done, 1 any edit failed, 2 nothing could start, 3 stopped early, 130 interrupted.
 """
 
+import json
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -466,21 +467,28 @@ def _parse_drag(text: str) -> "Drag":
 
 def _spec(named: Mapping[str, str], settings: Sequence[str]) -> "JobSpec":
     """Make the settings of `edit` from its options."""
-    from adaptivedrag.errors import InvalidEdit
     from stages.job import parse_spec
 
     raw: dict[str, Any] = dict(named)
     for setting in settings:
-        try:
-            given = tomllib.loads(setting)
-        except tomllib.TOMLDecodeError:
-            raise InvalidEdit(
-                f"--set {setting!r} cannot be read: write it as optimize_latent.steps=40"
-            ) from None
+        given = _parse_setting(setting)
         for name, value in given.items():
             both = isinstance(value, dict) and isinstance(raw.get(name), dict)
             raw[name] = {**raw[name], **value} if both else value
     return parse_spec(raw)
+
+
+def _parse_setting(setting: str) -> dict[str, Any]:
+    """Read KEY=VALUE as TOML; a word without quotes is text."""
+    from adaptivedrag.errors import InvalidEdit
+
+    key, _, value = setting.partition("=")
+    for form in (setting, f"{key}={json.dumps(value)}"):
+        try:
+            return tomllib.loads(form)
+        except tomllib.TOMLDecodeError:
+            continue
+    raise InvalidEdit(f"--set {setting!r} cannot be read: write it as optimize_latent.steps=40")
 
 
 def _picture_path(path: Path, image: Path) -> Path:

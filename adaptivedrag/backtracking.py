@@ -1,7 +1,9 @@
 """Position-supervised backtracking (paper, Sec. 3.4.1): which tracked steps count, and how many.
 
-A handle takes a tracked position only if that lies forward on its way (cosine test). Each step of
-which a handle makes less than its ideal distance l / n adds one step to the budget, up to n_max.
+A handle takes a tracked position only if that lies forward on its way (cosine test against the
+line from its first position to its target; back along it once the handle is past the target, where
+the paper's words would let it never return). Each step of which a handle makes less than its ideal
+distance l / n adds one step to the budget, up to n_max.
 """
 
 from typing import NamedTuple
@@ -23,6 +25,7 @@ class Progress(NamedTuple):
 def accept_forward_steps(
     candidates: Int[Tensor, "p 2"],
     handles: Int[Tensor, "p 2"],
+    targets: Float[Tensor, "p 2"],
     way: Float[Tensor, "p 2"],
     pending: Bool[Tensor, "p"],
     ideal: Float[Tensor, "p"],
@@ -37,7 +40,8 @@ def accept_forward_steps(
         budget: steps allowed so far.
     """
     step = (candidates - handles).float()
-    forward = ((step * way).sum(dim=-1) > 0) & pending
+    side = ((targets - handles) * way).sum(dim=-1).sign()
+    forward = ((step * way).sum(dim=-1) * side > 0) & pending
     short = pending & (~forward | (step.norm(dim=-1) < ideal))
     return Progress(
         torch.where(forward[:, None], candidates, handles),

@@ -210,6 +210,7 @@ class _DragLoop:
             progress = accept_forward_steps(
                 found.cells,
                 self.handles,
+                self.targets,
                 self.way,
                 self.pending,
                 self.ideal,

@@ -61,7 +61,9 @@ class DiffusionModel:
         from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
         from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
         from transformers import CLIPTextModel, CLIPTokenizer
+        from transformers.utils import logging as transformers_logging
 
+        transformers_logging.disable_progress_bar()
         weight_type = getattr(torch, dtype)
         settings = {"torch_dtype": weight_type, "local_files_only": True}
         try:

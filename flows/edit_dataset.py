@@ -28,6 +28,7 @@ from prefect.artifacts import (
 )
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -41,6 +42,7 @@ from flows.outcomes import (
     conclude,
     record_run,
 )
+from flows.prefect_server import answers
 from flows.watch import Interrupted, StoppedEarly, Watch, watch_over
 from stages import STAGE_NAMES
 from stages.job import Edit, Job, load_job
@@ -51,6 +53,7 @@ logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = [1.0, 5.0, 20.0]
 PAGE_SECONDS = 2.0
+ANSWER_SECONDS = 2.0
 ROWS_SHOWN = 200
 
 DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
@@ -79,6 +82,7 @@ def bench_of(store: str, device: str) -> Workbench:
     """Return this process's bench for a store and a device; models are loaded once."""
     with _lock:
         if (store, device) not in _benches:
+            _benches.clear()  # one at a time: two sets of models may not fit
             opened = ArtifactStore.open(store)
             _benches[store, device] = Workbench(opened, Runtime(device=device))
         return _benches[store, device]
@@ -240,7 +244,7 @@ def edit_dataset(
 
     dispatch = Dispatch(kept, names, perform, watch, force=force, allowed=max_failures)
     summary = _run_to_its_end(dispatch, found, edits, kept, watch)
-    page.conclude(summary, edits)
+    page.conclude(summary)
     if summary.exit_code:
         return Failed(message=str(summary))
     return Completed(message=str(summary))
@@ -307,39 +311,51 @@ class RunPage:
         """Open the page of the flow run at hand."""
         self._watch = watch
         self._due = 0.0
+        self._open = True
         self._artifact: UUID | None = None
-        with self._reachable():
+        with self._reaching():
             self._artifact = create_progress_artifact(  # type: ignore[assignment]
                 progress=0.0, key="progress", description="stages of all edits"
             )
 
     def update(self) -> None:
         """Move the progress bar, at most every `PAGE_SECONDS`."""
-        if self._artifact is None or time.monotonic() < self._due:
-            return
-        self._due = time.monotonic() + PAGE_SECONDS
-        with self._reachable():
-            update_progress_artifact(self._artifact, 100 * self._watch.progress.share)
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + PAGE_SECONDS
+            self._show_progress()
 
-    def conclude(self, summary: RunSummary, edits: Sequence[Edit]) -> None:
+    def conclude(self, summary: RunSummary) -> None:
         """Show the outcomes: failures first, then as many others as fit."""
-        if self._artifact is None:
+        self._show_progress()
+        if not self._still_answers():
             return
-        with self._reachable():
-            update_progress_artifact(self._artifact, 100 * self._watch.progress.share)
+        with self._reaching():
             create_table_artifact(table=_rows(summary), key="outcomes", description=str(summary))
             if self._watch.out:
-                create_link_artifact(
-                    link=self._watch.out.absolute().as_uri(), key="results", link_text="results"
-                )
+                link = self._watch.out.absolute().as_uri()
+                create_link_artifact(link=link, key="results", link_text="results")
+
+    def _show_progress(self) -> None:
+        if self._artifact is not None and self._still_answers():
+            with self._reaching():
+                update_progress_artifact(self._artifact, 100 * self._watch.progress.share)
+
+    def _still_answers(self) -> bool:
+        """Ask first: Prefect's client waits for more than a minute where nobody answers."""
+        if self._open and not answers(str(PREFECT_API_URL.value()), ANSWER_SECONDS):
+            self._give_up("it does not answer")
+        return self._open
 
     @contextmanager
-    def _reachable(self) -> Iterator[None]:
+    def _reaching(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            self._artifact = None
-            logger.warning("the run's page at the Prefect server is not kept up: %s", error)
+            self._give_up(str(error))
+
+    def _give_up(self, reason: str) -> None:
+        self._open = False
+        logger.warning("The run goes on without its page at the Prefect server: %s.", reason)
 
 
 def _rows(summary: RunSummary) -> list[dict[str, Any]]:

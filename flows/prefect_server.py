@@ -26,6 +26,7 @@ import platformdirs
 PROFILE = "adaptivedrag"
 START_SECONDS = 120.0
 """A first start migrates a new database, on a busy machine; later ones take a tenth of this."""
+POLL_SECONDS = 2.0
 ANSWER_SECONDS = 10.0
 """So long a server of the user's may take to answer."""
 STOP_SECONDS = 5.0
@@ -35,9 +36,8 @@ QUIET = {
     "prefect": logging.WARNING,
     "prefect.flow_runs": logging.WARNING,
     "prefect.task_runs": logging.WARNING,
-    # A server that is gone costs a line per event here; the run says it once.
+    # A server that is gone costs a line per event here; a run says it once.
     "prefect.events.clients": logging.CRITICAL,
-    "prefect._internal.concurrency": logging.CRITICAL,
     "EventsWorker": logging.CRITICAL,
 }
 """Levels of Prefect's loggers on a terminal that shows our own progress."""
@@ -75,7 +75,7 @@ class PrefectServer:
             PrefectUnavailable: if it does not in time, or its process ended.
         """
         deadline = time.monotonic() + (START_SECONDS if self.process else ANSWER_SECONDS)
-        while not _answers(self.api_url, deadline):
+        while not answers(self.api_url, POLL_SECONDS):
             if self.process is not None and self.process.poll() is not None:
                 raise PrefectUnavailable(
                     f"The temporary Prefect server ended while it started; its log is {self.log}."
@@ -121,12 +121,19 @@ def temporary_server() -> Iterator[PrefectServer]:
 @contextlib.contextmanager
 def client_settings(server: PrefectServer) -> Iterator[None]:
     """Let Prefect's client in this block talk to `server`, quietly."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_LOGGING_INTERNAL_LEVEL,
+        temporary_settings,
+    )
 
-    with temporary_settings({PREFECT_API_URL: server.api_url}):
-        if "PREFECT_LOGGING_LEVEL" not in os.environ:
-            for name, level in QUIET.items():
-                logging.getLogger(name).setLevel(level)
+    quiet = "PREFECT_LOGGING_LEVEL" not in os.environ
+    with temporary_settings(
+        {PREFECT_API_URL: server.api_url}
+        | ({PREFECT_LOGGING_INTERNAL_LEVEL: "CRITICAL"} if quiet else {})
+    ):
+        for name, level in QUIET.items() if quiet else ():
+            logging.getLogger(name).setLevel(level)
         yield
 
 
@@ -190,12 +197,11 @@ def server_environment(home: Path, api_url: str) -> dict[str, str]:
     }
 
 
-def _answers(api_url: str, deadline: float) -> bool:
-    """Ask the API for its health, with no proxy between, and wait until `deadline` at most."""
+def answers(api_url: str, timeout: float) -> bool:
+    """Ask an API for its health, with no proxy between; tell whether it answered in time."""
     parts = urlsplit(api_url)
     secure = parts.scheme == "https"
     connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-    timeout = max(0.1, min(2.0, deadline - time.monotonic()))
     connection = connect(parts.hostname or "", parts.port, timeout=timeout)
     try:
         connection.request("GET", f"{parts.path.rstrip('/')}/health")

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
 from flows.outcomes import Failure
+from flows.shards import SHARED_STAGES
 
 LINE_SECONDS = 2.0
 """Plain lines come at most this often, but for failures and the end of a stage."""
@@ -24,17 +25,20 @@ class Progress:
         self,
         waiting: Mapping[str, Iterable[str]],
         seconds: Mapping[str, float],
+        shares: Mapping[str, float],
         console: Console | None = None,
     ) -> None:
         """Show a run.
 
         Args:
             waiting: ids of the edits that still need each stage; stages without any are not shown.
-            seconds: how long an edit takes in each stage, until something better is known.
+            seconds: how long an artifact of each stage takes, until something better is known.
+            shares: the part of its image's artifacts that an edit has to wait for, by id.
         """
         self._waiting = {stage: set(ids) for stage, ids in waiting.items()}
         self._totals = {stage: len(ids) for stage, ids in self._waiting.items() if ids}
         self._seconds = dict(seconds)
+        self._shares = shares
         self._console = console
         self._bars = _bars(console) if console and console.is_terminal else None
         self._tasks: dict[str, TaskID] = {}
@@ -44,7 +48,9 @@ class Progress:
     def __enter__(self) -> Self:
         if self._bars:
             for stage, total in self._totals.items():
-                self._tasks[stage] = self._bars.add_task(stage, total=total, left="", note="")
+                self._tasks[stage] = self._bars.add_task(
+                    stage, total=total, left=self._time_left(stage), note=""
+                )
             self._bars.start()
         return self
 
@@ -74,7 +80,7 @@ class Progress:
             )
 
     def reached(self, stage: str, ids: Iterable[str], seconds: float | None = None) -> None:
-        """Count edits that are past a stage, and learn how long an edit takes in it."""
+        """Count edits that are past a stage, and learn how long an artifact takes in it."""
         with self._lock:
             waiting = self._waiting.get(stage, set())
             came = waiting.intersection(ids)
@@ -95,13 +101,20 @@ class Progress:
     def _show(self, stage: str, note: str) -> None:
         total, left = self._totals[stage], len(self._waiting[stage])
         if self._bars:
-            remaining = _clock(left * self._seconds.get(stage, 0.0)) if left else ""
-            self._bars.update(self._tasks[stage], completed=total - left, left=remaining, note="")
+            self._bars.update(
+                self._tasks[stage], completed=total - left, left=self._time_left(stage), note=""
+            )
         elif self._console and (not left or time.monotonic() >= self._line_due):
             self._line_due = time.monotonic() + LINE_SECONDS
             self._console.print(
                 f"{stage} {total - left}/{total} {escape(note)}", soft_wrap=True, highlight=False
             )
+
+    def _time_left(self, stage: str) -> str:
+        waiting = self._waiting[stage]
+        shared = stage in SHARED_STAGES
+        artifacts = sum(self._shares.get(name, 1.0) for name in waiting) if shared else len(waiting)
+        return _clock(artifacts * self._seconds.get(stage, 0.0)) if waiting else ""
 
 
 def _bars(console: Console) -> Bars:

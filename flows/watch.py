@@ -1,6 +1,7 @@
 """What connects the work of a run to the process that asked for it: what to show, when to stop."""
 
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,10 +88,12 @@ def watch_over(
     Raises:
         ModelUnavailable: if the files of a model are not there.
     """
-    plans = plan_edits(job.edits if edits is None else edits, store)
+    edits = job.edits if edits is None else edits
+    plans = plan_edits(edits, store)
     waiting = {stage: _waiting(plans, stage, force) for stage in stages}
     seconds = StageSeconds(last_seconds(store, job))
-    progress = Progress(waiting, {stage: seconds.of(stage) for stage in stages}, console)
+    each = {stage: seconds.of(stage) for stage in stages}
+    progress = Progress(waiting, each, _shares(edits), console)
     return Watch(progress, seconds, frozenset().union(*waiting.values()), out)
 
 
@@ -101,3 +104,9 @@ def _waiting(plans: Sequence[EditPlan], stage: str, force: bool) -> list[str]:
         for plan in plans
         if stage in plan.to_make or (force and plan.stages[stage].status is not Status.OFF)
     ]
+
+
+def _shares(edits: Sequence["Edit"]) -> dict[str, float]:
+    """Return one over the number of edits of the same image, for each edit."""
+    counts = Counter(edit.image.digest for edit in edits)
+    return {edit.id: 1 / counts[edit.image.digest] for edit in edits}

@@ -115,6 +115,7 @@ def backtrack(candidate, handle, budget=10, ideal=1.0):
     return accept_forward_steps(
         torch.tensor([candidate]),
         torch.tensor([handle]),
+        torch.tensor([[5.0, 12.0]]),
         torch.tensor([[0.0, 10.0]]),
         torch.tensor([True]),
         torch.tensor([ideal]),
@@ -139,6 +140,11 @@ def test_a_short_step_is_kept_and_the_budget_stops_at_its_maximum():
     progress = backtrack([5, 6], [5, 5], budget=12, ideal=2.0)
     assert progress.handles.tolist() == [[5, 6]]
     assert progress.budget == 12
+
+
+def test_a_handle_that_overshot_may_come_back_and_go_no_further():
+    assert backtrack([5, 13], [5, 15]).handles.tolist() == [[5, 13]]
+    assert backtrack([5, 17], [5, 15]).handles.tolist() == [[5, 15]]
 
 
 def run(tiny, scenario, changes=(), drags=None, preset="paper"):
