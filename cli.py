@@ -97,12 +97,12 @@ def demo(out: Out = None, store: StorePlace = STORE, device: Device = "cpu") -> 
     with _writing(out):
         written = write_demo(out / "inputs")
     job = load_job(written.path)
-    code = _run(job, store_location=store, out=out, device=device)
+    summary = _run(job, store_location=store, out=out, device=device)
     if code in (ALL_DONE, SOME_FAILED):
         with _writing(out):
             panels = _write_panels(job, store, out / "panels", written.truths)
         _say(f"Before, mask, paths, result and truth of each edit: {panels}")
-    raise typer.Exit(code)
+    _end(summary)
 
 
 @app.command()
@@ -177,7 +177,7 @@ def run(
     from stages.job import load_job
 
     loaded = load_job(job)
-    code = _run(
+    summary = _run(
         loaded,
         store_location=store,
         out=out or Path("results") / loaded.name,
@@ -190,7 +190,7 @@ def run(
         force=force,
         device=device,
     )
-    raise typer.Exit(code)
+    _end(summary)
 
 
 @app.command()
@@ -396,15 +396,21 @@ def _open(location: str) -> "ArtifactStore":
     return ArtifactStore.open(location)
 
 
-def _run(job: "Job", **options: Any) -> int:
-    """Run a job, print its summary, and return the exit code."""
+def _run(job: "Job", **options: Any) -> "RunSummary":
+    """Run a job and print its summary."""
     from flows.run_job import run as run_job
 
     _say_conversions(job)
     _say_what_pocket_is(job)
     summary = run_job(job, console=_console(), **options)
     _print_summary(summary)
-    return summary.exit_code
+    return summary
+
+
+def _end(summary: "RunSummary") -> NoReturn:
+    from flows.run_job import end_process
+
+    end_process(summary)
 
 
 def _print_summary(summary: "RunSummary") -> None:

@@ -28,7 +28,7 @@ def track_points(
 ) -> Track:
     """Return the cell of each search window whose feature is nearest to the initial one.
 
-    Ties go to the first cell in row-major order; without any candidate a handle stays.
+    Ties go to the first cell in row-major order; without any finite candidate a handle stays.
 
     Args:
         initial: features of the first map at the first handles.
@@ -39,10 +39,9 @@ def track_points(
     candidates = region & within(cells, handles, radius) & inside(cells, size)
     found = sample_features(features, cells.float())
     distance = (found - initial[:, None]).abs().sum(dim=-1)
-    distance = distance.masked_fill(~candidates, torch.inf)
+    distance = distance.masked_fill(~candidates | distance.isnan(), torch.inf)
     best = distance.amin(dim=1, keepdim=True)
     order = torch.arange(cells.shape[1], device=cells.device)
     first = torch.where(distance == best, order, len(order)).amin(dim=1)
     chosen = cells[torch.arange(len(cells), device=cells.device), first]
-    empty = ~candidates.any(dim=1, keepdim=True)
-    return Track(torch.where(empty, handles, chosen), best[:, 0])
+    return Track(torch.where(best.isinf(), handles, chosen), best[:, 0])

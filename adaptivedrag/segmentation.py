@@ -39,8 +39,8 @@ class PocketArchitecture(BaseModel):
     Attributes:
         trunk_width: channels of the Hiera's first stage; each stage doubles them.
         stages: blocks per stage.
-        windows: attention window of each stage, in its own cells; there is no global attention, so
-            a model trained on crops works at full size.
+        windows: attention window of each stage, in its own cells. They do not share borders, and
+            the last block of the third stage attends globally, so that windows do not show.
         width: channels of prompts, embeddings and the mask decoder; a multiple of 16.
     """
 
@@ -48,7 +48,7 @@ class PocketArchitecture(BaseModel):
 
     trunk_width: int
     stages: tuple[int, int, int, int]
-    windows: tuple[int, int, int, int] = (8, 4, 8, 8)
+    windows: tuple[int, int, int, int] = (8, 4, 14, 7)
     width: int
 
 
@@ -143,7 +143,7 @@ def _build_encoder(architecture: PocketArchitecture) -> nn.Module:
         embed_dim=architecture.trunk_width,
         num_heads=1,
         stages=architecture.stages,
-        global_att_blocks=(),
+        global_att_blocks=(sum(architecture.stages[:3]) - 1,),
         window_spec=architecture.windows,
         window_pos_embed_bkg_spatial_size=(1, 1),  # no absolute position: any size will do
     )

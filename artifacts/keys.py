@@ -162,7 +162,7 @@ def _finite(number: float, path: str) -> float:
 
 def _text(text: str, path: str) -> str:
     # A lone surrogate can be written as JSON but not read back by strict parsers.
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         raise ValueError(f"{path} holds half of a surrogate pair, which is not text")
     return text
 

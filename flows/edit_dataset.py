@@ -10,9 +10,10 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +29,6 @@ from prefect.artifacts import (
 )
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.settings import PREFECT_API_URL
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
@@ -42,7 +42,6 @@ from flows.outcomes import (
     conclude,
     record_run,
 )
-from flows.prefect_server import answers
 from flows.watch import Interrupted, StoppedEarly, Watch, watch_over
 from stages import STAGE_NAMES
 from stages.job import Edit, Job, load_job
@@ -53,7 +52,7 @@ logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = [1.0, 5.0, 20.0]
 PAGE_SECONDS = 2.0
-ANSWER_SECONDS = 2.0
+ANSWER_SECONDS = 5.0
 ROWS_SHOWN = 200
 
 DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
@@ -305,7 +304,11 @@ def _closed(
 
 
 class RunPage:
-    """What the flow's page in Prefect shows. A server that is gone costs the page, not the run."""
+    """What the flow's page in Prefect shows.
+
+    Told from a thread of its own, since Prefect's client waits for more than a minute where
+    nobody answers. A server that is gone costs the page, not the run.
+    """
 
     def __init__(self, watch: Watch) -> None:
         """Open the page of the flow run at hand."""
@@ -313,49 +316,53 @@ class RunPage:
         self._due = 0.0
         self._open = True
         self._artifact: UUID | None = None
-        with self._reaching():
-            self._artifact = create_progress_artifact(  # type: ignore[assignment]
-                progress=0.0, key="progress", description="stages of all edits"
-            )
+        self._teller = ThreadPoolExecutor(1, "page")
+        self._telling = self._tell(self._begin)
 
     def update(self) -> None:
-        """Move the progress bar, at most every `PAGE_SECONDS`."""
-        if time.monotonic() >= self._due:
+        """Move the progress bar, at most every `PAGE_SECONDS`, unless the last call still waits."""
+        if self._telling.done() and time.monotonic() >= self._due:
             self._due = time.monotonic() + PAGE_SECONDS
-            self._show_progress()
+            self._telling = self._tell(self._show_progress)
 
     def conclude(self, summary: RunSummary) -> None:
         """Show the outcomes: failures first, then as many others as fit."""
-        self._show_progress()
-        if not self._still_answers():
-            return
-        with self._reaching():
-            create_table_artifact(table=_rows(summary), key="outcomes", description=str(summary))
-            if self._watch.out:
-                link = self._watch.out.absolute().as_uri()
-                create_link_artifact(link=link, key="results", link_text="results")
+        last = self._tell(lambda: self._show_outcomes(summary))
+        wait([last], ANSWER_SECONDS)
+        if not last.done():
+            self._give_up("it does not answer")
+        self._teller.shutdown(wait=False, cancel_futures=True)
+
+    def _begin(self) -> None:
+        self._artifact = create_progress_artifact(  # type: ignore[assignment]
+            progress=0.0, key="progress", description="stages of all edits"
+        )
 
     def _show_progress(self) -> None:
-        if self._artifact is not None and self._still_answers():
-            with self._reaching():
-                update_progress_artifact(self._artifact, 100 * self._watch.progress.share)
+        if self._artifact is not None:
+            update_progress_artifact(self._artifact, 100 * self._watch.progress.share)
 
-    def _still_answers(self) -> bool:
-        """Ask first: Prefect's client waits for more than a minute where nobody answers."""
-        if self._open and not answers(str(PREFECT_API_URL.value()), ANSWER_SECONDS):
-            self._give_up("it does not answer")
-        return self._open
+    def _show_outcomes(self, summary: RunSummary) -> None:
+        self._show_progress()
+        create_table_artifact(table=_rows(summary), key="outcomes", description=str(summary))
+        if self._watch.out:
+            link = self._watch.out.absolute().as_uri()
+            create_link_artifact(link=link, key="results", link_text="results")
 
-    @contextmanager
-    def _reaching(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            self._give_up(str(error))
+    def _tell(self, call: Callable[[], None]) -> Future[None]:
+        return self._teller.submit(copy_context().run, self._unless_gone, call)
+
+    def _unless_gone(self, call: Callable[[], None]) -> None:
+        if self._open:
+            try:
+                call()
+            except Exception as error:
+                self._give_up(str(error))
 
     def _give_up(self, reason: str) -> None:
+        if self._open:
+            logger.warning("The run goes on without its page at the Prefect server: %s.", reason)
         self._open = False
-        logger.warning("The run goes on without its page at the Prefect server: %s.", reason)
 
 
 def _rows(summary: RunSummary) -> list[dict[str, Any]]:

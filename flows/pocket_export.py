@@ -3,10 +3,12 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any, cast
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline
 from safetensors.torch import save_file
+from torch import nn
 
 from adaptivedrag.pocket_training.diffusion import DiffusionTraining, build_scheduler
 from adaptivedrag.pocket_training.segmenter import SegmenterTraining, architecture
@@ -15,10 +17,10 @@ from adaptivedrag.pocket_training.vae import VaeTraining
 
 def export_diffusion(vae: VaeTraining, diffusion: DiffusionTraining, directory: Path) -> None:
     """Writes a StableDiffusionPipeline directory of the averaged weights, replacing another."""
-    averaged = diffusion.averaged_model()
-    coder = vae.averaged_model()
+    averaged = cast(nn.ModuleDict, diffusion.averaged_model())
+    coder = cast(AutoencoderKL, vae.averaged_model())
     coder.register_to_config(scaling_factor=vae.code.scaling)
-    pipeline = StableDiffusionPipeline(
+    pipeline: Any = StableDiffusionPipeline(  # type: ignore[no-untyped-call]
         vae=coder,
         text_encoder=averaged["text_encoder"],
         tokenizer=diffusion.tokenizer,

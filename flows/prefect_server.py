@@ -75,7 +75,7 @@ class PrefectServer:
             PrefectUnavailable: if it does not in time, or its process ended.
         """
         deadline = time.monotonic() + (START_SECONDS if self.process else ANSWER_SECONDS)
-        while not answers(self.api_url, POLL_SECONDS):
+        while not _answers(self.api_url, POLL_SECONDS):
             if self.process is not None and self.process.poll() is not None:
                 raise PrefectUnavailable(
                     f"The temporary Prefect server ended while it started; its log is {self.log}."
@@ -197,7 +197,7 @@ def server_environment(home: Path, api_url: str) -> dict[str, str]:
     }
 
 
-def answers(api_url: str, timeout: float) -> bool:
+def _answers(api_url: str, timeout: float) -> bool:
     """Ask an API for its health, with no proxy between; tell whether it answered in time."""
     parts = urlsplit(api_url)
     secure = parts.scheme == "https"

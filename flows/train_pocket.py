@@ -8,7 +8,7 @@ import time
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
@@ -93,11 +93,12 @@ def export_models(models: list[Model], work_dir: str, settings: str, export_dir:
     """Exports the named models as they stand; VAE and UNet share a directory and go together."""
     target = Path(export_dir)
     if {"vae", "diffusion"} & set(models):
-        parts = [_resumed(name, work_dir, settings) for name in ("vae", "diffusion")]
-        export_diffusion(*parts, target / "diffusion")  # type: ignore[arg-type]
+        vae = cast(VaeTraining, _resumed("vae", work_dir, settings))
+        diffusion = cast(DiffusionTraining, _resumed("diffusion", work_dir, settings))
+        export_diffusion(vae, diffusion, target / "diffusion")
     if "segmenter" in models:
-        segmenter = _resumed("segmenter", work_dir, settings)
-        export_segmenter(segmenter, target / "segmenter")  # type: ignore[arg-type]
+        segmenter = cast(SegmenterTraining, _resumed("segmenter", work_dir, settings))
+        export_segmenter(segmenter, target / "segmenter")
 
 
 def read_settings(path: str | Path) -> PocketSettings:

@@ -37,7 +37,6 @@ def resume(training: Training, folder: Path) -> None:
     checkpoint = folder / "checkpoint.safetensors"
     if checkpoint.exists():
         training.restore(load_file(checkpoint))
-        _forget(folder / "losses.jsonl", training.steps_done)
 
 
 def save(training: Training, folder: Path) -> None:
@@ -51,6 +50,7 @@ def save(training: Training, folder: Path) -> None:
 def continue_run(training: Training, folder: Path, pace: Pace) -> int:
     """Resumes, trains and keeps what the pace asks for; returns the steps done in all."""
     resume(training, folder)
+    _forget(folder / "losses.jsonl", training.steps_done)
     folder.mkdir(parents=True, exist_ok=True)
     steps = train(training, _keeper(training, folder, pace))
     save(training, folder)

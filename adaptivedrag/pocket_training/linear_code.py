@@ -1,6 +1,7 @@
 """The best linear code of 8×8 patches: what the VAE starts from, and what it must beat."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -62,6 +63,7 @@ class LatentCode:
         return round(1.0 / float(self.encode(images).std()), 5)
 
 
+@cache
 def fit_linear_code(channels: int, picture: int = 256, scenes: int = 96) -> LinearCode:
     """Fits on training scenes and, with equal weight, the shipped photographs."""
     random = np.random.default_rng(0)

@@ -56,6 +56,7 @@ class SegmenterTraining(Training):
     def __init__(self, settings: SegmenterSettings) -> None:
         torch.manual_seed(settings.schedule.seed)
         model = build_pocket(architecture(settings))
+        _silence_branches(model.image_encoder.trunk)
         for name, part in model.named_parameters():
             part.requires_grad_(not name.startswith(("memory_", "maskmem", "obj_ptr")))
         super().__init__(model, settings.schedule)
@@ -171,6 +172,14 @@ class SegmenterTraining(Training):
         return masks, overlaps
 
 
+def _silence_branches(trunk: nn.Module) -> None:
+    """Starts every block as the identity: features begin as colours, free of windows' borders."""
+    for block in trunk.blocks:
+        for last in (block.attn.proj, block.mlp.layers[-1]):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+
 def _groups(parts: list[str], number: int, scene: Scene) -> list[list[int]]:
     """Numbers of the part's own pixels, then of every group that holds it, smallest first."""
     name = parts[number]
@@ -190,12 +199,14 @@ def _cut(picture: Tensor, corner: tuple[int, int], crop: int, mode: str = "bilin
 
 
 def _mask_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross entropy and dice of each mask, N × M."""
-    entropy = binary_cross_entropy_with_logits(logits, target, reduction="none").mean((2, 3))
+    """Cross entropy, in which inside and outside weigh the same, and dice of each mask, N × M."""
+    area = target.mean((2, 3), keepdim=True).clamp(1e-3, 1 - 1e-3)
+    weight = target / area + (1 - target) / (1 - area)
+    entropy = binary_cross_entropy_with_logits(logits, target, weight, reduction="none")
     share = logits.sigmoid()
     both = (share * target).sum((2, 3))
     dice = 1 - (2 * both + 1) / (share.sum((2, 3)) + target.sum((2, 3)) + 1)
-    return 2 * entropy + dice
+    return entropy.mean((2, 3)) / 2 + dice
 
 
 @torch.no_grad()

@@ -210,10 +210,9 @@ class Vehicle(Scene):
         yield self.dragged("stretch", "vehicle", [_body(0.85, 0.6)], nose=self.nose * 1.38)
         yield self.dragged(
             "resize",
-            "vehicle/wheel",
+            "vehicle",  # larger wheels lift the body
             [_tread(-0.62), _tread(0.62)],
             wheel=self.wheel * 1.35,
-            place=(x, y),
         )
         yield self.dragged("rotate", "vehicle", [_body(0.85, 0.6)], tilt=0.20)
         yield self.dragged(

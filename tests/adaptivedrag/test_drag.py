@@ -6,6 +6,7 @@ import torch
 
 from adaptivedrag.backtracking import accept_forward_steps
 from adaptivedrag.drag import drag_latents
+from adaptivedrag.errors import DragDiverged
 from adaptivedrag.features import window
 from adaptivedrag.motion_supervision import background_loss, motion_loss
 from adaptivedrag.point_tracking import track_points
@@ -195,6 +196,11 @@ def test_a_drag_that_never_advances_ends_by_the_stuck_guard(tiny, scenario):
     result = run(tiny, scenario, changes)
     assert result.steps < 20
     assert result.verdict in ("stalled", "lost")
+
+
+def test_latents_that_diverge_are_reported_with_the_step_and_the_remedy(tiny, scenario):
+    with pytest.raises(DragDiverged, match=r"after \d+ drag steps: lower optimize_latent"):
+        run(tiny, scenario, {"learning_rate": 1e30})
 
 
 def test_a_zero_length_drag_is_a_no_op_that_leaves_the_latents(tiny, scenario):

@@ -42,13 +42,15 @@ RUN = """
 import sys
 from pathlib import Path
 from rich.console import Console
-from flows.run_job import run
+import flows.run_job
+from flows.run_job import end_process, run
+flows.run_job.LAST_WORD_SECONDS = 3.0
 folder = Path(sys.argv[1])
 summary = run(
     folder / "job.toml", store_location=folder / "store", out=folder / "out", console=Console()
 )
 print([name for name in ("torch", "prefect") if name in sys.modules])
-sys.exit(summary.exit_code)
+end_process(summary)
 """
 
 MakeJob = Callable[..., Path]

@@ -117,3 +117,16 @@ def test_ctrl_c_ends_the_run_after_its_step_and_the_server_with_it(make_job, sta
     store = ArtifactStore.open(job.parent / "store")
     [run_id] = store.runs()
     assert b'"interrupted": true' in store.get_run(run_id, "summary.json")
+
+
+def test_a_server_that_dies_costs_its_page_and_not_the_run(make_job, start_run):
+    job = make_job(images=1, each=2)
+    process = start_run(job)
+    wait_for_records(job, 1, process)
+    [server] = servers_of(process)
+    os.kill(server, signal.SIGKILL)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert "does not answer" in output
+    assert "Traceback" not in output
+    assert len(list((job.parent / "out" / "images").iterdir())) == 2
