@@ -98,7 +98,7 @@ def demo(out: Out = None, store: StorePlace = STORE, device: Device = "cpu") -> 
         written = write_demo(out / "inputs")
     job = load_job(written.path)
     summary = _run(job, store_location=store, out=out, device=device)
-    if code in (ALL_DONE, SOME_FAILED):
+    if summary.exit_code in (ALL_DONE, SOME_FAILED):
         with _writing(out):
             panels = _write_panels(job, store, out / "panels", written.truths)
         _say(f"Before, mask, paths, result and truth of each edit: {panels}")
@@ -488,8 +488,8 @@ def _parse_setting(setting: str) -> dict[str, Any]:
     """Read KEY=VALUE as TOML; a word without quotes is text."""
     from adaptivedrag.errors import InvalidEdit
 
-    key, _, value = setting.partition("=")
-    for form in (setting, f"{key}={json.dumps(value)}"):
+    key, equals, value = setting.partition("=")
+    for form in (setting, f"{key}{equals}{json.dumps(value)}"):
         try:
             return tomllib.loads(form)
         except tomllib.TOMLDecodeError:
