@@ -8,6 +8,7 @@ export SAM2_BUILD_CUDA := 0
 setup: .venv/installed
 
 .venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet uv; }
 	$(BIN)/uv pip sync --quiet --require-hashes requirements.lock --python $(BIN)/python
 	$(BIN)/uv pip install --quiet --no-deps --editable . --python $(BIN)/python

@@ -40,8 +40,9 @@ def accept_forward_steps(
         budget: steps allowed so far.
     """
     step = (candidates - handles).float()
-    side = ((targets - handles) * way).sum(dim=-1).sign()
-    forward = ((step * way).sum(dim=-1) * side > 0) & pending
+    past = ((targets - handles) * way).sum(dim=-1) < 0
+    along = (step * way).sum(dim=-1)
+    forward = torch.where(past, along < 0, along > 0) & pending
     short = pending & (~forward | (step.norm(dim=-1) < ideal))
     return Progress(
         torch.where(forward[:, None], candidates, handles),

@@ -133,7 +133,8 @@ class EditConfig(Section):
 
     def for_stage(self, stage: str) -> dict[str, Any]:
         """Return what enters the key of `stage`: its section and the shared settings it reads."""
-        shared: dict[str, Any] = {"working_size": self.working_size}
+        # The working size acts through the frame, which is in every key as it came out.
+        shared: dict[str, Any] = {}
         if stage not in ("extract_superpixels", "build_mask"):
             shared["dtype"] = self.dtype
         if stage == "train_lora":

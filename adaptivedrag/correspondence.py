@@ -71,8 +71,12 @@ def corresponding_update(
     """Take one step of the edited latents down the loss of all pairs; the reference stays.
 
     Both are at the same noise level. The step is scaled by the gradient's own size over the
-    patches, so that `correspondence_rate` is in units of the latents.
+    patches, so that `correspondence_rate` is in units of the latents. A drag of no length adds
+    nothing.
     """
+    drags = [drag for drag in drags if drag.handle != drag.target]
+    if not drags:
+        return edited
     leaf = edited.detach().requires_grad_(True)
     touched = torch.zeros(edited.shape[-2:], dtype=torch.bool, device=edited.device)
     losses = []

@@ -44,11 +44,10 @@ class Schedule:
         Raises:
             ValueError: if `num_steps` is more than the training timesteps.
         """
-        stride = len(self.alphas_cumprod) // num_steps
-        if stride == 0:
-            raise ValueError(
-                f"{num_steps} steps are more than the {len(self.alphas_cumprod)} of training"
-            )
+        trained = len(self.alphas_cumprod)
+        stride = trained // num_steps
+        if (num_steps - 1) * stride + self.steps_offset >= trained or stride == 0:
+            raise ValueError(f"{num_steps} steps do not fit into the {trained} of training")
         return [step * stride + self.steps_offset for step in reversed(range(num_steps))]
 
     def alpha(self, timestep: int) -> float:

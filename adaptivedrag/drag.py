@@ -96,17 +96,14 @@ def drag_latents(
         DragDiverged: if the latents stop being finite; the message names the step.
     """
     start = model.schedule.start(inversion.num_steps, inversion.inverted_steps)
-    loop = _DragLoop(model, latents, prompt, drags, superpixels, mask, frame, config)
-    loop.below = model.schedule.previous(start, inversion.num_steps)
-    loop.start = start
+    below = model.schedule.previous(start, inversion.num_steps)
+    levels = (start, below)
+    loop = _DragLoop(model, latents, prompt, drags, superpixels, mask, frame, config, levels)
     return loop.run(on_step)
 
 
 class _DragLoop:
     """The state of one edit's optimisation, on the device."""
-
-    start: int
-    below: int
 
     def __init__(
         self,
@@ -118,7 +115,9 @@ class _DragLoop:
         mask: Bool[np.ndarray, "hf wf"],
         frame: Frame,
         config: OptimizeLatentConfig,
+        levels: tuple[int, int],
     ) -> None:
+        self.start, self.below = levels
         device = model.device
         self.model, self.prompt, self.frame, self.config = model, prompt, frame, config
         self.drags = drags
@@ -270,6 +269,7 @@ class _DragLoop:
 
     def _result(self, tracks: list[Int[Tensor, "p 2"]]) -> DragResult:
         steps = int(self.steps)
+        self._check(steps)
         return DragResult(
             latents=self.latents.detach(),
             tracks=torch.stack(tracks[: steps + 1]).float().cpu().numpy(),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Bool, UInt8
 
 from adaptivedrag.checkpoints import find_diffusion, find_segmenter
@@ -11,10 +12,10 @@ from adaptivedrag.config import EditConfig, Runtime
 from adaptivedrag.drag import DragResult, drag_latents
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.inversion import invert
-from adaptivedrag.lora import lora_applied, train_lora
+from adaptivedrag.lora import lora_applied, seed_of_draws, train_lora
 from adaptivedrag.masks import image_mask, superpixel_line_mask, user_mask
 from adaptivedrag.model import DiffusionModel, native_image, working_image
-from adaptivedrag.points import Drag, Frame, ImagePoint
+from adaptivedrag.points import Drag, Frame, ImagePoint, lies_inside
 from adaptivedrag.presets import POCKET, preset
 from adaptivedrag.sampling import sample
 from adaptivedrag.segmentation import Segmenter
@@ -65,8 +66,10 @@ def edit(
         DragDiverged: if a loss or the latents stop being finite.
     """
     pairs = [Drag(ImagePoint(*handle), ImagePoint(*target)) for handle, target in drags]
-    _check(image, pairs)
     settings = config or preset("paper", model)
+    _check(image, pairs, mask, settings)
+    if runtime.threads:
+        torch.set_num_threads(runtime.threads)
     diffusion = DiffusionModel.load(find_diffusion(model), settings.dtype, runtime.device)
     frame = diffusion.frame(*image.shape[:2], settings.working_size)
     settings = settings.scaled_to(diffusion.vae.config.latent_channels, *frame.latent_size)
@@ -77,8 +80,9 @@ def edit(
     if lora:
         rows, cols = frame.image_latents
         mean, deviation = (part[..., :rows, :cols] for part in posterior)
+        seed = seed_of_draws(settings.seed, working, prompt)
         weights, losses = train_lora(
-            diffusion, (mean, deviation), embedding, settings.train_lora, seed=settings.seed
+            diffusion, (mean, deviation), embedding, settings.train_lora, seed=seed
         )
     superpixels = _superpixels(working, frame, settings, segmenter, runtime.device)
     editable = _mask(mask, superpixels, pairs, frame, settings)
@@ -114,16 +118,24 @@ def edit(
     )
 
 
-def _check(image: Pixels, drags: Sequence[Drag]) -> None:
+def _check(
+    image: Pixels,
+    drags: Sequence[Drag],
+    mask: Bool[np.ndarray, "h w"] | None,
+    settings: EditConfig,
+) -> None:
     height, width = image.shape[:2]
     for number, drag in enumerate(drags, start=1):
-        for name, (x, y) in zip(("handle", "target"), drag, strict=True):
-            if not (0 <= x <= width - 1 and 0 <= y <= height - 1):
+        for name, point in zip(("handle", "target"), drag, strict=True):
+            if not lies_inside(point, width, height):
                 raise InvalidEdit(
-                    f"{name} {number} at ({x:g}, {y:g}) lies outside the {width}x{height} image"
+                    f"{name} {number} at ({point.x:g}, {point.y:g}) lies outside the "
+                    f"{width}x{height} image"
                 )
     if not drags:
         raise InvalidEdit("there are no drags: name at least one handle and target")
+    if settings.build_mask.mode == "user" and (mask is None or mask.shape != (height, width)):
+        raise InvalidEdit('build_mask.mode is "user": give a bool mask of the image\'s size')
 
 
 def _superpixels(
@@ -143,8 +155,6 @@ def _mask(
     frame: Frame,
     settings: EditConfig,
 ) -> Bool[np.ndarray, "hf wf"]:
-    if settings.build_mask.mode == "superpixel_line":
-        return superpixel_line_mask(superpixels, drags, frame)
-    if mask is None or mask.shape != (frame.image_height, frame.image_width):
-        raise InvalidEdit('build_mask.mode is "user": give a bool mask of the image\'s size')
-    return user_mask(mask, frame)
+    if settings.build_mask.mode == "user" and mask is not None:
+        return user_mask(mask, frame)
+    return superpixel_line_mask(superpixels, drags, frame)

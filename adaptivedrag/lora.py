@@ -1,11 +1,12 @@
 """Per-image LoRA (paper, Sec. 4.1 and Eq. 1): training, and merging into a UNet for a while."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from adaptivedrag.config import TrainLoraConfig
@@ -29,6 +30,12 @@ _ENDINGS = {
     "lora.up.weight": "B",
     "alpha": "alpha",
 }
+
+
+def seed_of_draws(seed: int, image: UInt8[np.ndarray, "h w 3"], prompt: str) -> int:
+    """Mix a seed with what is trained on, so that no two images share their draws."""
+    mixed = hashlib.sha256(f"{seed}\0{image.shape}\0{prompt}\0".encode() + image.tobytes())
+    return int.from_bytes(mixed.digest()[:7], "big")
 
 
 def train_lora(

@@ -85,12 +85,16 @@ class DiffusionModel:
             raise ModelUnavailable(
                 f"{directory} does not hold a whole diffusers Stable Diffusion: {reason}"
             ) from error
+        try:
+            schedule = Schedule.from_config(scheduler)
+        except (ValueError, KeyError) as error:
+            raise UnsupportedModel(f"{directory}/scheduler: {error}") from error
         for part in parts:
             part.requires_grad_(False).eval().to(device)
         model = cls(
             *parts,
             tokenizer=tokenizer,
-            schedule=Schedule.from_config(scheduler),
+            schedule=schedule,
             device=torch.device(device),
             dtype=weight_type,
         )

@@ -41,6 +41,11 @@ class LatentPoint(NamedTuple):
     col: float
 
 
+def lies_inside(point: ImagePoint, width: int, height: int) -> bool:
+    """Tell whether a point lies on a pixel of an image; NaN and infinity do not."""
+    return -0.5 <= point.x <= width - 0.5 and -0.5 <= point.y <= height - 0.5
+
+
 class Drag(NamedTuple):
     """Move what is at `handle` to `target`; both in pixels of the user's image."""
 
@@ -100,8 +105,9 @@ class Frame:
 
     @property
     def image_latents(self) -> tuple[int, int]:
-        """Rows and columns of the latents that hold the image, without those of padding alone."""
-        return math.ceil(self.height / self.factor), math.ceil(self.width / self.factor)
+        """Rows and columns of the latents that hold the image, at least one stride of the UNet."""
+        rows, cols = (math.ceil(side / self.factor) for side in (self.height, self.width))
+        return max(rows, UNET_STRIDE), max(cols, UNET_STRIDE)
 
     @property
     def feature_size(self) -> tuple[int, int]:

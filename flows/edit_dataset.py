@@ -231,7 +231,7 @@ def edit_dataset(
     names = [name for name in STAGE_NAMES if stages is None or name in stages]
     kept = bench_of(store, device).store
     watch = _watch.get() or watch_over(found, kept, names, edits=edits, force=force)
-    _watch.set(watch)
+    token = _watch.set(watch)
     page = RunPage(watch)
 
     def perform(chunk: list[WorkItem], left: int | None) -> list[Made]:
@@ -242,7 +242,10 @@ def edit_dataset(
         return made
 
     dispatch = Dispatch(kept, names, perform, watch, force=force, allowed=max_failures)
-    summary = _run_to_its_end(dispatch, found, edits, kept, watch)
+    try:
+        summary = _run_to_its_end(dispatch, found, edits, kept, watch)
+    finally:
+        _watch.reset(token)
     page.conclude(summary)
     if summary.exit_code:
         return Failed(message=str(summary))
@@ -270,8 +273,13 @@ def _run_to_its_end(
     except (ArtifactError, OSError) as error:
         summary = replace(summary, stopped=f"{type(error).__name__}: {error}")
     except BaseException as error:
+        # A cancelled flow run and a Ctrl-C are no Exceptions; anything else is a bug of ours.
         watch.stop.ask()
-        summary = replace(summary, stopped=f"{type(error).__name__}: {error}", interrupted=True)
+        summary = replace(
+            summary,
+            stopped=f"{type(error).__name__}: {error}",
+            interrupted=not isinstance(error, Exception),
+        )
         raise
     finally:
         watch.summary = summary = _closed(summary, dispatch, edits, store, watch, clock)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline
 from safetensors.torch import save_file
 from torch import nn
 
@@ -18,7 +18,7 @@ from adaptivedrag.pocket_training.vae import VaeTraining
 def export_diffusion(vae: VaeTraining, diffusion: DiffusionTraining, directory: Path) -> None:
     """Writes a StableDiffusionPipeline directory of the averaged weights, replacing another."""
     averaged = cast(nn.ModuleDict, diffusion.averaged_model())
-    coder = cast(AutoencoderKL, vae.averaged_model())
+    coder: Any = vae.averaged_model()
     coder.register_to_config(scaling_factor=vae.code.scaling)
     pipeline: Any = StableDiffusionPipeline(  # type: ignore[no-untyped-call]
         vae=coder,

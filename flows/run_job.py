@@ -21,6 +21,7 @@ from rich.console import Console
 
 from artifacts import ArtifactStore, StoreUnavailable
 from flows.outcomes import (
+    Failure,
     InvalidRequest,
     RunSummary,
     allowed_failures,
@@ -37,7 +38,7 @@ from flows.prefect_server import (
 from flows.watch import Watch, watch_over
 from stages import STAGE_NAMES
 from stages.job import Job, load_job, select_edits
-from stages.report import ReportUnwritable, write_report
+from stages.report import ReportUnwritable, check_out, write_report
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -91,6 +92,7 @@ def run(
     stages = chosen_stages(only, from_stage)
     found = job if isinstance(job, Job) else load_job(job)
     found = found if select is None else select_edits(found, select)
+    check_out(found, out)
     store = ArtifactStore.open(store_location)
     if retry_failed:
         failed = last_failed(store, found)
@@ -132,11 +134,20 @@ def chosen_stages(only: str | None, from_stage: str | None) -> tuple[str, ...]:
 def _reported(summary: RunSummary, job: Job, store: ArtifactStore, out: Path) -> RunSummary:
     """Write the report; where that fails, the run counts as stopped early."""
     try:
-        return replace(summary, report=write_report(job, store, summary, out))
+        page, damaged = write_report(job, store, summary, out)
     except (ReportUnwritable, StoreUnavailable) as error:
         return replace(summary, stopped=summary.stopped or str(error))
     except KeyboardInterrupt:
         return replace(summary, interrupted=True)
+    failures = (
+        Failure(name, STAGE_NAMES[-1], "ArtifactCorrupt", damaged[name]) for name in damaged
+    )
+    return replace(
+        summary,
+        report=page,
+        done=tuple(name for name in summary.done if name not in damaged),
+        failed=(*summary.failed, *failures),
+    )
 
 
 def _nothing_to_do(job: Job, store: ArtifactStore, watch: Watch) -> RunSummary:

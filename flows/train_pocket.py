@@ -6,7 +6,6 @@ killed goes on from its last checkpoint, with the weights it would have had.
 
 import time
 import tomllib
-from importlib.resources import files
 from pathlib import Path
 from typing import Literal, cast, get_args
 
@@ -42,7 +41,8 @@ def train_pocket(
         work_dir: where runs are kept and resumed from.
         minutes: wall-clock time to spend in all; None trains to the end of every schedule.
         only: the one model to train.
-        export_dir: where the weights go; None is the installed package.
+        export_dir: where the weights go; None is ``pocket`` in the work directory. Shipped weights
+            are never overwritten by chance: copy the directory over ``adaptivedrag/pocket``.
 
     Raises:
         ValueError: `only` names no model.
@@ -50,7 +50,7 @@ def train_pocket(
     """
     if only is not None and only not in MODELS:
         raise ValueError(f"There is no pocket model {only!r}; models: {', '.join(MODELS)}.")
-    target = export_dir or Path(str(files("adaptivedrag"))) / "pocket"
+    target = export_dir or work_dir / "pocket"
     with temporary_server() as server:
         server.wait_until_ready()
         with client_settings(server):
@@ -59,7 +59,7 @@ def train_pocket(
                 minutes,
                 [only] if only else None,
                 str(settings),
-                str(target),
+                str(target.resolve()),
             )
 
 

@@ -108,13 +108,16 @@ def decode_image(path: Path, pixel_limit: int = PIXEL_LIMIT) -> DecodedImage:
 
 
 def read_mask(path: Path, pixel_limit: int = PIXEL_LIMIT) -> Mask:
-    """Return a mask (height, width), True where the picture is not black: editable there.
+    """Return a mask (height, width), True where the picture is neither black nor transparent.
 
     Raises:
         InvalidEdit: if it cannot be decoded.
     """
-    pixels = decode_image(path, pixel_limit).pixels
-    return cast(Mask, pixels.max(axis=2) > 0)
+    with _opened(path, pixel_limit) as image:
+        if image.has_transparency_data:
+            layers = np.asarray(ImageOps.exif_transpose(image).convert("RGBA"))
+            return cast(Mask, (layers[..., :3].max(axis=2) > 0) & (layers[..., 3] > 0))
+    return cast(Mask, decode_image(path, pixel_limit).pixels.max(axis=2) > 0)
 
 
 def inspect_image(path: Path, cache: StatCache) -> ImageInfo:
@@ -210,8 +213,14 @@ def _rotation_note(image: Image.Image) -> str | None:
 def _is_sixteen_bit(image: Image.Image) -> bool:
     """Tell by the raw mode, for Pillow drops the low bits of 16-bit colour without a word."""
     return image.mode in _DEEP_MODES or any(
-        "16" in str(tile.args) for tile in getattr(image, "tile", ())
+        "16" in _raw_mode(tile.args) for tile in getattr(image, "tile", ())
     )
+
+
+def _raw_mode(decoder_arguments: object) -> str:
+    if isinstance(decoder_arguments, tuple) and decoder_arguments:
+        return str(decoder_arguments[0])
+    return str(decoder_arguments)
 
 
 def _to_rgb(image: Image.Image, sixteen_bit: bool) -> tuple[Image.Image, str | None]:

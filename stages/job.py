@@ -6,7 +6,6 @@ and what to do. Nothing here loads a model, torch or the workflow engine.
 
 import difflib
 import json
-import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from adaptivedrag.config import Dtype, EditConfig
 from adaptivedrag.errors import InvalidEdit
-from adaptivedrag.points import MIN_SIDE, Drag, ImagePoint
+from adaptivedrag.points import MIN_SIDE, Drag, ImagePoint, lies_inside
 from adaptivedrag.presets import POCKET, preset
 from artifacts import Digest, StatCache
 from stages import STAGE_NAMES
@@ -524,7 +523,7 @@ def _refuse_small(name: str, image: ImageInfo) -> None:
 def _refuse_outside(drags: Sequence[Drag], image: ImageInfo) -> None:
     for number, drag in enumerate(drags):
         for name, point in (("handle", drag.handle), ("target", drag.target)):
-            if not _is_inside(point, image):
+            if not lies_inside(point, image.width, image.height):
                 where = f"drags[{number}].{name}"
                 raise _Refused(
                     where,
@@ -532,15 +531,6 @@ def _refuse_outside(drags: Sequence[Drag], image: ImageInfo) -> None:
                     f"{image.width}x{image.height} image: x goes from 0 to {image.width - 1} and "
                     f"y from 0 to {image.height - 1}",
                 )
-
-
-def _is_inside(point: ImagePoint, image: ImageInfo) -> bool:
-    """Tell whether a point lies on a pixel; pixel centres have whole numbers."""
-    return (
-        math.isfinite(point.x + point.y)
-        and -0.5 <= point.x <= image.width - 0.5
-        and -0.5 <= point.y <= image.height - 0.5
-    )
 
 
 def _first_complaint(

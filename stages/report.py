@@ -9,6 +9,7 @@ Files appear whole or not at all, and pictures that are up to date are not writt
 
 import json
 import os
+import re
 import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from adaptivedrag.errors import AdaptiveDragError, InvalidEdit
 from artifacts import ArtifactError, ArtifactStore, Record, digest_json
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 Row: TypeAlias = dict[str, Any]
 
 RESULTS, PAGE, IMAGES, THUMBS = "results.jsonl", "index.html", "images", "thumbs"
+_THUMB_FILE = re.compile(r"[0-9a-f]{32}\.jpg")
 THUMB = 256
 _FORM = 1
 """Raise when rows change, so that old ones are not taken over."""
@@ -64,8 +66,29 @@ class Run(Protocol):
     def failed(self) -> Sequence[Failed]: ...
 
 
-def write_report(job: Job, store: ArtifactStore, run: Run, out: Path) -> Path:
-    """Write images, table and page of a job to `out`; return the page.
+def check_out(job: Job, out: Path) -> None:
+    """Refuse a folder in which a result would take the place of an input.
+
+    Raises:
+        InvalidEdit: naming the input.
+    """
+    results = {(out / IMAGES / f"{edit.id}.png").resolve() for edit in job.edits}
+    for edit in job.edits:
+        for source in (edit.image_path, edit.mask_path):
+            if source is not None and source.resolve() in results:
+                raise InvalidEdit(f"results in {out} would replace {source}: name another --out")
+
+
+class Written(NamedTuple):
+    """A report on disk, and the edits whose finished image turned out to be damaged."""
+
+    page: Path
+    damaged: dict[str, str]
+    """Reason by edit id."""
+
+
+def write_report(job: Job, store: ArtifactStore, run: Run, out: Path) -> Written:
+    """Write images, table and page of a job to `out`.
 
     Edits of the job's file that were not selected for this run keep the rows they had.
 
@@ -76,10 +99,11 @@ def write_report(job: Job, store: ArtifactStore, run: Run, out: Path) -> Path:
     try:
         for folder in (IMAGES, THUMBS):
             (out / folder).mkdir(parents=True, exist_ok=True)
-        rows = _Report(job, store, out, _previous_rows(out)).rows(run)
+        previous = _previous_rows(out)
+        rows = _Report(job, store, out, previous).rows(run)
         _write(out / RESULTS, "".join(json.dumps(row) + "\n" for row in rows).encode())
         _write(out / PAGE, _page(job.name, rows).encode())
-        _sweep(out, rows)
+        _sweep(out, rows, previous)
     except OSError as error:
         if isinstance(error, AdaptiveDragError | ArtifactError):
             raise
@@ -87,7 +111,13 @@ def write_report(job: Job, store: ArtifactStore, run: Run, out: Path) -> Path:
             f"results cannot be written to {out} ({error.strerror}): "
             "free the disk, or name another folder with --out"
         ) from error
-    return out / PAGE
+    failed = {failure.id for failure in run.failed}
+    damaged = {
+        row["id"]: row["reason"]
+        for row in rows
+        if row["status"] == "failed" and row.get("object_damaged") and row["id"] not in failed
+    }
+    return Written(out / PAGE, damaged)
 
 
 @dataclass(frozen=True)
@@ -131,7 +161,8 @@ class _Report:
                 self._save(path, source.full)
             self._save_missing(thumb, lambda: source.small)
         except ArtifactError as error:
-            return {"status": "failed", "reason": f"the result is damaged, run again: {error}"}
+            reason = f"the result is damaged, run again: {error}"
+            return {"status": "failed", "reason": reason, "object_damaged": True}
         return {
             "status": "done",
             "image": path,
@@ -279,14 +310,14 @@ def _write(path: Path, data: bytes) -> None:
         new.unlink(missing_ok=True)
 
 
-def _sweep(out: Path, rows: Sequence[Row]) -> None:
+def _sweep(out: Path, rows: Sequence[Row], previous: Mapping[str, Row]) -> None:
     """Remove small pictures that no row shows, and results that were taken back."""
     shown = {path for row in rows for path in row["thumbs"].values()}
     for path in (out / THUMBS).glob("*.jpg"):
-        if f"{THUMBS}/{path.name}" not in shown:
+        if _THUMB_FILE.fullmatch(path.name) and f"{THUMBS}/{path.name}" not in shown:
             path.unlink(missing_ok=True)
     for row in rows:
-        if "image" not in row:
+        if "image" not in row and "image" in previous.get(row["id"], {}):
             (out / IMAGES / f"{row['id']}.png").unlink(missing_ok=True)
 
 

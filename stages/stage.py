@@ -26,9 +26,9 @@ from stages.models import DiffusionFiles, SegmenterFiles, diffusion_files, segme
 
 if TYPE_CHECKING:
     import numpy as np
-    from adaptivedrag.segmentation import Segmenter
 
     from adaptivedrag.model import DiffusionModel
+    from adaptivedrag.segmentation import Segmenter
 
 
 # Most edits of a job share their settings and sizes; both are pure and cost milliseconds.

@@ -19,13 +19,14 @@ def train_lora(work: Work) -> Made:
     model = work.load_diffusion()
     forwards, backwards = model.passes.forwards, model.passes.backwards
     rows, cols = work.frame.image_latents
-    mean, deviation = model.posterior(work.working_image())
+    image = work.working_image()
+    mean, deviation = model.posterior(image)
     weights, losses = lora.train_lora(
         model,
         (mean[..., :rows, :cols], deviation[..., :rows, :cols]),
         model.encode_prompt(work.edit.prompt),
         work.config.train_lora,
-        seed=work.config.seed,
+        seed=lora.seed_of_draws(work.config.seed, image, work.edit.prompt),
         on_step=work.on_step,
     )
     summary: dict[str, Any] = {
@@ -40,10 +41,10 @@ def train_lora(work: Work) -> Made:
 
 def _adopt(edit_id: str, path: Path) -> Made:
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors.torch import load_file
 
     try:
-        weights = load_file(path)
+        weights = {name: value.float().numpy() for name, value in load_file(path).items()}
     except (OSError, SafetensorError) as error:
         raise InvalidEdit(f"edit {edit_id}: lora {path} cannot be read: {error}") from error
     return Made({"lora": TensorFile(weights)}, {"source": "file", "steps": 0})

@@ -18,9 +18,8 @@ from stages.pipeline import BY_NAME, STAGES
 from stages.stage import OnStep, Resolved, Stage, Work
 
 if TYPE_CHECKING:
-    from adaptivedrag.segmentation import Segmenter
-
     from adaptivedrag.model import DiffusionModel
+    from adaptivedrag.segmentation import Segmenter
 
 LIBRARIES = (
     "torch",
@@ -37,6 +36,10 @@ LIBRARIES = (
 
 class InputMissing(ArtifactError):
     """A stage was asked for before what it needs was made; the message names it."""
+
+
+class _InputRemade(Exception):
+    """A damaged input was made again and came out different."""
 
 
 class Workbench:
@@ -74,7 +77,12 @@ class Workbench:
         if lookup and lookup.status == "hit" and not force:
             return lookup.record
         with self._turn:
-            return self._make(BY_NAME[stage], resolved, action, upstream, on_step, replace=force)
+            try:
+                return self._make(
+                    BY_NAME[stage], resolved, action, upstream, on_step, replace=force
+                )
+            except _InputRemade:  # with other values, so this action is another one now
+                return self.perform(stage, edit, force=force, on_step=on_step)
 
     def _records_before(self, stage: str, resolved: Resolved) -> dict[str, Record]:
         """Look up the records of everything that the stage needs, directly or not."""
@@ -132,7 +140,10 @@ class Workbench:
         try:
             return self.store.read(record)
         except ArtifactCorrupt:
-            return self.store.read(self.perform(stage, edit))
+            remade = self.perform(stage, edit)
+            if remade.logical != record.logical:
+                raise _InputRemade from None
+            return self.store.read(remade)
 
     def _load_diffusion(self, resolved: Resolved) -> "DiffusionModel":
         wanted = (resolved.diffusion.directory, resolved.config.dtype)

@@ -64,7 +64,10 @@ class SegmenterTraining(Training):
 
     def batch(self, step: int) -> PointBatch:
         random = self.random(step, 1)
-        crops = [self._crop(random) for _ in range(self.settings.schedule.batch)]
+        whole = step >= self.settings.whole_from
+        crop = INPUT_SIZE if whole else self.settings.crop
+        count = 1 if whole else self.settings.schedule.batch
+        crops = [self._crop(random, crop) for _ in range(count)]
         images, corners, points, smallest, answers = zip(*crops, strict=True)
         return PointBatch(
             torch.stack(images),
@@ -109,8 +112,8 @@ class SegmenterTraining(Training):
         model = self.averaged_model()
         return grid([_sheet_column(model, training_scene(2**41 + i)) for i in range(6)])
 
-    def _crop(self, random: np.random.Generator) -> tuple[Tensor, ...]:
-        size, crop = int(random.integers(192, 513)), self.settings.crop
+    def _crop(self, random: np.random.Generator, crop: int) -> tuple[Tensor, ...]:
+        size = int(random.integers(192, 513))
         scene = training_scene(int(random.integers(2**40)))
         canvas = Canvas(size)
         scene.paint(canvas)

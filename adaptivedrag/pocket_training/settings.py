@@ -1,5 +1,7 @@
 """Settings of the pocket models' training; `flows/pocket.toml` holds the values in use."""
 
+from math import cos, pi
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -21,8 +23,6 @@ class Schedule(_Settings):
     seed: int
 
     def lr_at(self, step: int) -> float:
-        from math import cos, pi
-
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
         share = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
@@ -65,12 +65,15 @@ class DiffusionSettings(_Settings):
 
 
 class SegmenterSettings(_Settings):
+    """The segmenter's; from step ``whole_from`` it sees whole pictures, one a step."""
+
     schedule: Schedule
     trunk_width: int
     stages: tuple[int, int, int, int]
     width: int
     crop: int
     points: int
+    whole_from: int
 
 
 class PocketSettings(_Settings):

@@ -74,6 +74,11 @@ def test_the_coefficients_from_681_to_661_are_those_of_the_corrected_equation(sc
     assert schedule.move(0 * one, one, 681, 661).item() == pytest.approx(-0.07587, abs=1e-5)
 
 
+def test_more_steps_than_fit_are_refused(schedule):
+    with pytest.raises(ValueError, match="1000 steps do not fit into the 1000 of training"):
+        schedule.timesteps(1000)
+
+
 def test_a_schedule_of_another_kind_is_refused():
     with pytest.raises(ValueError, match="v_prediction"):
         Schedule.from_config({**CONFIG, "prediction_type": "v_prediction"})

@@ -6,7 +6,7 @@ import torch
 
 from adaptivedrag.config import TrainLoraConfig
 from adaptivedrag.errors import InvalidEdit
-from adaptivedrag.lora import lora_applied, train_lora
+from adaptivedrag.lora import lora_applied, seed_of_draws, train_lora
 
 
 def predicted(model, scenario):
@@ -102,6 +102,17 @@ def test_a_lora_of_another_model_is_refused_by_name(tiny):
     }
     with pytest.raises(InvalidEdit, match=r"no\.such\.to_q"), lora_applied(tiny.unet, foreign):
         pass
+
+
+def test_images_do_not_share_their_draws():
+    image = np.zeros((8, 8, 3), np.uint8)
+    seeds = {
+        seed_of_draws(0, image, "a"),
+        seed_of_draws(1, image, "a"),
+        seed_of_draws(0, image, "b"),
+        seed_of_draws(0, image + 1, "a"),
+    }
+    assert len(seeds) == 4
 
 
 def test_a_square_crop_of_a_wide_image_reaches_both_ends(tiny, scenario):

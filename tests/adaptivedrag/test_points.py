@@ -50,6 +50,12 @@ def test_sides_are_padded_to_the_stride_and_large_images_shrunk():
     assert (tall.height, tall.width) == (913, 512)
 
 
+def test_even_a_narrow_image_has_latents_for_one_stride():
+    frame = Frame.of_image(48, 300, factor=8, working_size=768)
+    assert frame.image_latents == (8, 38)
+    assert frame.latent_size == (8, 40)
+
+
 def test_a_tiny_image_is_refused_with_its_size():
     with pytest.raises(InvalidEdit, match="20x64 pixels"):
         Frame.of_image(64, 20, factor=8, working_size=768)

@@ -69,6 +69,13 @@ def test_an_unedited_latent_comes_out_as_the_reference(tiny, scenario):
     torch.testing.assert_close(reference, same, rtol=0, atol=1e-4)
 
 
+def test_a_drag_of_no_length_is_no_edit_in_the_sampling_either(scenario, edited):
+    still = [Drag(ImagePoint(40, 50), ImagePoint(40, 50))]
+    config = SampleImageConfig(correspondence_radius=3)
+    updated = corresponding_update(scenario.latents, edited, still, scenario.frame, config)
+    assert torch.equal(updated, edited)
+
+
 def test_the_reference_does_not_depend_on_the_edit(tiny, scenario, edited):
     first, _ = sampled(tiny, scenario, edited)
     second, _ = sampled(tiny, scenario, 0.5 * edited)

@@ -37,7 +37,13 @@ def tiny():
         "heads": (1, 1, 1, 1),
     }
     values["diffusion"]["text"] |= {"width": 16, "layers": 1, "heads": 1}
-    values["segmenter"] |= {"crop": 128, "points": 2, "trunk_width": 8, "width": 32}
+    values["segmenter"] |= {
+        "crop": 128,
+        "points": 2,
+        "whole_from": 9,
+        "trunk_width": 8,
+        "width": 32,
+    }
     return PocketSettings.model_validate(values)
 
 

@@ -8,10 +8,11 @@ import pytest
 from finished_job import finish, write_job
 from PIL import Image
 
+from adaptivedrag.errors import InvalidEdit
 from artifacts import ArtifactStore
 from stages.job import load_job
 from stages.panel import mask_tile, write_panel
-from stages.report import ReportUnwritable, write_report
+from stages.report import ReportUnwritable, check_out, write_report
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def test_a_report_has_images_a_row_and_a_page_for_each_edit(tmp_path, store, out
     job = load_job(write_job(tmp_path / "job"))
     for number, edit in enumerate(job.edits):
         finish(edit, store, shade=100 + number)
-    page = write_report(job, store, Run(), out)
+    page = write_report(job, store, Run(), out).page
     assert page == out / "index.html"
     for number, name in enumerate(("edit-0", "edit-1")):
         pixels = np.asarray(Image.open(out / "images" / f"{name}.png"))
@@ -73,7 +74,7 @@ def test_the_page_refers_to_nothing_but_its_own_files(tmp_path, store, out):
     job = load_job(write_job(tmp_path / "job"))
     for edit in job.edits:
         finish(edit, store)
-    text = write_report(job, store, Run(), out).read_text("utf-8")
+    text = write_report(job, store, Run(), out).page.read_text("utf-8")
     links = re.findall(r'(?:src|href)="([^"#]+)"', text)
     assert len(links) == 1 + 2 * 4
     assert all((out / link).is_file() for link in links)
@@ -89,7 +90,7 @@ def test_edits_that_failed_are_there_with_their_reason(tmp_path, store, out):
     job = load_job(path)
     finish(job.edits[0], store)
     finish(job.edits[1], store, until="build_mask")
-    text = write_report(job, store, Run((Failure("edit-1"),)), out).read_text("utf-8")
+    text = write_report(job, store, Run((Failure("edit-1"),)), out).page.read_text("utf-8")
     found = rows(out)
     statuses = [found[name]["status"] for name in job.order]
     assert statuses == ["done", "failed", "unfinished", "bad"]
@@ -132,10 +133,28 @@ def test_a_lost_picture_is_written_again_and_an_old_one_is_removed(tmp_path, sto
     before = states(out)
     for path in [*out.glob("images/*"), *out.glob("thumbs/*")]:
         path.unlink()
-    (out / "thumbs" / "stale.jpg").write_bytes(b"old")
-    (out / "images" / "edit-1.png").write_bytes(b"from other settings")
+    (out / "thumbs" / f"{'0' * 32}.jpg").write_bytes(b"old")
     write_report(job, store, Run(), out)
     assert states(out).keys() == before.keys()
+
+
+def test_pictures_that_are_not_ours_are_left_alone(tmp_path, store, out):
+    job = load_job(write_job(tmp_path / "job"))
+    finish(job.edits[0], store)
+    write_report(job, store, Run(), out)
+    (out / "thumbs" / "mine.jpg").write_bytes(b"mine")
+    (out / "images" / "edit-1.png").write_bytes(b"mine, and edit-1 was never done")
+    write_report(job, store, Run(), out)
+    assert (out / "thumbs" / "mine.jpg").is_file()
+    assert (out / "images" / "edit-1.png").is_file()
+
+
+def test_results_never_take_the_place_of_inputs(tmp_path):
+    job = load_job(write_job(tmp_path / "job"))
+    same = replace(job.edits[0], id="same", image_path=tmp_path / "images" / "same.png")
+    with pytest.raises(InvalidEdit, match=r"would replace .*same\.png: name another --out"):
+        check_out(replace(job, edits=(same,)), tmp_path)
+    check_out(job, tmp_path / "results")
 
 
 def test_a_damaged_result_is_not_passed_off_as_done(tmp_path, store, out):
