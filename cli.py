@@ -676,10 +676,11 @@ def _say_imported(imported: "Imported") -> None:
 def _report_check(name: str, check: Callable[[], str]) -> bool:
     from adaptivedrag.errors import AdaptiveDragError
     from artifacts import ArtifactError
+    from flows.prefect_server import PrefectUnavailable
 
     try:
         _say(f"{name + ':':<11}{check()}")
-    except (AdaptiveDragError, ArtifactError, ImportError) as error:
+    except (AdaptiveDragError, ArtifactError, PrefectUnavailable, ImportError) as error:
         _say(f"{name + ':':<11}missing: {' '.join(str(error).split())}")
         return False
     return True
@@ -729,10 +730,13 @@ def _segmenter_place(name: str) -> str:
 
 
 def _prefect_place() -> str:
-    from flows.prefect_server import configured_api_url
+    from flows.prefect_server import PrefectServer, configured_api_url
 
     url = configured_api_url()
-    return f"server at {url}" if url else "no server named; each run starts its own for its time"
+    if not url:
+        return "no server named; each run starts its own for its time"
+    PrefectServer(url).wait_until_ready()
+    return f"server at {url} answers"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -72,15 +73,24 @@ def _from_hub(kind: str, name: str, download: Callable[[str], Path]) -> Path:
 
 def _download_diffusion(name: str) -> Path:
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     wanted = [f"{part}/{pattern}" for part in PARTS for pattern in _PATTERNS]
+    # What is here is taken as it is: a branch that moved on must not change every key.
+    with suppress(LocalEntryNotFoundError):
+        found = Path(snapshot_download(name, local_files_only=True))
+        if all((found / part).is_dir() for part in PARTS):
+            return found
     return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=list(_VARIANTS)))
 
 
 def _download_segmenter(name: str) -> Path:
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     # The official repositories are named after their checkpoint: sam2.1-hiera-base-plus holds
     # sam2.1_hiera_base_plus.pt.
     checkpoint = name.partition("/")[2].replace("-", "_") + ".pt"
+    with suppress(LocalEntryNotFoundError):
+        return Path(hf_hub_download(name, checkpoint, local_files_only=True))
     return Path(hf_hub_download(name, checkpoint))

@@ -171,6 +171,9 @@ class EditConfig(Section):
         def scaled_length(value: int) -> int:
             return max(1, round(value * length)) if value else 0
 
+        def scaled_radius(value: int | None) -> int | None:
+            return None if value is None else scaled_length(value)
+
         def scaled_range(bounds: RadiusRange) -> RadiusRange:
             return scaled_length(bounds[0]), scaled_length(bounds[1])
 
@@ -182,6 +185,8 @@ class EditConfig(Section):
                 "optimize_latent": {
                     "background_weight": drag.background_weight / terms,
                     "stop_distance": drag.stop_distance * length,
+                    "supervision_radius": scaled_radius(drag.supervision_radius),
+                    "tracking_radius": scaled_radius(drag.tracking_radius),
                     "supervision_radius_range": scaled_range(drag.supervision_radius_range),
                     "tracking_radius_range": scaled_range(drag.tracking_radius_range),
                 },

@@ -17,6 +17,7 @@ from adaptivedrag.pocket_training.segmenter import SegmenterTraining
 from adaptivedrag.pocket_training.settings import PocketSettings
 from adaptivedrag.pocket_training.training import Training
 from adaptivedrag.pocket_training.vae import VaeTraining, latent_code
+from flows.outcomes import InvalidRequest
 from flows.pocket_export import export_diffusion, export_segmenter
 from flows.prefect_server import client_settings, temporary_server
 from flows.training_runs import Pace, continue_run, resume
@@ -45,11 +46,11 @@ def train_pocket(
             are never overwritten by chance: copy the directory over ``adaptivedrag/pocket``.
 
     Raises:
-        ValueError: `only` names no model.
+        InvalidRequest: `only` names no model.
         PrefectUnavailable: no server answers.
     """
     if only is not None and only not in MODELS:
-        raise ValueError(f"There is no pocket model {only!r}; models: {', '.join(MODELS)}.")
+        raise InvalidRequest(f"There is no pocket model {only!r}; models: {', '.join(MODELS)}.")
     target = export_dir or work_dir / "pocket"
     with temporary_server() as server:
         server.wait_until_ready()

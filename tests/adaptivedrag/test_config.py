@@ -21,6 +21,12 @@ def test_scaling_follows_area_length_and_terms():
     assert scaled.sample_image.correspondence_radius == 2
 
 
+def test_fixed_radii_are_scaled_like_every_length():
+    scaled = PRESETS["dragdiffusion"].scaled_to(4, 128, 128).optimize_latent
+    assert (scaled.supervision_radius, scaled.tracking_radius) == (2, 6)
+    assert EditConfig().scaled_to(4, 32, 32).optimize_latent.tracking_radius is None
+
+
 def test_an_unknown_key_is_refused():
     with pytest.raises(ValidationError, match="learning_rat"):
         EditConfig().merged({"optimize_latent": {"learning_rat": 1.0}})
