@@ -69,7 +69,7 @@ def train_lora(
         )
         losses = []
         for step in range(config.steps):
-            latents, noise, timesteps = _training_batch(
+            latents, noise, timesteps = training_batch(
                 posterior, model, config.batch_size, generator
             )
             predicted = model.predict_noise(latents, timesteps, prompt)
@@ -124,7 +124,7 @@ def adapter(
         unet.requires_grad_(False)
 
 
-def _training_batch(
+def training_batch(
     posterior: tuple[Tensor, Tensor],
     model: DiffusionModel,
     size: int,
