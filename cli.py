@@ -310,11 +310,14 @@ def train_pocket(
         float | None, typer.Option(help="Stop after this time; a later run goes on.")
     ] = None,
     only: Annotated[str | None, typer.Option(metavar="MODEL", help="Train one model.")] = None,
+    from_shipped: Annotated[
+        bool, typer.Option("--from-shipped", help="Begin new runs at the shipped weights.")
+    ] = False,
 ) -> None:
     """Train the embedded models, or go on."""
     from flows.train_pocket import train_pocket as train
 
-    train(work_dir, minutes, only)
+    train(work_dir, minutes, only, from_shipped=from_shipped)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""From training runs to directories that ship: fp16 safetensors beside their configurations."""
+"""Between training runs and directories that ship: fp16 safetensors beside configurations."""
 
 import json
 import shutil
@@ -7,12 +7,15 @@ from typing import Any, cast
 
 import torch
 from diffusers import StableDiffusionPipeline
-from safetensors.torch import save_file
-from torch import nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import CLIPTokenizer
 
 from adaptivedrag.pocket_training.diffusion import DiffusionTraining, build_scheduler
 from adaptivedrag.pocket_training.segmenter import SegmenterTraining, architecture
 from adaptivedrag.pocket_training.vae import VaeTraining
+
+_WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def export_diffusion(vae: VaeTraining, diffusion: DiffusionTraining, directory: Path) -> None:
@@ -44,6 +47,41 @@ def export_segmenter(segmenter: SegmenterTraining, directory: Path) -> None:
     half = {name: value.half().contiguous() for name, value in weights.items()}
     save_file(half, fresh / "model.safetensors", metadata={"format": "pt"})
     _replace(fresh, directory)
+
+
+def start_vae(training: VaeTraining, directory: Path) -> None:
+    """Starts from the VAE of an exported diffusion directory."""
+    training.start_from(load_file(directory / "vae" / _WEIGHTS))
+
+
+def start_diffusion(training: DiffusionTraining, directory: Path) -> None:
+    """Starts from an exported UNet and text encoder; words that are new keep their random start."""
+    weights = {f"unet.{n}": v for n, v in load_file(directory / "unet" / _WEIGHTS).items()}
+    text = load_file(directory / "text_encoder" / "model.safetensors")
+    known = CLIPTokenizer.from_pretrained(directory / "tokenizer").get_vocab()
+    embedding = training.model["text_encoder"].get_input_embeddings()
+    for name, value in text.items():
+        if value.shape[0] == len(known) and name.endswith("token_embedding.weight"):
+            value = _embeddings_by_word(value, known, training.tokenizer, embedding.weight)
+        weights[f"text_encoder.{name}"] = value
+    training.start_from(weights)
+
+
+def start_segmenter(training: SegmenterTraining, directory: Path) -> None:
+    """Starts from an exported segmenter."""
+    training.start_from(load_file(directory / "model.safetensors"))
+
+
+@torch.no_grad()
+def _embeddings_by_word(
+    values: Tensor, known: dict[str, int], tokenizer: CLIPTokenizer, fresh: Tensor
+) -> Tensor:
+    """Rows of ``values`` (in the order of ``known``) laid into the order of ``tokenizer``."""
+    moved = fresh.detach().clone()
+    for word, row in tokenizer.get_vocab().items():
+        if word in known:
+            moved[row] = values[known[word]]
+    return moved
 
 
 def _fresh_folder(directory: Path) -> Path:

@@ -12,13 +12,21 @@ from typing import Literal, cast, get_args
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from adaptivedrag.checkpoints import find_diffusion, find_segmenter
 from adaptivedrag.pocket_training.diffusion import DiffusionTraining
 from adaptivedrag.pocket_training.segmenter import SegmenterTraining
 from adaptivedrag.pocket_training.settings import PocketSettings
 from adaptivedrag.pocket_training.training import Training
 from adaptivedrag.pocket_training.vae import VaeTraining, latent_code
+from adaptivedrag.presets import POCKET
 from flows.outcomes import InvalidRequest
-from flows.pocket_export import export_diffusion, export_segmenter
+from flows.pocket_export import (
+    export_diffusion,
+    export_segmenter,
+    start_diffusion,
+    start_segmenter,
+    start_vae,
+)
 from flows.prefect_server import client_settings, temporary_server
 from flows.training_runs import Pace, continue_run, resume
 
@@ -33,6 +41,7 @@ def train_pocket(
     minutes: float | None,
     only: str | None,
     *,
+    from_shipped: bool = False,
     settings: Path = SETTINGS,
     export_dir: Path | None = None,
 ) -> None:
@@ -42,6 +51,7 @@ def train_pocket(
         work_dir: where runs are kept and resumed from.
         minutes: wall-clock time to spend in all; None trains to the end of every schedule.
         only: the one model to train.
+        from_shipped: runs that do not exist yet begin at the shipped weights.
         export_dir: where the weights go; None is ``pocket`` in the work directory. Shipped weights
             are never overwritten by chance: copy the directory over ``adaptivedrag/pocket``.
 
@@ -61,6 +71,7 @@ def train_pocket(
                 [only] if only else None,
                 str(settings),
                 str(target.resolve()),
+                from_shipped,
             )
 
 
@@ -71,34 +82,40 @@ def train_pocket_flow(
     models: list[str] | None = None,
     settings: str = str(SETTINGS),
     export_dir: str | None = None,
+    from_shipped: bool = False,
 ) -> None:
     """Trains models one after the other, each for its share of the minutes, then exports."""
     chosen = [name for name in MODELS if models is None or name in models]
     whole = sum(SHARES[name] for name in chosen)
     for name in chosen:
         share = None if minutes is None else minutes * SHARES[name] / whole
-        train_model(name, work_dir, settings, share)
+        train_model(name, work_dir, settings, share, from_shipped)
     if export_dir is not None:
-        export_models(chosen, work_dir, settings, export_dir)
+        export_models(chosen, work_dir, settings, export_dir, from_shipped)
 
 
 @task(task_run_name="train {name}", retries=0, cache_policy=NO_CACHE, persist_result=False)
-def train_model(name: Model, work_dir: str, settings: str, minutes: float | None) -> int:
+def train_model(
+    name: Model, work_dir: str, settings: str, minutes: float | None, from_shipped: bool
+) -> int:
     """Trains one model from where its run stands; returns the steps done in all."""
     until = None if minutes is None else time.monotonic() + 60 * minutes
-    return continue_run(build(name, read_settings(settings)), Path(work_dir) / name, Pace(until))
+    training = _begun(name, work_dir, settings, from_shipped)
+    return continue_run(training, Path(work_dir) / name, Pace(until))
 
 
 @task(retries=0, cache_policy=NO_CACHE, persist_result=False)
-def export_models(models: list[Model], work_dir: str, settings: str, export_dir: str) -> None:
+def export_models(
+    models: list[Model], work_dir: str, settings: str, export_dir: str, from_shipped: bool
+) -> None:
     """Exports the named models as they stand; VAE and UNet share a directory and go together."""
     target = Path(export_dir)
     if {"vae", "diffusion"} & set(models):
-        vae = cast(VaeTraining, _resumed("vae", work_dir, settings))
-        diffusion = cast(DiffusionTraining, _resumed("diffusion", work_dir, settings))
+        vae = cast(VaeTraining, _begun("vae", work_dir, settings, from_shipped))
+        diffusion = cast(DiffusionTraining, _begun("diffusion", work_dir, settings, from_shipped))
         export_diffusion(vae, diffusion, target / "diffusion")
     if "segmenter" in models:
-        segmenter = cast(SegmenterTraining, _resumed("segmenter", work_dir, settings))
+        segmenter = cast(SegmenterTraining, _begun("segmenter", work_dir, settings, from_shipped))
         export_segmenter(segmenter, target / "segmenter")
 
 
@@ -115,7 +132,14 @@ def build(name: Model, settings: PocketSettings) -> Training:
     return SegmenterTraining(settings.segmenter)
 
 
-def _resumed(name: Model, work_dir: str, settings: str) -> Training:
+def _begun(name: Model, work_dir: str, settings: str, from_shipped: bool) -> Training:
+    """A model where its run stands; without a run at step 0, with fresh or shipped weights."""
     training = build(name, read_settings(settings))
-    resume(training, Path(work_dir) / name)
+    if not resume(training, Path(work_dir) / name) and from_shipped:
+        if isinstance(training, VaeTraining):
+            start_vae(training, find_diffusion(POCKET))
+        elif isinstance(training, DiffusionTraining):
+            start_diffusion(training, find_diffusion(POCKET))
+        elif isinstance(training, SegmenterTraining):
+            start_segmenter(training, find_segmenter(POCKET))
     return training

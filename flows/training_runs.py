@@ -32,11 +32,13 @@ class Pace:
     sheet_every: int = 250
 
 
-def resume(training: Training, folder: Path) -> None:
-    """Puts a run back to where its folder says it was; an empty folder is a new run."""
+def resume(training: Training, folder: Path) -> bool:
+    """Puts a run back to where its folder says it was; an empty folder, a new run, is False."""
     checkpoint = folder / "checkpoint.safetensors"
-    if checkpoint.exists():
-        training.restore(load_file(checkpoint))
+    if not checkpoint.exists():
+        return False
+    training.restore(load_file(checkpoint))
+    return True
 
 
 def save(training: Training, folder: Path) -> None:

@@ -75,6 +75,19 @@ class Training(ABC):
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
 
+    @torch.no_grad()
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Begins at weights that were exported, with a fresh optimiser and at step 0.
+
+        Raises:
+            ValueError: a weight is missing or has another shape.
+        """
+        for name, value in self._values():
+            if name not in weights or weights[name].shape != value.shape:
+                raise ValueError(f"{name} of the weights to start from does not fit")
+            value.copy_(weights[name].to(value.dtype))
+        self.average = {name: value.detach().clone() for name, value in self._values()}
+
     def averaged_model(self) -> nn.Module:
         """A copy of the model with the averaged weights, for use rather than for training."""
         model = deepcopy(self.model).eval().requires_grad_(False)
