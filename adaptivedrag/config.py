@@ -53,9 +53,10 @@ class InvertImageConfig(Section):
 
 
 class ExtractSuperpixelsConfig(Section):
-    """SLIC superpixels (Sec. 3.3) on SAM 2's image features, or on Lab colours as a control."""
+    """SLIC superpixels (Sec. 3.3)."""
 
-    source: Literal["features", "rgb"] = "features"
+    source: Literal["features", "segments", "rgb"] = "features"
+    """SAM 2's image features, a colouring of its automatic segments, or Lab colours (a control)."""
     count: Positive = 200
     """Superpixels wanted in an image of 64×64 latents."""
     compactness: PositiveFloat = 0.05
@@ -67,7 +68,9 @@ class ExtractSuperpixelsConfig(Section):
 class BuildMaskConfig(Section):
     """The editable mask (Sec. 3.3)."""
 
-    mode: Literal["superpixel_line", "user"] = "superpixel_line"
+    mode: Literal["superpixel_line", "segment", "union", "swept", "user"] = "superpixel_line"
+    """Superpixels of the handles and along the lines to their targets; the smallest automatic
+    segment at each handle; both; that segment moved along the line; or the mask that is given."""
 
 
 class OptimizeLatentConfig(Section):
@@ -81,6 +84,8 @@ class OptimizeLatentConfig(Section):
     background_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
     stop_distance: PositiveFloat = 2.0
     """A handle within this distance of its target has arrived."""
+    skip_distance: PositiveFloat = 2.0
+    """A handle within this distance of its target is not pulled any further."""
     supervision_radius: Positive | None = None
     """None: from the spacing of the superpixels, within `supervision_radius_range`."""
     supervision_radius_range: RadiusRange = (1, 8)
@@ -91,6 +96,9 @@ class OptimizeLatentConfig(Section):
     regions_in_supervision: bool = True
     regions_in_tracking: bool = True
     backtracking: bool = True
+    """Only forward steps count, and short ones lengthen the budget (Sec. 3.4.1)."""
+    overshoot_returns: bool = True
+    """A handle that was tracked past its target may come back along its way; not in the paper."""
     patience: Positive = 40
     """Stop when no handle has advanced for this many steps."""
 
@@ -131,12 +139,20 @@ class EditConfig(Section):
     optimize_latent: OptimizeLatentConfig = OptimizeLatentConfig()
     sample_image: SampleImageConfig = SampleImageConfig()
 
+    @property
+    def needs_segments(self) -> bool:
+        """Whether the superpixels or the mask need SAM 2's automatic segments."""
+        by_mask = self.build_mask.mode in ("segment", "union", "swept")
+        return by_mask or self.extract_superpixels.source == "segments"
+
     def for_stage(self, stage: str) -> dict[str, Any]:
         """Return what enters the key of `stage`: its section and the shared settings it reads."""
         # The working size acts through the frame, which is in every key as it came out.
         shared: dict[str, Any] = {}
         if stage not in ("extract_superpixels", "build_mask"):
             shared["dtype"] = self.dtype
+        if stage == "extract_superpixels":
+            shared["segments"] = self.needs_segments
         if stage == "train_lora":
             shared["seed"] = self.seed
         if stage in ("optimize_latent", "sample_image"):
@@ -185,6 +201,7 @@ class EditConfig(Section):
                 "optimize_latent": {
                     "background_weight": drag.background_weight / terms,
                     "stop_distance": drag.stop_distance * length,
+                    "skip_distance": drag.skip_distance * length,
                     "supervision_radius": scaled_radius(drag.supervision_radius),
                     "tracking_radius": scaled_radius(drag.tracking_radius),
                     "supervision_radius_range": scaled_range(drag.supervision_radius_range),

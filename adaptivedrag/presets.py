@@ -1,10 +1,26 @@
-"""Named settings: the paper's method and its baseline."""
+"""Named settings: the paper's method, what its authors released, and the baseline of both."""
 
 from adaptivedrag.config import Dtype, EditConfig
 from adaptivedrag.errors import InvalidEdit
 
 PRESETS: dict[str, EditConfig] = {
     "paper": EditConfig(),
+    # What the authors' code does as far as it has an effect, with its index errors mended: their
+    # loop cannot grow, their correspondence loss reaches no latent, their superpixel mask is unused.
+    "released": EditConfig().merged(
+        {
+            "invert_image": {"inverted_steps": 40},
+            "extract_superpixels": {"source": "segments", "compactness": 0.1},
+            "build_mask": {"mode": "segment"},
+            "optimize_latent": {
+                "steps": 160,
+                "max_steps": 160,
+                "skip_distance": 1.0,
+                "backtracking": False,
+            },
+            "sample_image": {"correspondence": "off"},
+        }
+    ),
     "dragdiffusion": EditConfig().merged(
         {
             "build_mask": {"mode": "user"},
