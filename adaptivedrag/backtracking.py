@@ -1,8 +1,8 @@
 """Position-supervised backtracking (paper, Sec. 3.4.1): which tracked steps count, and how many.
 
-A handle takes a tracked position only if that lies forward on its way (cosine test against the
-line from its first position to its target; back along it once the handle is past the target, where
-the paper's words would let it never return). Each step of which a handle makes less than its ideal
+A handle takes a tracked position only if that lies forward on its way: the cosine test against the
+line from its first position to its target. A handle that was tracked past its target would by these
+words never come back; whether it may is a switch. Each step of which a handle makes less than its ideal
 distance l / n adds one step to the budget, up to n_max.
 """
 
@@ -31,6 +31,8 @@ def accept_forward_steps(
     ideal: Float[Tensor, "p"],
     budget: Int[Tensor, ""],
     max_steps: int,
+    *,
+    returns: bool,
 ) -> Progress:
     """Keep forward steps of the pending handles; lengthen the budget when one falls short.
 
@@ -38,11 +40,14 @@ def accept_forward_steps(
         way: from each handle's first position to its target, fixed for the whole edit.
         ideal: the distance l / n that each handle should make per step.
         budget: steps allowed so far.
+        returns: for a handle past its target, forward is back along its way.
     """
     step = (candidates - handles).float()
     past = ((targets - handles) * way).sum(dim=-1) < 0
     along = (step * way).sum(dim=-1)
-    forward = torch.where(past, along < 0, along > 0) & pending
+    if returns:
+        along = torch.where(past, -along, along)
+    forward = (along > 0) & pending
     short = pending & (~forward | (step.norm(dim=-1) < ideal))
     return Progress(
         torch.where(forward[:, None], candidates, handles),

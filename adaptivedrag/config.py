@@ -71,6 +71,8 @@ class BuildMaskConfig(Section):
     mode: Literal["superpixel_line", "segment", "union", "swept", "user"] = "superpixel_line"
     """Superpixels of the handles and along the lines to their targets; the smallest automatic
     segment at each handle; both; that segment moved along the line; or the mask that is given."""
+    line_extension: bool = True
+    """Whether superpixels along the lines count, beside those of the handles."""
 
 
 class OptimizeLatentConfig(Section):
@@ -221,3 +223,5 @@ class Runtime:
     device: str = "cpu"
     threads: int | None = None
     """Threads of torch on the CPU; None leaves torch's own choice."""
+    checkpoint_every: int = 20
+    """Steps of a long stage between two checkpoints; 0 keeps none."""

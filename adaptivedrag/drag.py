@@ -6,7 +6,7 @@ every `POLL` steps: its state knows when it has stopped, and later steps change 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,6 +37,9 @@ TRACKING_SHARE = 4 / 5
 """Tracking radius per superpixel spacing, on the feature grid (two fifths of it in pixels)."""
 
 Verdict = Literal["reached", "stalled", "lost", "no-op"]
+
+DragState = Mapping[str, Tensor]
+"""Everything that a run needs to go on after some step, by name; see `drag_latents`."""
 
 
 @dataclass(frozen=True)
@@ -85,21 +88,30 @@ def drag_latents(
     inversion: InvertImageConfig,
     *,
     on_step: Callable[[int, int], None] = lambda _step, _budget: None,
+    resume_from: DragState | None = None,
+    on_state: Callable[[int, DragState], None] = lambda _step, _state: None,
+    state_every: int = 0,
 ) -> DragResult:
     """Optimise inverted latents until every handle has arrived or the budget is spent.
 
     Args:
         latents: those at the start timestep; never changed in place.
         mask: True where the image may change, on the feature grid. An empty one holds nothing.
+        resume_from: what `on_state` was given by an earlier call with the same arguments; on the
+            CPU the result has the bytes of a run that was never interrupted.
+        on_state: called with the state after every `state_every` steps, if that is not 0.
 
     Raises:
-        DragDiverged: if the latents stop being finite; the message names the step.
+        DragDiverged: if the latents stop being finite; the message names the step, and `state` is
+            the last good one.
     """
     start = model.schedule.start(inversion.num_steps, inversion.inverted_steps)
     below = model.schedule.previous(start, inversion.num_steps)
     levels = (start, below)
     loop = _DragLoop(model, latents, prompt, drags, superpixels, mask, frame, config, levels)
-    return loop.run(on_step)
+    if resume_from is not None:
+        loop.restore(resume_from)
+    return loop.run(on_step, on_state, state_every)
 
 
 class _DragLoop:
@@ -138,32 +150,83 @@ class _DragLoop:
         self.running = torch.tensor(True, device=device)
         self.steps = torch.tensor(0, device=device)
         self.matches = torch.zeros(len(drags), device=device)
+        self.tracks = [self.handles]
+        self.begun = 0
+        self.good: DragState = {}
+
+    @property
+    def pulled(self) -> Bool[Tensor, "p"]:
+        """Points that motion supervision still moves."""
+        return (self.targets - self.handles).norm(dim=-1) >= self.config.skip_distance
 
     @property
     def pending(self) -> Bool[Tensor, "p"]:
         """Points that have not arrived."""
         return (self.targets - self.handles).norm(dim=-1) >= self.config.stop_distance
 
-    def run(self, on_step: Callable[[int, int], None]) -> DragResult:
+    def run(
+        self,
+        on_step: Callable[[int, int], None],
+        on_state: Callable[[int, DragState], None],
+        state_every: int,
+    ) -> DragResult:
         poll = 1 if self.model.device.type == "cpu" else POLL
-        tracks = [self.handles]
-        for step in range(self.config.max_steps + 1):
+        for step in range(self.begun, self.config.max_steps + 1):
             noise, features = self.model.predict_with_features(
                 self.latents, self.start, self.prompt
             )
             if step == 0:
                 self._remember_start(noise, features)
-            else:
+                self._decide(step)
+            elif step > self.begun:
                 self._track(features)
-                tracks.append(self.handles)
-            self._decide(step)
+                self.tracks.append(self.handles)
+                self._decide(step)
             if step % poll == 0:
                 self._check(step)
                 if not self.running:
                     break
                 on_step(step, int(self.budget))
+                if state_every and step > self.begun and step % state_every < poll:
+                    on_state(step, self.good)
             self._step(noise, features)
-        return self._result(tracks)
+        return self._result()
+
+    def state(self, step: int) -> DragState:
+        """Copy what changes from step to step, as it is before the step's update."""
+        moments = self.optimizer.state[self.latents]
+        nothing = torch.zeros_like(self.latents, requires_grad=False)
+        return {
+            "step": torch.tensor(step),
+            "latents": self.latents.detach().clone(),
+            "first_moment": moments.get("exp_avg", nothing).clone(),
+            "second_moment": moments.get("exp_avg_sq", nothing).clone(),
+            "initial_lower": self.initial_lower,
+            "initial": self.initial,
+            "chance": self.chance,
+            "tracks": torch.stack(self.tracks),
+            "matches": self.matches,
+            "budget": self.budget,
+            "idle": self.idle,
+        }
+
+    @torch.no_grad()
+    def restore(self, state: DragState) -> None:
+        """Go back to a state: the next pass repeats its last one, without tracking again."""
+        state = {name: value.to(self.model.device) for name, value in state.items()}
+        self.begun = int(state["step"])
+        self.latents.copy_(state["latents"])
+        self.optimizer.state[self.latents] = {
+            "step": torch.tensor(float(self.begun)),
+            "exp_avg": state["first_moment"].clone(),
+            "exp_avg_sq": state["second_moment"].clone(),
+        }
+        self.initial_lower, self.initial = state["initial_lower"], state["initial"]
+        self.chance, self.matches = state["chance"], state["matches"]
+        self.budget, self.idle = state["budget"], state["idle"]
+        self.tracks = list(state["tracks"])
+        self.handles = self.tracks[-1]
+        self.steps = torch.tensor(self.begun + 1, device=self.model.device)
 
     @torch.no_grad()
     def _remember_start(
@@ -215,6 +278,7 @@ class _DragLoop:
                 self.ideal,
                 self.budget,
                 config.max_steps,
+                returns=config.overshoot_returns,
             )
             handles, budget = progress.handles, progress.budget
             idle = torch.where(progress.advanced, 0, self.idle + 1)
@@ -246,7 +310,7 @@ class _DragLoop:
             radius,
             reach,
             self.regions.size,
-            self.pending,
+            self.pulled,
         )
         if self.holds_background:
             lower = self.model.schedule.move(self.latents, noise, self.start, self.below)
@@ -261,18 +325,26 @@ class _DragLoop:
             self.latents.copy_(torch.where(self.running, self.latents, before))
 
     def _check(self, step: int) -> None:
+        """Keep a copy of the state if it is finite.
+
+        Raises:
+            DragDiverged: with the last copy, if it is not.
+        """
         if not torch.isfinite(self.latents).all():
             raise DragDiverged(
                 f"latents are not finite after {step} drag steps: lower "
-                "optimize_latent.learning_rate or use a wider dtype"
+                "optimize_latent.learning_rate or use a wider dtype",
+                step=int(self.good["step"]),
+                state=self.good,
             )
+        self.good = self.state(step)
 
-    def _result(self, tracks: list[Int[Tensor, "p 2"]]) -> DragResult:
+    def _result(self) -> DragResult:
         steps = int(self.steps)
         self._check(steps)
         return DragResult(
             latents=self.latents.detach(),
-            tracks=torch.stack(tracks[: steps + 1]).float().cpu().numpy(),
+            tracks=torch.stack(self.tracks[: steps + 1]).float().cpu().numpy(),
             points=self._reports(),
             steps=steps,
             budget=int(self.budget),

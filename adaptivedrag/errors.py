@@ -3,9 +3,16 @@
 AdaptiveDragError
 ├── InvalidEdit (ValueError)        the request is wrong; found before any model loads
 ├── ModelUnavailable (OSError)      weights are not where they were looked for
+├── MetricUnavailable (OSError)     a metric's own network is not here
 ├── UnsupportedModel (ValueError)   a model lacks a layer that the method taps
 └── DragDiverged (ArithmeticError)  a loss or a latent stopped being finite
 """
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class AdaptiveDragError(Exception):
@@ -20,9 +27,23 @@ class ModelUnavailable(AdaptiveDragError, OSError):
     """Model weights are missing; the message names the path or id that was tried."""
 
 
+class MetricUnavailable(AdaptiveDragError, OSError):
+    """The weights of a metric are not on this machine; the message says how to get them."""
+
+
 class UnsupportedModel(AdaptiveDragError, ValueError):
     """A model lacks a module that the method needs; the message names it."""
 
 
 class DragDiverged(AdaptiveDragError, ArithmeticError):
-    """A loss or a latent is not finite; the message names the step."""
+    """A loss or a latent is not finite; the message names the step.
+
+    Attributes:
+        step: the step of the last good state.
+        state: that state by name, as the module that raised it would resume from it.
+    """
+
+    def __init__(self, message: str, *, step: int, state: "Mapping[str, Tensor]") -> None:
+        super().__init__(message)
+        self.step = step
+        self.state = state

@@ -23,6 +23,9 @@ PREFIX = "unet."
 LoraWeights = Mapping[str, np.ndarray]
 """`unet.<linear>.lora_A.weight` and `.lora_B.weight`, float32: the layout that diffusers loads."""
 
+LoraState = Mapping[str, Tensor]
+"""Everything that a training needs to go on after some step, by name; see `train_lora`."""
+
 _ENDINGS = {
     "lora_A.weight": "A",
     "lora_B.weight": "B",
@@ -46,6 +49,9 @@ def train_lora(
     *,
     seed: int,
     on_step: Callable[[int, int], None] = lambda _step, _steps: None,
+    resume_from: LoraState | None = None,
+    on_state: Callable[[int, LoraState], None] = lambda _step, _state: None,
+    state_every: int = 0,
 ) -> tuple[dict[str, np.ndarray], list[float]]:
     """Fit a LoRA to one image; the model comes back as it was.
 
@@ -55,6 +61,9 @@ def train_lora(
     Args:
         posterior: mean and standard deviation of the unpadded image's scaled latents.
         seed: seed of every draw, the adapter's initial values included.
+        resume_from: what `on_state` was given by an earlier call with the same arguments; on the
+            CPU the result has the bytes of a run that was never interrupted.
+        on_state: called with the state after every `state_every` steps, if that is not 0.
 
     Returns:
         The weights, and the loss of every step.
@@ -67,8 +76,12 @@ def train_lora(
         optimizer = torch.optim.AdamW(
             parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
-        losses = []
-        for step in range(config.steps):
+        losses = torch.zeros(0)
+        if resume_from is not None:
+            losses = _restore(resume_from, parameters, optimizer, generator)
+        fresh: list[Tensor] = []
+        good = _state(parameters, optimizer, generator, losses) if state_every else {}
+        for step in range(len(losses), config.steps):
             latents, noise, timesteps = training_batch(
                 posterior, model, config.batch_size, generator
             )
@@ -78,19 +91,65 @@ def train_lora(
             model.passes.backwards += config.batch_size
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            losses.append(loss.detach())
+            fresh.append(loss.detach())
             on_step(step + 1, config.steps)
+            last = step + 1 == config.steps
+            if last or (state_every and (step + 1) % state_every == 0):
+                losses, fresh = torch.cat([losses, torch.stack(fresh).cpu()]), []
+                _check(losses, good)
+                if not last:
+                    good = _state(parameters, optimizer, generator, losses)
+                    on_state(step + 1, good)
         weights = {
             f"{PREFIX}{name}": value.detach().float().cpu().numpy()
             for name, value in parameters.items()
         }
-    history = [float(loss) for loss in losses]
-    if not np.isfinite(history).all():
-        step = int(np.flatnonzero(~np.isfinite(history))[0])
+    return weights, losses.tolist()
+
+
+def _state(
+    parameters: Mapping[str, Tensor],
+    optimizer: torch.optim.AdamW,
+    generator: torch.Generator,
+    losses: Float[Tensor, "steps"],
+) -> LoraState:
+    """Copy the parameters, the moments of their gradients, the generator and the losses so far."""
+    state = {"losses": losses, "generator": generator.get_state()}
+    for name, parameter in parameters.items():
+        state[f"{name}.value"] = parameter.detach().clone()
+        for moment in ("exp_avg", "exp_avg_sq"):
+            held = optimizer.state[parameter].get(moment, torch.zeros_like(parameter))
+            state[f"{name}.{moment}"] = held.detach().clone()
+    return state
+
+
+@torch.no_grad()
+def _restore(
+    state: LoraState,
+    parameters: Mapping[str, Tensor],
+    optimizer: torch.optim.AdamW,
+    generator: torch.Generator,
+) -> Float[Tensor, "steps"]:
+    """Put everything back where it was; return the losses so far."""
+    generator.set_state(state["generator"])
+    for name, parameter in parameters.items():
+        parameter.copy_(state[f"{name}.value"])
+        optimizer.state[parameter] = {
+            "step": torch.tensor(float(len(state["losses"]))),
+            "exp_avg": state[f"{name}.exp_avg"].to(parameter.device),
+            "exp_avg_sq": state[f"{name}.exp_avg_sq"].to(parameter.device),
+        }
+    return state["losses"].clone()
+
+
+def _check(losses: Float[Tensor, "steps"], good: LoraState) -> None:
+    wrong = (~losses.isfinite()).nonzero()
+    if len(wrong):
         raise DragDiverged(
-            f"LoRA loss is not finite at step {step}: lower train_lora.learning_rate"
+            f"LoRA loss is not finite at step {int(wrong[0])}: lower train_lora.learning_rate",
+            step=len(good.get("losses", ())),
+            state=good,
         )
-    return weights, history
 
 
 @contextmanager

@@ -19,15 +19,15 @@ def motion_loss(
     radius: Int[Tensor, "p"],
     reach: int,
     size: tuple[int, int],
-    pending: Bool[Tensor, "p"],
+    pulled: Bool[Tensor, "p"],
 ) -> Float[Tensor, ""]:
-    """Sum over the pending points the L1 difference of the patches, averaged over channels.
+    """Sum over the pulled points the L1 difference of the patches, averaged over channels.
 
     Args:
         region: cells of `window(handles, reach)` that take part.
         radius: half patch size of each point, in cells; at most `reach`.
         size: rows and columns of the feature grid.
-        pending: points that have not arrived; the others add nothing.
+        pulled: points that are far enough from their targets; the others add nothing.
     """
     toward = targets - handles
     direction = toward / toward.norm(dim=-1, keepdim=True).clamp(min=1e-6)
@@ -40,7 +40,7 @@ def motion_loss(
     # (2r + 1)² times the mean over the patch, as the baseline has it: a sum where nothing is cut.
     weight = (2 * radius + 1) ** 2 / patch.sum(dim=1)
     per_point = (difference * (patch & region)).sum(dim=1) * weight
-    return (per_point * pending).sum()
+    return (per_point * pulled).sum()
 
 
 def background_loss(

@@ -17,6 +17,7 @@ def optimize_latent(work: Work) -> Made:
 
     model = work.load_diffusion()
     forwards, backwards = model.passes.forwards, model.passes.backwards
+    begun = work.checkpoints.latest()
     inverted = torch.from_numpy(work.upstream["invert_image"]["latents"][-1:].copy())
     with lora_applied(model.unet, work.upstream.get("train_lora", {}).get("lora")):
         result = drag_latents(
@@ -30,6 +31,9 @@ def optimize_latent(work: Work) -> Made:
             work.config.optimize_latent,
             work.config.invert_image,
             on_step=work.on_step,
+            resume_from=begun,
+            on_state=work.checkpoints.keep,
+            state_every=work.checkpoints.every,
         )
     points: list[dict[str, Any]] = [
         {
@@ -43,6 +47,7 @@ def optimize_latent(work: Work) -> Made:
     ]
     summary = {
         "steps": result.steps,
+        "resumed_after": int(begun["step"]) if begun else 0,
         "budget": result.budget,
         "verdict": result.verdict,
         "points": points,
@@ -59,4 +64,5 @@ STAGE = Stage(
     needs=("train_lora", "invert_image", "extract_superpixels", "build_mask"),
     models=("diffusion",),
     run=optimize_latent,
+    checkpoints=True,
 )

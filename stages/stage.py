@@ -21,6 +21,7 @@ from artifacts import (
     digest_json,
     digest_pixels,
 )
+from stages.checkpoints import Checkpoints
 from stages.job import Edit
 from stages.models import DiffusionFiles, SegmenterFiles, diffusion_files, segmenter_files
 
@@ -67,6 +68,7 @@ class Work:
     """Payloads of the stages that it needs, by stage and part."""
     load_diffusion: Callable[[], "DiffusionModel"]
     load_segmenter: Callable[[], "Segmenter"]
+    checkpoints: Checkpoints
     on_step: OnStep
 
     def working_image(self) -> "np.ndarray":
@@ -97,6 +99,8 @@ class Stage:
     needs: tuple[str, ...]
     models: tuple[Literal["diffusion", "segmenter"], ...]
     run: Callable[[Work], Made]
+    checkpoints: bool = False
+    """Whether it leaves checkpoints while it works."""
 
 
 @dataclass(frozen=True)

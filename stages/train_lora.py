@@ -20,6 +20,7 @@ def train_lora(work: Work) -> Made:
     forwards, backwards = model.passes.forwards, model.passes.backwards
     rows, cols = work.frame.image_latents
     image = work.working_image()
+    begun = work.checkpoints.latest()
     mean, deviation = model.posterior(image)
     weights, losses = lora.train_lora(
         model,
@@ -28,9 +29,13 @@ def train_lora(work: Work) -> Made:
         work.config.train_lora,
         seed=lora.seed_of_draws(work.config.seed, image, work.edit.prompt),
         on_step=work.on_step,
+        resume_from=begun,
+        on_state=work.checkpoints.keep,
+        state_every=work.checkpoints.every,
     )
     summary: dict[str, Any] = {
         "steps": len(losses),
+        "resumed_after": len(begun["losses"]) if begun else 0,
         "losses": [round(loss, 6) for loss in losses],
         "parameters": sum(value.size for value in weights.values()),
         "unet_forwards": model.passes.forwards - forwards,
@@ -57,4 +62,5 @@ STAGE = Stage(
     needs=(),
     models=("diffusion",),
     run=train_lora,
+    checkpoints=True,
 )

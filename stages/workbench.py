@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptivedrag.config import Dtype, Runtime
+from adaptivedrag.errors import DragDiverged
 from artifacts import Action, ArtifactCorrupt, ArtifactError, ArtifactStore, Circumstances, Record
+from stages.checkpoints import Checkpoints
 from stages.job import Edit
 from stages.pipeline import BY_NAME, STAGES
 from stages.stage import OnStep, Resolved, Stage, Work
@@ -110,6 +112,11 @@ class Workbench:
         replace: bool,
     ) -> Record:
         started, clock = datetime.now(UTC), time.perf_counter()
+        checkpoints = Checkpoints(
+            self.store, stage.name, action.key, self.runtime.checkpoint_every
+        )
+        if replace:
+            checkpoints.drop()
         work = Work(
             edit=resolved.edit,
             config=resolved.config,
@@ -121,9 +128,15 @@ class Workbench:
             },
             load_diffusion=lambda: self._load_diffusion(resolved),
             load_segmenter=lambda: self._load_segmenter(resolved),
+            checkpoints=checkpoints,
             on_step=on_step,
         )
-        made = stage.run(work)
+        try:
+            made = stage.run(work)
+        except DragDiverged as error:
+            if error.state:
+                checkpoints.keep(error.step, error.state)
+            raise
         circumstances = Circumstances(
             code=metadata.version("adaptivedrag"),
             libraries=_versions(),
@@ -133,7 +146,10 @@ class Workbench:
             seconds=round(time.perf_counter() - clock, 3),
             peak_memory=_peak_memory(self.runtime.device),
         )
-        return self.store.publish(action, made.payload, circumstances, made.summary, replace)
+        record = self.store.publish(action, made.payload, circumstances, made.summary, replace)
+        if stage.checkpoints:
+            checkpoints.drop()
+        return record
 
     def _read(self, stage: str, record: Record, edit: Edit) -> dict[str, Any]:
         """Read a payload; remake it first if its bytes are gone or damaged."""

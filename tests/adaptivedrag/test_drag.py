@@ -112,7 +112,7 @@ def test_ties_go_to_the_first_cell_and_the_grid_is_never_left():
     assert track(torch.zeros(6, 16, 16), torch.zeros(1, 6), [0, 63]) == [0, 57]
 
 
-def backtrack(candidate, handle, budget=10, ideal=1.0):
+def backtrack(candidate, handle, budget=10, ideal=1.0, returns=True):
     return accept_forward_steps(
         torch.tensor([candidate]),
         torch.tensor([handle]),
@@ -122,6 +122,7 @@ def backtrack(candidate, handle, budget=10, ideal=1.0):
         torch.tensor([ideal]),
         torch.tensor(budget),
         12,
+        returns=returns,
     )
 
 
@@ -146,6 +147,11 @@ def test_a_short_step_is_kept_and_the_budget_stops_at_its_maximum():
 def test_a_handle_that_overshot_may_come_back_and_go_no_further():
     assert backtrack([5, 13], [5, 15]).handles.tolist() == [[5, 13]]
     assert backtrack([5, 17], [5, 15]).handles.tolist() == [[5, 15]]
+
+
+def test_by_the_papers_words_a_handle_that_overshot_stays():
+    assert backtrack([5, 13], [5, 15], returns=False).handles.tolist() == [[5, 15]]
+    assert backtrack([5, 11], [5, 10], returns=False).handles.tolist() == [[5, 11]]
 
 
 def run(tiny, scenario, changes=(), drags=None, preset="paper"):
@@ -220,6 +226,7 @@ def test_a_zero_length_drag_is_a_no_op_that_leaves_the_latents(tiny, scenario):
         {"background_weight": 0.0},
         {"region_anchor": "transported"},
         {"supervision_radius": 1},
+        {"skip_distance": 500.0},
     ],
     ids=lambda change: next(iter(change)),
 )
