@@ -5,6 +5,7 @@ parts; `drags` lists edits of it, each with the scene that results. Nothing here
 reads a disk.
 """
 
+from adaptivedrag.scenes.benchmark import ablation_drags, benchmark_drags
 from adaptivedrag.scenes.scene import (
     DRAG_KINDS,
     DragKind,
@@ -23,6 +24,8 @@ __all__ = [
     "Rendering",
     "Scene",
     "SceneDrag",
+    "ablation_drags",
+    "benchmark_drags",
     "benchmark_scene",
     "demo_edits",
     "drags",

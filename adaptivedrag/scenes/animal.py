@@ -20,7 +20,7 @@ class Animal(Scene):
     """An animal seen from the side; ``side`` is 1 when it looks to the right.
 
     ``head`` is relative to the body, in units of its half length; ``tail_angle`` is measured
-    upwards from straight back.
+    upwards from straight back; ``stride`` is how far feet stand in front of or behind their hips.
     """
 
     kind: ClassVar[str] = "animal"
@@ -39,6 +39,7 @@ class Animal(Scene):
     tail_length: float
     tail_angle: float
     horizon: float
+    stride: float
 
     @classmethod
     def sample(cls, random: np.random.Generator) -> Self:
@@ -60,6 +61,7 @@ class Animal(Scene):
             tail_length=tail * between(random, 0.9, 1.15),
             tail_angle=between(random, 0.2, 1.0),
             horizon=between(random, 0.50, 0.62),
+            stride=between(random, 0.0, 0.06),
         )
 
     def caption(self) -> str:
@@ -80,6 +82,13 @@ class Animal(Scene):
             root[1] - reach * float(np.sin(self.tail_angle)),
         )
 
+    def leg(self, place: float, along: float) -> Point:
+        """A point of a leg from hip to foot; ``place`` is its hip's, in half lengths forwards."""
+        thick, way = self.girth * 0.28, 1 if place > 0 else -1
+        fall = self.legs + self.girth * 0.15 - thick
+        x = self.body[0] + self.side * (place * self.length + way * along * self.stride)
+        return x, self.body[1] + self.girth * 0.45 + along * fall
+
     def paint(self, canvas: Canvas) -> None:
         paint_meadow(canvas, self.texture, self.horizon)
         coat = tinted(self.fur, self.texture)
@@ -98,12 +107,11 @@ class Animal(Scene):
 
     def _paint_legs(self, canvas: Canvas, colour: Colour, places: tuple[float, float]) -> None:
         for place in places:
-            x = self.body[0] + self.side * place * self.length
-            top, thick = self.body[1] + self.girth * 0.45, self.girth * 0.28
-            foot = top + self.legs + self.girth * 0.15
-            leg = capsule((x, top), (x, foot - thick), thick, thick * 0.78)
-            canvas.paint(leg, colour, "animal/legs", grained(self._fur(31), (x, top), depth=0.10))
-            paw = ellipse((x + self.side * 0.012, foot - thick * 0.6), thick * 1.15, thick * 0.7)
+            hip, foot, thick = self.leg(place, 0), self.leg(place, 1), self.girth * 0.28
+            leg = capsule(hip, foot, thick, thick * 0.78)
+            canvas.paint(leg, colour, "animal/legs", grained(self._fur(31), hip, depth=0.10))
+            toes = (foot[0] + self.side * 0.012, foot[1] + thick * 0.4)
+            paw = ellipse(toes, thick * 1.15, thick * 0.7)
             canvas.paint(paw, mix(colour, (1, 1, 1), 0.12), "animal/legs")
 
     def _paint_tail(self, canvas: Canvas, colour: Colour) -> None:
@@ -212,8 +220,15 @@ class Animal(Scene):
             head=raised,
             tail_angle=swing,
         )
+        yield self.dragged(
+            "shrink", "animal/tail", [_tail(0.9)], tail_length=self.tail_length * 0.5
+        )
+        stride = self.stride + (0.07 if self.stride < 0.04 else -0.05)
+        yield self.dragged("open", "animal/legs", [_leg(-0.72), _leg(0.60)], stride=stride)
         step = (self.body[0] + (0.12 if self.body[0] < 0.5 else -0.12), self.body[1])
-        yield self.dragged("long", "animal", [_back(0, 0), _skull(0.1, 0.1)], body=step)
+        yield self.dragged("move", "animal", [_back(0, 0), _skull(0.1, 0.1)], body=step)
+        grazing = (x + 0.15, y - 1.25)
+        yield self.dragged("long", "animal/head", [_skull(0.1, 0.1)], head=grazing)
         yield self.dragged("off-centre", "animal/head", [_skull(-0.45, 0.25)], head=raised)
 
 
@@ -227,6 +242,10 @@ def _ear(along: float) -> Anchor:
 
 def _tail(along: float) -> Anchor:
     return lambda s: s.tail(along)
+
+
+def _leg(place: float) -> Anchor:
+    return lambda s: s.leg(place, 0.85)
 
 
 def _back(u: float, v: float) -> Anchor:

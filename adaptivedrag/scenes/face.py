@@ -247,13 +247,16 @@ class Face(Scene):
         yield self.dragged(
             "stretch", "head/hair", [_lock(side, 0.85)], hair_length=self.hair_length + 0.55
         )
+        if self.hair_length > 0.75:
+            shorter = self.hair_length - 0.45
+            yield self.dragged("shrink", "head/hair", [_lock(side, 0.9)], hair_length=shorter)
         yield self.dragged("resize", "head/hair", [_crown], hair_volume=self.hair_volume + 0.20)
         tilt = self.tilt + (0.32 if self.tilt < 0 else -0.32)
         yield self.dragged("rotate", "head", [_face(0, -0.55)], tilt=tilt)
         yield self.dragged(
             "points", "head/mouth", [_corner(-1), _corner(1)], mouth_width=self.mouth_width + 0.17
         )
-        yield self.dragged("stretch", "head/mouth", [_lip], mouth_open=self.mouth_open + 0.12)
+        yield self.dragged("open", "head/mouth", [_lip], mouth_open=self.mouth_open + 0.15)
         far = (self.centre[0] + side * 0.17, self.centre[1] + 0.01)
         yield self.dragged("long", "head", [_face(0, 0.12)], centre=far)
         yield self.dragged("off-centre", "head", [_face(-0.6 * side, 0.35)], centre=moved)

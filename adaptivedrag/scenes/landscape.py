@@ -222,7 +222,10 @@ class Landscape(Scene):
         yield self.dragged("long", "sun", [sun], sun=across)
         yield self.dragged("off-centre", "sun", [rim], sun=near)
         bend = self.river_bend + (0.10 if self.river_bend < 0 else -0.10)
-        yield self.dragged("stretch", "river", [_river(0.25)], river_bend=bend)
+        yield self.dragged("move", "river", [_river(0.25)], river_bend=bend)
+        lower = self.peak_top + 0.5 * (self.horizon - 0.06 - self.peak_top)
+        yield self.dragged("shrink", "peak", [_peak(0.18)], peak_top=lower)
+        yield self.dragged("shrink", "pine", [_pine(0.85)], pine_height=self.pine_height * 0.6)
 
 
 def _sun(u: float, v: float) -> Anchor:

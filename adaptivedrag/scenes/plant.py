@@ -157,18 +157,33 @@ class Plant(Scene):
         )
         turned = self.leaf_angle + (0.45 if self.leaf_angle < 0.55 else -0.45)
         yield self.dragged("rotate", "leaf", [_leaf(side, 0.7)], leaf_angle=turned)
-        yield self.dragged("points", "leaf", [_leaf(-1, 0.75), _leaf(1, 0.75)], leaf_angle=turned)
+        yield self.dragged("open", "leaf", [_leaf(-1, 0.75), _leaf(1, 0.75)], leaf_angle=turned)
+        yield self.dragged(
+            "points",
+            "flower+stem+leaf+pot",
+            [blossom, _pot],
+            flower=(x + side * 0.10, y),
+            foot=(self.foot[0] + side * 0.10, self.foot[1]),
+        )
         yield self.dragged("long", "flower", [_blossom(0, 0)], flower=(x + side * 0.28, y + 0.04))
         moved = (x + side * 0.12, y)
         yield self.dragged("off-centre", "flower", [_blossom(-0.5, 0.5)], flower=moved)
         yield self.dragged(
             "stretch", "leaf", [_leaf(side, 0.8)], leaf_length=self.leaf_length * 1.35
         )
+        yield self.dragged(
+            "shrink", "leaf", [_leaf(side, 0.8)], leaf_length=self.leaf_length * 0.62
+        )
+        yield self.dragged("shrink", "flower", [_blossom(0, 0)], flower=(x, y + 0.11))
 
 
 def _blossom(u: float, v: float) -> Anchor:
     """A point of the blossom, in its radii."""
     return lambda s: (s.flower[0] + u * s.flower_radius, s.flower[1] + v * s.flower_radius)
+
+
+def _pot(scene: Plant) -> Point:
+    return scene.foot[0], scene.foot[1] - 0.5 * scene.pot_height
 
 
 def _leaf(side: int, along: float) -> Anchor:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -10,12 +10,16 @@ from numpy.typing import NDArray
 
 from adaptivedrag.scenes.canvas import Canvas, Point
 
-DragKind = Literal["move", "stretch", "resize", "rotate", "points", "long", "off-centre"]
+DragKind = Literal[
+    "move", "stretch", "shrink", "resize", "rotate", "open", "points", "long", "off-centre"
+]
 DRAG_KINDS: tuple[DragKind, ...] = (
     "move",
     "stretch",
+    "shrink",
     "resize",
     "rotate",
+    "open",
     "points",
     "long",
     "off-centre",
@@ -30,15 +34,46 @@ class SceneDrag:
     Attributes:
         kind: what the drag does.
         pairs: (handle, target) points (x, y) in scene units; see `pixels`.
+        before: the scene that is dragged.
         after: the same scene with the parameter changed: its picture is the true result.
         part: the part or group that changes, several joined by "+"; its masks before and after
             are the true ones.
+        anchors: where each handle's material point lies in any scene of this kind.
     """
 
     kind: DragKind
     pairs: tuple[tuple[Point, Point], ...]
+    before: "Scene"
     after: "Scene"
     part: str
+    anchors: tuple[Anchor, ...] = field(compare=False, repr=False)
+
+    def scene_at(self, share: float) -> "Scene":
+        """The scene at a share of the way: 0 is exactly `before`, 1 is exactly `after`.
+
+        Every parameter that differs is interpolated linearly; shares from -0.25 to 1.25 can be
+        rendered too.
+
+        Raises:
+            TypeError: if a parameter that differs is neither a number nor a tuple of numbers.
+        """
+        return replace(
+            self.before,
+            **{
+                parameter.name: _between_values(parameter.name, start, end, share)
+                for parameter in fields(self.before)
+                if (start := getattr(self.before, parameter.name))
+                != (end := getattr(self.after, parameter.name))
+            },
+        )
+
+    def handles_at(self, share: float) -> tuple[Point, ...]:
+        """The handles' material points at a share of the way, (x, y) in scene units.
+
+        Share 0 gives the handles, 1 the targets; between them points may follow a bow.
+        """
+        scene = self.scene_at(share)
+        return tuple(anchor(scene) for anchor in self.anchors)
 
     def pixels(self, size: int) -> tuple[tuple[Point, Point], ...]:
         """The pairs in pixels of a picture of ``size``, where (0, 0) is the first centre."""
@@ -98,7 +133,8 @@ class Scene(ABC):
     ) -> SceneDrag:
         """The drag that changes parameters, followed by material points of the scene."""
         after = replace(self, **changes)
-        return SceneDrag(kind, tuple((a(self), a(after)) for a in anchors), after, part)
+        pairs = tuple((anchor(self), anchor(after)) for anchor in anchors)
+        return SceneDrag(kind, pairs, self, after, part, tuple(anchors))
 
 
 def render(scene: Scene, size: int = 256) -> Rendering:
@@ -125,6 +161,15 @@ def choose(random: np.random.Generator, *options: str) -> str:
 
 def between(random: np.random.Generator, low: float, high: float) -> float:
     return float(random.uniform(low, high))
+
+
+def _between_values(name: str, start: Any, end: Any, share: float) -> Any:
+    if isinstance(start, float) and isinstance(end, float):
+        return (1 - share) * start + share * end
+    if isinstance(start, tuple) and isinstance(end, tuple) and len(start) == len(end):
+        pairs = zip(start, end, strict=True)
+        return tuple(_between_values(name, a, b, share) for a, b in pairs)
+    raise TypeError(f"{name} goes from {start!r} to {end!r}: nothing lies between these")
 
 
 def _targets_seen(drag: SceneDrag) -> bool:

@@ -7,6 +7,7 @@ training number reaches a benchmark scene.
 import numpy as np
 
 from adaptivedrag.scenes.animal import Animal
+from adaptivedrag.scenes.clothing import Clothing
 from adaptivedrag.scenes.face import Face
 from adaptivedrag.scenes.landscape import Landscape
 from adaptivedrag.scenes.plant import Plant
@@ -14,7 +15,7 @@ from adaptivedrag.scenes.scene import DragKind, Scene, SceneDrag, drags
 from adaptivedrag.scenes.still_life import StillLife
 from adaptivedrag.scenes.vehicle import Vehicle
 
-KINDS: tuple[type[Scene], ...] = (Landscape, Plant, Animal, Face, Vehicle, StillLife)
+KINDS: tuple[type[Scene], ...] = (Landscape, Plant, Animal, Face, Vehicle, StillLife, Clothing)
 _TRAINING, _BENCHMARK = 1, 2
 _DEMO: tuple[tuple[type[Scene], DragKind], ...] = (
     (Landscape, "move"),

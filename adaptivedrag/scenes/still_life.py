@@ -204,6 +204,8 @@ class StillLife(Scene):
         )
         bowl = (self.bowl_at[0] + way * 0.08, self.bowl_at[1] + 0.03)
         yield self.dragged("move", "bowl", [_bowl], bowl_at=bowl)
+        lower = self.vessel_height * 0.7
+        yield self.dragged("shrink", "vessel", [_vessel(0.9)], vessel_height=lower)
 
 
 def _fruit(u: float, v: float) -> Anchor:

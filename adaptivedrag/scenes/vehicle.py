@@ -230,6 +230,7 @@ class Vehicle(Scene):
             [_roof],
             cabin_height=self.cabin_height * 1.5,
         )
+        yield self.dragged("shrink", "vehicle", [_body(0.85, 0.6)], nose=self.nose * 0.7)
 
 
 def _body(u: float, v: float) -> Anchor:

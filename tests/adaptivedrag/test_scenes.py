@@ -1,11 +1,18 @@
 """Scenes: the same from the same seed, and drags whose truth is true."""
 
+import warnings
+from collections import Counter
+from dataclasses import fields, replace
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 from adaptivedrag.scenes import (
     DRAG_KINDS,
     KINDS,
+    ablation_drags,
+    benchmark_drags,
     benchmark_scene,
     demo_edits,
     drags,
@@ -53,7 +60,7 @@ def test_parts_do_not_overlap_and_groups_are_their_union(number):
         np.testing.assert_array_equal(np.logical_or.reduce(inside), masks[group])
 
 
-@pytest.mark.parametrize("number", [*ALL_KINDS, 6, 13, 20])
+@pytest.mark.parametrize("number", [*ALL_KINDS, 7, 13, 15, 20])
 def test_handles_lie_in_the_part_and_targets_in_the_part_after_the_drag(number):
     scene, size = benchmark_scene(number), 192
     before = render(scene, size)
@@ -86,7 +93,7 @@ def test_a_moved_part_moves_as_far_as_its_handle():
 
 
 def test_a_moved_part_takes_its_texture_along():
-    scene = next(s for s in map(benchmark_scene, range(12)) if type(s).__name__ == "StillLife")
+    scene = next(s for s in map(benchmark_scene, ALL_KINDS) if type(s).__name__ == "StillLife")
     drag = next(d for d in drags(scene) if d.kind == "move" and d.part == "fruit")
     ((handle, target),) = drag.pixels(256)
     patches = []
@@ -96,9 +103,103 @@ def test_a_moved_part_takes_its_texture_along():
     assert np.abs(patches[0] - patches[1]).mean() < 6
 
 
-def test_every_kind_of_drag_occurs():
-    seen = {drag.kind for number in ALL_KINDS for drag in drags(benchmark_scene(number))}
-    assert seen == set(DRAG_KINDS)
+def test_every_kind_of_drag_occurs_on_at_least_two_kinds_of_scene():
+    seen = {
+        (drag.kind, drag.before.kind)
+        for number in ALL_KINDS
+        for drag in drags(benchmark_scene(number))
+    }
+    spread = Counter(kind for kind, _ in seen)
+    assert set(spread) == set(DRAG_KINDS)
+    assert min(spread.values()) >= 2
+
+
+ALL_DRAGS = [
+    pytest.param(drag, id=f"{drag.before.kind}-{drag.kind}-{drag.part}")
+    for number in ALL_KINDS
+    for drag in benchmark_scene(number).candidates()
+]
+
+
+@pytest.mark.parametrize("drag", ALL_DRAGS)
+def test_a_drag_begins_at_its_handles_and_ends_at_its_targets_exactly(drag):
+    assert drag.scene_at(0) == drag.before
+    assert drag.scene_at(1) == drag.after
+    assert drag.handles_at(0) == tuple(handle for handle, _ in drag.pairs)
+    assert drag.handles_at(1) == tuple(target for _, target in drag.pairs)
+
+
+@pytest.mark.parametrize("drag", ALL_DRAGS)
+def test_handles_go_steadily_away_from_their_start_and_towards_their_target(drag):
+    way = np.array([drag.handles_at(share) for share in np.linspace(-0.25, 1.25, 13)])
+    start, end = np.array(drag.pairs).transpose(1, 0, 2)
+    along = ((way - start) * (end - start)).sum(-1)
+    assert all(np.all(b > a) for a, b in pairwise(along))
+
+
+@pytest.mark.parametrize("drag", ALL_DRAGS)
+def test_scenes_short_of_and_beyond_a_drag_can_be_rendered(drag):
+    ends = [render(drag.scene_at(share), 48).image.astype(int) for share in (0, 1)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        outside = [render(drag.scene_at(share), 48).image.astype(int) for share in (-0.25, 1.25)]
+    for end, picture in zip(ends, outside, strict=True):
+        assert 0 < np.abs(picture - end).mean() < 40
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("texture", 5), ("cloth", "blue"), ("sleeve_lengths", (0.2,))]
+)
+def test_a_drag_between_values_with_nothing_between_them_is_refused(name, value):
+    scene = next(s for s in map(benchmark_scene, ALL_KINDS) if s.kind == "clothing")
+    assert name in {parameter.name for parameter in fields(scene)}
+    drag = replace(next(scene.candidates()), after=replace(scene, **{name: value}))
+    with pytest.raises(TypeError, match=name):
+        drag.scene_at(0.5)
+
+
+@pytest.fixture(scope="module")
+def benchmark_kinds():
+    """The kind of every drag of the benchmark's scenes."""
+    listed = {number: drags(benchmark_scene(number)) for number in range(25)}
+    return {(n, i): drag.kind for n, found in listed.items() for i, drag in enumerate(found)}
+
+
+def test_the_benchmark_is_a_hundred_drags_even_over_kinds_and_scenes(benchmark_kinds):
+    edits = benchmark_drags()
+    kinds = Counter(benchmark_kinds[edit] for edit in edits)
+    scenes = Counter(number for number, _ in edits)
+    assert len(set(edits)) == 100
+    assert set(kinds) == set(DRAG_KINDS)
+    assert max(kinds.values()) - min(kinds.values()) <= 1
+    assert set(scenes) == set(range(25))
+    assert max(scenes.values()) - min(scenes.values()) <= 1
+
+
+def test_benchmark_drags_are_neither_too_short_to_measure_nor_long_unless_they_say_so():
+    for number, index in benchmark_drags(7, 30):
+        drag = drags(benchmark_scene(number))[index]
+        for handle, target in drag.pairs:
+            way = np.hypot(*np.subtract(target, handle))
+            assert way >= 1 / 32
+            assert way <= 1 / 4 or drag.kind == "long"
+
+
+def test_the_ablation_is_forty_of_the_benchmark_even_over_kinds_and_scenes(benchmark_kinds):
+    edits = ablation_drags()
+    kinds = Counter(benchmark_kinds[edit] for edit in edits)
+    scenes = Counter(number for number, _ in edits)
+    assert len(set(edits)) == 40
+    assert set(edits) < set(benchmark_drags())
+    assert set(kinds) == set(DRAG_KINDS)
+    assert max(kinds.values()) - min(kinds.values()) <= 1
+    assert set(scenes) == set(range(25))
+    assert max(scenes.values()) - min(scenes.values()) <= 1
+
+
+def test_more_benchmark_drags_than_the_scenes_have_are_refused():
+    with pytest.raises(ValueError, match="30 drags are wanted"):
+        benchmark_drags(1, 30)
 
 
 def test_the_demo_has_six_edits_two_on_each_of_three_scenes_with_one_prompt():
