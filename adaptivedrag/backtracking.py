@@ -1,9 +1,9 @@
 """Position-supervised backtracking (paper, Sec. 3.4.1): which tracked steps count, and how many.
 
-A handle takes a tracked position only if that lies forward on its way: the cosine test against the
-line from its first position to its target. A handle that was tracked past its target would by these
-words never come back; whether it may is a switch. Each step of which a handle makes less than its ideal
-distance l / n adds one step to the budget, up to n_max.
+A handle takes a tracked position only if that lies forward on its way: the cosine test against
+the line from its first position to its target. A handle that was tracked past its target would by
+these words never come back; whether it may is a switch. Each step of which a handle makes less than
+its ideal distance l / n adds one step to the budget, up to n_max.
 """
 
 from typing import NamedTuple

@@ -266,7 +266,7 @@ class _DragLoop:
         )
         region = self._region(radius, reach, semantic=config.regions_in_tracking)
         found = track_points(
-            features, self.initial, self.handles, region, radius, reach, self.regions.size
+            features, self.initial, self.handles, region, radius, reach, self.frame.image_cells
         )
         if config.backtracking:
             progress = accept_forward_steps(
@@ -319,7 +319,7 @@ class _DragLoop:
             )
         before = self.latents.detach().clone()
         (self.latents.grad,) = torch.autograd.grad(loss, self.latents)
-        self.model.passes.backwards += 1
+        self.model.passes.unet_backwards += 1
         self.optimizer.step()
         with torch.no_grad():
             self.latents.copy_(torch.where(self.running, self.latents, before))

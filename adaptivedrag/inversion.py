@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adaptivedrag.config import InvertImageConfig
+from adaptivedrag.errors import DragDiverged
 from adaptivedrag.model import DiffusionModel
 
 
@@ -23,6 +24,9 @@ def invert(
 
     Each step is labelled with the timestep it leads to (MasaCtrl's convention), without
     classifier-free guidance.
+
+    Raises:
+        DragDiverged: if latents are not finite.
     """
     schedule, trajectory = model.schedule, [latents]
     upward = list(reversed(schedule.timesteps(config.num_steps)))[: config.inverted_steps]
@@ -32,4 +36,13 @@ def invert(
         latents = schedule.move(latents, noise, below, timestep)
         trajectory.append(latents)
         on_step(step + 1, config.inverted_steps)
-    return torch.cat(trajectory)
+    stacked = torch.cat(trajectory)
+    finite = stacked.isfinite().flatten(1).all(dim=1)
+    if not finite.all():
+        step = int(finite.long().argmin())
+        raise DragDiverged(
+            f"latents are not finite after {step} inversion steps: use a wider dtype",
+            step=step - 1,
+            state={"latents": stacked[:step]},
+        )
+    return stacked

@@ -88,7 +88,7 @@ def train_lora(
             predicted = model.predict_noise(latents, timesteps, prompt)
             loss = torch.nn.functional.mse_loss(predicted, noise)
             loss.backward()
-            model.passes.backwards += config.batch_size
+            model.passes.unet_backwards += config.batch_size
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             fresh.append(loss.detach())

@@ -8,7 +8,7 @@ float32, whatever precision the weights have.
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -25,16 +25,27 @@ from adaptivedrag.points import Frame
 FEATURE_BLOCK = 2
 """The feature map is the output of `up_blocks[2]` (DragDiffusion's layer 3)."""
 
-TRANSFORMER_BLOCKS = 16
-"""Transformer blocks of Stable Diffusion 1.x: six down, one in the middle, nine up."""
+TRANSFORMERS = (
+    *(f"down_blocks.{block}.attentions.{index}" for block in range(3) for index in range(2)),
+    "mid_block.attentions.0",
+    *(f"up_blocks.{block}.attentions.{index}" for block in range(1, 4) for index in range(3)),
+)
+"""The sixteen transformers of Stable Diffusion 1.x, in the order in which they are called."""
 
 
 @dataclass
-class UnetPasses:
-    """Forward and backward passes of the UNet, counted per item of a batch."""
+class Passes:
+    """Passes of the UNet forward and back and of the VAE, counted per item of a batch."""
 
-    forwards: int = 0
-    backwards: int = 0
+    unet_forwards: int = 0
+    unet_backwards: int = 0
+    vae_encodes: int = 0
+    vae_decodes: int = 0
+
+    def since(self, before: "Passes") -> dict[str, int]:
+        """Return what was counted since a copy was made, by name."""
+        then = asdict(before)
+        return {name: count - then[name] for name, count in asdict(self).items()}
 
 
 @dataclass
@@ -48,7 +59,7 @@ class DiffusionModel:
     schedule: Schedule
     device: torch.device
     dtype: torch.dtype
-    passes: UnetPasses = field(default_factory=UnetPasses)
+    passes: Passes = field(default_factory=Passes)
 
     @classmethod
     def load(cls, directory: Path, dtype: Dtype = "float32", device: str = "cpu") -> Self:
@@ -105,16 +116,19 @@ class DiffusionModel:
         """Refuse a UNet without the sixteen transformer blocks or the block of the feature map.
 
         Raises:
-            UnsupportedModel: naming what was found.
+            UnsupportedModel: naming what is lacking or is there beyond them, and what was found.
         """
-        found = len(self.self_attentions())
+        found = [name.partition(".transformer_blocks")[0] for name in self.self_attentions()]
         blocks = len(getattr(self.unet, "up_blocks", ()))
-        if found != TRANSFORMER_BLOCKS or blocks != FEATURE_BLOCK + 2:
-            raise UnsupportedModel(
-                f"the UNet has {blocks} up blocks and {found} transformer blocks; the method taps "
-                f"up_blocks[{FEATURE_BLOCK}] of 4 and the blocks of Stable Diffusion 1.x "
-                f"({TRANSFORMER_BLOCKS}): use an SD 1.x model"
-            )
+        if found == list(TRANSFORMERS) and blocks == FEATURE_BLOCK + 2:
+            return
+        lacking = [name for name in TRANSFORMERS if name not in found]
+        fault = f"lacks {lacking[0]}" if lacking else "has more transformers than it should"
+        raise UnsupportedModel(
+            f"the UNet {fault} (it has {blocks} up blocks and {len(found)} transformer blocks); "
+            f"the method taps up_blocks[{FEATURE_BLOCK}] of 4 and the {len(TRANSFORMERS)} "
+            "transformer blocks of Stable Diffusion 1.x: use an SD 1.x model"
+        )
 
     def self_attentions(self) -> dict[str, torch.nn.Module]:
         """Return the UNet's self-attentions by name, in the order in which they are called."""
@@ -122,7 +136,8 @@ class DiffusionModel:
         return {
             f"{part}.{name}": module
             for part in parts
-            for name, module in getattr(self.unet, part).named_modules()
+            if (block := getattr(self.unet, part, None)) is not None
+            for name, module in block.named_modules()
             if name.endswith("attn1")
         }
 
@@ -145,6 +160,7 @@ class DiffusionModel:
         self, image: UInt8[np.ndarray, "h w 3"]
     ) -> tuple[Float[Tensor, "1 c h8 w8"], Float[Tensor, "1 c h8 w8"]]:
         """Encode an image to the mean and standard deviation of its latents, already scaled."""
+        self.passes.vae_encodes += 1
         posterior = self.vae.encode(self.to_pixels(image)).latent_dist
         scale = self.vae.config.scaling_factor
         return posterior.mean.float() * scale, posterior.std.float() * scale
@@ -152,6 +168,7 @@ class DiffusionModel:
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "1 c h w"]) -> UInt8[np.ndarray, "h8 w8 3"]:
         """Decode scaled latents to an image."""
+        self.passes.vae_decodes += 1
         pixels = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.dtype)).sample
         levels = ((pixels[0].float() / 2 + 0.5).clamp(0, 1) * 255).round()
         return levels.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
@@ -175,7 +192,7 @@ class DiffusionModel:
         prompt: Float[Tensor, "1 tokens d"],
     ) -> Float[Tensor, "b c h w"]:
         """Predict the noise in latents at `timestep` (an int, or one per item)."""
-        self.passes.forwards += len(latents)
+        self.passes.unet_forwards += len(latents)
         embedding = prompt.to(self.dtype).expand(len(latents), -1, -1)
         noise = self.unet(
             latents.to(self.dtype), timestep, encoder_hidden_states=embedding, return_dict=False

@@ -34,6 +34,7 @@ def track_points(
         initial: features of the first map at the first handles.
         region: cells of `window(handles, reach)` that may be found.
         radius: half size of each search window, in cells; at most `reach`.
+        size: rows and columns that may be found; padding beyond the image may not.
     """
     cells = window(handles, reach)
     candidates = region & within(cells, handles, radius) & inside(cells, size)

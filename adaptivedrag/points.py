@@ -116,6 +116,12 @@ class Frame:
         return rows * FEATURES_PER_LATENT, cols * FEATURES_PER_LATENT
 
     @property
+    def image_cells(self) -> tuple[int, int]:
+        """Rows and columns of the feature grid that hold the image; the rest is padding."""
+        step = self.pixels_per_feature
+        return math.ceil(self.height / step), math.ceil(self.width / step)
+
+    @property
     def pixels_per_feature(self) -> float:
         """Working pixels per feature cell and side."""
         return self.factor / FEATURES_PER_LATENT
@@ -135,8 +141,8 @@ class Frame:
         )
 
     def to_cell(self, point: ImagePoint) -> tuple[int, int]:
-        """Return the feature cell (row, col) nearest to an image point, inside the grid."""
-        rows, cols = self.feature_size
+        """Return the feature cell (row, col) nearest to an image point, inside the image."""
+        rows, cols = self.image_cells
         row, col = self.to_feature(point)
         return min(max(round(row), 0), rows - 1), min(max(round(col), 0), cols - 1)
 

@@ -5,8 +5,8 @@ from adaptivedrag.errors import InvalidEdit
 
 PRESETS: dict[str, EditConfig] = {
     "paper": EditConfig(),
-    # What the authors' code does as far as it has an effect, with its index errors mended: their
-    # loop cannot grow, their correspondence loss reaches no latent, their superpixel mask is unused.
+    # What the authors' code does as far as it has an effect, with its index errors mended: its
+    # loop cannot grow, its correspondence loss reaches no latent, its superpixel mask is unused.
     "released": EditConfig().merged(
         {
             "invert_image": {"inverted_steps": 40},

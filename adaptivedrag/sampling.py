@@ -9,6 +9,7 @@ from torch import Tensor
 
 from adaptivedrag.config import InvertImageConfig, SampleImageConfig
 from adaptivedrag.correspondence import corresponding_update
+from adaptivedrag.errors import DragDiverged
 from adaptivedrag.model import DiffusionModel
 from adaptivedrag.points import Drag, Frame
 from adaptivedrag.reference_control import reference_control
@@ -37,7 +38,11 @@ def sample(
 
     Returns:
         Clean latents of the reference and of the edit.
+
+    Raises:
+        DragDiverged: if the latents of the edit are not finite.
     """
+    start = edited
     schedule = model.schedule
     timesteps = schedule.timesteps(inversion.num_steps)[-inversion.inverted_steps :]
     first_layer = config.reference_first_layer if config.reference_control else None
@@ -55,4 +60,8 @@ def sample(
             if config.correspondence != "off" and timestep != timesteps[-1]:
                 edited = corresponding_update(reference, edited, drags, frame, config)
             on_step(step + 1, len(timesteps))
+    if not edited.isfinite().all():
+        raise DragDiverged(
+            "sampled latents are not finite: use a wider dtype", step=0, state={"latents": start}
+        )
     return reference, edited

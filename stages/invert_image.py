@@ -1,5 +1,7 @@
 """Invert the image to the start timestep."""
 
+from dataclasses import replace
+
 from stages.stage import Made, Stage, Work
 
 STAGE_VERSION = 1
@@ -11,7 +13,7 @@ def invert_image(work: Work) -> Made:
     from adaptivedrag.lora import lora_applied
 
     model = work.load_diffusion()
-    forwards = model.passes.forwards
+    before = replace(model.passes)
     mean, _ = model.posterior(work.working_image())
     with lora_applied(model.unet, work.upstream.get("train_lora", {}).get("lora")):
         trajectory = invert(
@@ -24,8 +26,7 @@ def invert_image(work: Work) -> Made:
     config = work.config.invert_image
     summary = {
         "start_timestep": model.schedule.start(config.num_steps, config.inverted_steps),
-        "unet_forwards": model.passes.forwards - forwards,
-        "unet_backwards": 0,
+        **model.passes.since(before),
     }
     return Made({"latents": trajectory.cpu().numpy()}, summary)
 

@@ -1,10 +1,11 @@
 """Drag: optimise the inverted latents until the handles arrive."""
 
+from dataclasses import replace
 from typing import Any
 
 from stages.stage import Made, Stage, Work
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 
 def optimize_latent(work: Work) -> Made:
@@ -16,7 +17,7 @@ def optimize_latent(work: Work) -> Made:
     from adaptivedrag.superpixels import Superpixels
 
     model = work.load_diffusion()
-    forwards, backwards = model.passes.forwards, model.passes.backwards
+    before = replace(model.passes)
     begun = work.checkpoints.latest()
     inverted = torch.from_numpy(work.upstream["invert_image"]["latents"][-1:].copy())
     with lora_applied(model.unet, work.upstream.get("train_lora", {}).get("lora")):
@@ -51,8 +52,7 @@ def optimize_latent(work: Work) -> Made:
         "budget": result.budget,
         "verdict": result.verdict,
         "points": points,
-        "unet_forwards": model.passes.forwards - forwards,
-        "unet_backwards": model.passes.backwards - backwards,
+        **model.passes.since(before),
     }
     return Made({"latent": result.latents.cpu().numpy(), "tracks": result.tracks}, summary)
 

@@ -1,5 +1,7 @@
 """Sample the edited image from the optimised latents."""
 
+from dataclasses import replace
+
 from artifacts import Picture
 from stages.stage import Made, Stage, Work
 
@@ -15,7 +17,7 @@ def sample_image(work: Work) -> Made:
     from adaptivedrag.sampling import sample
 
     model = work.load_diffusion()
-    forwards = model.passes.forwards
+    before = replace(model.passes)
     reference, edited = (
         torch.from_numpy(latents.copy()).to(model.device)
         for latents in (
@@ -36,8 +38,7 @@ def sample_image(work: Work) -> Made:
             on_step=work.on_step,
         )
     image = native_image(model.decode(edited), work.frame)
-    summary = {"unet_forwards": model.passes.forwards - forwards, "unet_backwards": 0}
-    return Made({"image": Picture(image)}, summary)
+    return Made({"image": Picture(image)}, model.passes.since(before))
 
 
 STAGE = Stage(

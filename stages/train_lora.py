@@ -1,5 +1,6 @@
 """Fit a LoRA to the image, or take over one from a file."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ def train_lora(work: Work) -> Made:
     from adaptivedrag import lora
 
     model = work.load_diffusion()
-    forwards, backwards = model.passes.forwards, model.passes.backwards
+    before = replace(model.passes)
     rows, cols = work.frame.image_latents
     image = work.working_image()
     begun = work.checkpoints.latest()
@@ -38,8 +39,7 @@ def train_lora(work: Work) -> Made:
         "resumed_after": len(begun["losses"]) if begun else 0,
         "losses": [round(loss, 6) for loss in losses],
         "parameters": sum(value.size for value in weights.values()),
-        "unet_forwards": model.passes.forwards - forwards,
-        "unet_backwards": model.passes.backwards - backwards,
+        **model.passes.since(before),
     }
     return Made({"lora": TensorFile(weights)}, summary)
 

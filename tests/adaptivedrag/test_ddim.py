@@ -84,6 +84,29 @@ def test_a_schedule_of_another_kind_is_refused():
         Schedule.from_config({**CONFIG, "prediction_type": "v_prediction"})
 
 
+def test_inversion_and_sampling_of_a_constant_noise_return_the_same_latents(schedule):
+    generator = torch.Generator().manual_seed(2)
+    latents, noise = (
+        torch.randn(1, 4, 8, 8, generator=generator, dtype=torch.float64) for _ in range(2)
+    )
+
+    class ConstantNoise:
+        def __init__(self):
+            self.schedule = schedule
+
+        def predict_noise(self, _latents, _timestep, _prompt):
+            return noise
+
+    config = InvertImageConfig()
+    prompt = torch.zeros(1, 77, 8)
+    found = invert(ConstantNoise(), latents, prompt, config)[-1:]
+    assert (found - latents).abs().max() > 0.5
+    for timestep in schedule.timesteps(config.num_steps)[-config.inverted_steps :]:
+        below = schedule.previous(timestep, config.num_steps)
+        found = schedule.move(found, noise, timestep, below)
+    torch.testing.assert_close(found, latents, rtol=0, atol=1e-12)
+
+
 def test_inversion_keeps_every_step_and_finer_steps_invert_better(tiny, scenario):
     def round_trip_error(steps: int) -> float:
         config = InvertImageConfig(num_steps=steps, inverted_steps=steps // 2)

@@ -1,5 +1,7 @@
 """Motion supervision, point tracking, backtracking, and the loop that joins them."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
@@ -247,37 +249,86 @@ def test_the_background_loss_sees_only_what_is_not_editable():
     assert background_loss(lower, initial, torch.ones(8, 8, dtype=torch.bool)) == 0
 
 
-def test_an_iteration_of_the_baseline_equals_a_plain_derivation_of_it(tiny, scenario):
-    """One step of preset `dragdiffusion` in float64 against the formulas written out."""
-    from copy import deepcopy
+def test_an_empty_mask_holds_nothing(tiny, scenario):
+    def result(mask, weight):
+        config = scenario.config.optimize_latent.model_copy(
+            update={"steps": 4, "max_steps": 4, "background_weight": weight}
+        )
+        return drag_latents(
+            tiny,
+            scenario.latents,
+            scenario.prompt,
+            scenario.drags,
+            scenario.superpixels,
+            mask,
+            scenario.frame,
+            config,
+            scenario.config.invert_image,
+        ).latents
 
+    nowhere = np.zeros(scenario.frame.feature_size, bool)
+    assert torch.equal(result(nowhere, 1.6), result(nowhere, 0.0))
+    assert torch.equal(result(~nowhere, 1.6), result(nowhere, 0.0))
+
+
+@pytest.fixture
+def double(tiny, monkeypatch):
+    """The tiny model in float64, with every cast to single precision made one to double."""
     model = deepcopy(tiny)
     model.unet.double()
     model.dtype = torch.float64
-    drag = Drag(ImagePoint(40.5, 50.5), ImagePoint(66.5, 50.5))
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    torch.set_default_dtype(torch.float64)
+    yield model
+    torch.set_default_dtype(torch.float32)
+
+
+def test_iterations_of_the_baseline_equal_a_plain_derivation_of_them_in_float64(double, scenario):
+    """Two steps of preset `dragdiffusion` and their tracking against the formulas written out."""
+    drag = Drag(ImagePoint(40.5, 50.5), ImagePoint(66.5, 50.5))  # along a row of the grid
     row, col = scenario.frame.to_cell(drag.handle)
-    z = scenario.latents.clone().requires_grad_(True)
-    grid = torch.nn.functional.interpolate
+    rate, weight = 1e-3, 1.6
     mask = np.zeros(scenario.frame.feature_size, bool)
     mask[:8] = True
-
-    noise, maps = model.predict_with_features(z, 681, scenario.prompt)
-    full = grid(maps[None].float(), scale_factor=4, mode="bilinear")[0]
-    patch = full[:, row - 1 : row + 2, col - 1 : col + 2].detach()
-    shifted = full[:, row - 1 : row + 2, col : col + 3]
-    loss = 9 * (shifted - patch).abs().mean()
-    lower = model.schedule.move(z, noise, 681, 661)
     keep = torch.ones(scenario.frame.latent_size)
     keep[:2] = 0
-    loss = loss + 0.1 * 16 * ((lower - lower.detach()) * keep).abs().sum()
-    (gradient,) = torch.autograd.grad(loss, z)
-    expected = z.detach() - 0.01 * gradient / (gradient.abs() + 1e-8)
+
+    def passed(latents):
+        noise, maps = double.predict_with_features(latents, 681, scenario.prompt)
+        grid = torch.nn.functional.interpolate(maps[None], scale_factor=4, mode="bilinear")[0]
+        return double.schedule.move(latents, noise, 681, 661), grid
+
+    z = scenario.latents.double()
+    first, second = torch.zeros_like(z), torch.zeros_like(z)
+    lower_0, grid_0 = (value.detach() for value in passed(z))
+    for step in (1, 2):
+        z = z.detach().requires_grad_(True)
+        lower, grid = passed(z)
+        patch = grid[:, row - 1 : row + 2, col - 1 : col + 2].detach()
+        shifted = grid[:, row - 1 : row + 2, col : col + 3]
+        loss = 9 * (shifted - patch).abs().mean() + weight * ((lower - lower_0) * keep).abs().sum()
+        (gradient,) = torch.autograd.grad(loss, z)
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        slope = (second / (1 - 0.999**step)).sqrt() + 1e-8
+        z = (z - rate * first / (1 - 0.9**step) / slope).detach()
+        moved = passed(z)[1].detach()[:, row - 3 : row + 4, col - 3 : col + 4]
+        distances = (moved - grid_0[:, row, col][:, None, None]).abs().sum(dim=0)
+        # So small a step leaves the handle where it is, and the direction that of the row.
+        assert distances.argmin() == 3 * 7 + 3
 
     config = PRESETS["dragdiffusion"].merged(
-        {"optimize_latent": {"steps": 1, "max_steps": 1, "background_weight": 1.6}}
+        {
+            "optimize_latent": {
+                "steps": 2,
+                "max_steps": 2,
+                "background_weight": weight,
+                "learning_rate": rate,
+            }
+        }
     )
     result = drag_latents(
-        model,
+        double,
         scenario.latents,
         scenario.prompt,
         [drag],
@@ -287,4 +338,7 @@ def test_an_iteration_of_the_baseline_equals_a_plain_derivation_of_it(tiny, scen
         config.optimize_latent,
         config.invert_image,
     )
-    torch.testing.assert_close(result.latents, expected, rtol=0, atol=1e-6)
+    assert result.steps == 2
+    assert result.latents.dtype == torch.float64
+    assert (result.latents - z).abs().max() < 1e-9
+    np.testing.assert_array_equal(result.tracks[:, 0], [[row, col]] * 3)

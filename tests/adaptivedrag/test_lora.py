@@ -77,6 +77,20 @@ def test_merging_equals_the_adapter_that_diffusers_loads(
     assert (ours - plain).abs().max() > 1e-3
 
 
+def test_a_saved_lora_is_one_safetensors_file_that_reads_back_bit_equal(bench, edit, tmp_path):
+    from safetensors.numpy import load_file
+
+    record = bench.perform("train_lora", edit)
+    found = {
+        name: value
+        for file in (tmp_path / "store").rglob("*.safetensors")
+        for name, value in load_file(file).items()
+    }
+    kept = bench.store.read(record)["lora"]
+    assert len(found) == len(kept) == 2 * 128
+    assert all(np.array_equal(value, found[name]) for name, value in kept.items())
+
+
 def test_merged_weights_are_put_back_exactly_even_after_an_error(tiny, scenario, weights):
     noise = predicted(tiny, scenario)
 

@@ -48,9 +48,9 @@ def test_a_drag_that_was_cut_off_ends_with_the_bytes_of_one_that_was_not(tiny, s
     with pytest.raises(Cut):
         drag(tiny, scenario, on_state=keep, state_every=1)
     assert int(kept["step"]) == cut
-    passes = tiny.passes.forwards
+    passes = tiny.passes.unet_forwards
     resumed = drag(tiny, scenario, resume_from=kept)
-    assert tiny.passes.forwards - passes == resumed.steps + 1 - cut
+    assert tiny.passes.unet_forwards - passes == resumed.steps + 1 - cut
     whole = drag(tiny, scenario)
     assert torch.equal(resumed.latents, whole.latents)
     assert (resumed.tracks == whole.tracks).all()

@@ -84,6 +84,36 @@ def test_the_reference_does_not_depend_on_the_edit(tiny, scenario, edited):
     torch.testing.assert_close(first, plain, rtol=0, atol=1e-5)
 
 
+def test_the_correspondence_loss_leaves_the_reference_bit_identical(tiny, scenario, edited):
+    with_loss, changed = sampled(tiny, scenario, edited)
+    without, plain = sampled(tiny, scenario, edited, correspondence="off")
+    assert torch.equal(with_loss, without)
+    assert not torch.equal(changed, plain)
+
+
+def test_without_the_correspondence_loss_sampling_is_a_plain_paired_ddim(tiny, scenario, edited):
+    reference, dragged = scenario.latents, edited
+    schedule = tiny.schedule
+    with reference_control(tiny, 10) as control, torch.no_grad():
+        for timestep in schedule.timesteps(INVERSION.num_steps)[-INVERSION.inverted_steps :]:
+            below = schedule.previous(timestep, INVERSION.num_steps)
+            with control.writing():
+                noise = tiny.predict_noise(reference, timestep, scenario.prompt)
+            reference = schedule.move(reference, noise, timestep, below)
+            with control.reading():
+                noise = tiny.predict_noise(dragged, timestep, scenario.prompt)
+            dragged = schedule.move(dragged, noise, timestep, below)
+    off = sampled(tiny, scenario, edited, correspondence="off")
+    assert torch.equal(off[0], reference)
+    assert torch.equal(off[1], dragged)
+
+
+def test_control_from_layer_sixteen_on_is_plain_attention(tiny, scenario, edited):
+    none = sampled(tiny, scenario, edited, correspondence="off", reference_first_layer=16)
+    off = sampled(tiny, scenario, edited, correspondence="off", reference_control=False)
+    assert torch.equal(none[1], off[1])
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -1,5 +1,7 @@
 """Stable Diffusion 1.5's own shapes and names, on a full-size UNet without weights."""
 
+import re
+
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
@@ -50,11 +52,66 @@ def test_lora_adapts_128_linears_with_3188736_parameters():
         assert sum(value.numel() for value in parameters.values()) == 3_188_736
 
 
-def test_a_unet_with_other_blocks_is_refused_by_what_was_found():
-    model = on_meta(
-        block_out_channels=(32, 64),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-    )
-    with pytest.raises(UnsupportedModel, match="2 up blocks and 6 transformer blocks"):
-        model.check_topology()
+CROSS_DOWN, CROSS_UP = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D"
+
+
+@pytest.mark.parametrize(
+    ("changes", "lacking", "found"),
+    [
+        (
+            {
+                "block_out_channels": (32, 64),
+                "down_block_types": (CROSS_DOWN, "DownBlock2D"),
+                "up_block_types": ("UpBlock2D", CROSS_UP),
+            },
+            "down_blocks.1.attentions.0",
+            "2 up blocks and 6 transformer blocks",
+        ),
+        (
+            {
+                "block_out_channels": (32, 64, 64),
+                "down_block_types": ("DownBlock2D", CROSS_DOWN, CROSS_DOWN),
+                "up_block_types": (CROSS_UP, CROSS_UP, "UpBlock2D"),
+            },
+            "down_blocks.0.attentions.0",
+            "3 up blocks and 11 transformer blocks",
+        ),
+        (
+            {"mid_block_type": None},
+            "mid_block.attentions.0",
+            "4 up blocks and 15 transformer blocks",
+        ),
+        (
+            {"up_block_types": (CROSS_UP, CROSS_UP, CROSS_UP, "UpBlock2D")},
+            "up_blocks.3.attentions.0",
+            "4 up blocks and 16 transformer blocks",
+        ),
+    ],
+    ids=["two levels", "as in SDXL", "no middle block", "other blocks attend"],
+)
+def test_a_unet_without_the_layers_that_are_tapped_is_refused_by_their_names(
+    changes, lacking, found
+):
+    message = rf"lacks {re.escape(lacking)} .*{found}.* use an SD 1\.x model"
+    with pytest.raises(UnsupportedModel, match=message):
+        on_meta(**changes).check_topology()
+
+
+def test_a_directory_whose_unet_is_another_is_refused_when_it_is_loaded(
+    tiny_model_directory, tmp_path
+):
+    UNet2DConditionModel(
+        sample_size=16,
+        block_out_channels=(8, 16),
+        down_block_types=(CROSS_DOWN, "DownBlock2D"),
+        up_block_types=("UpBlock2D", CROSS_UP),
+        cross_attention_dim=16,
+        attention_head_dim=2,
+        norm_num_groups=4,
+    ).save_pretrained(tmp_path / "model" / "unet")
+    for part in ("vae", "text_encoder", "tokenizer", "scheduler"):
+        (tmp_path / "model" / part).symlink_to(tiny_model_directory / part)
+    with pytest.raises(
+        UnsupportedModel, match=r"down_blocks\.1\.attentions\.0 .* use an SD 1\.x model"
+    ):
+        DiffusionModel.load(tmp_path / "model")
