@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -18,6 +22,19 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 _PAGE = 1000
+_CREATE_TRIES = 5
+_FIRST_PAUSE = 0.05
+# What obstore writes before it renames; its own listings leave these out.
+_UNFINISHED = re.compile(r".+#[0-9]+")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A stored file: its path below the folder that was listed, and when the store took it."""
+
+    path: str
+    size: int
+    modified: datetime
 
 
 class Backend:
@@ -52,7 +69,13 @@ class Backend:
         if not create and not root.is_dir():
             raise StoreUnavailable(f"{root}: no such folder")
         with _reported(str(root)):
-            return cls(LocalStore(root, mkdir=create), str(root), root)
+            folder = LocalStore(root, mkdir=create, automatic_cleanup=True)
+            return cls(folder, str(root), root)
+
+    @property
+    def parallel(self) -> int:
+        """How many requests to have under way: a remote store's answers take their time."""
+        return 64 if self._root is None else 16
 
     def get(self, path: str) -> bytes | None:
         """Return a file's bytes, or None if it is not there."""
@@ -68,7 +91,23 @@ class Backend:
             obstore.put(self._objects, path, data, use_multipart=False)
 
     def create(self, path: str, data: bytes) -> bool:
-        """Write a file if none is there; tell whether it was written. Only one writer wins."""
+        """Write a file if none is there; tell whether the file there is ours. One writer wins.
+
+        A refusal is looked into: it may be the echo of our own write, tried again because the
+        reply was lost, and a 409 of object storage only means that another request was under
+        way, not that there is a file.
+        """
+        for attempt in range(_CREATE_TRIES):
+            if self._put_if_absent(path, data):
+                return True
+            there = self.get(path)
+            # On a local disk a refusal is certain: a folder may be in the way.
+            if there is not None or self._root is not None:
+                return there == data
+            time.sleep(_FIRST_PAUSE * 2**attempt)
+        raise StoreUnavailable(f"{self.name}: {path}: refused, though nothing is there")
+
+    def _put_if_absent(self, path: str, data: bytes) -> bool:
         with _reported(f"{self.name}: {path}"):
             try:
                 obstore.put(self._objects, path, data, mode="create", use_multipart=False)
@@ -76,12 +115,55 @@ class Backend:
                 return False
         return True
 
+    def entries(self, folder: str) -> Iterator[Entry]:
+        """List all files below a folder, page by page; "" is the whole store."""
+        skipped = len(folder) + 1 if folder else 0
+        with _reported(f"{self.name}: {folder}"):
+            for page in obstore.list(self._objects, folder or None, chunk_size=_PAGE):
+                for file in page:
+                    yield Entry(file["path"][skipped:], file["size"], file["last_modified"])
+
     def sizes(self, folder: str) -> dict[str, int]:
         """List all files below a folder: their sizes, by path relative to it."""
+        return {entry.path: entry.size for entry in self.entries(folder)}
+
+    def folders(self, folder: str) -> list[str]:
+        """List the names of the folders directly below a folder, sorted."""
         with _reported(f"{self.name}: {folder}"):
-            pages = obstore.list(self._objects, folder, chunk_size=_PAGE)
-            files = (file for page in pages for file in page)
-            return {file["path"][len(folder) + 1 :]: file["size"] for file in files}
+            found = obstore.list_with_delimiter(self._objects, folder or None)
+            return sorted(path.rpartition("/")[2] for path in found["common_prefixes"])
+
+    def modified(self, path: str) -> datetime | None:
+        """Return when a file was last written, by the store's own clock; None if it is gone."""
+        with _reported(f"{self.name}: {path}"):
+            try:
+                return obstore.head(self._objects, path)["last_modified"]
+            except FileNotFoundError:
+                return None
+
+    def unfinished(self) -> Iterator[Entry]:
+        """List the files that writers have not finished: those at work, and those killed.
+
+        Object storage never shows a file before it is whole.
+        """
+        if self._root is None:
+            return
+        for above, _, names in os.walk(self._root):
+            for name in filter(_UNFINISHED.fullmatch, names):
+                path = Path(above) / name
+                try:
+                    stat = path.stat()
+                except FileNotFoundError:  # finished meanwhile
+                    continue
+                modified = datetime.fromtimestamp(stat.st_mtime, UTC)
+                yield Entry(path.relative_to(self._root).as_posix(), stat.st_size, modified)
+
+    def delete_unfinished(self, path: str) -> None:
+        """Delete a file that `unfinished` named."""
+        if self._root is None or not _UNFINISHED.fullmatch(path):
+            raise ValueError(f"{path} is not an unfinished file")
+        with _reported(f"{self.name}: {path}"):
+            (self._root / path).unlink(missing_ok=True)
 
     def delete(self, paths: Iterable[str]) -> None:
         """Delete files; those that are gone already do not matter."""
@@ -103,7 +185,9 @@ class Backend:
         folders = {folder for name in names for folder in name.parents}
         with _reported(self.name):
             for name in (*names, *sorted(folders, reverse=True)):
-                _fsync(self._root / name)
+                # What a collector deleted meanwhile is seen by who looks after the commit.
+                with suppress(FileNotFoundError):
+                    _fsync(self._root / name)
 
 
 def _fsync(path: Path) -> None:

@@ -1,10 +1,4 @@
-"""The store: actions to records, records to objects.
-
-    objects/ab/<id>/...                    payload files and manifest.json, immutable
-    actions/<stage>/12/<key>/0001.json     the record; its appearance is the commit
-    progress/<stage>/<key>/<step>/...      checkpoints
-    attempts/<stage>/<key>/0001.json       failures
-    runs/<run>/<name>                      plans, events, summaries
+"""The store: actions to records, records to objects. `artifacts.layout` says where they lie.
 
 Payload first, record last, and readers start at the record: nothing half-written is ever seen.
 Nothing is edited or moved. A later record of a key gets the next number, and readers take the
@@ -17,7 +11,6 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -27,6 +20,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from artifacts.backend import Backend
 from artifacts.errors import ArtifactCorrupt, StoreUnavailable
 from artifacts.keys import Action, Digest, Key, is_digest, readable_json
+from artifacts.layout import (
+    ACTIONS,
+    ATTEMPTS,
+    DAMAGED,
+    FORMAT_FILE,
+    PROGRESS,
+    RUNS,
+    action_folder,
+    key_folder,
+    number_of,
+    numbered,
+    object_folder,
+    word,
+)
+from artifacts.parallel import at_once
 from artifacts.payload import Encoded, Payload, check, decode, encode, object_id
 from artifacts.records import (
     MANIFEST,
@@ -43,16 +51,9 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 FORMAT = {"store": "adaptivedrag", "version": 1}
-DAMAGED = "damaged.json"
-
-_FORMAT_FILE = "format.json"
-_NUMBERED = re.compile(r"([0-9]{4,9})\.json")
-_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_THREADS = 16
 _KEPT_STEPS = 2
 
 A = TypeVar("A")
-B = TypeVar("B")
 
 
 class ArtifactStore:
@@ -60,7 +61,7 @@ class ArtifactStore:
 
     def __init__(self, backend: Backend) -> None:
         """Use a backend as it is; `open` is the usual way."""
-        self._backend = backend
+        self.backend = backend
 
     @classmethod
     def open(cls, location: str | Path | ObjectStore, create: bool = True) -> ArtifactStore:
@@ -80,30 +81,33 @@ class ArtifactStore:
     @property
     def location(self) -> str:
         """Where the store is, as given."""
-        return self._backend.name
+        return self.backend.name
 
     def lookup(self, stage: str, key: Key) -> Lookup | None:
         """Find the highest record of a key that parses, and whether its object is there.
 
         Existence and sizes are looked at, not bytes: `read` checks those.
         """
-        return self._look(stage, key, self._numbers(_action_folder(stage, key)))
+        return self._look(stage, key, self._numbers(action_folder(stage, key)))
 
     def lookup_many(self, stage: str, keys: Iterable[Key]) -> dict[Key, Lookup]:
         """Look up many keys at once; those that are not known are left out."""
-        wanted = {key: _action_folder(stage, key) for key in keys}
+        wanted = {key: action_folder(stage, key) for key in keys}
         shards = sorted({folder.rpartition("/")[0] for folder in wanted.values()})
-        listed = _at_once(self._numbers_by_folder, shards)
+        listed = at_once(self._numbers_by_folder, shards, self.backend.parallel)
         numbers = {folder: found for part in listed for folder, found in part.items()}
         present = [key for key, folder in wanted.items() if folder in numbers]
-        found = _at_once(lambda key: self._look(stage, key, numbers[wanted[key]]), present)
+        found = at_once(
+            lambda key: self._look(stage, key, numbers[wanted[key]]), present, self.backend.parallel
+        )
         return {key: lookup for key, lookup in zip(present, found, strict=True) if lookup}
 
     def records_of(self, stage: str) -> Iterator[Record]:
         """Go through the newest record of each key of a stage."""
-        numbers = self._numbers_by_key(f"actions/{_word(stage)}")
+        numbers = self._numbers_by_key(f"{ACTIONS}/{word(stage)}")
         find = partial(self._newest_record, stage)
-        yield from filter(None, _at_once(lambda key: find(key, numbers[key]), sorted(numbers)))
+        found = at_once(lambda key: find(key, numbers[key]), sorted(numbers), self.backend.parallel)
+        yield from filter(None, found)
 
     def publish(
         self,
@@ -129,9 +133,33 @@ class ArtifactStore:
         if winner:
             return winner
         encoded = encode(payload)
-        self._put_object(encoded)
-        record = _record(action, encoded, circumstances, summary or {})
-        return self._commit(record, replace)
+        return self._keep(_record(action, encoded, circumstances, summary or {}), encoded, replace)
+
+    def verified(self, record: Record) -> Encoded:
+        """Return the files of a record's object as they are stored, every byte checked.
+
+        Raises:
+            ArtifactCorrupt: naming the file.
+        """
+        manifest, files = self._verified(record)
+        return Encoded(files, manifest, record.object)
+
+    def adopt(self, record: Record, encoded: Encoded | None) -> Record:
+        """Keep a record of another store, with its object or, if that has no bytes, without.
+
+        Returns:
+            The record that counts here from now on, numbered as this store numbers.
+
+        Raises:
+            ArtifactCorrupt: if the key is not that of the work that the record describes.
+            StoreUnavailable: if the store cannot be written; nothing was committed then.
+        """
+        if record.action.key != record.key:
+            raise ArtifactCorrupt(f"the record of {record.stage} {record.key} is of other work")
+        if encoded is not None:
+            return self._winner(record.action) or self._keep(record, encoded, replace=False)
+        found = self.lookup(record.stage, record.key)
+        return found.record if found else self._commit(record, replace=False)
 
     def read(self, record: Record) -> dict[str, Any]:
         """Read a payload, checking the sha256 of every byte.
@@ -143,7 +171,7 @@ class ArtifactStore:
         Raises:
             ArtifactCorrupt: naming the file; later lookups call the action known, not a hit.
         """
-        folder = _object_folder(record.object)
+        folder = object_folder(record.object)
         try:
             manifest, files = self._verified(record)
             return decode(manifest, files)
@@ -151,63 +179,94 @@ class ArtifactStore:
             self._mark_damaged(record, str(damage))
             raise ArtifactCorrupt(f"{self.location}: {folder}: {damage}") from damage
 
+    def check_files(
+        self, folder: str, expected: Digest | None = None
+    ) -> tuple[Manifest, dict[str, bytes]]:
+        """Read the files of an object or a checkpoint, checking every byte against its manifest.
+
+        Args:
+            folder: where they lie in the store.
+            expected: the object's id, if the manifest has to be that of an object.
+
+        Raises:
+            ArtifactCorrupt: naming the file.
+        """
+        data = self._needed(folder, MANIFEST)
+        if expected and object_id(data) != expected:
+            raise ArtifactCorrupt(f"{MANIFEST} has changed: its sha256 is another")
+        try:
+            manifest = Manifest.from_bytes(data)
+        except ValueError as error:
+            raise ArtifactCorrupt(f"{MANIFEST} cannot be read: {error}") from error
+        sizes = self.backend.sizes(folder)
+        files = {}
+        for stored in manifest.files:
+            # A size that is off is found before the file is loaded.
+            if sizes.get(stored.path, stored.size) != stored.size:
+                raise ArtifactCorrupt(
+                    f"{stored.path} has {sizes[stored.path]} bytes instead of {stored.size}"
+                )
+            files[stored.path] = self._needed(folder, stored.path)
+            check(stored, files[stored.path])
+        return manifest, {**files, MANIFEST: data}
+
     def put_progress(self, stage: str, key: Key, step: int, payload: Payload) -> None:
         """Keep a checkpoint of a stage at work; the one before is kept too, older ones go."""
-        folder = _key_folder("progress", stage, key)
+        folder = key_folder(PROGRESS, stage, key)
         for path, data in encode(payload).files.items():
-            self._backend.put(f"{folder}/{step:08d}/{path}", data)
+            self.backend.put(f"{folder}/{step:08d}/{path}", data)
         older = sorted({s for s in self._steps(folder) if s < step}, reverse=True)
         for old in older[_KEPT_STEPS - 1 :]:
             self._delete_below(f"{folder}/{old:08d}")
 
     def latest_progress(self, stage: str, key: Key) -> Progress | None:
         """Read the highest checkpoint that is whole."""
-        folder = _key_folder("progress", stage, key)
+        folder = key_folder(PROGRESS, stage, key)
         for step in sorted(self._steps(folder), reverse=True):
             with suppress(ArtifactCorrupt):  # torn by a crash: the one before will do
-                return Progress(step, decode(*self._checked_files(f"{folder}/{step:08d}")))
+                return Progress(step, decode(*self.check_files(f"{folder}/{step:08d}")))
         return None
 
     def drop_progress(self, stage: str, key: Key) -> None:
         """Delete an action's checkpoints, once it is published."""
-        self._delete_below(_key_folder("progress", stage, key))
+        self._delete_below(key_folder(PROGRESS, stage, key))
 
     def add_attempt(self, stage: str, key: Key, document: Mapping[str, Any]) -> int:
         """Keep what is to be said of a failed attempt; return its number."""
-        folder, data = _key_folder("attempts", stage, key), seal(document)
+        folder, data = key_folder(ATTEMPTS, stage, key), seal(document)
         first = max(self._numbers(folder), default=0) + 1
-        return next(n for n in count(first) if self._backend.create(_numbered(folder, n), data))
+        return next(n for n in count(first) if self.backend.create(numbered(folder, n), data))
 
     def attempts(self, stage: str, key: Key) -> list[dict[str, Any]]:
         """Return the attempts of an action that can be read, oldest first."""
-        folder = _key_folder("attempts", stage, key)
+        folder = key_folder(ATTEMPTS, stage, key)
         found = (self._get_numbered(folder, n, unseal) for n in self._numbers(folder))
         return [json.loads(data) for data in found if data is not None]
 
     def attempted(self, stage: str) -> frozenset[Key]:
         """Return the keys of a stage for which there are attempts."""
-        return frozenset(self._numbers_by_key(f"attempts/{_word(stage)}"))
+        return frozenset(self._numbers_by_key(f"{ATTEMPTS}/{word(stage)}"))
 
     def put_run(self, run_id: str, name: str, data: bytes) -> None:
         """Keep a file of a run, over an older one of that name."""
-        self._backend.put(f"runs/{_word(run_id)}/{_word(name)}", data)
+        self.backend.put(f"{RUNS}/{word(run_id)}/{word(name)}", data)
 
     def get_run(self, run_id: str, name: str) -> bytes | None:
         """Return a file of a run."""
-        return self._backend.get(f"runs/{_word(run_id)}/{_word(name)}")
+        return self.backend.get(f"{RUNS}/{word(run_id)}/{word(name)}")
 
     def runs(self) -> list[str]:
         """Return the ids of all runs, sorted."""
-        return sorted({path.partition("/")[0] for path in self._backend.sizes("runs")})
+        return sorted({path.partition("/")[0] for path in self.backend.sizes(RUNS)})
 
     def _check_format(self, create: bool) -> None:
         # Tried first, since only a write tells whether the store can be written.
-        if create and self._backend.create(_FORMAT_FILE, readable_json(FORMAT)):
-            return self._backend.sync([_FORMAT_FILE])
-        data = self._backend.get(_FORMAT_FILE)
+        if create and self.backend.create(FORMAT_FILE, readable_json(FORMAT)):
+            return self.backend.sync([FORMAT_FILE])
+        data = self.backend.get(FORMAT_FILE)
         if create and data is not None and not data.strip(b"\0"):
             # A power loss during the very first opening can leave a name without bytes.
-            return self._backend.put(_FORMAT_FILE, readable_json(FORMAT))
+            return self.backend.put(FORMAT_FILE, readable_json(FORMAT))
         if data is None:
             raise StoreUnavailable(f"{self.location}: there is no store here")
         if data != readable_json(FORMAT):
@@ -222,7 +281,7 @@ class ArtifactStore:
 
     def _newest_record(self, stage: str, key: Key, numbers: list[int]) -> Record | None:
         """Return the highest record that parses and is this key's; others are ignored."""
-        folder = _action_folder(stage, key)
+        folder = action_folder(stage, key)
         for number in reversed(numbers):
             record = self._get_numbered(folder, number, Record.from_bytes)
             if record and (record.stage, record.key, record.number) == (stage, key, number):
@@ -230,7 +289,7 @@ class ArtifactStore:
         return None
 
     def _is_complete(self, record: Record) -> bool:
-        sizes = self._backend.sizes(_object_folder(record.object))
+        sizes = self.backend.sizes(object_folder(record.object))
         return DAMAGED not in sizes and record.files.items() <= sizes.items()
 
     def _winner(self, action: Action) -> Record | None:
@@ -244,20 +303,33 @@ class ArtifactStore:
             return None
         return found.record
 
+    def _keep(self, record: Record, encoded: Encoded, replace: bool) -> Record:
+        self._put_object(encoded)
+        kept = self._commit(record, replace)
+        if kept.object == encoded.object and not self._is_complete(kept):
+            # Collected between our look at it and our commit, as bytes that no record named.
+            self._put_object(encoded)
+        return kept
+
     def _put_object(self, encoded: Encoded) -> None:
-        """Write what is not there with these very bytes, the manifest last, and make it last."""
-        folder = _object_folder(encoded.object)
-        sizes = self._backend.sizes(folder)
+        """Write what is not there with these very bytes, the manifest last, and make it last.
+
+        The manifest is written in any case: its new time tells a collector that the object is
+        in use again.
+        """
+        folder = object_folder(encoded.object)
+        sizes = self.backend.sizes(folder)
         for name, data in encoded.files.items():
             path = f"{folder}/{name}"
-            if sizes.get(name) != len(data) or self._backend.get(path) != data:
-                self._backend.put(path, data)
-        self._backend.sync(f"{folder}/{name}" for name in encoded.files)
+            there = name != MANIFEST and sizes.get(name) == len(data)
+            if not there or self.backend.get(path) != data:
+                self.backend.put(path, data)
+        self.backend.sync(f"{folder}/{name}" for name in encoded.files)
         if DAMAGED in sizes:
-            self._backend.delete([f"{folder}/{DAMAGED}"])
+            self.backend.delete([f"{folder}/{DAMAGED}"])
 
     def _commit(self, record: Record, replace: bool) -> Record:
-        folder = _action_folder(record.stage, record.key)
+        folder = action_folder(record.stage, record.key)
         taken = 0
         while True:
             # Listed before the winner is looked for: whoever commits after that takes this
@@ -266,41 +338,19 @@ class ArtifactStore:
             winner = None if replace else self._winner(record.action)
             if winner:
                 return winner
-            numbered = record.model_copy(update={"number": taken})
-            if self._backend.create(_numbered(folder, taken), numbered.to_bytes()):
-                self._backend.sync([_numbered(folder, taken)])
-                return numbered
+            candidate = record.model_copy(update={"number": taken})
+            if self.backend.create(numbered(folder, taken), candidate.to_bytes()):
+                self.backend.sync([numbered(folder, taken)])
+                return candidate
 
     def _verified(self, record: Record) -> tuple[Manifest, dict[str, bytes]]:
-        manifest, files = self._checked_files(_object_folder(record.object), record.object)
+        manifest, files = self.check_files(object_folder(record.object), record.object)
         if manifest.logical != record.logical:
             raise ArtifactCorrupt(f"{MANIFEST} is not of the object that the record names")
         return manifest, files
 
-    def _checked_files(
-        self, folder: str, expected: Digest | None = None
-    ) -> tuple[Manifest, dict[str, bytes]]:
-        data = self._needed(folder, MANIFEST)
-        if expected and object_id(data) != expected:
-            raise ArtifactCorrupt(f"{MANIFEST} has changed: its sha256 is another")
-        try:
-            manifest = Manifest.from_bytes(data)
-        except ValueError as error:
-            raise ArtifactCorrupt(f"{MANIFEST} cannot be read: {error}") from error
-        sizes = self._backend.sizes(folder)
-        files = {}
-        for stored in manifest.files:
-            # A size that is off is found before the file is loaded.
-            if sizes.get(stored.path, stored.size) != stored.size:
-                raise ArtifactCorrupt(
-                    f"{stored.path} has {sizes[stored.path]} bytes instead of {stored.size}"
-                )
-            files[stored.path] = self._needed(folder, stored.path)
-            check(stored, files[stored.path])
-        return manifest, files
-
     def _needed(self, folder: str, path: str) -> bytes:
-        data = self._backend.get(f"{folder}/{path}")
+        data = self.backend.get(f"{folder}/{path}")
         if data is None:
             raise ArtifactCorrupt(f"{path} is missing")
         return data
@@ -309,15 +359,15 @@ class ArtifactStore:
         """Let later lookups see what only reading every byte could find."""
         with suppress(StoreUnavailable):  # a store that is only read cannot be marked
             if self._is_complete(record):
-                path = f"{_object_folder(record.object)}/{DAMAGED}"
-                self._backend.put(path, seal({"reason": reason}))
+                path = f"{object_folder(record.object)}/{DAMAGED}"
+                self.backend.put(path, seal({"reason": reason}))
 
     def _steps(self, folder: str) -> set[int]:
-        names = {path.partition("/")[0] for path in self._backend.sizes(folder)}
+        names = {path.partition("/")[0] for path in self.backend.sizes(folder)}
         return {int(name) for name in names if re.fullmatch(r"[0-9]{8}", name)}
 
     def _delete_below(self, folder: str) -> None:
-        self._backend.delete([f"{folder}/{path}" for path in self._backend.sizes(folder)])
+        self.backend.delete([f"{folder}/{path}" for path in self.backend.sizes(folder)])
 
     def _numbers(self, folder: str) -> list[int]:
         """Return the numbers of the numbered files of a folder, in order."""
@@ -326,10 +376,10 @@ class ArtifactStore:
     def _numbers_by_folder(self, above: str) -> dict[str, list[int]]:
         """Return the numbered files of all folders below one, in one listing."""
         found: defaultdict[str, list[int]] = defaultdict(list)
-        for path in self._backend.sizes(above):
+        for path in self.backend.sizes(above):
             folder, _, name = f"{above}/{path}".rpartition("/")
-            if match := _NUMBERED.fullmatch(name):
-                found[folder].append(int(match[1]))
+            if (number := number_of(name)) is not None:
+                found[folder].append(number)
         return {folder: sorted(numbers) for folder, numbers in found.items()}
 
     def _numbers_by_key(self, above: str) -> dict[Key, list[int]]:
@@ -339,7 +389,7 @@ class ArtifactStore:
 
     def _get_numbered(self, folder: str, number: int, parse: Callable[[bytes], A]) -> A | None:
         """Parse a numbered file; None if it is gone, torn or not of ours."""
-        data = self._backend.get(_numbered(folder, number))
+        data = self.backend.get(numbered(folder, number))
         with suppress(ValueError):
             return None if data is None else parse(data)
         return None
@@ -361,39 +411,3 @@ def _record(
         circumstances=circumstances,
         summary=dict(summary),
     )
-
-
-def _object_folder(digest: Digest) -> str:
-    return f"objects/{digest[:2]}/{digest}"
-
-
-def _action_folder(stage: str, key: Key) -> str:
-    return f"actions/{_word(stage)}/{_key(key)[:2]}/{key}"
-
-
-def _key_folder(kind: str, stage: str, key: Key) -> str:
-    return f"{kind}/{_word(stage)}/{_key(key)}"
-
-
-def _numbered(folder: str, number: int) -> str:
-    return f"{folder}/{number:04d}.json"
-
-
-def _word(text: str) -> str:
-    if not _WORD.fullmatch(text):
-        raise ValueError(f"{text!r} cannot name anything in a store")
-    return text
-
-
-def _key(text: Key) -> Key:
-    if not is_digest(text):
-        raise ValueError(f"{text!r} is not a key")
-    return text
-
-
-def _at_once(function: Callable[[A], B], items: list[A]) -> list[B]:
-    """Map over items, many at a time: a store's answers are waited for, not computed."""
-    if len(items) < 2:
-        return [function(item) for item in items]
-    with ThreadPoolExecutor(_THREADS) as threads:
-        return list(threads.map(function, items))

@@ -1,15 +1,43 @@
+import multiprocessing
+import uuid
+from itertools import count
+
 import numpy as np
 import pytest
 from obstore.store import MemoryStore
+from s3_server import s3_location, serve_s3
 
 from artifacts import Action, ArtifactStore, Circumstances, Document, Picture, TensorFile
 from artifacts import digest_bytes as digest
 
 
-@pytest.fixture(params=["folder", "memory"])
-def store(request, tmp_path):
-    location = tmp_path / "store" if request.param == "folder" else MemoryStore()
-    return ArtifactStore.open(location)
+@pytest.fixture(scope="session")
+def s3_port():
+    """A server process for the whole session; each test takes a prefix of its own."""
+    with serve_s3() as port:
+        yield port
+
+
+@pytest.fixture
+def make_location(tmp_path, request):
+    """Places for new stores: a folder, memory, or a prefix in object storage."""
+    numbers = count()
+
+    def make(kind):
+        name = f"store-{next(numbers)}"
+        match kind:
+            case "folder":
+                return tmp_path / name
+            case "memory":
+                return MemoryStore()
+        return s3_location(request.getfixturevalue("s3_port"), f"{uuid.uuid4()}/{name}")
+
+    return make
+
+
+@pytest.fixture(params=["folder", "memory", "s3"])
+def store(request, make_location):
+    return ArtifactStore.open(make_location(request.param))
 
 
 @pytest.fixture
@@ -66,3 +94,27 @@ def check_payload():
         assert parts["verdict"] == payload["verdict"].value
 
     return check
+
+
+@pytest.fixture(scope="session")
+def start():
+    """Start a function in a process of its own, forked from one that has the libraries loaded.
+
+    The function's last argument is a channel on which it sends "ready" first.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["zarr", "safetensors.numpy", "artifacts"])
+    processes = []
+
+    def start(function, *arguments):
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=function, args=(*arguments, sender), daemon=True)
+        process.start()
+        processes.append(process)
+        sender.close()
+        assert receiver.recv() == "ready"
+        return process, receiver
+
+    yield start
+    for process in processes:
+        process.kill()

@@ -1,6 +1,5 @@
 """Faults of disks, writers and people: nothing wrong is ever served, and a rerun mends it."""
 
-import multiprocessing
 import random
 import time
 from itertools import count
@@ -9,50 +8,19 @@ import numpy as np
 import pytest
 import writer as child
 from obstore.store import MemoryStore
+from store_faults import (
+    FAULTS,
+    FILES,
+    FaultyBackend,
+    fail_from,
+    fail_once,
+    flip,
+    replace_by_a_folder,
+)
 
 from artifacts import ArtifactCorrupt, ArtifactStore, Record, StoreUnavailable
-from artifacts.backend import Backend
 from artifacts.keys import digest_bytes
 from artifacts.records import Manifest, StoredFile, seal
-
-FILES = [
-    "manifest.json",
-    "latents.zarr/zarr.json",
-    "latents.zarr/c.0.0.0.0",
-    "lora.safetensors",
-    "preview.png",
-    "verdict.json",
-]
-
-
-def flip(path, draw):
-    data = bytearray(path.read_bytes())
-    data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
-    path.write_bytes(data)
-
-
-def truncate(path, draw):
-    path.write_bytes(path.read_bytes()[: draw.randrange(path.stat().st_size)])
-
-
-def extend(path, draw):
-    path.write_bytes(path.read_bytes() + draw.randbytes(1 + draw.randrange(9)))
-
-
-def zero(path, draw):
-    path.write_bytes(bytes(path.stat().st_size))
-
-
-def delete(path, draw):
-    path.unlink()
-
-
-def replace_by_a_folder(path, draw):
-    path.unlink()
-    path.mkdir()
-
-
-FAULTS = [flip, truncate, extend, zero, delete, replace_by_a_folder]
 
 
 @pytest.fixture
@@ -274,44 +242,11 @@ def test_a_record_that_names_a_path_outside_is_not_believed(
     assert folder_store.lookup(published.stage, published.key) is None
 
 
-class Failing(Backend):
-    """Fails at its k-th operation and at all that follow, as a store that goes away does."""
-
-    left = 10**9
-
-    def _spend(self):
-        self.left -= 1
-        if self.left < 0:
-            raise StoreUnavailable("the store has gone away")
-
-    def get(self, path):
-        self._spend()
-        return super().get(path)
-
-    def put(self, path, data):
-        self._spend()
-        super().put(path, data)
-
-    def create(self, path, data):
-        self._spend()
-        return super().create(path, data)
-
-    def sizes(self, folder):
-        self._spend()
-        return super().sizes(folder)
-
-    def sync(self, paths):
-        self._spend()
-        super().sync(paths)
-
-    def delete(self, paths):
-        self._spend()
-        super().delete(paths)
-
-
+@pytest.mark.parametrize("fail", [fail_from, fail_once])
+@pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("replace", [False, True])
 def test_a_publish_that_fails_at_any_operation_leaves_nothing_wrong(
-    make_action, make_payload, circumstances, check_payload, replace
+    make_action, make_payload, circumstances, check_payload, fail, moment, replace
 ):
     for k in count():
         objects = MemoryStore()
@@ -319,8 +254,8 @@ def test_a_publish_that_fails_at_any_operation_leaves_nothing_wrong(
         action, old = make_action(), None
         if replace:
             old = healthy.publish(action, make_payload(1), circumstances)
-        backend = Failing(objects, "failing")
-        backend.left = k
+        backend = FaultyBackend(objects, "failing")
+        setattr(backend, moment, fail(k))
         try:
             ArtifactStore(backend).publish(action, make_payload(2), circumstances, None, replace)
         except StoreUnavailable:
@@ -334,25 +269,6 @@ def test_a_publish_that_fails_at_any_operation_leaves_nothing_wrong(
         else:
             assert k > 8
             return
-
-
-@pytest.fixture(scope="module")
-def start():
-    """Start a writer in a process of its own, forked from one that has the libraries loaded."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["zarr", "safetensors.numpy", "artifacts"])
-
-    def start(location, flavour, first, last):
-        receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(
-            target=child.write, args=(location, flavour, first, last, sender), daemon=True
-        )
-        process.start()
-        sender.close()
-        assert receiver.recv() == "ready"
-        return process, receiver
-
-    return start
 
 
 def hits_from(store, first):
@@ -370,7 +286,7 @@ def hits_from(store, first):
 def test_killed_writers_leave_no_wrong_artifact(tmp_path, start):
     draw, reached = random.Random(5), 0
     for _ in range(20):
-        process, receiver = start(tmp_path, 0, reached, 1000)
+        process, receiver = start(child.write, tmp_path, 0, reached, 1000)
         for _ in range(draw.randrange(4)):
             receiver.recv()
         time.sleep(draw.uniform(0, 0.03))
@@ -381,7 +297,7 @@ def test_killed_writers_leave_no_wrong_artifact(tmp_path, start):
 
 
 def test_two_processes_at_once_agree_on_every_winner(tmp_path, start):
-    receivers = [start(tmp_path, flavour, 0, 40)[1] for flavour in (1, 2)]
+    receivers = [start(child.write, tmp_path, flavour, 0, 40)[1] for flavour in (1, 2)]
     outputs = [[receiver.recv() for _ in range(40)] for receiver in receivers]
     assert outputs[0] == outputs[1]
     store = ArtifactStore.open(tmp_path, create=False)

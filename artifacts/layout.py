@@ -1,0 +1,63 @@
+"""Where things lie in a store: the only place that knows its paths.
+
+objects/ab/<id>/...                    payload files and manifest.json, immutable
+actions/<stage>/12/<key>/0001.json     the record; its appearance is the commit
+progress/<stage>/<key>/<step>/...      checkpoints
+attempts/<stage>/<key>/0001.json       failures
+runs/<run>/<name>                      plans, events, summaries
+marks/0001.json                        what may be collected once a grace period is over
+"""
+
+from __future__ import annotations
+
+import re
+
+from artifacts.keys import Digest, Key, is_digest
+
+FORMAT_FILE = "format.json"
+DAMAGED = "damaged.json"
+OBJECTS, ACTIONS, PROGRESS = "objects", "actions", "progress"
+ATTEMPTS, RUNS, MARKS = "attempts", "runs", "marks"
+FOLDERS = (OBJECTS, ACTIONS, PROGRESS, ATTEMPTS, RUNS, MARKS)
+
+_NUMBERED = re.compile(r"([0-9]{4,9})\.json")
+_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+def object_folder(digest: Digest) -> str:
+    """Return the folder of an object."""
+    return f"{OBJECTS}/{digest[:2]}/{digest}"
+
+
+def action_folder(stage: str, key: Key) -> str:
+    """Return the folder of an action's records; raises ValueError for what is no name or key."""
+    return f"{ACTIONS}/{word(stage)}/{_key(key)[:2]}/{key}"
+
+
+def key_folder(kind: str, stage: str, key: Key) -> str:
+    """Return the folder of what else is kept by key: checkpoints and attempts."""
+    return f"{kind}/{word(stage)}/{_key(key)}"
+
+
+def numbered(folder: str, number: int) -> str:
+    """Return the path of a numbered file."""
+    return f"{folder}/{number:04d}.json"
+
+
+def number_of(name: str) -> int | None:
+    """Return the number of a numbered file's name, or None if it is not one."""
+    match = _NUMBERED.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def word(text: str) -> str:
+    """Return a name that can lead nowhere else; raises ValueError for any other."""
+    if not _WORD.fullmatch(text):
+        raise ValueError(f"{text!r} cannot name anything in a store")
+    return text
+
+
+def _key(text: Key) -> Key:
+    if not is_digest(text):
+        raise ValueError(f"{text!r} is not a key")
+    return text

@@ -1,0 +1,41 @@
+"""Processes that use a store until they are killed or have no room left."""
+
+import resource
+import signal
+from datetime import timedelta
+
+from artifacts import ArtifactStore, Circumstances, StoreUnavailable
+from artifacts.collect import Policy, mark, plan_collection, sweep
+from artifacts.transfer import transfer
+
+
+def collect(location, channel):
+    """Mark and sweep everything, without grace, for ever; tell of each round."""
+    store, everything = ArtifactStore.open(location), Policy(keep=())
+    channel.send("ready")
+    while True:
+        mark(store, plan_collection(store, everything))
+        channel.send(len(sweep(store, everything, timedelta(0)).removed))
+
+
+def move(source, target, wanted, channel):
+    """Copy actions; tell of each."""
+    opened = ArtifactStore.open(source), ArtifactStore.open(target)
+    channel.send("ready")
+    for done in transfer(*opened, wanted):
+        channel.send(done.outcome.value)
+
+
+def publish_within(location, most, action, payload, channel):
+    """Publish where no file may be larger than so many bytes; tell how it went."""
+    store = ArtifactStore.open(location)
+    circumstances = Circumstances(code="0", started="2026-01-01T00:00:00Z", seconds=0.0)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    channel.send("ready")
+    try:
+        store.publish(action, payload, circumstances)
+    except StoreUnavailable as error:
+        channel.send(str(error))
+    else:
+        channel.send("published")
