@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
     from adaptivedrag.points import Drag
     from artifacts import ArtifactStore, Record
+    from flows.evaluation import Evaluated
     from flows.outcomes import RunSummary
     from stages.importers import Imported
     from stages.job import Edit, Job, JobSpec
     from stages.plan import EditPlan, JobPlan
+    from stages.scores import Evaluation
 
 ALL_DONE, SOME_FAILED, NOT_STARTED, STOPPED_EARLY, INTERRUPTED = 0, 1, 2, 3, 130
 EDITS_SHOWN = 10
@@ -57,6 +59,24 @@ importing = typer.Typer(
 )
 app.add_typer(importing, name="import")
 
+
+class JobOrAblation(TyperGroup):
+    """Takes `eval JOB` for `eval job JOB`: what is evaluated is mostly a job."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments."""
+        named = args[:1] and args[0] in (*self.commands, "--help")
+        return list(super().parse_args(ctx, args if named else ["job", *args]))
+
+
+evaluating = typer.Typer(
+    cls=JobOrAblation,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Measure a job, or run the ablation.",
+)
+app.add_typer(evaluating, name="eval")
+
 JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="Job file, such as job.toml.")]
 StorePlace = Annotated[
     str, typer.Option("--store", metavar="PATH", help="Where artifacts are kept: a folder or URL.")
@@ -67,6 +87,15 @@ Select = Annotated[
 ]
 Device = Annotated[str, typer.Option(help='Where models run: "cpu", "cuda", "cuda:1".')]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the results.")]
+Dift = Annotated[
+    str | None,
+    typer.Option(
+        "--dift",
+        metavar="MODEL",
+        help="Model whose features MD compares: Stable Diffusion 2.1 for photographs; "
+        "by default the pocket model, for scenes only.",
+    ),
+]
 STORE = "./.adaptivedrag"
 
 
@@ -280,6 +309,81 @@ def import_drag100(
     _say_imported(importers.import_drag100(directory, out))
 
 
+@importing.command("dragscenes")
+def import_dragscenes(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write.")],
+    edits: Annotated[int, typer.Option(min=1, help="How many drags, of all kinds.")] = 100,
+    ablation: Annotated[
+        bool, typer.Option("--ablation", help="The fixed 40 drags of the ablation.")
+    ] = False,
+    size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 256,
+) -> None:
+    """DragScenes: rendered here, with true masks and known true results."""
+    from stages import importers
+
+    chosen = importers.dragscenes(None if ablation else edits)
+    _say_imported(importers.import_dragscenes(directory, chosen, size=size))
+
+
+@evaluating.command("job")
+def eval_job(
+    job: JobFile,
+    against: Annotated[
+        Path | None, typer.Option(metavar="OTHER", help="Job to compare with, on the same edits.")
+    ] = None,
+    select: Select = None,
+    out: Out = None,
+    dift: Dift = None,
+    store: StorePlace = STORE,
+    device: Device = "cpu",
+) -> None:
+    """Measure the results of a job."""
+    from flows.evaluation import evaluate_job
+    from stages.job import load_job
+
+    loaded = load_job(job, select=select)
+    evaluated = evaluate_job(
+        loaded,
+        store_location=store,
+        against=load_job(against, select=select) if against else None,
+        out=out or Path("results") / loaded.name / "evaluation",
+        dift=dift,
+        device=device,
+        console=_console(),
+    )
+    _end_evaluation(evaluated)
+
+
+@evaluating.command("ablation")
+def eval_ablation(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Dataset: a folder with a job.toml.")
+    ],
+    preset: Annotated[str, typer.Option(help="Method whose modules are switched off.")] = "paper",
+    only: Annotated[
+        str | None, typer.Option(metavar="ROW,...", help="Only these rows of the table.")
+    ] = None,
+    out: Out = None,
+    dift: Dift = None,
+    store: StorePlace = STORE,
+    device: Device = "cpu",
+) -> None:
+    """Run and measure the baselines and each module on and off."""
+    from flows.evaluation import evaluate_ablation
+
+    evaluated = evaluate_ablation(
+        directory,
+        preset=preset,
+        only=[name.strip() for name in only.split(",")] if only else (),
+        store_location=store,
+        out=out or Path("results") / f"ablation-{preset}",
+        dift=dift,
+        device=device,
+        console=_console(),
+    )
+    _end_evaluation(evaluated)
+
+
 @app.command()
 def doctor(
     model: Annotated[str, typer.Option(help="Model to look for.")] = "pocket",
@@ -414,6 +518,33 @@ def _end(summary: "RunSummary") -> NoReturn:
     from flows.run_job import end_process
 
     end_process(summary)
+
+
+def _end_evaluation(evaluated: "Evaluated") -> NoReturn:
+    """Print the tables in short, and end with the evaluation's exit code."""
+    from flows.run_job import end_process
+
+    _print_scores(evaluated.evaluation)
+    for row in evaluated.evaluation.rows:
+        _print_lines(f"Missing in {row.name}", [str(missing) for missing in row.missing])
+    _print_lines("Not available", evaluated.evaluation.unavailable)
+    _say(f"Tables: {evaluated.report}")
+    end_process(evaluated)
+
+
+def _print_scores(evaluation: "Evaluation") -> None:
+    from rich.table import Table
+
+    shown = [metric for metric in evaluation.metrics if metric.shown]
+    table = Table("row", "edits", *(metric.title for metric in shown), box=None, pad_edge=False)
+    for row in evaluation.rows:
+        means = [row.means.get(metric.name) for metric in shown]
+        cells = [
+            f"{mean.mean:.{metric.digits}f}" if mean else "–"
+            for mean, metric in zip(means, shown, strict=True)
+        ]
+        table.add_row(row.name, str(row.counts["edits"]), *cells)
+    _console().print(table)
 
 
 def _print_summary(summary: "RunSummary") -> None:

@@ -147,6 +147,11 @@ class EditConfig(Section):
         by_mask = self.build_mask.mode in ("segment", "union", "swept")
         return by_mask or self.extract_superpixels.source == "segments"
 
+    @property
+    def needs_segmenter(self) -> bool:
+        """Whether SAM 2 is needed at all."""
+        return self.needs_segments or self.extract_superpixels.source == "features"
+
     def for_stage(self, stage: str) -> dict[str, Any]:
         """Return what enters the key of `stage`: its section and the shared settings it reads."""
         # The working size acts through the frame, which is in every key as it came out.

@@ -20,15 +20,20 @@ class Schedule:
     steps_offset: int = 1
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
+    def from_config(cls, config: dict[str, Any], *, any_prediction: bool = False) -> Self:
         """Read a diffusers scheduler config with the `scaled_linear` or `linear` betas.
+
+        Args:
+            any_prediction: whether a UNet will do that predicts something else than the noise.
 
         Raises:
             ValueError: for another `beta_schedule` or `prediction_type`.
         """
         kind = config.get("beta_schedule", "linear")
         prediction = config.get("prediction_type", "epsilon")
-        if kind not in ("linear", "scaled_linear") or prediction != "epsilon":
+        if kind not in ("linear", "scaled_linear") or not (
+            any_prediction or prediction == "epsilon"
+        ):
             raise ValueError(
                 f"scheduler has beta_schedule {kind!r} and prediction_type {prediction!r}; "
                 "supported are 'linear' or 'scaled_linear' with 'epsilon'"

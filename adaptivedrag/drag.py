@@ -142,7 +142,8 @@ class _DragLoop:
         self.first = torch.tensor(cells, device=device)
         self.targets = torch.tensor([frame.to_feature(drag.target) for drag in drags]).to(device)
         self.way = self.targets - self.first
-        self.still = self.way.norm(dim=-1) < config.stop_distance
+        starts = torch.tensor([frame.to_feature(drag.handle) for drag in drags]).to(device)
+        self.still = (self.targets - starts).norm(dim=-1) < config.stop_distance
         self.ideal = self.way.norm(dim=-1) / config.steps
         self.handles = self.first
         self.budget = torch.tensor(config.steps, device=device)
@@ -157,12 +158,14 @@ class _DragLoop:
     @property
     def pulled(self) -> Bool[Tensor, "p"]:
         """Points that motion supervision still moves."""
-        return (self.targets - self.handles).norm(dim=-1) >= self.config.skip_distance
+        far = (self.targets - self.handles).norm(dim=-1) >= self.config.skip_distance
+        return far & ~self.still
 
     @property
     def pending(self) -> Bool[Tensor, "p"]:
         """Points that have not arrived."""
-        return (self.targets - self.handles).norm(dim=-1) >= self.config.stop_distance
+        far = (self.targets - self.handles).norm(dim=-1) >= self.config.stop_distance
+        return far & ~self.still
 
     def run(
         self,

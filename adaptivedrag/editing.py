@@ -13,13 +13,13 @@ from adaptivedrag.drag import DragResult, drag_latents
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.inversion import invert
 from adaptivedrag.lora import lora_applied, seed_of_draws, train_lora
-from adaptivedrag.masks import image_mask, superpixel_line_mask, user_mask
+from adaptivedrag.masks import build_mask, image_mask
 from adaptivedrag.model import DiffusionModel, native_image, working_image
-from adaptivedrag.points import Drag, Frame, ImagePoint, lies_inside
+from adaptivedrag.points import Drag, ImagePoint, lies_inside
 from adaptivedrag.presets import POCKET, preset
 from adaptivedrag.sampling import sample
 from adaptivedrag.segmentation import Segmenter
-from adaptivedrag.superpixels import Superpixels, colour_superpixels, extract_superpixels
+from adaptivedrag.superpixels import Superpixels, divide_image
 
 Pixels = UInt8[np.ndarray, "h w 3"]
 CPU = Runtime()
@@ -35,6 +35,8 @@ class EditResult:
     superpixels: Superpixels
     drag: DragResult
     lora_losses: tuple[float, ...]
+    warnings: tuple[str, ...] = ()
+    """What is odd about the mask, a line each."""
 
 
 def edit(
@@ -84,8 +86,13 @@ def edit(
         weights, losses = train_lora(
             diffusion, (mean, deviation), embedding, settings.train_lora, seed=seed
         )
-    superpixels = _superpixels(working, frame, settings, segmenter, runtime.device)
-    editable = _mask(mask, superpixels, pairs, frame, settings)
+    superpixels, segments = divide_image(
+        working,
+        frame.feature_size,
+        settings,
+        lambda: Segmenter.load(find_segmenter(segmenter), runtime.device),
+    )
+    editable, warnings = build_mask(settings.build_mask, superpixels, segments, pairs, frame, mask)
     with lora_applied(diffusion.unet, weights):
         start = invert(diffusion, posterior[0], embedding, settings.invert_image)[-1:]
         dragged = drag_latents(
@@ -115,6 +122,7 @@ def edit(
         superpixels=superpixels,
         drag=dragged,
         lora_losses=tuple(losses),
+        warnings=tuple(warnings),
     )
 
 
@@ -136,25 +144,3 @@ def _check(
         raise InvalidEdit("there are no drags: name at least one handle and target")
     if settings.build_mask.mode == "user" and (mask is None or mask.shape != (height, width)):
         raise InvalidEdit('build_mask.mode is "user": give a bool mask of the image\'s size')
-
-
-def _superpixels(
-    working: Pixels, frame: Frame, settings: EditConfig, segmenter: str, device: str
-) -> Superpixels:
-    config = settings.extract_superpixels
-    if config.source == "rgb":
-        return colour_superpixels(working, frame.feature_size, config)
-    maps = Segmenter.load(find_segmenter(segmenter), device).image_features(working)
-    return extract_superpixels(maps, frame.feature_size, config)
-
-
-def _mask(
-    mask: Bool[np.ndarray, "h w"] | None,
-    superpixels: Superpixels,
-    drags: Sequence[Drag],
-    frame: Frame,
-    settings: EditConfig,
-) -> Bool[np.ndarray, "hf wf"]:
-    if settings.build_mask.mode == "user" and mask is not None:
-        return user_mask(mask, frame)
-    return superpixel_line_mask(superpixels, drags, frame)

@@ -6,19 +6,107 @@ import numpy as np
 from jaxtyping import Bool, Int
 from skimage.draw import line
 
+from adaptivedrag.config import BuildMaskConfig
+from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.points import FEATURES_PER_LATENT, Drag, Frame
-from adaptivedrag.superpixels import Superpixels
+from adaptivedrag.superpixels import Segments, Superpixels
+
+WHOLE_FROM = 0.5
+"""Share of a handle's segment ahead of it from which the whole segment may change."""
+
+Cell = tuple[int, int]
+
+
+def build_mask(
+    config: BuildMaskConfig,
+    superpixels: Superpixels,
+    segments: Segments | None,
+    drags: Sequence[Drag],
+    frame: Frame,
+    user: Bool[np.ndarray, "hi wi"] | None = None,
+) -> tuple[Bool[np.ndarray, "h w"], list[str]]:
+    """Build the mask of the configured mode; return it with warnings, a line each.
+
+    Args:
+        segments: for the modes `segment`, `union` and `swept`.
+        user: True where the image may change, at its own size; for the mode `user`.
+
+    Raises:
+        InvalidEdit: if what the mode needs is not given.
+    """
+    mask, warnings = _masked(config, superpixels, segments, drags, frame, user)
+    return mask, warnings + mask_warnings(mask, drags, frame)
+
+
+def _masked(
+    config: BuildMaskConfig,
+    superpixels: Superpixels,
+    segments: Segments | None,
+    drags: Sequence[Drag],
+    frame: Frame,
+    user: Bool[np.ndarray, "hi wi"] | None,
+) -> tuple[Bool[np.ndarray, "h w"], list[str]]:
+    if config.mode == "user":
+        return user_mask(_given(user, config, "mask"), frame), []
+    along = superpixel_line_mask(superpixels, drags, frame, config.line_extension)
+    if config.mode == "superpixel_line":
+        return along, []
+    segments = _given(segments, config, "segments")
+    warnings = _handles_in_no_segment(segments, drags, frame)
+    if config.mode == "swept":
+        return swept_mask(segments, drags, frame), warnings
+    own = segment_mask(segments, drags, frame)
+    return (own | along if config.mode == "union" else own), warnings
+
+
+def _given(value: np.ndarray | None, config: BuildMaskConfig, name: str) -> np.ndarray:
+    if value is None:
+        raise InvalidEdit(f'build_mask.mode is "{config.mode}", but there is no {name}')
+    return value
 
 
 def superpixel_line_mask(
-    superpixels: Superpixels, drags: Sequence[Drag], frame: Frame
+    superpixels: Superpixels, drags: Sequence[Drag], frame: Frame, line_extension: bool = True
 ) -> Bool[np.ndarray, "h w"]:
-    """Join the superpixels of the handles and those on each line from handle to target."""
-    touched = [
-        superpixels.labels[line(*frame.to_cell(drag.handle), *frame.to_cell(drag.target))]
-        for drag in drags
-    ]
+    """Join the superpixels of the handles and, extended, those on each line to the target."""
+    cells = _line_cells if line_extension else _handle_cell
+    touched = [superpixels.labels[cells(drag, frame)] for drag in drags]
     return np.isin(superpixels.labels, np.unique(np.concatenate(touched)))
+
+
+def segment_mask(
+    segments: Segments, drags: Sequence[Drag], frame: Frame
+) -> Bool[np.ndarray, "h w"]:
+    """Join the segments of the handles, as the authors' code does; see `handle_segment`."""
+    own = [handle_segment(segments, *_ends(drag, frame)) for drag in drags]
+    return np.logical_or.reduce(own)
+
+
+def swept_mask(segments: Segments, drags: Sequence[Drag], frame: Frame) -> Bool[np.ndarray, "h w"]:
+    """Join all places of each handle's segment while it moves along the line to the target."""
+    mask = np.zeros(segments.shape[1:], dtype=bool)
+    for drag in drags:
+        handle, target = _ends(drag, frame)
+        own = handle_segment(segments, handle, target)
+        for row, col in zip(*line(*handle, *target), strict=True):
+            _lay(own, int(row) - handle[0], int(col) - handle[1], mask)
+    return mask
+
+
+def handle_segment(segments: Segments, handle: Cell, target: Cell) -> Bool[np.ndarray, "h w"]:
+    """Return the smallest segment at a handle; empty where there is none.
+
+    It is whole if at least half of it lies within 90° of the way to the target, else only that
+    part of it.
+    """
+    holding = np.flatnonzero(segments[:, handle[0], handle[1]])
+    if not holding.size:
+        return np.zeros(segments.shape[1:], dtype=bool)
+    whole = segments[holding[-1]]
+    rows, cols = np.indices(whole.shape)
+    onward = np.subtract(target, handle)
+    ahead = whole & ((rows - handle[0]) * onward[0] + (cols - handle[1]) * onward[1] >= 0)
+    return whole if ahead.sum() >= WHOLE_FROM * whole.sum() else ahead
 
 
 def user_mask(mask: Bool[np.ndarray, "h w"], frame: Frame) -> Bool[np.ndarray, "hf wf"]:
@@ -53,6 +141,39 @@ def mask_warnings(
         for number, drag in enumerate(drags, start=1)
         for name, point in zip(("handle", "target"), drag, strict=True)
         if not mask[frame.to_cell(point)]
+    ]
+
+
+def _handles_in_no_segment(segments: Segments, drags: Sequence[Drag], frame: Frame) -> list[str]:
+    return [
+        f"handle {number} at ({drag.handle.x:g}, {drag.handle.y:g}) lies in no segment"
+        for number, drag in enumerate(drags, start=1)
+        if not segments[(slice(None), *frame.to_cell(drag.handle))].any()
+    ]
+
+
+def _ends(drag: Drag, frame: Frame) -> tuple[Cell, Cell]:
+    return frame.to_cell(drag.handle), frame.to_cell(drag.target)
+
+
+def _handle_cell(drag: Drag, frame: Frame) -> tuple[Int[np.ndarray, "1"], Int[np.ndarray, "1"]]:
+    row, col = frame.to_cell(drag.handle)
+    return np.array([row]), np.array([col])
+
+
+def _line_cells(drag: Drag, frame: Frame) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
+    """Rasterise the way from a handle to its target, both ends included."""
+    handle, target = _ends(drag, frame)
+    return line(*handle, *target)
+
+
+def _lay(
+    shape: Bool[np.ndarray, "h w"], down: int, right: int, onto: Bool[np.ndarray, "h w"]
+) -> None:
+    """Add a shape to `onto`, moved; what leaves the grid is lost."""
+    rows, cols = shape.shape
+    onto[max(0, down) : rows + down, max(0, right) : cols + right] |= shape[
+        max(0, -down) : rows - down, max(0, -right) : cols - right
     ]
 
 

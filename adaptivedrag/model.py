@@ -62,8 +62,19 @@ class DiffusionModel:
     passes: Passes = field(default_factory=Passes)
 
     @classmethod
-    def load(cls, directory: Path, dtype: Dtype = "float32", device: str = "cpu") -> Self:
+    def load(
+        cls,
+        directory: Path,
+        dtype: Dtype = "float32",
+        device: str = "cpu",
+        *,
+        any_prediction: bool = False,
+    ) -> Self:
         """Load a checkpoint in diffusers' directory layout.
+
+        Args:
+            any_prediction: whether a UNet will do that predicts something else than the noise, as
+                Stable Diffusion 2.1 does; its features are as good, its samples are not.
 
         Raises:
             ModelUnavailable: if a part is missing or unreadable.
@@ -97,7 +108,7 @@ class DiffusionModel:
                 f"{directory} does not hold a whole diffusers Stable Diffusion: {reason}"
             ) from error
         try:
-            schedule = Schedule.from_config(scheduler)
+            schedule = Schedule.from_config(scheduler, any_prediction=any_prediction)
         except (ValueError, KeyError) as error:
             raise UnsupportedModel(f"{directory}/scheduler: {error}") from error
         for part in parts:

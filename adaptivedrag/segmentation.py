@@ -15,7 +15,7 @@ from typing import Literal, Self
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -33,6 +33,25 @@ _PATCHES = "image_encoder.trunk.patch_embed.proj.weight"
 _BLOCKS = "image_encoder.trunk.blocks."
 
 
+class AutomaticMasks(BaseModel):
+    """Which of the masks at a grid of points are segments; the defaults are SAM 2's own.
+
+    Attributes:
+        points_per_side: points of the grid along each side of the image.
+        pred_iou_thresh: a mask counts if the model expects more overlap with an object.
+        stability_score_thresh: a mask counts if its area changes less when its threshold moves.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    points_per_side: int = Field(32, ge=1)
+    pred_iou_thresh: float = Field(0.8, ge=0, le=1)
+    stability_score_thresh: float = Field(0.95, ge=0, le=1)
+
+
+SAM2_AUTOMATIC = AutomaticMasks()
+
+
 class PocketArchitecture(BaseModel):
     """Sizes of a small SAM 2 without memory.
 
@@ -42,6 +61,7 @@ class PocketArchitecture(BaseModel):
         windows: attention window of each stage, in its own cells. They do not share borders, and
             the last block of the third stage attends globally, so that windows do not show.
         width: channels of prompts, embeddings and the mask decoder; a multiple of 16.
+        automatic: what these weights need to find segments; no part of the network.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,6 +70,7 @@ class PocketArchitecture(BaseModel):
     stages: tuple[int, int, int, int]
     windows: tuple[int, int, int, int] = (8, 4, 14, 7)
     width: int
+    automatic: AutomaticMasks = SAM2_AUTOMATIC
 
 
 @dataclass(frozen=True)
@@ -58,6 +79,7 @@ class Segmenter:
 
     model: nn.Module
     device: str = "cpu"
+    automatic: AutomaticMasks = SAM2_AUTOMATIC
 
     @classmethod
     def load(cls, source: str | Path, device: str = "cpu") -> Self:
@@ -68,8 +90,12 @@ class Segmenter:
             UnsupportedModel: it is there, but is no SAM 2.
         """
         path = find_segmenter(str(source))
-        model = _load_pocket(path) if path.is_dir() else _load_checkpoint(path)
-        return cls(model.to(device).eval().requires_grad_(False), device)
+        if path.is_dir():
+            config, model = _load_pocket(path)
+            automatic = config.automatic
+        else:
+            model, automatic = _load_checkpoint(path), SAM2_AUTOMATIC
+        return cls(model.to(device).eval().requires_grad_(False), device, automatic)
 
     @torch.no_grad()
     def image_features(
@@ -91,21 +117,15 @@ class Segmenter:
         return _map(held["image_embed"]), _map(fine), _map(middle)
 
     @torch.no_grad()
-    def segments(
-        self, image: UInt8[np.ndarray, "h w 3"], points_per_side: int = 16
-    ) -> list[Bool[np.ndarray, "h w"]]:
+    def segments(self, image: UInt8[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "n h w"]:
         """Segments of the whole image, largest first; they may overlap and leave gaps."""
         from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
 
-        generator = SAM2AutomaticMaskGenerator(
-            self.model,
-            points_per_side=points_per_side,
-            pred_iou_thresh=0.7,
-            stability_score_thresh=0.85,
-        )
+        generator = SAM2AutomaticMaskGenerator(self.model, **self.automatic.model_dump())
         found = generator.generate(np.ascontiguousarray(image))
         masks = [np.asarray(entry["segmentation"], bool) for entry in found]
-        return sorted(masks, key=lambda mask: -int(mask.sum()))
+        largest_first = sorted(masks, key=lambda mask: -int(mask.sum()))
+        return np.array(largest_first, dtype=bool).reshape(-1, *image.shape[:2])
 
 
 def build_pocket(architecture: PocketArchitecture) -> nn.Module:
@@ -183,7 +203,7 @@ def _sine(width: int) -> nn.Module:
     return PositionEmbeddingSine(num_pos_feats=width)
 
 
-def _load_pocket(directory: Path) -> nn.Module:
+def _load_pocket(directory: Path) -> tuple[PocketArchitecture, nn.Module]:
     try:
         text = (directory / "config.json").read_text("utf-8")
         architecture = PocketArchitecture.model_validate(json.loads(text))
@@ -193,7 +213,7 @@ def _load_pocket(directory: Path) -> nn.Module:
             "name a SAM 2 checkpoint file instead of a directory"
         ) from error
     weights = _read_weights(directory / "model.safetensors")
-    return _filled(build_pocket(architecture), weights, directory)
+    return architecture, _filled(build_pocket(architecture), weights, directory)
 
 
 def _load_checkpoint(path: Path) -> nn.Module:

@@ -1,13 +1,27 @@
-"""Superpixels (paper, Sec. 3.3): SLIC on SAM 2's image features, or on Lab colours as a control."""
+"""Superpixels (paper, Sec. 3.3): SLIC on SAM 2's image features.
 
-from collections.abc import Sequence
+Two others for comparison: on a colouring of SAM 2's automatic segments, as the authors' code has
+it, and on Lab colours (Fig. 3b).
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
-from adaptivedrag.config import ExtractSuperpixelsConfig
+from adaptivedrag.config import EditConfig, ExtractSuperpixelsConfig
+
+if TYPE_CHECKING:
+    from adaptivedrag.segmentation import Segmenter
+
+Segments = Bool[np.ndarray, "n h w"]
+"""Automatic segments on the feature grid, largest first; they may overlap and leave gaps."""
+
+PALETTE_STEPS = 6
+"""Levels of each of red, green and blue from which the colours of segments are chosen."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +52,30 @@ class Superpixels:
         return gaps.min(axis=1)
 
 
+def divide_image(
+    image: UInt8[np.ndarray, "h w 3"],
+    size: tuple[int, int],
+    config: EditConfig,
+    load_segmenter: Callable[[], "Segmenter"],
+) -> tuple[Superpixels, Segments | None]:
+    """Return the superpixels of an image, and its automatic segments where they are needed.
+
+    Args:
+        size: rows and columns of the feature grid.
+        load_segmenter: called only if the settings need SAM 2.
+    """
+    settings = config.extract_superpixels
+    segments = None
+    if config.needs_segments:
+        segments = segments_on_grid(load_segmenter().segments(image), size)
+    if settings.source == "rgb":
+        return colour_superpixels(image, size, settings), segments
+    if settings.source == "segments" and segments is not None:
+        return segment_superpixels(segments, settings), segments
+    maps = load_segmenter().image_features(image)
+    return extract_superpixels(maps, size, settings), segments
+
+
 def extract_superpixels(
     maps: Sequence[Float[np.ndarray, "c _ _"]],
     size: tuple[int, int],
@@ -65,6 +103,70 @@ def colour_superpixels(
 
     lab = np.moveaxis(rgb2lab(image), -1, 0)
     return _slic(np.moveaxis(_resized(lab, size), 0, -1), config)
+
+
+def segment_superpixels(segments: Segments, config: ExtractSuperpixelsConfig) -> Superpixels:
+    """Cluster a colouring of the automatic segments: a grid of cells cut at their borders.
+
+    Where segments overlap the smaller one is seen. Without segments it is a plain grid.
+    """
+    visible = paint_segments(segments)
+    return _slic(segment_palette(visible)[visible], config)
+
+
+def segments_on_grid(segments: Bool[np.ndarray, "n hp wp"], size: tuple[int, int]) -> Segments:
+    """Bring segments of the working image to the feature grid, leaving out those that vanish."""
+    if not len(segments):
+        return np.zeros((0, *size), dtype=bool)
+    inside = _resized(segments.astype(np.float32), size) >= 0.5
+    areas = inside.sum(axis=(1, 2))
+    order = np.argsort(-areas, kind="stable")
+    return inside[order[areas[order] > 0]]
+
+
+def paint_segments(segments: Segments) -> Int[np.ndarray, "h w"]:
+    """Lay the segments over each other, largest first; 0 where there is none, else its number."""
+    visible = np.zeros(segments.shape[1:], dtype=np.int32)
+    for number, segment in enumerate(segments, start=1):
+        visible[segment] = number
+    return visible
+
+
+def segment_palette(visible: Int[np.ndarray, "h w"]) -> Float[np.ndarray, "n 3"]:
+    """Choose a Lab colour for each number, far from those of the numbers it touches.
+
+    In the order of the numbers, each takes the colour whose nearest neighbour's is farthest. SLIC
+    never joins what differs by much more than its compactness, so no superpixel crosses a border.
+    """
+    candidates = _lab_candidates()
+    colours = np.zeros((int(visible.max()) + 1, 3))
+    for number, neighbours in enumerate(_neighbours(visible)):
+        chosen = colours[[other for other in sorted(neighbours) if other < number]]
+        gaps = np.linalg.norm(candidates[:, None] - chosen[None], axis=-1)
+        colours[number] = candidates[gaps.min(axis=1, initial=np.inf).argmax()]
+    return colours
+
+
+def _lab_candidates() -> Float[np.ndarray, "n 3"]:
+    from skimage.color import rgb2lab
+
+    levels = np.linspace(0, 1, PALETTE_STEPS)
+    return rgb2lab(np.stack(np.meshgrid(levels, levels, levels), axis=-1)).reshape(-1, 3)
+
+
+def _neighbours(labels: Int[np.ndarray, "h w"]) -> list[set[int]]:
+    """Return the labels that each label touches along a side of a cell."""
+    pairs = np.concatenate(
+        [
+            np.stack([labels[:, :-1], labels[:, 1:]], axis=-1).reshape(-1, 2),
+            np.stack([labels[:-1], labels[1:]], axis=-1).reshape(-1, 2),
+        ]
+    )
+    touching: list[set[int]] = [set() for _ in range(int(labels.max()) + 1)]
+    for one, other in np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0).tolist():
+        touching[one].add(other)
+        touching[other].add(one)
+    return touching
 
 
 def _standardised(features: Float[np.ndarray, "c h w"]) -> Float[np.ndarray, "c h w"]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from rich.console import Console
 
@@ -106,7 +106,17 @@ def run(
     return _reported(summary, found, store, out)
 
 
-def end_process(summary: RunSummary) -> NoReturn:
+class Ending(Protocol):
+    """What a command says about how this process should end."""
+
+    @property
+    def exit_code(self) -> int: ...
+
+    @property
+    def prefect_is_silent(self) -> bool: ...
+
+
+def end_process(summary: Ending) -> NoReturn:
     """End this process with the summary's exit code; at once if Prefect would not let it go."""
     if summary.prefect_is_silent:
         sys.stdout.flush()

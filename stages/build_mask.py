@@ -6,7 +6,7 @@ from adaptivedrag.errors import InvalidEdit
 from artifacts import Picture, digest_pixels
 from stages.stage import Made, Stage, Work
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 
 def build_mask(work: Work) -> Made:
@@ -14,18 +14,17 @@ def build_mask(work: Work) -> Made:
     from adaptivedrag import masks
     from adaptivedrag.superpixels import Superpixels
 
-    drags, frame = work.edit.drags, work.frame
-    if work.config.build_mask.mode == "user":
-        mask = masks.user_mask(_read_mask(work), frame)
-    else:
-        superpixels = Superpixels(work.upstream["extract_superpixels"]["labels"])
-        mask = masks.superpixel_line_mask(superpixels, drags, frame)
-    picture = masks.image_mask(mask, frame)
-    summary = {
-        "mode": work.config.build_mask.mode,
-        "share": float(picture.mean()),
-        "warnings": masks.mask_warnings(mask, drags, frame),
-    }
+    config, divided = work.config.build_mask, work.upstream["extract_superpixels"]
+    mask, warnings = masks.build_mask(
+        config,
+        Superpixels(divided["labels"]),
+        divided.get("segments"),
+        work.edit.drags,
+        work.frame,
+        _read_mask(work) if config.mode == "user" else None,
+    )
+    picture = masks.image_mask(mask, work.frame)
+    summary = {"mode": config.mode, "share": float(picture.mean()), "warnings": warnings}
     return Made({"mask": mask, "picture": Picture(np.uint8(255) * picture)}, summary)
 
 

@@ -1,23 +1,33 @@
 """Divide the image into superpixels."""
 
+from typing import Any
+
 from stages.stage import Made, Stage, Work
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 
 def extract_superpixels(work: Work) -> Made:
-    """Run SLIC on SAM 2's features; image -> parts `labels` and `centroids`, feature grid."""
+    """Image -> parts `labels` and `centroids`, and where settings need SAM 2's automatic segments
+    `segments` (bool, n × rows × columns, largest first), all on the feature grid.
+    """
     from adaptivedrag import superpixels
 
-    image, size = work.working_image(), work.frame.feature_size
+    found, segments = superpixels.divide_image(
+        work.working_image(), work.frame.feature_size, work.config, work.load_segmenter
+    )
     config = work.config.extract_superpixels
-    if config.source == "rgb":
-        found = superpixels.colour_superpixels(image, size, config)
-    else:
-        maps = work.load_segmenter().image_features(image)
-        found = superpixels.extract_superpixels(maps, size, config)
-    summary = {"count": found.count, "wanted": config.count, "source": config.source}
-    return Made({"labels": found.labels, "centroids": found.centroids}, summary)
+    parts = {"labels": found.labels, "centroids": found.centroids}
+    summary: dict[str, Any] = {
+        "count": found.count,
+        "wanted": config.count,
+        "source": config.source,
+    }
+    if segments is not None:
+        parts["segments"] = segments
+        summary["segments"] = len(segments)
+        summary["warnings"] = [] if len(segments) else ["SAM 2 found no segment in the image"]
+    return Made(parts, summary)
 
 
 STAGE = Stage(

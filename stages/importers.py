@@ -1,4 +1,4 @@
-"""Published drag benchmarks as jobs: the samples stay where they are, a job is written for them.
+"""Drag benchmarks as jobs: published samples stay where they are, and scenes are rendered.
 
 A dataset's own masks are kept, as `user_mask`, for comparison; no job uses them unless it sets
 `build_mask.mode = "user"`.
@@ -14,14 +14,19 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from adaptivedrag.errors import InvalidEdit
 from stages.images import Pixels
 
+if TYPE_CHECKING:
+    from adaptivedrag.scenes import Rendering, SceneDrag
+
 MASK_FOLDER = "user_mask"
+IMAGE_FOLDER = "images"
+SCENE_SIZES = range(64, 2049)
 PICKLE_LIMIT = 64 << 20
 OPCODE_LIMIT = 100_000
 MASK_SIDE_LIMIT = 16_384
@@ -33,8 +38,8 @@ class Imported:
 
     Attributes:
         job: the job file.
-        images: how many samples became edits; each has an image of its own.
-        drags: how many drags they have together.
+        images: how many images the edits have.
+        drags: how many drags the edits have together.
         skipped: one line for each sample that could not be read.
     """
 
@@ -72,6 +77,65 @@ def import_drag100(directory: Path, out: Path | None = None) -> Imported:
         InvalidEdit: as `import_dragbench`.
     """
     return _import(directory, out or directory, "points.json", "original.jpg", _drag100)
+
+
+def dragscenes(count: int | None) -> tuple[tuple[int, int], ...]:
+    """Choose drags of DragScenes: `count` of the benchmark, or those of the ablation if None.
+
+    Raises:
+        InvalidEdit: if there are not so many.
+    """
+    from adaptivedrag.scenes import ablation_drags, benchmark_drags
+
+    try:
+        return ablation_drags() if count is None else benchmark_drags(count=count)
+    except ValueError as error:
+        raise InvalidEdit(f"DragScenes cannot give {count} edits: {error}") from None
+
+
+def import_dragscenes(
+    directory: Path, edits: Sequence[tuple[int, int]], *, size: int = 256
+) -> Imported:
+    """Render scenes and write a job of their drags, with the true masks as the edits' masks.
+
+    The true mask is what the dragged part covers before the drag and after it. Edits of one scene
+    share their image and prompt.
+
+    Args:
+        directory: folder for images, masks and the job.
+        edits: scene number and index of the drag, as `adaptivedrag.scenes.benchmark_drags` has it.
+        size: side of the pictures in pixels.
+
+    Raises:
+        InvalidEdit: if the size or an index is out of range, or `directory` cannot be written.
+    """
+    from adaptivedrag.scenes import benchmark_scene, drags, render
+
+    if size not in SCENE_SIZES:
+        raise InvalidEdit(
+            f"size {size} is out of range: pictures of scenes have {SCENE_SIZES[0]} to "
+            f"{SCENE_SIZES[-1]} pixels"
+        )
+    lines: list[dict[str, Any]] = []
+    try:
+        for number in dict.fromkeys(number for number, _ in edits):
+            scene = benchmark_scene(number)
+            seen, before = drags(scene), render(scene, size)
+            image = f"{IMAGE_FOLDER}/scene-{number:03d}.png"
+            _write_png(directory / image, before.image)
+            shared = {"image": image, "prompt": scene.caption()}
+            for index in (index for own, index in edits if own == number):
+                if index >= len(seen):
+                    raise InvalidEdit(f"scene {number} has {len(seen)} drags, and none is {index}")
+                line = _scene_line(number, index, seen[index], size) | shared
+                line["tags"] = [scene.kind, seen[index].kind]
+                _write_png(directory / line["mask"], _true_mask(before, seen[index], size))
+                lines.append(line)
+    except OSError as error:
+        raise _cannot_write(directory, error) from error
+    images = len({line["image"] for line in lines})
+    job = _write_job(directory, directory, lines)
+    return Imported(job, images, sum(len(line["drags"]) for line in lines), ())
 
 
 def load_arrays(path: Path) -> Any:
@@ -232,6 +296,30 @@ def _import(
     return Imported(_write_job(directory, out, edits), len(edits), drags, tuple(skipped))
 
 
+def _scene_line(number: int, index: int, drag: "SceneDrag", size: int) -> dict[str, Any]:
+    name = f"scene-{number:03d}-{index}-{drag.kind}"
+    return {
+        "id": name,
+        "drags": [
+            {"handle": _rounded(handle), "target": _rounded(target)}
+            for handle, target in drag.pixels(size)
+        ],
+        "mask": f"{MASK_FOLDER}/{name}.png",
+        "scene": {"number": number, "drag": index},
+    }
+
+
+def _true_mask(before: "Rendering", drag: "SceneDrag", size: int) -> Pixels:
+    from adaptivedrag.scenes import render
+
+    mask = before.mask(drag.part) | render(drag.after, size).mask(drag.part)
+    return np.where(mask, 255, 0).astype(np.uint8)
+
+
+def _rounded(point: Sequence[float]) -> list[float]:
+    return [round(float(value), 2) for value in point]
+
+
 def _folders_with(directory: Path, marker: str) -> Iterator[Path]:
     """Yield the folders of samples in order, never through a link."""
     if not directory.is_dir():
@@ -259,15 +347,20 @@ def _edit_line(directory: Path, image: Path, out: Path, sample: _Sample) -> dict
         edit["mask"] = sample.mask.relative_to(directory).as_posix()
     elif sample.mask is not None:
         edit["mask"] = f"{MASK_FOLDER}/{name}.png"
-        _write_mask(out / edit["mask"], sample.mask)
+        _write_png(out / edit["mask"], sample.mask)
     return edit
 
 
-def _write_mask(path: Path, mask: Pixels) -> None:
+def _write_png(path: Path, pixels: Pixels) -> None:
+    """Write a picture unless it says so already: an untouched file need not be read again."""
     from PIL import Image
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(mask).save(path)
+    encoded = io.BytesIO()
+    Image.fromarray(pixels).save(encoded, "PNG")
+    data = encoded.getvalue()
+    if not path.is_file() or path.read_bytes() != data:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
 
 
 def _drags(folder: Path, points: Sequence[Sequence[float]]) -> list[dict[str, list[float]]]:

@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeAlias
 
@@ -88,6 +89,13 @@ class DragSpec(_Spec):
         return Drag(ImagePoint(*self.handle), ImagePoint(*self.target))
 
 
+class SceneSpec(_Spec):
+    """Which drag of which rendered scene an edit is."""
+
+    number: Annotated[int, Field(strict=True, ge=0, lt=2**32)]
+    drag: Annotated[int, Field(strict=True, ge=0)]
+
+
 class EditSpec(_Spec):
     """The keys of one line of the edits file."""
 
@@ -98,6 +106,20 @@ class EditSpec(_Spec):
     mask: Name | None = None
     tags: tuple[Name, ...] = ()
     settings: Settings = {}
+    scene: SceneSpec | None = None
+
+
+@dataclass(frozen=True)
+class SceneEdit:
+    """The drag of a rendered scene whose true result is known.
+
+    Attributes:
+        number: of `adaptivedrag.scenes.benchmark_scene`.
+        drag: index into `adaptivedrag.scenes.drags` of that scene.
+    """
+
+    number: int
+    drag: int
 
 
 @dataclass(frozen=True)
@@ -116,6 +138,7 @@ class Edit:
     lora: Lora
     model: str
     segmenter: str
+    scene: SceneEdit | None = None
 
 
 @dataclass(frozen=True)
@@ -180,6 +203,15 @@ def load_job(path: Path, *, select: str | None = None) -> Job:
         raise InvalidEdit(f"{reader.folder / spec.edits} has no edits: write one per line, as JSON")
     job = _as_job(_name_of(path), path.resolve(), found)
     return select_edits(job, select) if select is not None else job
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return what a job file sets, checked, by key; see `JobSpec`.
+
+    Raises:
+        InvalidEdit: as `load_job`.
+    """
+    return _read_spec(path).model_dump(exclude_unset=True)
 
 
 def select_edits(job: Job, pattern: str) -> Job:
@@ -373,6 +405,7 @@ class _Reader:
             lora=self.lora,
             model=self.model,
             segmenter=self.segmenter,
+            scene=_scene_edit(spec, image),
         )
 
     def _mask(
@@ -533,6 +566,34 @@ def _refuse_outside(drags: Sequence[Drag], image: ImageInfo) -> None:
                 )
 
 
+def _scene_edit(spec: EditSpec, image: ImageInfo) -> SceneEdit | None:
+    """Check that the scene can have such a drag; whether it is seen is found when it is judged."""
+    if spec.scene is None:
+        return None
+    number, drag = spec.scene.number, spec.scene.drag
+    if image.width != image.height:
+        raise _Refused(
+            "scene",
+            f"scene {number} is a square picture, and image {spec.image!r} is "
+            f"{image.width}x{image.height}: import the scene again, or remove `scene`",
+        )
+    if drag >= (count := _drags_at_most(number)):
+        raise _Refused(
+            "scene.drag",
+            f"scene.drag = {drag} cannot be used: scene {number} has at most {count} drags, "
+            "counted from 0",
+        )
+    return SceneEdit(number, drag)
+
+
+@cache
+def _drags_at_most(number: int) -> int:
+    """Count the drags that a scene may have, without painting it to see which are visible."""
+    from adaptivedrag.scenes import benchmark_scene
+
+    return sum(1 for _ in benchmark_scene(number).candidates())
+
+
 def _first_complaint(
     error: ValidationError, model: type[BaseModel], root: str = ""
 ) -> tuple[str, str]:
@@ -566,12 +627,15 @@ def _known_keys(location: Sequence[int | str], model: type[BaseModel]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
 
 
+_NESTED: Mapping[str, type[BaseModel]] = {"drags": DragSpec, "scene": SceneSpec}
+
+
 def _section(model: type[BaseModel], name: int | str) -> type[BaseModel]:
     """Return the model of a nested table; an index into a list leads to its items."""
     if isinstance(name, int):
         return model
-    if model is EditSpec and name == "drags":
-        return DragSpec
+    if model is EditSpec and name in _NESTED:
+        return _NESTED[name]
     found = model.model_fields[name].annotation
     return found if isinstance(found, type) and issubclass(found, BaseModel) else model
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from adaptivedrag.points import Drag, FeaturePoint, Frame, ImagePoint
+from adaptivedrag.superpixels import paint_segments
 from artifacts import ArtifactCorrupt, ArtifactStore
 from stages.images import Mask, Pixels, read_image
 from stages.job import Edit
@@ -186,11 +187,21 @@ def _tiles(plan: EditPlan, store: ArtifactStore) -> dict[str, Image.Image]:
     empty = Image.new("RGB", drag_tile(pixels, ()).size, (225, 227, 230))
     return {
         "input": drag_tile(pixels, edit.drags),
+        **_segments(pixels, made["extract_superpixels"].get("segments"), frame),
         "superpixels": empty if labels is None else superpixel_tile(pixels, labels, frame),
         "mask": empty if mask is None else mask_tile(pixels, mask > 0, edit.drags),
         "paths": empty if tracks is None else path_tile(pixels, tracks, edit.drags, frame),
         "result": empty if result is None else _plain(result),
     }
+
+
+def _segments(
+    pixels: Pixels, segments: npt.NDArray[np.bool_] | None, frame: Frame
+) -> dict[str, Image.Image]:
+    """Show SAM 2's automatic segments, where the edit has them, the smaller over the larger."""
+    if segments is None:
+        return {}
+    return {"segments": superpixel_tile(pixels, paint_segments(segments), frame)}
 
 
 def _read(plan: EditPlan, stage: str, store: ArtifactStore) -> Mapping[str, Any]:

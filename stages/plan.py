@@ -34,6 +34,8 @@ class StagePlan:
     key: Key | None = None
     record: Record | None = None
     why: str = ""
+    made_otherwise: bool = False
+    """Made before of the same image, prompt and drags, with other settings, code or weights."""
 
 
 @dataclass(frozen=True)
@@ -177,8 +179,10 @@ class _Draft:
                 stage.name, Status(lookup.status), action.key, lookup.record, why
             )
         else:
-            why = history.explain(action) if history else ""
-            self.stages[stage.name] = StagePlan(stage.name, Status.MISS, action.key, None, why)
+            why, otherwise = history.explain(action) if history else ("", False)
+            self.stages[stage.name] = StagePlan(
+                stage.name, Status.MISS, action.key, None, why, otherwise
+            )
 
     def _without_key(self, stage: Stage) -> StagePlan:
         if self.resolved.skips(stage):
@@ -202,11 +206,15 @@ class _History:
             for item in record.inputs.items():
                 self.by_input.setdefault(item, []).append(record)
 
-    def explain(self, action: Action) -> str:
-        """Name what differs from the nearest earlier record, or say that there is none."""
+    def explain(self, action: Action) -> tuple[str, bool]:
+        """Name what differs from the nearest earlier record, or say that there is none.
+
+        Returns:
+            The reason in words, and whether the stage was made otherwise for the same edit.
+        """
         if action.key in self.failed:
             last = self.store.attempts(action.stage, action.key)[-1]
-            return f"failed before: {last.get('message', 'unknown error')}"
+            return f"failed before: {last.get('message', 'unknown error')}", False
         related = {
             record.key: record
             for item in action.inputs.items()
@@ -216,7 +224,17 @@ class _History:
             _differences(record.action, action) for record in related.values()
         ]
         nearest = min(changes, key=len, default=["never made"])
-        return "; ".join(nearest)
+        given = _given(action)
+        return "; ".join(nearest), any(
+            _given(record.action) == given for record in related.values()
+        )
+
+
+def _given(action: Action) -> dict[str, str]:
+    """Return the inputs that are the edit's own rather than made by a stage."""
+    return {
+        name: action.inputs[name] for name in ("image", "prompt", "drags") if name in action.inputs
+    }
 
 
 def _differences(old: Action, new: Action) -> list[str]:

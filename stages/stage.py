@@ -112,7 +112,7 @@ class Resolved:
     frame: Frame
     diffusion: DiffusionFiles
     segmenter: SegmenterFiles | None
-    """None where the superpixels are of colours alone."""
+    """None where neither superpixels nor mask need it."""
 
     @classmethod
     def of(cls, edit: Edit) -> "Resolved":
@@ -130,8 +130,7 @@ class Resolved:
             working_size=edit.config.working_size,
         )
         config = _fitted(edit.config, diffusion.channels, frame.latent_size)
-        by_colour = config.extract_superpixels.source == "rgb"
-        segmenter = None if by_colour else segmenter_files(edit.segmenter)
+        segmenter = segmenter_files(edit.segmenter) if config.needs_segmenter else None
         return cls(edit, config, frame, diffusion, segmenter)
 
     def skips(self, stage: Stage) -> bool:

@@ -112,9 +112,7 @@ class Workbench:
         replace: bool,
     ) -> Record:
         started, clock = datetime.now(UTC), time.perf_counter()
-        checkpoints = Checkpoints(
-            self.store, stage.name, action.key, self.runtime.checkpoint_every
-        )
+        checkpoints = Checkpoints(self.store, stage.name, action.key, self.runtime.checkpoint_every)
         if replace:
             checkpoints.drop()
         work = Work(
@@ -174,7 +172,7 @@ class Workbench:
 
     def _load_segmenter(self, resolved: Resolved) -> "Segmenter":
         if resolved.segmenter is None:
-            raise ValueError("superpixels of colours need no segmenter")
+            raise ValueError("these settings need no segmenter")
         path = resolved.segmenter.path
         if self._segmenter is None or self._segmenter[0] != path:
             self._pin_threads()

@@ -64,7 +64,7 @@ def loaded_by(*arguments: object) -> list[str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--help",), ("run", "--help"), ("import", "--help"), ("--version",)],
+    [("--help",), ("run", "--help"), ("import", "--help"), ("eval", "--help"), ("--version",)],
     ids=" ".join,
 )
 def test_help_loads_nothing_heavy(arguments):
@@ -91,6 +91,7 @@ def test_all_commands_are_named_in_the_help():
         "status",
         "show",
         "import",
+        "eval",
         "doctor",
         "train-pocket",
         "deploy",
@@ -126,6 +127,14 @@ NOTHING_STARTS = {
         "exclude each other",
     ),
     "bad limit": (("run", "cats/job.toml", "--max-failures", "many"), "max-failures is 'many'"),
+    "no such job to measure": (("eval", "none.toml"), "none.toml does not exist"),
+    "no model for DIFT": (
+        ("eval", "cats/job.toml", "--dift", "nowhere"),
+        "'nowhere' is neither a path",
+    ),
+    "no such row": (("eval", "ablation", "cats", "--only", "papr"), "no row 'papr'"),
+    "no such preset": (("eval", "ablation", "cats", "--preset", "papr"), "unknown preset 'papr'"),
+    "size of scenes": (("import", "dragscenes", "x", "--edits", "1", "--size", "7"), "size 7"),
     "nothing selected": (("run", "cats/job.toml", "--select", "dog*"), "matches 'dog*'"),
     "store in the way": (("run", "cats/job.toml", "--store", "cats/cat.png"), "cats/cat.png"),
     "store of another kind": (("plan", "cats/job.toml", "--store", "foreign"), "format.json"),
@@ -256,6 +265,40 @@ def test_an_import_prints_what_it_found(tmp_path):
     ended = call("import", "drag100", tmp_path / "drag100")
     assert ended.exit_code == 0
     assert "1 images, 2 drags" in ended.output
+
+
+def test_scenes_are_imported_as_many_as_are_asked_for():
+    ended = call("import", "dragscenes", "scenes", "--edits", 3, "--size", 64)
+    assert ended.exit_code == 0, ended.output
+    assert "3 images" in ended.output
+    edits = load_job(Path("scenes/job.toml")).edits
+    assert len(edits) == 3
+    assert {edit.image.width for edit in edits} == {64}
+
+
+def test_results_are_measured_and_what_is_missing_is_named(done):
+    add_bad_edit(done)
+    ended = call("eval", done)
+    assert ended.exit_code == 1, ended.output
+    assert "cats: 3 judged, 1 missing" in ended.output
+    assert "worse: cannot be done: drags is empty" in ended.output
+    assert "edit-0: no region" in ended.output
+    assert "IF needs" in ended.output
+    assert "MD and m-MD of photographs need Stable Diffusion 2.1" in ended.output
+    folder = Path("results/cats/evaluation")
+    assert str(folder / "results.md") in ended.output
+    assert (folder / "results.json").is_file()
+    assert len(list((folder / "rows").iterdir())) == 6
+
+
+def test_two_jobs_are_measured_side_by_side(done):
+    other = done.with_name("other.toml")
+    other.write_text(done.read_text() + "[optimize_latent]\npatience = 7\n")
+    ended = call("eval", done, "--against", other, "--out", "there")
+    assert ended.exit_code == 1
+    assert "other settings: optimize_latent was made with others" in ended.output
+    assert "patience 40 → 7" in ended.output
+    assert Path("there/rows/other.csv").is_file()
 
 
 def test_the_doctor_names_what_is_missing(job):

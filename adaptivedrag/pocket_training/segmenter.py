@@ -2,7 +2,8 @@
 
 A point is laid into a part; the right answers are the part and every group that holds it. As for
 SAM, the best of three masks is taught, the single mask is taught the smallest answer, and a head
-learns how well each mask fits.
+learns how well each mask fits the answer that is nearest to it: automatic segments are chosen by
+that, and of a part and its whole both are right.
 """
 
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from adaptivedrag.scenes import Scene, render, training_scene
 from adaptivedrag.scenes.canvas import Canvas
 from adaptivedrag.segmentation import INPUT_SIZE, PocketArchitecture, build_pocket
 
+ANSWERS = 3
+"""Answers that are kept of each point: a part, and at most two groups around it."""
+
 _STRIDE = 16
 _MASK_STRIDE = 4
 _MEAN = torch.tensor([0.485, 0.456, 0.406])[:, None, None]
@@ -33,15 +37,16 @@ class PointBatch:
         images: normalised crops, N × 3 × crop × crop.
         corners: (x, y) of each crop in the full input, multiples of 16.
         points: (x, y) in the full input, N × K × 2.
-        smallest: the smallest answer of each point at stride 4, N × K × h × w.
-        answers: any of its answers, likewise.
+        answers: all of its answers, the smallest first and the last one repeated,
+            N × K × ANSWERS × h × w.
+        drawn: which of them the masks are taught, N × K.
     """
 
     images: Tensor
     corners: list[tuple[int, int]]
     points: Tensor
-    smallest: Tensor
     answers: Tensor
+    drawn: Tensor
 
 
 def architecture(settings: SegmenterSettings) -> PocketArchitecture:
@@ -51,7 +56,7 @@ def architecture(settings: SegmenterSettings) -> PocketArchitecture:
 
 
 class SegmenterTraining(Training):
-    """Binary cross entropy, dice and squared error of the predicted overlap."""
+    """Binary cross entropy, dice, squared error of the predicted overlap, size of the embedding."""
 
     def __init__(self, settings: SegmenterSettings) -> None:
         torch.manual_seed(settings.schedule.seed)
@@ -68,13 +73,13 @@ class SegmenterTraining(Training):
         crop = INPUT_SIZE if whole else self.settings.crop
         count = 1 if whole else self.settings.schedule.batch
         crops = [self._crop(random, crop) for _ in range(count)]
-        images, corners, points, smallest, answers = zip(*crops, strict=True)
+        images, corners, points, answers, drawn = zip(*crops, strict=True)
         return PointBatch(
             torch.stack(images),
             list(corners),
             torch.stack(points),
-            torch.stack(smallest),
             torch.stack(answers),
+            torch.stack(drawn),
         )
 
     def loss(self, step: int) -> tuple[Tensor, Losses]:
@@ -88,21 +93,22 @@ class SegmenterTraining(Training):
             strict=True,
         )
         logits, predicted = torch.cat(masks).float(), torch.cat(overlaps).float()
-        smallest, answers = batch.smallest.flatten(0, 1), batch.answers.flatten(0, 1)
-        several = _mask_loss(logits[:, 1:], answers[:, None].expand_as(logits[:, 1:]))
-        single = _mask_loss(logits[:, :1], smallest[:, None])[:, 0]
+        answers, drawn = batch.answers.flatten(0, 1), batch.drawn.flatten()
+        smallest, wanted = answers[:, :1], answers[torch.arange(len(answers)), drawn][:, None]
+        several = _mask_loss(logits[:, 1:], wanted.expand_as(logits[:, 1:]))
+        single = _mask_loss(logits[:, :1], smallest)[:, 0]
         best = several.min(1).values
-        truth = torch.cat(
-            [_overlap(logits[:, :1], smallest[:, None]), _overlap(logits[:, 1:], answers[:, None])],
-            1,
-        )
+        truth = torch.cat([_overlap(logits[:, :1], smallest), _nearest(logits[:, 1:], answers)], 1)
         quality = (predicted - truth).square().mean()
-        total = best.mean() + 0.5 * single.mean() + 0.05 * several.mean() + quality
+        size = _excess_size(features[2].float())
+        total = best.mean() + 0.5 * single.mean() + 0.05 * several.mean() + quality + size
         parts = {
             "best": best.mean().item(),
             "single": single.mean().item(),
-            "iou": truth[:, 1:].max(1).values.mean().item(),
+            "iou": _overlap(logits[:, 1:], wanted).max(1).values.mean().item(),
             "single_iou": truth[:, 0].mean().item(),
+            "quality": quality.item(),
+            "size": size.item(),
         }
         return total, parts
 
@@ -123,29 +129,30 @@ class SegmenterTraining(Training):
         corner = tuple(int(c) * _STRIDE for c in random.integers(0, cells + 1, 2))
         pixels = _cut(torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float(), corner, crop)
         seen = _cut(torch.from_numpy(owners.copy())[None, None].float(), corner, crop, "nearest")
-        places, smallest, answers = self._points(random, canvas, scene, seen[0, 0].byte().numpy())
+        places, answers, drawn = self._points(random, canvas, scene, seen[0, 0].byte().numpy())
         normal = (pixels[0] / 255 - _MEAN) / _DEVIATION
-        return normal, corner, places + torch.tensor(corner), smallest, answers
+        return normal, corner, places + torch.tensor(corner), answers, drawn
 
     def _points(
         self, random: np.random.Generator, canvas: Canvas, scene: Scene, owners: np.ndarray
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Points in parts drawn without regard to their size, and their answers."""
+        """Points in parts drawn without regard to their size, their answers, and one of them."""
         coarse = owners[_MASK_STRIDE // 2 :: _MASK_STRIDE, _MASK_STRIDE // 2 :: _MASK_STRIDE]
         present = np.unique(coarse)
-        places, smallest, answers = [], [], []
+        places, answers, drawn = [], [], []
         for _ in range(self.settings.points):
             number = int(random.choice(present))
             rows, columns = np.nonzero(coarse == number)
             pick = int(random.integers(len(rows)))
             places.append([columns[pick] * _MASK_STRIDE + 1.5, rows[pick] * _MASK_STRIDE + 1.5])
-            options = _groups(canvas.parts, number, scene)
-            smallest.append(np.isin(coarse, options[0]))
-            answers.append(np.isin(coarse, options[int(random.integers(len(options)))]))
+            options = _groups(canvas.parts, number, scene)[:ANSWERS]
+            drawn.append(int(random.integers(len(options))))
+            options += options[-1:] * (ANSWERS - len(options))
+            answers.append(np.stack([np.isin(coarse, option) for option in options]))
         return (
             torch.tensor(places, dtype=torch.float32),
-            torch.from_numpy(np.stack(smallest)).float(),
             torch.from_numpy(np.stack(answers)).float(),
+            torch.tensor(drawn),
         )
 
     def _features(self, images: Tensor) -> list[Tensor]:
@@ -220,13 +227,28 @@ def _overlap(logits: Tensor, target: Tensor) -> Tensor:
     return both / (inside | wanted).sum((2, 3)).clamp(min=1)
 
 
+def _nearest(logits: Tensor, answers: Tensor) -> Tensor:
+    """Intersection over union of each mask with the answer that it fits best, N × M."""
+    overlaps = [_overlap(logits, answers[:, i : i + 1]) for i in range(answers.shape[1])]
+    return torch.stack(overlaps).max(0).values
+
+
+def _excess_size(embedding: Tensor) -> Tensor:
+    """How much larger the embedding is than the code of positions that the decoder adds to it.
+
+    Nothing else bounds it: without this loss its channels gain constants of a hundred and more
+    within some hundred steps, positions and prompts drown, and every point gets the same masks.
+    """
+    return (embedding.square().mean() - 1).relu()
+
+
 def _sheet_column(model: nn.Module, scene: Scene) -> list[Picture]:
-    from adaptivedrag.segmentation import Segmenter
+    from adaptivedrag.segmentation import AutomaticMasks, Segmenter
 
     picture = render(scene, 256).image
-    segmenter = Segmenter(model)
+    segmenter = Segmenter(model, automatic=AutomaticMasks(points_per_side=8))
     embedding = segmenter.image_features(picture)[0]
-    return [picture, _components(embedding), _coloured(segmenter.segments(picture, 8), 256)]
+    return [picture, _components(embedding), _coloured(segmenter.segments(picture), 256)]
 
 
 def _components(embedding: np.ndarray) -> Picture:
@@ -239,7 +261,7 @@ def _components(embedding: np.ndarray) -> Picture:
     return shown.reshape(3, 64, 64).transpose(1, 2, 0).repeat(4, 0).repeat(4, 1)
 
 
-def _coloured(masks: list[np.ndarray], size: int) -> Picture:
+def _coloured(masks: np.ndarray, size: int) -> Picture:
     random, out = np.random.default_rng(0), np.zeros((size, size, 3), np.uint8)
     for mask in masks:
         out[mask] = random.integers(60, 256, 3)

@@ -1,36 +1,32 @@
-"""Superpixels, masks and semantic regions."""
+"""Superpixels and semantic regions."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import binary_dilation, gaussian_filter
+from scipy.ndimage import gaussian_filter
+from skimage.measure import regionprops
 
-from adaptivedrag.config import ExtractSuperpixelsConfig
-from adaptivedrag.masks import (
-    image_mask,
-    latent_mask,
-    mask_warnings,
-    superpixel_line_mask,
-    user_mask,
-)
-from adaptivedrag.points import Drag, Frame, ImagePoint
+from adaptivedrag.config import EditConfig, ExtractSuperpixelsConfig
 from adaptivedrag.semantic_region import RegionMap
-from adaptivedrag.superpixels import Superpixels, extract_superpixels
+from adaptivedrag.superpixels import (
+    Superpixels,
+    divide_image,
+    extract_superpixels,
+    paint_segments,
+    segment_palette,
+    segment_superpixels,
+    segments_on_grid,
+)
 
-FRAME = Frame.of_image(256, 256, factor=8, working_size=768)
-GRID = FRAME.feature_size
+GRID = (128, 128)
 
 
 def checkerboard(cell: int = 16) -> Superpixels:
     """Square superpixels of `cell` cells a side on the grid of a 256 px image."""
     rows, cols = np.indices(GRID) // cell
     return Superpixels((rows * (GRID[1] // cell) + cols).astype(np.int32))
-
-
-def drag(handle, target):
-    return Drag(ImagePoint(*handle), ImagePoint(*target))
 
 
 def test_superpixels_follow_the_borders_of_the_features():
@@ -59,56 +55,117 @@ def test_compactness_weighs_distance_against_the_features():
     assert spread[0.01] > 2 * spread[10.0]
 
 
+def random_segments(count: int, seed: int = 0) -> np.ndarray:
+    """Discs of many sizes, largest first, that overlap and leave gaps."""
+    rng = np.random.default_rng(seed)
+    rows, cols = np.indices(GRID)
+    radii = np.sort(rng.uniform(3, 40, count))[::-1]
+    centres = rng.uniform(0, GRID[0], (count, 2))
+    return np.stack(
+        [np.hypot(rows - y, cols - x) < r for (y, x), r in zip(centres, radii, strict=True)]
+    )
+
+
+@pytest.mark.parametrize("count", [1, 12, 120])
+def test_touching_segments_differ_by_much_more_than_compactness(count):
+    visible = paint_segments(random_segments(count))
+    palette = segment_palette(visible)
+    spread = palette.max() - palette.min()  # SLIC sees it scaled to [0, 1]
+    across = [(visible[:, :-1], visible[:, 1:]), (visible[:-1], visible[1:])]
+    for one, other in across:
+        gaps = np.linalg.norm(palette[one] - palette[other], axis=-1)[one != other] / spread
+        assert gaps.min() > 4 * ExtractSuperpixelsConfig().compactness
+
+
+def test_smaller_segments_lie_over_larger_ones():
+    large, small = np.zeros((2, 8, 8), bool)
+    large[:6, :6], small[2:4, 2:4] = True, True
+    visible = paint_segments(np.stack([large, small]))
+    assert (visible[small] == 2).all()
+    assert (visible[large & ~small] == 1).all()
+    assert (visible[~large] == 0).all()
+
+
+def test_no_superpixel_crosses_the_border_of_a_segment():
+    segments = random_segments(6, seed=3)
+    visible = paint_segments(segments)
+    found = segment_superpixels(segments, ExtractSuperpixelsConfig(count=50))
+    shared = np.zeros((found.count, len(segments) + 1))
+    np.add.at(shared, (found.labels, visible), 1)
+    assert shared.max(axis=1).sum() / visible.size > 0.97  # slivers join what is beside them
+
+
+def test_without_segments_the_superpixels_are_a_plain_grid():
+    found = segment_superpixels(np.zeros((0, *GRID), bool), ExtractSuperpixelsConfig(count=64))
+    areas = np.bincount(found.labels.ravel())
+    assert found.count == 64
+    assert areas.std() < 0.1 * areas.mean()
+
+
+def test_segments_come_to_the_grid_largest_first_and_by_majority():
+    segments = np.zeros((3, 256, 256), bool)
+    segments[0, :3, :3] = True  # one whole cell; three that it covers by half or less
+    segments[1, 100:200, 100:200] = True
+    segments[2, 7, 7] = True
+    found = segments_on_grid(segments, GRID)
+    assert found.shape == (2, *GRID)
+    assert found[0].sum() == 50 * 50
+    assert found[1].sum() == 3
+    assert segments_on_grid(segments[:0], GRID).shape == (0, *GRID)
+
+
+class CountingSegmenter:
+    """Segments and features of a given picture of squares, and how often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def segments(self, image: np.ndarray) -> np.ndarray:
+        self.asked.append("segments")
+        return random_segments(5).repeat(2, 1).repeat(2, 2)
+
+    def image_features(self, image: np.ndarray) -> list[np.ndarray]:
+        self.asked.append("features")
+        return [random_segments(8).astype(np.float32)]
+
+
+@pytest.mark.parametrize(
+    ("source", "mode", "asked"),
+    [
+        ("features", "superpixel_line", ["features"]),
+        ("features", "union", ["segments", "features"]),
+        ("segments", "superpixel_line", ["segments"]),
+        ("rgb", "swept", ["segments"]),
+        ("rgb", "superpixel_line", []),
+    ],
+)
+def test_sam2_is_asked_for_what_the_settings_need(source, mode, asked):
+    config = EditConfig().merged(
+        {"extract_superpixels": {"source": source, "count": 40}, "build_mask": {"mode": mode}}
+    )
+    segmenter = CountingSegmenter()
+    image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+    found, segments = divide_image(image, GRID, config, lambda: segmenter)
+    assert segmenter.asked == asked
+    assert found.labels.shape == GRID
+    assert (segments is not None) == config.needs_segments
+
+
+def test_distances_are_those_of_labels_counted_from_one_up_to_the_last():
+    found = segment_superpixels(random_segments(9), ExtractSuperpixelsConfig(count=50))
+    reference = np.array([region.centroid for region in regionprops(found.labels + 1)])
+    gaps = np.linalg.norm(reference[:, None] - reference[None], axis=-1)
+    np.fill_diagonal(gaps, np.inf)
+    assert len(reference) == found.count
+    np.testing.assert_allclose(found.spacing, gaps.min(axis=1))
+
+
 def test_spacing_is_the_distance_to_the_nearest_centroid():
     np.testing.assert_allclose(checkerboard(16).spacing, 16.0)
     assert np.isinf(Superpixels(np.zeros((8, 8), np.int32)).spacing).all()
 
 
 DIRECTIONS = [(math.cos(a), math.sin(a)) for a in np.linspace(0, 2 * math.pi, 16, endpoint=False)]
-
-
-@pytest.mark.parametrize(("dx", "dy"), DIRECTIONS)
-def test_the_mask_covers_the_true_line_and_not_its_mirror_image(dx, dy):
-    superpixels = checkerboard(8)
-    handle, target = (128, 128), (128 + 90 * dx, 128 + 90 * dy)
-    mask = superpixel_line_mask(superpixels, [drag(handle, target)], FRAME)
-    near = binary_dilation(mask)  # the rasterised line passes within one cell of the true one
-    for share in np.linspace(0, 1, 40):
-        point = ImagePoint(128 + 90 * dx * share, 128 + 90 * dy * share)
-        assert near[FRAME.to_cell(point)]
-    if min(abs(dx), abs(dy)) > 0.3:
-        assert not mask[FRAME.to_cell(ImagePoint(128 - 80 * dx, 128 + 80 * dy))]
-    assert mask.mean() < 0.1
-
-
-def test_a_single_point_masks_its_superpixel():
-    mask = superpixel_line_mask(checkerboard(16), [drag((5, 5), (5, 5))], FRAME)
-    assert mask.sum() == 256
-    assert mask[:16, :16].all()
-
-
-def test_the_latent_mask_keeps_thin_parts():
-    mask = np.zeros(GRID, bool)
-    mask[:, 17] = True
-    assert latent_mask(mask).sum() == GRID[0] // 4
-
-
-def test_a_users_mask_survives_the_way_through_the_grid():
-    frame = Frame.of_image(341, 500, factor=8, working_size=768)
-    mask = np.zeros((341, 500), bool)
-    mask[100:200, 50:300] = True
-    shown = image_mask(user_mask(mask, frame), frame)
-    assert shown[mask].all()
-    assert (shown & ~mask).sum() < 2 * (100 + 250) * 2
-
-
-def test_points_outside_the_mask_and_an_empty_mask_are_said():
-    mask = np.zeros(GRID, bool)
-    assert mask_warnings(mask, [drag((5, 5), (9, 9))], FRAME)[0].startswith("the mask is empty")
-    mask[:10, :10] = True
-    assert mask_warnings(mask, [drag((5, 5), (200, 9))], FRAME) == [
-        "target 1 at (200, 9) lies outside the mask"
-    ]
 
 
 @pytest.mark.parametrize(("dx", "dy"), DIRECTIONS)

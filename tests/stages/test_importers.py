@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from adaptivedrag.errors import InvalidEdit
-from stages.importers import import_drag100, import_dragbench, load_arrays
+from adaptivedrag.scenes import benchmark_scene, drags, render
+from stages.importers import import_drag100, import_dragbench, import_dragscenes, load_arrays
 from stages.job import load_job
 
 PROJECT = Path(__file__).parents[2]
@@ -201,3 +202,42 @@ def test_the_drag100_subset_is_imported_in_place(tmp_path):
     assert len(job.edits) == 5
     assert not job.bad
     assert all(edit.mask_digest for edit in job.edits)
+
+
+def test_scenes_become_pictures_true_masks_and_a_job(tmp_path):
+    done = import_dragscenes(tmp_path, [(0, 0), (3, 1), (0, 1)], size=96)
+    assert (done.images, done.skipped) == (2, ())
+    job = load_job(done.job)
+    assert not job.bad
+    assert done.drags == sum(len(edit.drags) for edit in job.edits)
+    assert [(edit.scene.number, edit.scene.drag) for edit in job.edits] == [(0, 0), (0, 1), (3, 1)]
+    first, second, _ = job.edits
+    assert (first.image_path, first.prompt) == (second.image_path, second.prompt)
+    scene = benchmark_scene(0)
+    drag = drags(scene)[1]
+    before, after = render(scene, 96), render(drag.after, 96)
+    assert np.array_equal(np.asarray(Image.open(second.image_path)), before.image)
+    assert second.prompt == scene.caption()
+    assert second.tags == (scene.kind, drag.kind)
+    mask = np.asarray(Image.open(second.mask_path)) > 0
+    assert np.array_equal(mask, before.mask(drag.part) | after.mask(drag.part))
+    written = [point for pair in second.drags for point in pair]
+    true = [point for pair in drag.pixels(96) for point in pair]
+    assert np.allclose(written, true, atol=0.005)
+
+
+def test_an_import_of_scenes_again_leaves_the_files_as_they_are(tmp_path):
+    import_dragscenes(tmp_path, [(0, 0)], size=96)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
+    import_dragscenes(tmp_path, [(0, 0)], size=96)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")} == before
+
+
+def test_scenes_that_cannot_be_are_refused_in_one_line(tmp_path):
+    with pytest.raises(InvalidEdit, match=r"scene 0 has .* drags, and none is 50"):
+        import_dragscenes(tmp_path, [(0, 50)], size=96)
+    with pytest.raises(InvalidEdit, match="size 10 is out of range"):
+        import_dragscenes(tmp_path, [(0, 0)], size=10)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InvalidEdit, match="file cannot be written"):
+        import_dragscenes(tmp_path / "file", [(0, 0)], size=96)

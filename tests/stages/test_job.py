@@ -30,6 +30,7 @@ def folder(tmp_path):
     Image.fromarray(pixels[:, :, 0]).save(root / "mask.png")
     Image.fromarray(pixels[:40]).save(root / "other_mask.png")
     Image.new("RGB", (20, 64)).save(root / "narrow.png")
+    Image.new("RGB", (64, 64)).save(root / "square.png")
     Image.fromarray(pixels).save(tmp_path / "outside.png")
     (root / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nxx")
     return root
@@ -132,6 +133,32 @@ BAD_EDITS = {
     ),
     "mask missing": (edit("bad", mask="none.png"), "mask", "does not exist"),
     "mask outside": (edit("bad", mask="../outside.png"), "mask", "lies outside"),
+    "scene without a drag": (edit("bad", scene={"number": 3}), "scene.drag", "is missing"),
+    "scene of no number": (
+        edit("bad", image="square.png", scene={"number": -1, "drag": 0}),
+        "scene.number",
+        "greater than or equal to 0",
+    ),
+    "scene number is text": (
+        edit("bad", image="square.png", scene={"number": "3", "drag": 0}),
+        "scene.number",
+        "'3' cannot be used",
+    ),
+    "scene without such a drag": (
+        edit("bad", image="square.png", scene={"number": 0, "drag": 99}),
+        "scene.drag",
+        "scene 0 has at most",
+    ),
+    "scene that is not square": (
+        edit("bad", scene={"number": 0, "drag": 0}),
+        "scene",
+        "'cat.png' is 64x48",
+    ),
+    "unknown key of a scene": (
+        edit("bad", image="square.png", scene={"number": 0, "drags": 0}),
+        "scene.drag",
+        "scene.drag is missing: add it (and 1 more)",
+    ),
     "user mask not given": (
         edit("bad", settings={"build_mask": {"mode": "user"}}),
         "mask",
@@ -199,6 +226,14 @@ def test_an_edit_is_read_with_all_that_it_says(folder):
     assert found.tags == ("animals",)
     assert found.mask_digest is not None
     assert (found.model, found.segmenter, found.lora) == ("pocket", "pocket", "train")
+
+
+def test_an_edit_of_a_scene_names_its_number_and_drag(folder):
+    line = edit(image="square.png", scene={"number": 7, "drag": 2})
+    (found,) = load_job(write(folder, line)).edits
+    assert (found.scene.number, found.scene.drag) == (7, 2)
+    (plain,) = load_job(write(folder, edit())).edits
+    assert plain.scene is None
 
 
 def test_settings_of_an_edit_lie_over_those_of_the_job_over_the_preset(folder):

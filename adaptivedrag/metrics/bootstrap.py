@@ -1,0 +1,82 @@
+"""Means with percentile bootstrap intervals; the edits of one image are resampled together."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and the interval in which it would fall in most repetitions.
+
+    Attributes:
+        pairs: values that the mean is of.
+        images: images that they are from.
+        missing: values that were None, and are in no mean.
+    """
+
+    mean: float
+    low: float
+    high: float
+    pairs: int
+    images: int
+    missing: int
+
+
+def mean_interval(
+    values: Sequence[float | None],
+    images: Sequence[Hashable],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Interval | None:
+    """Return the mean of values and its percentile bootstrap interval; None if all are missing.
+
+    Args:
+        values: one for each pair or edit, pooled whatever image it is of; None where missing.
+        images: the image of each value; images are drawn with replacement, with all their values.
+
+    Raises:
+        ValueError: for a value that is not finite.
+    """
+    kept = [(v, image) for v, image in zip(values, images, strict=True) if v is not None]
+    if not kept:
+        return None
+    numbers = np.array([value for value, _ in kept], float)
+    if not np.isfinite(numbers).all():
+        raise ValueError("a value is not finite; a missing one is None")
+    place = {image: i for i, image in enumerate(dict.fromkeys(image for _, image in kept))}
+    owner = np.array([place[image] for _, image in kept])
+    sums, counts = np.bincount(owner, numbers), np.bincount(owner)
+    drawn = np.random.default_rng(seed).multinomial(
+        len(place), np.full(len(place), 1 / len(place)), resamples
+    )
+    means = (drawn @ sums) / (drawn @ counts)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Interval(
+        mean=float(numbers.mean()),
+        low=float(low),
+        high=float(high),
+        pairs=len(kept),
+        images=len(place),
+        missing=len(values) - len(kept),
+    )
+
+
+def paired_difference(
+    first: Sequence[float | None],
+    second: Sequence[float | None],
+    images: Sequence[Hashable],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Interval | None:
+    """Return the mean of first − second with its interval; a pair lacking either is missing."""
+    differences = [
+        None if a is None or b is None else a - b for a, b in zip(first, second, strict=True)
+    ]
+    return mean_interval(differences, images, confidence=confidence, resamples=resamples, seed=seed)

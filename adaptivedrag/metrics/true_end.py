@@ -1,0 +1,139 @@
+"""True end distance: where the dragged content of a rendered scene really ended.
+
+The changed parameter of a drag is swept and each render compared with the edited picture; the
+nearest one tells how far the content came, and its handles how far they are from their targets.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from adaptivedrag.metrics.controls import render_without
+
+if TYPE_CHECKING:
+    from adaptivedrag.scenes import SceneDrag
+
+SHARES = np.linspace(-0.25, 1.25, 25)
+"""Shares of the drag that are tried first: from a quarter backwards to a quarter too far."""
+
+REFINEMENTS = (1 / 4, 1 / 16)
+"""Steps of the finer searches around the best share so far, in steps of the first."""
+
+MARGIN = 2
+"""Pixels around the part's masks that are compared too, at the size of the search."""
+
+GONE = 0.7
+"""Content is gone if the nearest render has more than this part of the error of its absence.
+
+Measured on two drags of each of 18 benchmark scenes. Found: the truth blurred by 2 pixels with
+noise of 6 levels 36 times of 36, blurred by 4 pixels 34 times. Found though gone: erased exactly
+or by inpainting never, one flat colour once, noise once. Blurred by 11 pixels: 13 times.
+"""
+
+
+@dataclass(frozen=True)
+class TrueEnd:
+    """Where the content of an edited scene ended.
+
+    Errors are mean absolute differences in levels of 255 over wherever the part could be.
+
+    Attributes:
+        share: share of the drag whose render is nearest to the edit: 0 nothing moved, 1 the truth.
+        found: whether the picture shows the content at all; see `GONE`.
+        distances: from every handle at that share to its target, in pixels. If the content is
+            gone, those of a drag that moved nothing, so that erasing is no way to arrive.
+        error: of the nearest render.
+        error_at_start: of the render at share 0.
+        mean_error: mean over the shares that were tried first.
+        error_absent: of the scene without the part.
+    """
+
+    share: float
+    found: bool
+    distances: tuple[float, ...]
+    error: float
+    error_at_start: float
+    mean_error: float
+    error_absent: float
+
+    @property
+    def distinctness(self) -> float:
+        """1 − error / mean error: 1 a perfect match, near 0 any share would do as well."""
+        return 1 - self.error / self.mean_error if self.mean_error else 0.0
+
+
+def find_true_end(drag: "SceneDrag", edited: UInt8[np.ndarray, "size size 3"]) -> TrueEnd:
+    """Find the share of a drag whose render is nearest to the edited picture.
+
+    Pictures of 256 pixels or more are compared at half their size, for speed.
+
+    Raises:
+        ValueError: if the picture is not square, as scenes are.
+    """
+    from adaptivedrag.scenes import render
+
+    size = len(edited)
+    if edited.shape[1] != size:
+        raise ValueError(f"a scene is square; the edited picture is {edited.shape[:2]}")
+    picture = _halved(edited) if size >= 256 and size % 2 == 0 else edited.astype(np.float32)
+    errors, region = _swept(drag, picture)
+    start = errors[0.0]
+    mean = float(np.mean(list(errors.values())))
+    step = SHARES[1] - SHARES[0]
+    for fineness in REFINEMENTS:
+        near = min(errors, key=errors.__getitem__) + fineness * step * np.arange(-3, 4)
+        for share in map(float, near.clip(SHARES[0], SHARES[-1])):
+            if share not in errors:
+                image = render(drag.scene_at(share), len(picture)).image
+                errors[share] = _difference(image, picture, region)
+    share = min(errors, key=errors.__getitem__)
+    without = render_without(drag.before, drag.part, len(picture))
+    absent = _difference(without, picture, region)
+    found = errors[share] <= GONE * absent
+    ends = drag.handles_at(share if found else 0.0)
+    return TrueEnd(
+        share=share,
+        found=found,
+        distances=tuple(
+            size * math.dist(end, target) for end, (_, target) in zip(ends, drag.pairs, strict=True)
+        ),
+        error=errors[share],
+        error_at_start=start,
+        mean_error=mean,
+        error_absent=absent,
+    )
+
+
+def _swept(
+    drag: "SceneDrag", picture: Float[np.ndarray, "n n 3"]
+) -> tuple[dict[float, float], Bool[np.ndarray, "n n"]]:
+    """Return the error at every first share, and the region where the part could be."""
+    from scipy.ndimage import binary_dilation
+
+    from adaptivedrag.scenes import render
+
+    renderings = {float(share): render(drag.scene_at(share), len(picture)) for share in SHARES}
+    masks = [rendering.mask(drag.part) for rendering in renderings.values()]
+    region = binary_dilation(np.logical_or.reduce(masks), iterations=MARGIN)
+    errors = {
+        share: _difference(rendering.image, picture, region)
+        for share, rendering in renderings.items()
+    }
+    return errors, region
+
+
+def _difference(
+    image: UInt8[np.ndarray, "n n 3"],
+    picture: Float[np.ndarray, "n n 3"],
+    region: Bool[np.ndarray, "n n"],
+) -> float:
+    return float(np.abs(image[region] - picture[region]).mean())
+
+
+def _halved(image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h2 w2 3"]:
+    height, width, _ = image.shape
+    blocks = image.reshape(height // 2, 2, width // 2, 2, 3)
+    return blocks.mean(axis=(1, 3), dtype=np.float32)

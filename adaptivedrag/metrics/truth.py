@@ -1,0 +1,84 @@
+"""An edit of a rendered scene against its true result."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+if TYPE_CHECKING:
+    from adaptivedrag.scenes import SceneDrag
+
+PSNR_CAP = 99.0
+"""Preservation of a picture that is identical where it should be, in dB."""
+
+
+@dataclass(frozen=True)
+class TrueResult:
+    """The true result of a drag, and the regions in which an edit is compared with it.
+
+    Attributes:
+        before: the picture that is edited.
+        truth: the picture with the dragged parameter changed.
+        arrival: the part after the drag.
+        departure: where the part was and no longer is.
+        outside: in neither, and unchanged in the truth: shadows move with their part.
+    """
+
+    before: UInt8[np.ndarray, "h w 3"]
+    truth: UInt8[np.ndarray, "h w 3"]
+    arrival: Bool[np.ndarray, "h w"]
+    departure: Bool[np.ndarray, "h w"]
+    outside: Bool[np.ndarray, "h w"]
+
+    @classmethod
+    def of(cls, drag: "SceneDrag", size: int) -> Self:
+        """Render the true result of a drag, `size` × `size` pixels."""
+        from adaptivedrag.scenes import render
+
+        before, after = render(drag.before, size), render(drag.after, size)
+        start, arrival = before.mask(drag.part), after.mask(drag.part)
+        unchanged = (before.image == after.image).all(axis=2)
+        return cls(
+            before=before.image,
+            truth=after.image,
+            arrival=arrival,
+            departure=start & ~arrival,
+            outside=unchanged & ~start & ~arrival,
+        )
+
+
+def recovery(
+    before: UInt8[np.ndarray, "h w 3"],
+    truth: UInt8[np.ndarray, "h w 3"],
+    edited: UInt8[np.ndarray, "h w 3"],
+    region: Bool[np.ndarray, "h w"],
+) -> float | None:
+    """Return 1 − L1(edited, truth) / L1(before, truth) over a region, in RGB.
+
+    1 is the truth, 0 as far from it as doing nothing, below 0 farther; None where there is nothing
+    to recover: the region is empty, or the truth equals the picture there.
+    """
+    at_stake = _l1(before, truth, region)
+    return None if at_stake == 0 else 1 - _l1(edited, truth, region) / at_stake
+
+
+def preservation(
+    before: UInt8[np.ndarray, "h w 3"],
+    edited: UInt8[np.ndarray, "h w 3"],
+    outside: Bool[np.ndarray, "h w"],
+) -> float | None:
+    """Return the PSNR in dB of what should stay; at most 99 (identical); None if nothing should."""
+    if not outside.any():
+        return None
+    squared = (before[outside].astype(float) - edited[outside]) ** 2
+    return float(min(PSNR_CAP, 10 * np.log10(255**2 / max(squared.mean(), 1e-9))))
+
+
+def _l1(
+    first: UInt8[np.ndarray, "h w 3"],
+    second: UInt8[np.ndarray, "h w 3"],
+    region: Bool[np.ndarray, "h w"],
+) -> int:
+    """The sum of absolute differences: whole numbers, so that equal pictures give exactly 0."""
+    return int(np.abs(first[region].astype(np.int64) - second[region]).sum())

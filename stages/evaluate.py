@@ -1,0 +1,440 @@
+"""Judge a picture: how near an edit came to its true result, and what the literature measures.
+
+Evaluation is a stage that only `eval` asks for. Its action is named by the picture that is judged,
+by what the picture was to show, and by everything that it is measured with, so that a second
+evaluation reads what the first one found.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import cache, lru_cache
+from importlib import metadata
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+
+import numpy as np
+
+from adaptivedrag.config import EditConfig
+from adaptivedrag.errors import InvalidEdit, MetricUnavailable
+from adaptivedrag.points import Drag, ImagePoint
+from adaptivedrag.presets import POCKET
+from artifacts import (
+    Action,
+    ArtifactCorrupt,
+    ArtifactStore,
+    Circumstances,
+    Digest,
+    Document,
+    Record,
+    digest_bytes,
+    digest_json,
+    digest_pixels,
+)
+from stages.images import Mask, Pixels, read_image, read_mask
+from stages.job import Edit, SceneEdit
+from stages.models import DiffusionFiles, diffusion_files
+from stages.stage import Made
+from stages.workbench import LIBRARIES
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from adaptivedrag.metrics import ClipImages, DiftProtocol, ImageFidelity, TrueResult
+    from adaptivedrag.model import DiffusionModel
+    from adaptivedrag.scenes import SceneDrag
+
+STAGE = "evaluate"
+STAGE_VERSION = 1
+SEED = 0
+"""Of the draws of DIFT, the same for a source and its edits: equal pictures match exactly."""
+DAI_RADII = (1, 20)
+POINT_DIGITS = 0.01
+"""Points of scenes are written with two digits."""
+
+DO_NOTHING, RECONSTRUCT, ERASE, FLAT, BLUR = CONTROLS = (
+    "do nothing",
+    "reconstruct only",
+    "erase",
+    "flat",
+    "blur",
+)
+
+Measures: TypeAlias = dict[str, list[float | None]]
+"""By name: one value for the edit, or one for each of its pairs; None where it is undefined. What
+was not measured is left out."""
+Metric = TypeVar("Metric")
+
+
+class OtherSize(InvalidEdit):
+    """A result is not of the size of its image."""
+
+
+class NotTheScene(InvalidEdit):
+    """An edit's image or drags are not those of the scene that it names."""
+
+
+class NoRegion(InvalidEdit):
+    """A control needs to know what is dragged, and the edit has neither a scene nor a mask."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A picture that is to be judged: the result of a stage, or a control.
+
+    Attributes:
+        result: digest of what the stage made; None for a control.
+        control: the control's name.
+        read: returns the picture, uint8 RGB; called only if it was not judged before.
+    """
+
+    result: Digest | None
+    control: str | None
+    read: Callable[[], Pixels]
+
+    @classmethod
+    def of_record(cls, store: ArtifactStore, record: Record) -> "Candidate":
+        """Take the image that a record of `sample_image` names."""
+        return cls(record.logical, None, lambda: store.read(record)["image"])
+
+    @classmethod
+    def of_control(cls, name: str, edit: Edit) -> "Candidate":
+        """Take a control that needs no model; see `control_picture`."""
+        return cls(None, name, lambda: control_picture(name, edit))
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What was found of one picture.
+
+    Attributes:
+        kind: of the drag of a scene; "" for other pictures.
+    """
+
+    measures: Measures
+    kind: str
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """What pictures are measured with.
+
+    Attributes:
+        dift: the model whose features MD compares; None: the pocket model for scenes, which it
+            knows, and none for other pictures.
+        unavailable: one line for each metric whose weights are not here, with how to get them.
+    """
+
+    dift: str | None
+    device: str
+    fidelity: "ImageFidelity | None"
+    clip: "ClipImages | None"
+    unavailable: tuple[str, ...]
+
+    @classmethod
+    def find(cls, dift: str | None = None, device: str = "cpu") -> "Instruments":
+        """Look for the weights of all metrics.
+
+        Raises:
+            ModelUnavailable: if the model that is named for DIFT is not here.
+        """
+        from adaptivedrag.metrics import ClipImages, ImageFidelity
+
+        if dift is not None:
+            diffusion_files(dift)
+        lacking: list[str] = []
+        fidelity = _found(lambda: ImageFidelity.load(device), lacking)
+        clip = _found(lambda: ClipImages.load(device=device), lacking)
+        return cls(dift, device, fidelity, clip, tuple(lacking))
+
+    @property
+    def protocol(self) -> "DiftProtocol":
+        """Where DIFT's features are read."""
+        from adaptivedrag.metrics import DRAGBENCH_PROTOCOL, POCKET_PROTOCOL
+
+        return POCKET_PROTOCOL if self.dift in (None, POCKET) else DRAGBENCH_PROTOCOL
+
+    def dift_files(self, edit: Edit) -> DiffusionFiles | None:
+        """Return the model whose features are compared for this edit."""
+        name = self.dift or (POCKET if edit.scene else None)
+        return diffusion_files(name) if name else None
+
+
+def _found(load: Callable[[], Metric], lacking: list[str]) -> Metric | None:
+    try:
+        return load()
+    except MetricUnavailable as error:
+        lacking.append(str(error))
+        return None
+
+
+class Judge:
+    """Judges pictures, and keeps what it finds in the store."""
+
+    def __init__(self, store: ArtifactStore, instruments: Instruments) -> None:
+        """Measure with `instruments`; models are loaded when they are needed."""
+        self.store = store
+        self.instruments = instruments
+        self._load_dift = lru_cache(maxsize=1)(self._loaded)
+        self._sources: dict[tuple[str, ...], npt.NDArray[np.float32]] = {}
+
+    def judge(self, edit: Edit, candidate: Candidate) -> Judgement:
+        """Return what the store knows of a picture, or measure it.
+
+        Raises:
+            OtherSize, NotTheScene, NoRegion: if it cannot be judged.
+            InvalidEdit: if the edit's files have changed since they were checked.
+            ArtifactError: if the picture cannot be read, or the store fails.
+        """
+        action = self._action(edit, candidate)
+        found = self.store.lookup(STAGE, action.key)
+        if found and found.status == "hit":
+            try:
+                return _judgement(self.store.read(found.record))
+            except ArtifactCorrupt:
+                pass  # and now the store knows it too; measured again, it is mended
+        started, clock = datetime.now(UTC), perf_counter()
+        made = self._measured(edit, candidate.read())
+        circumstances = Circumstances(
+            code=metadata.version("adaptivedrag"),
+            libraries={name: metadata.version(name) for name in LIBRARIES},
+            device=self.instruments.device,
+            started=started.isoformat(timespec="seconds"),
+            seconds=round(perf_counter() - clock, 3),
+        )
+        self.store.publish(action, made.payload, circumstances, made.summary)
+        return Judgement(cast(Measures, made.summary["measures"]), made.summary["kind"])
+
+    def _action(self, edit: Edit, candidate: Candidate) -> Action:
+        instruments, dift = self.instruments, self.instruments.dift_files(edit)
+        points = [[*map(float, (*drag.handle, *drag.target))] for drag in edit.drags]
+        inputs = {
+            "image": edit.image.digest,
+            "prompt": digest_bytes("prompt", edit.prompt.encode()),
+            "drags": digest_json("drags", points),
+            "user_mask": edit.mask_digest,
+            "sample_image": candidate.result,
+        }
+        config: dict[str, Any] = {
+            "control": candidate.control,
+            "scene": asdict(edit.scene) if edit.scene else None,
+            "dift": asdict(instruments.protocol) if dift else None,
+            "seed": SEED,
+            "dai_radii": list(DAI_RADII),
+            "fidelity": instruments.fidelity is not None,
+            "clip": instruments.clip is not None,
+        }
+        return Action(
+            STAGE,
+            STAGE_VERSION,
+            config,
+            {name: digest for name, digest in inputs.items() if digest is not None},
+            {"dift": dift.digest} if dift else {},
+        )
+
+    def _measured(self, edit: Edit, picture: Pixels) -> Made:
+        image = source_image(edit)
+        if picture.shape != image.shape:
+            raise OtherSize(
+                f"edit {edit.id}: the result is {picture.shape[1]}x{picture.shape[0]} and the "
+                f"image {edit.image.width}x{edit.image.height}: run the job again"
+            )
+        drag = true_drag(edit) if edit.scene else None
+        measures = (
+            self._against_truth(edit, drag, picture) if drag else _outside_mask(edit, picture)
+        )
+        measures |= self._by_features(edit, picture) | self._by_pixels(edit, picture)
+        summary = {"kind": drag.kind if drag else "", "measures": measures}
+        return Made({"judgement": Document(summary)}, summary)
+
+    def _against_truth(self, edit: Edit, drag: "SceneDrag", picture: Pixels) -> Measures:
+        from adaptivedrag.metrics import find_true_end, preservation, recovery
+
+        assert edit.scene is not None
+        result = true_result(edit.scene, len(picture))
+        end = find_true_end(drag, picture)
+        return {
+            "arrival_recovery": [recovery(result.before, result.truth, picture, result.arrival)],
+            "departure_recovery": [
+                recovery(result.before, result.truth, picture, result.departure)
+            ],
+            "preservation": [preservation(result.before, picture, result.outside)],
+            "true_distance": list(end.distances),
+            "true_share": [end.share],
+            "content_found": [float(end.found)],
+        }
+
+    def _by_features(self, edit: Edit, picture: Pixels) -> Measures:
+        from adaptivedrag.metrics import distances, find_handles
+
+        files = self.instruments.dift_files(edit)
+        if files is None:
+            return {}
+        source = self._source_features(files, edit)
+        edited = self._features(files, picture, edit.prompt)
+        handles, targets = zip(*edit.drags, strict=True)
+        size = picture.shape[:2]
+        ends = find_handles(source, edited, handles, size)
+        found = {"matched_distance": distances(ends, targets)}
+        mask = user_mask(edit)
+        if mask is not None and mask.any():
+            ends = find_handles(source, edited, handles, size, mask)
+            found["masked_distance"] = distances(ends, targets)
+        return cast(Measures, found)
+
+    def _by_pixels(self, edit: Edit, picture: Pixels) -> Measures:
+        from adaptivedrag.metrics import drag_accuracy_index, legacy_drag_accuracy_index
+
+        image, found = source_image(edit), Measures()
+        for radius in DAI_RADII:
+            found[f"dai_{radius}"] = [drag_accuracy_index(image, picture, edit.drags, radius)]
+            found[f"dai_{radius}_legacy"] = [
+                legacy_drag_accuracy_index(image, picture, edit.drags, radius)
+            ]
+        if self.instruments.fidelity:
+            found["fidelity"] = [self.instruments.fidelity(image, picture)]
+        if self.instruments.clip:
+            found["clip"] = [self.instruments.clip(image, picture)]
+        return found
+
+    def _source_features(self, files: DiffusionFiles, edit: Edit) -> "npt.NDArray[np.float32]":
+        """Return the features of the edit's image; edits of one image are judged in a row."""
+        key = (files.digest, edit.image.digest, edit.prompt)
+        if key not in self._sources:
+            self._sources = {key: self._features(files, source_image(edit), edit.prompt)}
+        return self._sources[key]
+
+    def _features(
+        self, files: DiffusionFiles, picture: Pixels, prompt: str
+    ) -> "npt.NDArray[np.float32]":
+        from adaptivedrag.metrics import dift_features
+
+        model = self._load_dift(files)
+        return dift_features(model, picture, prompt, self.instruments.protocol, SEED)
+
+    def _loaded(self, files: DiffusionFiles) -> "DiffusionModel":
+        from adaptivedrag.model import DiffusionModel
+
+        return DiffusionModel.load(
+            files.directory, "float32", self.instruments.device, any_prediction=True
+        )
+
+
+def _judgement(parts: Mapping[str, Any]) -> Judgement:
+    found = parts["judgement"]
+    return Judgement(found["measures"], found["kind"])
+
+
+def _outside_mask(edit: Edit, picture: Pixels) -> Measures:
+    """Measure what there is without a truth: that nothing changed outside the dataset's mask."""
+    from adaptivedrag.metrics import preservation
+
+    mask = user_mask(edit)
+    if mask is None or not mask.any():
+        return {}
+    return {"preservation": [preservation(source_image(edit), picture, ~mask)]}
+
+
+def reconstruction(edit: Edit) -> Edit:
+    """Return the edit that drags nothing: LoRA, inversion and sampling with this edit's settings.
+
+    All edits of an image have the same one. A drag without length leaves the inverted latents as
+    they are, and an edit that is its own reference needs no control.
+    """
+    centre = ImagePoint(edit.image.width // 2, edit.image.height // 2)
+    plain = EditConfig()
+    config = edit.config.merged(
+        {
+            "extract_superpixels": {**plain.extract_superpixels.model_dump(), "source": "rgb"},
+            "build_mask": plain.build_mask.model_dump(),
+            "optimize_latent": plain.optimize_latent.model_dump(),
+            "sample_image": {"reference_control": False, "correspondence": "off"},
+        }
+    )
+    return replace(edit, drags=(Drag(centre, centre),), config=config, scene=None)
+
+
+def control_picture(name: str, edit: Edit) -> Pixels:
+    """Return what a control makes of an edit's image, uint8 RGB; no model is needed.
+
+    Erasing paints a scene without the dragged part, and fills the mask of other pictures from its
+    border. The region that is made flat or blurred is the part before and after the drag.
+
+    Raises:
+        NoRegion: if the edit has neither a scene nor a mask.
+    """
+    from adaptivedrag.metrics import blurred, erased, flattened, render_without
+
+    image = source_image(edit)
+    if name == DO_NOTHING:
+        return image
+    if name == ERASE and edit.scene:
+        drag = true_drag(edit)
+        return render_without(drag.before, drag.part, len(image))
+    return {ERASE: erased, FLAT: flattened, BLUR: blurred}[name](image, _dragged_region(edit))
+
+
+def _dragged_region(edit: Edit) -> Mask:
+    if edit.scene:
+        result = true_result(edit.scene, edit.image.width)
+        return cast(Mask, result.arrival | result.departure)
+    mask = user_mask(edit)
+    if mask is None or not mask.any():
+        raise NoRegion(f"edit {edit.id}: it has no mask, so nothing says what is dragged")
+    return mask
+
+
+def true_drag(edit: Edit) -> "SceneDrag":
+    """Return the drag of a scene, after comparing the edit's points and image with it.
+
+    Raises:
+        NotTheScene: if the edit is not that drag of that scene.
+    """
+    assert edit.scene is not None
+    number, index, size = edit.scene.number, edit.scene.drag, edit.image.width
+    seen = scene_drags(number)
+    where = f"edit {edit.id}: scene {number}"
+    if index >= len(seen):
+        raise NotTheScene(f"{where} has {len(seen)} drags, and none is {index}: import it again")
+    drag = seen[index]
+    true = np.array(drag.pixels(size))
+    given = np.array(edit.drags, float)
+    if true.shape != given.shape or np.abs(true - given).max() > POINT_DIGITS:
+        raise NotTheScene(f"{where}: the points are not those of its drag {index}: import it again")
+    if digest_pixels(true_result(edit.scene, size).before) != edit.image.digest:
+        raise NotTheScene(f"{where} is rendered otherwise than {edit.image_path}: import it again")
+    return drag
+
+
+@cache
+def scene_drags(number: int) -> "tuple[SceneDrag, ...]":
+    """Return the drags of a benchmark scene; which of them are seen is found by painting it."""
+    from adaptivedrag.scenes import benchmark_scene, drags
+
+    return drags(benchmark_scene(number))
+
+
+@lru_cache(maxsize=32)
+def true_result(scene: SceneEdit, size: int) -> "TrueResult":
+    """Render the true result of a drag of a scene."""
+    from adaptivedrag.metrics import TrueResult
+
+    return TrueResult.of(scene_drags(scene.number)[scene.drag], size)
+
+
+@lru_cache(maxsize=8)
+def source_image(edit: Edit) -> Pixels:
+    """Read an edit's image.
+
+    Raises:
+        InvalidEdit: if its pixels are not those that the edit was checked with.
+    """
+    pixels = np.array(read_image(edit.image_path))  # torch wants arrays that can be written
+    if digest_pixels(pixels) != edit.image.digest:
+        raise InvalidEdit(f"edit {edit.id}: {edit.image_path} has changed meanwhile: begin again")
+    return pixels
+
+
+def user_mask(edit: Edit) -> Mask | None:
+    """Read an edit's mask, True where the image may change; None if it has none."""
+    return None if edit.mask_path is None else read_mask(edit.mask_path)

@@ -1,0 +1,457 @@
+"""Tables of what was found: rows of judged edits, their means with intervals, and comparisons.
+
+A row is one job, or one control, over the same edits. Means are over all edits, or over all pairs
+of handle and target pooled, and every one has a bootstrap interval for which whole images are
+drawn: edits of one image are not independent of each other. A result that is missing is in no
+mean; it is counted and named.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from stages.evaluate import DAI_RADII, Measures
+
+if TYPE_CHECKING:
+    from adaptivedrag.metrics import Interval
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+SEED = 0
+ARRIVED_WITHIN = 1 / 16
+"""A point has arrived within this part of the image's shorter side."""
+
+NO_REGION = "no region"
+"""Why a control is missing where nothing says what is dragged; no fault of a job."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column.
+
+    Attributes:
+        name: key of the values in `Measures`, CSV and JSON.
+        shown: whether it is in the Markdown table too.
+        protocol: what the number is, in one line.
+    """
+
+    name: str
+    title: str
+    better: Literal["higher", "lower"]
+    digits: int
+    protocol: str
+    shown: bool = True
+
+
+def _dai(radius: int) -> tuple[Metric, Metric]:
+    protocol = f"squared RGB difference of the patches at target and handle, radius {radius} px"
+    return (
+        Metric(f"dai_{radius}", f"DAI-{radius}", "lower", 3, f"{protocol}; mean over edits"),
+        Metric(
+            f"dai_{radius}_legacy",
+            f"DAI-{radius} (legacy)",
+            "lower",
+            3,
+            "the same divided by the number of pairs once more, as GoodDrag's script does",
+            shown=False,
+        ),
+    )
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric(
+        "arrival_recovery",
+        "arrival recovery",
+        "higher",
+        3,
+        "1 − L1 to the true result ÷ that of doing nothing, RGB, where the part truly arrives",
+    ),
+    Metric(
+        "departure_recovery",
+        "departure recovery",
+        "higher",
+        3,
+        "the same where the part was and truly no longer is",
+    ),
+    Metric(
+        "preservation",
+        "preservation (dB)",
+        "higher",
+        1,
+        "PSNR to the image outside both regions, and where the truth is unchanged; outside the "
+        "dataset's mask where there is no truth; 99 for identical",
+    ),
+    Metric(
+        "tracked_distance",
+        "tracked end (px)",
+        "lower",
+        1,
+        "from where the method's own tracker ended to the target; over pairs",
+    ),
+    Metric(
+        "true_distance",
+        "true end (px)",
+        "lower",
+        1,
+        "from the handle in the render nearest to the edit to the target; over pairs",
+    ),
+    Metric(
+        "tracked_arrived",
+        "arrived (tracker)",
+        "higher",
+        3,
+        "share of pairs whose tracked end lies within 1/16 of the image's shorter side",
+    ),
+    Metric(
+        "true_arrived",
+        "arrived (truth)",
+        "higher",
+        3,
+        "share of pairs whose true end lies within 1/16 of the image's shorter side",
+    ),
+    Metric(
+        "content_found",
+        "content found",
+        "higher",
+        3,
+        "share of edits in which the dragged part is still to be seen",
+        shown=False,
+    ),
+    Metric(
+        "matched_distance",
+        "MD (px)",
+        "lower",
+        1,
+        "{dift}; match over the whole image, native pixels, mean over pairs",
+    ),
+    Metric(
+        "masked_distance",
+        "m-MD (px)",
+        "lower",
+        1,
+        "{dift}; match inside the true or the dataset's mask, mean over pairs",
+    ),
+    *(metric for radius in DAI_RADII for metric in _dai(radius)),
+    Metric(
+        "fidelity",
+        "IF",
+        "higher",
+        3,
+        "1 − LPIPS (AlexNet, v0.1) at 224×224 to the unedited image; doing nothing has 1",
+    ),
+    Metric(
+        "clip",
+        "CLIP",
+        "higher",
+        3,
+        "cosine of the CLIP ViT-B/32 embeddings of edit and unedited image",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class ScoredEdit:
+    """One edit of one row.
+
+    Attributes:
+        image: digest; what intervals are drawn by.
+        kind: of the drag.
+        pairs: pairs of handle and target.
+    """
+
+    id: str
+    image: str
+    kind: str
+    pairs: int
+    measures: Measures
+
+
+@dataclass(frozen=True)
+class MissingResult:
+    """A result that a row should have and has not."""
+
+    id: str
+    kind: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.id}: {self.kind}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was found of one job or one control.
+
+    Attributes:
+        control: whether it is a control rather than a job.
+        seeds: of the edits.
+    """
+
+    name: str
+    scored: tuple[ScoredEdit, ...]
+    missing: tuple[MissingResult, ...]
+    control: bool = False
+    seeds: tuple[int, ...] = ()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Count images, edits, pairs and missing results."""
+        return {
+            "images": len({edit.image for edit in self.scored}),
+            "edits": len(self.scored),
+            "pairs": sum(edit.pairs for edit in self.scored),
+            "missing": len(self.missing),
+        }
+
+    @cached_property
+    def means(self) -> "Mapping[str, Interval]":
+        """The mean of every metric that was measured, with its interval."""
+        return _means(self.scored)
+
+    @cached_property
+    def means_by_kind(self) -> "Mapping[str, Mapping[str, Interval]]":
+        """The same by kind of drag."""
+        kinds = sorted({edit.kind for edit in self.scored})
+        return {kind: _means([e for e in self.scored if e.kind == kind]) for kind in kinds}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """First minus second, over the pairs or edits that both have."""
+
+    first: str
+    second: str
+    edits: int
+    differences: "Mapping[str, Interval]"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Rows with everything that is to be said of them.
+
+    Attributes:
+        reference: name of the row that all others are compared with.
+        dift: which features MD compares, in words.
+        unavailable: metrics without weights, with how to get them.
+    """
+
+    name: str
+    rows: tuple[Row, ...]
+    reference: str
+    dift: str
+    unavailable: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether no result is missing."""
+        return all(missing.kind == NO_REGION for row in self.rows for missing in row.missing)
+
+    @cached_property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """The reference against every other row."""
+        by_name = {row.name: row for row in self.rows}
+        first = by_name[self.reference]
+        return tuple(compare(first, row) for row in self.rows if row is not first)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Those that any row has."""
+        measured = {name for row in self.rows for name in row.means}
+        return tuple(metric for metric in METRICS if metric.name in measured)
+
+    def protocol(self, metric: Metric) -> str:
+        """Say what a number is."""
+        return metric.protocol.format(dift=self.dift)
+
+
+def compare(first: Row, second: Row) -> Comparison:
+    """Compare two rows pair by pair; edits that one of them lacks are left out."""
+    from adaptivedrag.metrics import paired_difference
+
+    others = {edit.id: edit for edit in second.scored}
+    both = [(edit, others[edit.id]) for edit in first.scored if edit.id in others]
+    differences = {}
+    for metric in METRICS:
+        have = [
+            (one.measures[metric.name], two.measures[metric.name], one.image)
+            for one, two in both
+            if metric.name in one.measures and metric.name in two.measures
+        ]
+        found = paired_difference(
+            [value for ours, _, _ in have for value in ours],
+            [value for _, theirs, _ in have for value in theirs],
+            [image for ours, _, image in have for _ in ours],
+            confidence=CONFIDENCE,
+            resamples=RESAMPLES,
+            seed=SEED,
+        )
+        if found:
+            differences[metric.name] = found
+    return Comparison(first.name, second.name, len(both), differences)
+
+
+def _means(edits: Sequence[ScoredEdit]) -> "dict[str, Interval]":
+    from adaptivedrag.metrics import mean_interval
+
+    found = {}
+    for metric in METRICS:
+        have = [
+            (edit.measures[metric.name], edit) for edit in edits if metric.name in edit.measures
+        ]
+        mean = mean_interval(
+            [value for values, _ in have for value in values],
+            [edit.image for values, edit in have for _ in values],
+            confidence=CONFIDENCE,
+            resamples=RESAMPLES,
+            seed=SEED,
+        )
+        if mean:
+            found[metric.name] = mean
+    return found
+
+
+def arrived(distances: Sequence[float | None], shorter_side: int) -> list[float | None]:
+    """Return 1 for each pair that ended near its target, 0 for the others."""
+    within = ARRIVED_WITHIN * shorter_side
+    return [None if distance is None else float(distance <= within) for distance in distances]
+
+
+def as_csv(row: Row) -> str:
+    """Return one line per edit: the mean over its pairs of every metric, or why it is missing."""
+    names = [metric.name for metric in METRICS]
+    written = io.StringIO()
+    table = csv.writer(written, lineterminator="\n")
+    table.writerow(["edit", "image", "kind", "pairs", "status", "reason", *names])
+    for edit in row.scored:
+        values = [_mean(edit.measures.get(name, [])) for name in names]
+        table.writerow([edit.id, edit.image[:16], edit.kind, edit.pairs, "judged", "", *values])
+    for gone in row.missing:
+        table.writerow([gone.id, "", "", "", gone.kind, gone.reason, *[""] * len(names)])
+    return written.getvalue()
+
+
+def _mean(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{sum(known) / len(known):.6g}" if known else ""
+
+
+def as_json(evaluation: Evaluation) -> str:
+    """Return everything: means, intervals, comparisons, and the values of every edit and pair."""
+    return json.dumps(
+        {
+            "name": evaluation.name,
+            "reference": evaluation.reference,
+            "interval": {"confidence": CONFIDENCE, "resamples": RESAMPLES, "seed": SEED},
+            "protocols": {
+                metric.name: evaluation.protocol(metric) for metric in evaluation.metrics
+            },
+            "unavailable": evaluation.unavailable,
+            "rows": [_row_document(row) for row in evaluation.rows],
+            "comparisons": [asdict(comparison) for comparison in evaluation.comparisons],
+        },
+        indent=1,
+    )
+
+
+def _row_document(row: Row) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "control": row.control,
+        "seeds": row.seeds,
+        "counts": row.counts,
+        "means": {name: asdict(mean) for name, mean in row.means.items()},
+        "means_by_kind": {
+            kind: {name: asdict(mean) for name, mean in means.items()}
+            for kind, means in row.means_by_kind.items()
+        },
+        "missing": [asdict(missing) for missing in row.missing],
+        "edits": [asdict(edit) for edit in row.scored],
+    }
+
+
+BY_KIND = ("arrival_recovery", "true_distance", "matched_distance")
+"""Metrics that have a table by kind of drag in Markdown; JSON has all."""
+
+
+def as_markdown(evaluation: Evaluation) -> str:
+    """Return the tables with their protocols, and what is missing."""
+    return "\n".join([f"# {evaluation.name}", "", *_sections(evaluation)]) + "\n"
+
+
+def _sections(evaluation: Evaluation) -> Iterator[str]:
+    yield (
+        f"Means with {CONFIDENCE:.0%} bootstrap intervals ({RESAMPLES} resamples of whole images, "
+        f"seed {SEED})."
+    )
+    yield ""
+    yield from _main_table(evaluation)
+    for metric in evaluation.metrics:
+        if metric.name in BY_KIND:
+            yield from _kind_table(evaluation, metric)
+    yield from _comparison_table(evaluation)
+    yield from ["", "## Missing results", ""]
+    lines = [f"- {row.name}: {gone}" for row in evaluation.rows for gone in row.missing]
+    yield from lines or ["None."]
+    yield from ["", "## Protocols", ""]
+    for metric in evaluation.metrics:
+        yield f"- **{metric.title}**{_arrow(metric)}: {evaluation.protocol(metric)}."
+    if evaluation.unavailable:
+        yield from ["", "Not available:", ""]
+        yield from (f"- {line}" for line in evaluation.unavailable)
+
+
+def _main_table(evaluation: Evaluation) -> Iterator[str]:
+    shown = [metric for metric in evaluation.metrics if metric.shown]
+    heads = [metric.title + _arrow(metric) for metric in shown]
+    yield from _head(["row", "images", "edits", "pairs", "missing", "seeds", *heads])
+    for row in evaluation.rows:
+        cells = [_cell(row.means.get(metric.name), metric) for metric in shown]
+        seeds = ", ".join(map(str, row.seeds)) or "–"
+        yield _line([row.name, *map(str, row.counts.values()), seeds, *cells])
+
+
+def _kind_table(evaluation: Evaluation, metric: Metric) -> Iterator[str]:
+    kinds = sorted({kind for row in evaluation.rows for kind in row.means_by_kind})
+    yield from ["", f"## {metric.title} by kind of drag", ""]
+    yield from _head(["row", *(kind or "(none)" for kind in kinds)])
+    for row in evaluation.rows:
+        found = [row.means_by_kind.get(kind, {}).get(metric.name) for kind in kinds]
+        counts = [f" ({mean.pairs})" if mean else "" for mean in found]
+        cells = [_cell(mean, metric) for mean in found]
+        yield _line([row.name, *(cell + n for cell, n in zip(cells, counts, strict=True))])
+
+
+def _comparison_table(evaluation: Evaluation) -> Iterator[str]:
+    shown = [metric for metric in evaluation.metrics if metric.shown]
+    yield from ["", f"## {evaluation.reference} minus each other row, paired", ""]
+    yield "Bold: the interval excludes zero."
+    yield ""
+    yield from _head(["row", "edits", *(metric.title + _arrow(metric) for metric in shown)])
+    for each in evaluation.comparisons:
+        cells = [_cell(each.differences.get(metric.name), metric, bold=True) for metric in shown]
+        yield _line([each.second, str(each.edits), *cells])
+
+
+def _cell(mean: "Interval | None", metric: Metric, *, bold: bool = False) -> str:
+    if mean is None:
+        return "–"
+    value, low, high = (f"{each:.{metric.digits}f}" for each in (mean.mean, mean.low, mean.high))
+    text = f"{value} [{low}, {high}]"
+    return f"**{text}**" if bold and (mean.low > 0 or mean.high < 0) else text
+
+
+def _arrow(metric: Metric) -> str:
+    return {"higher": " ↑", "lower": " ↓"}[metric.better]
+
+
+def _head(names: Sequence[str]) -> Iterator[str]:
+    yield _line(names)
+    yield _line(["---"] * len(names))
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"

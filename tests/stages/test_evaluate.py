@@ -1,0 +1,189 @@
+"""Judging pictures: what is measured, what names an evaluation, and what is refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import binary_dilation
+
+from adaptivedrag.metrics.controls import FRINGE
+from adaptivedrag.scenes import render
+from artifacts import ArtifactStore, StatCache
+from stages import STAGE_NAMES
+from stages.evaluate import (
+    BLUR,
+    CONTROLS,
+    DO_NOTHING,
+    ERASE,
+    FLAT,
+    Candidate,
+    Instruments,
+    Judge,
+    NoRegion,
+    NotTheScene,
+    OtherSize,
+    control_picture,
+    reconstruction,
+    scene_drags,
+)
+from stages.images import inspect_image
+from stages.importers import import_dragscenes
+from stages.job import SceneEdit, load_job
+from stages.plan import plan_edits
+
+PICTURE_METRICS = {"dai_1", "dai_1_legacy", "dai_20", "dai_20_legacy"}
+TRUTH_METRICS = {
+    "arrival_recovery",
+    "departure_recovery",
+    "preservation",
+    "true_distance",
+    "true_share",
+    "content_found",
+}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scenes")
+    import_dragscenes(folder, [(0, 0), (5, 3)], size=64)
+    return folder
+
+
+@pytest.fixture
+def scene_edit(dataset):
+    return load_job(dataset / "job.toml").edits[0]
+
+
+@pytest.fixture
+def judge(store: ArtifactStore, tiny_model_directory) -> Judge:
+    """Measures with the tiny model's features."""
+    return Judge(store, Instruments(str(tiny_model_directory), "cpu", None, None, ()))
+
+
+def picture(pixels, name: str = "made here") -> Candidate:
+    return Candidate(None, name, lambda: pixels)
+
+
+def never() -> np.ndarray:
+    raise AssertionError("it was judged before")
+
+
+def truth(edit) -> np.ndarray:
+    return render(scene_drags(edit.scene.number)[edit.scene.drag].after, edit.image.width).image
+
+
+def test_the_true_result_has_full_marks(judge, scene_edit):
+    found = judge.judge(scene_edit, picture(truth(scene_edit))).measures
+    assert found["arrival_recovery"] == [1]
+    assert found["departure_recovery"] == [1]
+    assert found["preservation"] == [99]
+    assert found["true_share"] == [1]
+    assert found["true_distance"] == pytest.approx([0], abs=1e-6)
+    assert found["content_found"] == [1]
+
+
+def test_everything_is_measured_of_a_scene_with_a_mask(judge, scene_edit):
+    found = judge.judge(scene_edit, Candidate.of_control(BLUR, scene_edit))
+    features = {"matched_distance", "masked_distance"}
+    assert found.measures.keys() == TRUTH_METRICS | PICTURE_METRICS | features
+    assert found.kind == "move"
+    assert len(found.measures["matched_distance"]) == len(scene_edit.drags)
+
+
+def test_what_was_judged_is_read_from_the_store(judge, scene_edit):
+    first = judge.judge(scene_edit, picture(truth(scene_edit)))
+    assert judge.judge(scene_edit, Candidate(None, "made here", never)) == first
+
+
+def test_an_evaluation_is_named_by_all_that_it_depends_on(judge, store, scene_edit):
+    judge.judge(scene_edit, picture(truth(scene_edit)))
+    (record,) = store.records_of("evaluate")
+    changes = [
+        (scene_edit, Candidate(None, "another", never), judge),
+        (replace(scene_edit, prompt="a dog"), Candidate(None, "made here", never), judge),
+        (
+            scene_edit,
+            Candidate(None, "made here", never),
+            Judge(store, replace(judge.instruments, fidelity=lambda *_: 1.0)),
+        ),
+    ]
+    for edit, candidate, other in changes:
+        with pytest.raises(AssertionError, match="judged before"):
+            other.judge(edit, candidate)
+    assert record.config["seed"] == 0
+    assert record.inputs.keys() == {"image", "prompt", "drags", "user_mask"}
+    assert record.models.keys() == {"dift"}
+
+
+def test_a_photograph_without_a_model_for_dift_has_no_mean_distance(store, edit):
+    judge = Judge(store, Instruments(None, "cpu", None, None, ()))
+    found = judge.judge(edit, Candidate.of_control(DO_NOTHING, edit))
+    assert found.measures.keys() == PICTURE_METRICS
+    assert found.kind == ""
+
+
+def test_weights_that_are_not_there_are_named_with_how_to_get_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    found = Instruments.find()
+    assert found.fidelity is None
+    assert any(line.startswith("IF needs") and "fetch" in line for line in found.unavailable)
+
+
+def test_a_picture_of_another_size_is_refused(judge, scene_edit):
+    with pytest.raises(OtherSize, match="32x48 and the image 64x64"):
+        judge.judge(scene_edit, picture(np.zeros((48, 32, 3), np.uint8)))
+
+
+def test_an_edit_that_is_not_its_scene_is_refused(judge, scene_edit, tmp_path):
+    nothing = Candidate.of_control(DO_NOTHING, scene_edit)
+    with pytest.raises(NotTheScene, match="points are not those of its drag 1"):
+        judge.judge(replace(scene_edit, scene=SceneEdit(0, 1)), nothing)
+    with pytest.raises(NotTheScene, match="none is 30"):
+        judge.judge(replace(scene_edit, scene=SceneEdit(0, 30)), nothing)
+    other = tmp_path / "other.png"
+    Image.fromarray(truth(scene_edit)).save(other)
+    image = inspect_image(other, StatCache(tmp_path / "cache.sqlite"))
+    with pytest.raises(NotTheScene, match="rendered otherwise"):
+        judge.judge(replace(scene_edit, image_path=other, image=image), nothing)
+
+
+def with_fringe(mask: np.ndarray) -> np.ndarray:
+    return binary_dilation(mask, iterations=FRINGE)
+
+
+def test_controls_change_only_where_the_part_is_or_comes(scene_edit):
+    image = control_picture(DO_NOTHING, scene_edit)
+    mask = with_fringe(np.asarray(Image.open(scene_edit.mask_path)) > 0)
+    for name in (FLAT, BLUR):
+        made = control_picture(name, scene_edit)
+        assert (made != image).any()
+        assert np.array_equal(made[~mask], image[~mask])
+    assert (control_picture(ERASE, scene_edit) != image).any()
+
+
+def test_controls_of_a_photograph_need_its_mask(edit, changed, tmp_path):
+    with pytest.raises(NoRegion, match="edit face: it has no mask"):
+        control_picture(ERASE, edit)
+    mask = np.zeros((edit.image.height, edit.image.width), np.uint8)
+    mask[40:60, 30:50] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    masked = changed(mask_path=tmp_path / "mask.png")
+    for name in (ERASE, FLAT, BLUR):
+        made = control_picture(name, masked)
+        different = (made != control_picture(DO_NOTHING, edit)).any(axis=2)
+        assert different.any()
+        assert not different[~with_fringe(mask > 0)].any()
+    assert len(CONTROLS) == 5
+
+
+def test_reconstructing_drags_nothing_and_shares_lora_and_inversion(bench, store, edit):
+    plain = reconstruction(edit)
+    records = {name: bench.perform(name, plain) for name in STAGE_NAMES}
+    inverted = store.read(records["invert_image"])["latents"][-1:]
+    assert np.array_equal(store.read(records["optimize_latent"])["latent"], inverted)
+    assert records["optimize_latent"].summary["unet_backwards"] == 0
+    (plan,) = plan_edits([edit], store)
+    assert plan.stages["train_lora"].key == records["train_lora"].key
+    assert plan.stages["invert_image"].key == records["invert_image"].key
