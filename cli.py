@@ -17,10 +17,16 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from datetime import timedelta
+
     from adaptivedrag.points import Drag
     from artifacts import ArtifactStore, Record
+    from artifacts.collect import Candidate, Policy
+    from artifacts.transfer import Transferred
+    from artifacts.usage import Amount, Usage
     from flows.evaluation import Evaluated
     from flows.outcomes import RunSummary
+    from stages.housekeeping import Collected, JobActions
     from stages.importers import Imported
     from stages.job import Edit, Job, JobSpec
     from stages.plan import EditPlan, JobPlan
@@ -30,6 +36,9 @@ ALL_DONE, SOME_FAILED, NOT_STARTED, STOPPED_EARLY, INTERRUPTED = 0, 1, 2, 3, 130
 EDITS_SHOWN = 10
 
 _DRAG = re.compile(r"\s*{n}\s*,\s*{n}\s*(?:->|→)\s*{n}\s*,\s*{n}\s*".format(n=r"(-?\d+(?:\.\d+)?)"))
+_DURATION = re.compile(r"([0-9]{1,5})([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(?:([kMGT])(i?))?B", re.IGNORECASE)
 
 
 class Commands(TyperGroup):
@@ -76,6 +85,10 @@ evaluating = typer.Typer(
     help="Measure a job, or run the ablation.",
 )
 app.add_typer(evaluating, name="eval")
+housekeeping = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Check, count, move or collect results."
+)
+app.add_typer(housekeeping, name="store")
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="Job file, such as job.toml.")]
 StorePlace = Annotated[
@@ -384,6 +397,125 @@ def eval_ablation(
     _end_evaluation(evaluated)
 
 
+@housekeeping.command("verify")
+def store_verify(store: StorePlace = STORE) -> None:
+    """Read every byte, and name what is damaged."""
+    from rich.filesize import decimal
+
+    from artifacts.verify import Verification
+    from stages.housekeeping import KNOWN_STAGES
+
+    checked = Verification(_open(store, create=False), KNOWN_STAGES)
+    for finding in checked:
+        _say(str(finding))
+    counts = checked.counts
+    _say(
+        f"{counts.records} records, {counts.objects} objects, {counts.files} files "
+        f"({decimal(counts.bytes)}) checked: {counts.damage} damaged, {counts.notes} notes"
+    )
+    raise typer.Exit(SOME_FAILED if counts.damage else ALL_DONE)
+
+
+@housekeeping.command("gc")
+def store_gc(
+    keep: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="JOB", help="All but the results of such jobs; may be repeated."),
+    ] = None,
+    older_than: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Only what was not written or used for 30d, 12h or 2w."),
+    ] = None,
+    at_most: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="The oldest results, until 50GB or 64GiB are left."),
+    ] = None,
+    grace: Annotated[
+        str, typer.Option(metavar="TIME", help="From marking to deleting; longer than any write.")
+    ] = "1h",
+    forget: Annotated[
+        bool, typer.Option("--forget", help="The records too: what follows is not known any more.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would go, and mark nothing.")
+    ] = False,
+    store: StorePlace = STORE,
+) -> None:
+    """Delete what was marked, and mark what may go.
+
+    Without --keep, --older-than or --at-most only what nobody can ask for goes; of these, all
+    that are given must hold.
+    """
+    from artifacts.collect import Policy, plan_collection
+    from stages.housekeeping import collect
+
+    policy = Policy(
+        older_than=_parse_duration("--older-than", older_than) if older_than else None,
+        at_most=_parse_size("--at-most", at_most) if at_most else None,
+        forget=forget,
+    )
+    wait = _parse_duration("--grace", grace)
+    opened = _open(store, create=False)
+    policy = _keeping(keep or [], policy, opened)
+    if dry_run:
+        _print_candidates("Would go", plan_collection(opened, policy).candidates)
+    else:
+        _print_collected(collect(opened, policy, wait))
+
+
+@housekeeping.command("du")
+def store_du(
+    jobs: Annotated[
+        list[Path] | None, typer.Argument(metavar="[JOB]...", help="Jobs to count too.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, in bytes.")] = False,
+    store: StorePlace = STORE,
+) -> None:
+    """Say how much there is, by stage and by job."""
+    from dataclasses import asdict
+
+    from artifacts.usage import measure_usage
+
+    opened = _open(store, create=False)
+    found = {str(path): _actions_of(path, opened)[1] for path in jobs or []}
+    usage = measure_usage(opened, {name: actions.keys for name, actions in found.items()})
+    if as_json:
+        typer.echo(json.dumps({"store": opened.location, **asdict(usage)}, indent=2))
+    else:
+        _print_usage(usage)
+
+
+@housekeeping.command("export")
+def store_export(
+    path: JobFile,
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="Store to copy to.")],
+    store: StorePlace = STORE,
+) -> None:
+    """Copy what a job is made of to another store."""
+    from artifacts.transfer import transfer
+    from flows.outcomes import InvalidRequest
+
+    opened = _open(store, create=False)
+    job, actions = _actions_of(path, opened)
+    if not actions.made:
+        raise InvalidRequest(f"{opened.location} has nothing of {path}: run it first")
+    code = _print_transferred(transfer(opened, _open(target), actions.made))
+    raise typer.Exit(SOME_FAILED if job.bad else code)
+
+
+@housekeeping.command("import")
+def store_import(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Store to copy all of.")],
+    store: StorePlace = STORE,
+) -> None:
+    """Copy everything of another store."""
+    from artifacts.transfer import transfer
+    from stages.housekeeping import all_actions
+
+    opened = _open(source, create=False)
+    raise typer.Exit(_print_transferred(transfer(opened, _open(store), all_actions(opened))))
+
+
 @app.command()
 def doctor(
     model: Annotated[str, typer.Option(help="Model to look for.")] = "pocket",
@@ -497,10 +629,10 @@ def _writing(place: Path) -> Iterator[None]:
         raise ReportUnwritable(f"{place} is in the way: name another with --out") from error
 
 
-def _open(location: str) -> "ArtifactStore":
+def _open(location: str, *, create: bool = True) -> "ArtifactStore":
     from artifacts import ArtifactStore
 
-    return ArtifactStore.open(location)
+    return ArtifactStore.open(location, create)
 
 
 def _run(job: "Job", **options: Any) -> "RunSummary":
@@ -800,6 +932,153 @@ def _last_failures(job: "Job", opened: "ArtifactStore", undone: set[str]) -> lis
                 if failure["id"] in undone
             ]
     return []
+
+
+def _parse_duration(option: str, text: str) -> "timedelta":
+    from datetime import timedelta
+
+    from flows.outcomes import InvalidRequest
+
+    match = _DURATION.fullmatch(text)
+    if not match:
+        raise InvalidRequest(f"{option} {text!r} cannot be read: write it as 30d (s, m, h, d, w)")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def _parse_size(option: str, text: str) -> int:
+    """Read a size in bytes; kB, MB and GB count thousands, KiB, MiB and GiB 1024s."""
+    from flows.outcomes import InvalidRequest
+
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise InvalidRequest(f"{option} {text!r} cannot be read: write it as 500MB, 50GB or 64GiB")
+    number, prefix, binary = match.groups(default="")
+    return int(float(number) * (1024 if binary else 1000) ** " kmgt".index(prefix.lower() or " "))
+
+
+def _actions_of(path: Path, opened: "ArtifactStore") -> tuple["Job", "JobActions"]:
+    """Find what a job is made of in a store; say what of the job cannot be read."""
+    from stages.housekeeping import job_actions
+    from stages.job import load_job
+
+    job = load_job(path)
+    for bad in job.bad:
+        _say(f"adaptivedrag: {path}: {bad}", stderr=True)
+    return job, job_actions(job.edits, opened)
+
+
+def _keeping(jobs: Sequence[Path], policy: "Policy", opened: "ArtifactStore") -> "Policy":
+    """Add the results of jobs to what is kept; refuse where it is not sure which those are."""
+    from dataclasses import replace
+
+    from flows.outcomes import InvalidRequest
+    from stages.housekeeping import job_actions
+    from stages.job import load_job
+
+    if not jobs:
+        return policy
+    keys, made = set(), 0
+    for path in jobs:
+        job = load_job(path)
+        if job.bad:
+            raise InvalidRequest(
+                f"--keep {path}: what was made of {job.bad[0].id} cannot be told and would go: "
+                f"correct or remove it ({job.bad[0].reason})"
+            )
+        found = job_actions(job.edits, opened)
+        keys |= found.keys
+        made += len(found.made)
+    if not made:
+        names = ", ".join(map(str, jobs))
+        raise InvalidRequest(f"--keep {names}: {opened.location} has nothing of it; all would go")
+    return replace(policy, keep=frozenset(keys))
+
+
+def _print_candidates(title: str, candidates: Sequence["Candidate"]) -> None:
+    from rich.filesize import decimal
+
+    lines = [f"{c.kind.value} {c.path}: {decimal(c.size)}, {c.reason}" for c in candidates]
+    _print_lines(title, lines)
+    _say(f"{title}: {_amount(candidates)}")
+
+
+def _print_collected(collected: "Collected") -> None:
+    swept = collected.swept
+    _say(f"Deleted: {_amount(swept.removed)}")
+    if swept.spared:
+        _say(f"Marked before, but used again, kept or gone by now: {len(swept.spared)}")
+    _say(f"Marked: {_amount(collected.marked.candidates)}")
+    if collected.next_sweep:
+        _say(
+            f"What is marked may be deleted by the next call after "
+            f"{collected.next_sweep:%Y-%m-%d %H:%M:%S} UTC, if it may still go then"
+        )
+
+
+def _amount(candidates: Sequence["Candidate"]) -> str:
+    """Count candidates by kind, with their bytes."""
+    from collections import Counter
+
+    from rich.filesize import decimal
+
+    if not candidates:
+        return "nothing"
+    kinds = Counter(candidate.kind.value for candidate in candidates)
+    counted = ", ".join(f"{number} {kind}{'s' * (number > 1)}" for kind, number in kinds.items())
+    return f"{counted}, {decimal(sum(candidate.size for candidate in candidates))}"
+
+
+def _print_usage(usage: "Usage") -> None:
+    from rich.filesize import decimal
+    from rich.table import Table
+
+    _print_amounts("stage", {**usage.stages, "all stages": usage.total})
+    if usage.jobs:
+        _say("")
+        _print_amounts("job", usage.jobs)
+    _say("")
+    beside = {"superseded or of no record": usage.unnamed.size, **usage.beside}
+    table = Table("beside", "size", box=None, pad_edge=False)
+    for name, size in beside.items():
+        table.add_row(name, decimal(size))
+    _console().print(table)
+    _say(f"In all: {decimal(usage.total.size + sum(beside.values()))}")
+
+
+def _print_amounts(title: str, amounts: Mapping[str, "Amount"]) -> None:
+    from rich.filesize import decimal
+    from rich.markup import escape
+    from rich.table import Table
+
+    columns = (title, "actions", "without bytes", "objects", "size", "not shared")
+    table = Table(*columns, box=None, pad_edge=False)
+    for name, amount in amounts.items():
+        counts = (amount.actions, amount.known, amount.objects)
+        sizes = (decimal(amount.size), decimal(amount.own))
+        table.add_row(escape(name), *map(str, counts), *sizes)
+    _console().print(table)
+
+
+def _print_transferred(transferred: Iterator["Transferred"]) -> int:
+    """Say what failed as it comes, and what became of all; return the exit code."""
+    from collections import Counter
+
+    from rich.filesize import decimal
+
+    from artifacts.transfer import Outcome
+
+    counts, size = Counter[Outcome](), 0
+    for each in transferred:
+        counts[each.outcome] += 1
+        size += each.size
+        if each.outcome.is_failure:
+            _say(f"{each.stage} {each.key}: {each.outcome.value}: {each.reason}")
+    failed = sum(number for outcome, number in counts.items() if outcome.is_failure)
+    _say(
+        f"{counts[Outcome.COPIED]} copied ({decimal(size)}), {counts[Outcome.THERE]} there, "
+        f"{counts[Outcome.KNOWN]} without bytes, {failed} failed"
+    )
+    return SOME_FAILED if failed else ALL_DONE
 
 
 def _say_imported(imported: "Imported") -> None:

@@ -10,7 +10,7 @@ PRESETS: dict[str, EditConfig] = {
     "released": EditConfig().merged(
         {
             "invert_image": {"inverted_steps": 40},
-            "extract_superpixels": {"source": "segments", "compactness": 0.1},
+            "extract_superpixels": {"source": "segments"},
             "build_mask": {"mode": "segment"},
             "optimize_latent": {
                 "steps": 160,

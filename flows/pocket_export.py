@@ -12,10 +12,14 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from adaptivedrag.pocket_training.diffusion import DiffusionTraining, build_scheduler
+from adaptivedrag.pocket_training.linear_code import LatentCode
 from adaptivedrag.pocket_training.segmenter import SegmenterTraining, architecture
+from adaptivedrag.pocket_training.settings import VaeSettings
 from adaptivedrag.pocket_training.vae import VaeTraining
 
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
+_CODE = "linear_code.safetensors"
+_READABLE = 0o644  # libraries write weights for their owner only
 
 
 def export_diffusion(vae: VaeTraining, diffusion: DiffusionTraining, directory: Path) -> None:
@@ -36,6 +40,14 @@ def export_diffusion(vae: VaeTraining, diffusion: DiffusionTraining, directory: 
     fresh = _fresh_folder(directory)
     pipeline.to(torch.float16).save_pretrained(fresh, safe_serialization=True)
     _replace(fresh, directory)
+    save_file(vae.code.tensors(), directory.parent / _CODE)
+    (directory.parent / _CODE).chmod(_READABLE)
+
+
+def read_code(directory: Path, settings: VaeSettings) -> LatentCode:
+    """The linear code that exported weights were trained on; it lies beside them."""
+    tensors = load_file(directory / _CODE)
+    return LatentCode.from_tensors(tensors, settings.whitening, settings.picture)
 
 
 def export_segmenter(segmenter: SegmenterTraining, directory: Path) -> None:
@@ -59,7 +71,8 @@ def start_diffusion(training: DiffusionTraining, directory: Path) -> None:
     weights = {f"unet.{n}": v for n, v in load_file(directory / "unet" / _WEIGHTS).items()}
     text = load_file(directory / "text_encoder" / "model.safetensors")
     known = CLIPTokenizer.from_pretrained(directory / "tokenizer").get_vocab()
-    embedding = training.model["text_encoder"].get_input_embeddings()
+    parts = cast(nn.ModuleDict, training.model)
+    embedding = cast(Any, parts["text_encoder"]).get_input_embeddings()
     for name, value in text.items():
         if value.shape[0] == len(known) and name.endswith("token_embedding.weight"):
             value = _embeddings_by_word(value, known, training.tokenizer, embedding.weight)
@@ -93,7 +106,7 @@ def _fresh_folder(directory: Path) -> Path:
 
 def _replace(fresh: Path, directory: Path) -> None:
     for file in fresh.rglob("*.safetensors"):
-        file.chmod(0o644)  # libraries write weights for their owner only
+        file.chmod(_READABLE)
     if directory.exists():
         shutil.rmtree(directory)
     fresh.rename(directory)

@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 
 from adaptivedrag.checkpoints import find_diffusion, find_segmenter
 from adaptivedrag.pocket_training.diffusion import DiffusionTraining
+from adaptivedrag.pocket_training.linear_code import LatentCode
 from adaptivedrag.pocket_training.segmenter import SegmenterTraining
 from adaptivedrag.pocket_training.settings import PocketSettings
 from adaptivedrag.pocket_training.training import Training
@@ -23,6 +24,7 @@ from flows.outcomes import InvalidRequest
 from flows.pocket_export import (
     export_diffusion,
     export_segmenter,
+    read_code,
     start_diffusion,
     start_segmenter,
     start_vae,
@@ -123,18 +125,23 @@ def read_settings(path: str | Path) -> PocketSettings:
     return PocketSettings.model_validate(tomllib.loads(Path(path).read_text("utf-8")))
 
 
-def build(name: Model, settings: PocketSettings) -> Training:
-    """A model at step 0."""
+def build(name: Model, settings: PocketSettings, code: LatentCode | None = None) -> Training:
+    """A model at step 0; VAE and UNet on a code that is given, or fitted anew."""
     if name == "vae":
-        return VaeTraining(settings.vae)
+        return VaeTraining(settings.vae, code or latent_code(settings.vae))
     if name == "diffusion":
-        return DiffusionTraining(settings.diffusion, latent_code(settings.vae))
+        return DiffusionTraining(
+            settings.diffusion, settings.vae, code or latent_code(settings.vae)
+        )
     return SegmenterTraining(settings.segmenter)
 
 
 def _begun(name: Model, work_dir: str, settings: str, from_shipped: bool) -> Training:
     """A model where its run stands; without a run at step 0, with fresh or shipped weights."""
-    training = build(name, read_settings(settings))
+    wanted = read_settings(settings)
+    shipped = find_diffusion(POCKET).parent
+    code = read_code(shipped, wanted.vae) if from_shipped and name != "segmenter" else None
+    training = build(name, wanted, code)
     if not resume(training, Path(work_dir) / name) and from_shipped:
         if isinstance(training, VaeTraining):
             start_vae(training, find_diffusion(POCKET))

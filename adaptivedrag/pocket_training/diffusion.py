@@ -1,5 +1,6 @@
 """The pocket UNet and text encoder: Stable Diffusion 1.5's topology at a hundredth of its size."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,8 +10,9 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from adaptivedrag.pocket_training.linear_code import LatentCode
 from adaptivedrag.pocket_training.pictures import Picture, grid, to_picture, to_tensor
-from adaptivedrag.pocket_training.settings import DiffusionSettings, TextSettings
+from adaptivedrag.pocket_training.settings import DiffusionSettings, TextSettings, VaeSettings
 from adaptivedrag.pocket_training.training import Losses, Training
+from adaptivedrag.pocket_training.vae import kept_code, under_code
 from adaptivedrag.pocket_training.vocabulary import LENGTH, build_tokenizer
 from adaptivedrag.scenes import render, training_scene
 
@@ -69,7 +71,7 @@ class DiffusionTraining(Training):
     The VAE's encoder is that linear code, so the UNet needs no trained VAE.
     """
 
-    def __init__(self, settings: DiffusionSettings, code: LatentCode) -> None:
+    def __init__(self, settings: DiffusionSettings, vae: VaeSettings, code: LatentCode) -> None:
         torch.manual_seed(settings.schedule.seed)
         self.tokenizer = build_tokenizer()
         unet = build_unet(settings, code.channels)
@@ -80,8 +82,16 @@ class DiffusionTraining(Training):
             nn.ModuleDict({"unet": unet, "text_encoder": text_encoder}), settings.schedule
         )
         self.settings = settings
+        self.vae = vae
         self.code = code
         self.alphas = build_scheduler().alphas_cumprod
+
+    def state(self) -> dict[str, Tensor]:
+        return super().state() | under_code(self.code.tensors())
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        super().restore(state)
+        self.code = kept_code(state, self.vae)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Latents and token ids of half as many fresh scenes, and of their mirror images."""

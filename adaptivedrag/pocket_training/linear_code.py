@@ -1,7 +1,9 @@
 """The best linear code of 8×8 patches: what the VAE starts from, and what it must beat."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import cache
+from typing import Self
 
 import numpy as np
 import torch
@@ -33,11 +35,17 @@ class LinearCode:
 class LatentCode:
     """A linear code as latents: values scaled by a power of their deviations, then as a whole.
 
+    Whatever was trained on these latents depends on every number here, and scenes may change: so
+    the code is fitted once and then kept with the weights (`tensors`, `from_tensors`).
+
     Args:
         whitening: 0 leaves the deviations as they are, 1 makes them equal.
+        scaling: None measures it on scenes of ``picture`` pixels.
     """
 
-    def __init__(self, code: LinearCode, whitening: float, picture: int) -> None:
+    def __init__(
+        self, code: LinearCode, whitening: float, picture: int, scaling: float | None = None
+    ) -> None:
         self.code = code
         self.gains = code.deviations**-whitening
         self.channels = len(self.gains)
@@ -47,7 +55,19 @@ class LatentCode:
         self._unmixing = _as_weights(code.components / self.gains[:, None])
         self._mean = _as_weights(code.mean[None])[0]
         self.scaling = 1.0
-        self.scaling = self._measured_scaling(picture)
+        self.scaling = self._measured_scaling(picture) if scaling is None else scaling
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that decides the latents, float64, by name."""
+        kept = {name: torch.from_numpy(value.copy()) for name, value in asdict(self.code).items()}
+        return kept | {"scaling": torch.tensor(self.scaling, dtype=torch.float64)}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], whitening: float, picture: int) -> Self:
+        """The code that `tensors` was called on."""
+        parts = {name: value.numpy() for name, value in tensors.items()}
+        scaling = float(parts.pop("scaling"))
+        return cls(LinearCode(**parts), whitening, picture, scaling)
 
     def encode(self, images: Tensor) -> Tensor:
         """Latents, standard deviation about 1 on scenes, of pictures in [-1, 1]."""

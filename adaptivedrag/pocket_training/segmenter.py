@@ -18,7 +18,12 @@ from adaptivedrag.pocket_training.settings import SegmenterSettings
 from adaptivedrag.pocket_training.training import Losses, Training
 from adaptivedrag.scenes import Scene, render, training_scene
 from adaptivedrag.scenes.canvas import Canvas
-from adaptivedrag.segmentation import INPUT_SIZE, PocketArchitecture, build_pocket
+from adaptivedrag.segmentation import (
+    INPUT_SIZE,
+    AutomaticMasks,
+    PocketArchitecture,
+    build_pocket,
+)
 
 ANSWERS = 3
 """Answers that are kept of each point: a part, and at most two groups around it."""
@@ -51,7 +56,10 @@ class PointBatch:
 
 def architecture(settings: SegmenterSettings) -> PocketArchitecture:
     return PocketArchitecture(
-        trunk_width=settings.trunk_width, stages=settings.stages, width=settings.width
+        trunk_width=settings.trunk_width,
+        stages=settings.stages,
+        width=settings.width,
+        automatic=AutomaticMasks(**settings.automatic.model_dump()),
     )
 
 
@@ -243,7 +251,7 @@ def _excess_size(embedding: Tensor) -> Tensor:
 
 
 def _sheet_column(model: nn.Module, scene: Scene) -> list[Picture]:
-    from adaptivedrag.segmentation import AutomaticMasks, Segmenter
+    from adaptivedrag.segmentation import Segmenter
 
     picture = render(scene, 256).image
     segmenter = Segmenter(model, automatic=AutomaticMasks(points_per_side=8))

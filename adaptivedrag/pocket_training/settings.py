@@ -64,8 +64,18 @@ class DiffusionSettings(_Settings):
     snr_limit: float = Field(gt=0)
 
 
+class AutomaticSettings(_Settings):
+    """Which masks these weights' automatic segments are; see `segmentation.AutomaticMasks`."""
+
+    points_per_side: int
+    pred_iou_thresh: float
+    stability_score_thresh: float
+
+
 class SegmenterSettings(_Settings):
     """The segmenter's; from step ``whole_from`` it sees whole pictures, one a step."""
+
+    automatic: AutomaticSettings
 
     schedule: Schedule
     trunk_width: int

@@ -8,7 +8,7 @@ values travel as pairs (a, −a); and a group norm whose group also holds a larg
 (c, −c) divides by very nearly c.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import Any
 
@@ -56,6 +56,17 @@ def latent_code(settings: VaeSettings) -> LatentCode:
     return LatentCode(code, settings.whitening, settings.picture)
 
 
+def under_code(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A code's tensors as they are named in a run's state."""
+    return {f"code.{name}": value for name, value in tensors.items()}
+
+
+def kept_code(state: Mapping[str, Tensor], settings: VaeSettings) -> LatentCode:
+    """The code of a run's state."""
+    tensors = {n.removeprefix("code."): v for n, v in state.items() if n.startswith("code.")}
+    return LatentCode.from_tensors(tensors, settings.whitening, settings.picture)
+
+
 class VaeTraining(Training):
     """Trains the decoder with L1 on pictures and on their differences along x and y.
 
@@ -63,15 +74,22 @@ class VaeTraining(Training):
     can be trained on them at the same time.
     """
 
-    def __init__(self, settings: VaeSettings) -> None:
+    def __init__(self, settings: VaeSettings, code: LatentCode) -> None:
         torch.manual_seed(settings.schedule.seed)
         vae = build_vae(settings)
-        self.code = latent_code(settings)
+        self.code = code
         start_from_linear_code(vae, self.code.code, settings)
         vae.encoder.requires_grad_(False)
         vae.quant_conv.requires_grad_(False)
         super().__init__(vae, settings.schedule)
         self.settings = settings
+
+    def state(self) -> dict[str, Tensor]:
+        return super().state() | under_code(self.code.tensors())
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        super().restore(state)
+        self.code = kept_code(state, self.settings)
 
     def batch(self, step: int) -> Tensor:
         random, settings = self.random(step, 1), self.settings
