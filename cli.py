@@ -15,12 +15,12 @@ import typer
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from datetime import timedelta
 
+    from rich.console import Console
+
     from adaptivedrag.points import Drag
-    from artifacts import ArtifactStore, Record
+    from artifacts import ArtifactStore, Key, Record
     from artifacts.collect import Candidate, Policy
     from artifacts.transfer import Transferred
     from artifacts.usage import Amount, Usage
@@ -977,7 +977,8 @@ def _keeping(jobs: Sequence[Path], policy: "Policy", opened: "ArtifactStore") ->
 
     if not jobs:
         return policy
-    keys, made = set(), 0
+    keys: set[Key] = set()
+    made = 0
     for path in jobs:
         job = load_job(path)
         if job.bad:

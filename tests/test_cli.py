@@ -64,7 +64,7 @@ def loaded_by(*arguments: object) -> list[str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--help",), ("run", "--help"), ("import", "--help"), ("eval", "--help"), ("--version",)],
+    [("--help",), ("run", "--help"), ("import", "--help"), ("eval", "--help"), ("store", "--help"), ("--version",)],
     ids=" ".join,
 )
 def test_help_loads_nothing_heavy(arguments):
@@ -92,6 +92,7 @@ def test_all_commands_are_named_in_the_help():
         "show",
         "import",
         "eval",
+        "store",
         "doctor",
         "train-pocket",
         "deploy",

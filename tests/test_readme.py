@@ -96,6 +96,7 @@ def test_the_single_edit_runs_as_it_is_written(workplace, monkeypatch, edit):
 
 def test_every_command_of_the_readme_exists():
     known = {command.name or command.callback.__name__ for command in app.registered_commands}
+    known |= {group.name for group in app.registered_groups}
     for words in commands():
         if words[0] == "adaptivedrag":
             assert words[1] in known, words
