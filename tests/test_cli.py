@@ -64,7 +64,14 @@ def loaded_by(*arguments: object) -> list[str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--help",), ("run", "--help"), ("import", "--help"), ("eval", "--help"), ("store", "--help"), ("--version",)],
+    [
+        ("--help",),
+        ("run", "--help"),
+        ("import", "--help"),
+        ("eval", "--help"),
+        ("store", "--help"),
+        ("--version",),
+    ],
     ids=" ".join,
 )
 def test_help_loads_nothing_heavy(arguments):
