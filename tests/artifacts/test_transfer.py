@@ -165,9 +165,13 @@ def test_killed_transfers_go_on_until_all_is_there(tmp_path, start, circumstance
         for number in range(24)
     ]
     draw, kills = random.Random(13), 0
-    while len(target.lookup_many("race", [record.key for record in records])) < len(records):
+    keys = [record.key for record in records]
+    while (there := len(target.lookup_many("race", keys))) < len(records):
         process, _ = start(housekeeper.move, tmp_path / "a", tmp_path / "b", names(records))
-        time.sleep(draw.uniform(0.02, 0.2))
+        enough = min(there + draw.randint(1, 6), len(records))
+        while process.is_alive() and len(target.lookup_many("race", keys)) < enough:
+            time.sleep(0.001)
+        time.sleep(draw.uniform(0, 0.01))
         process.kill()
         process.join()
         kills += 1
