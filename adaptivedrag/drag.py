@@ -337,7 +337,7 @@ class _DragLoop:
             raise DragDiverged(
                 f"latents are not finite after {step} drag steps: lower "
                 "optimize_latent.learning_rate or use a wider dtype",
-                step=int(self.good["step"]),
+                step=int(self.good["step"]) if self.good else 0,
                 state=self.good,
             )
         self.good = self.state(step)
