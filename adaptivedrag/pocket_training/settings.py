@@ -49,7 +49,12 @@ class TextSettings(_Settings):
 
 
 class DiffusionSettings(_Settings):
-    """The UNet's; the first ``small_steps`` see more and smaller pictures."""
+    """The UNet's; the first ``small_steps`` see more and smaller pictures.
+
+    Attributes:
+        edited_times: edits invert and sample below this time (their first is 681).
+        edited_share: of each batch lies below it.
+    """
 
     schedule: Schedule
     text: TextSettings
@@ -62,6 +67,8 @@ class DiffusionSettings(_Settings):
     small_steps: int = Field(ge=0)
     empty_captions: float = Field(ge=0, le=1)
     snr_limit: float = Field(gt=0)
+    edited_times: int = Field(gt=0, lt=1000)
+    edited_share: float = Field(gt=0, lt=1)
 
 
 class AutomaticSettings(_Settings):
