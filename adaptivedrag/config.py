@@ -68,9 +68,14 @@ class ExtractSuperpixelsConfig(Section):
 class BuildMaskConfig(Section):
     """The editable mask (Sec. 3.3)."""
 
-    mode: Literal["superpixel_line", "segment", "union", "swept", "user"] = "superpixel_line"
+    mode: Literal["superpixel_line", "segment", "union", "swept", "content", "user"] = (
+        "superpixel_line"
+    )
     """Superpixels of the handles and along the lines to their targets; the smallest automatic
-    segment at each handle; both; that segment moved along the line; or the mask that is given."""
+    segment at each handle; both; that segment moved along the line; the content under the handles
+    before and after its motion (`adaptivedrag.content`); or the mask that is given."""
+    content_margin: Annotated[int, Field(ge=0)] = 8
+    """Cells of the feature grid around the content that may change too; for the mode `content`."""
     line_extension: bool = True
     """Whether superpixels along the lines count, beside those of the handles."""
 
@@ -101,6 +106,8 @@ class OptimizeLatentConfig(Section):
     """Only forward steps count, and short ones lengthen the budget (Sec. 3.4.1)."""
     overshoot_returns: bool = True
     """A handle that was tracked past its target may come back along its way; not in the paper."""
+    relocation: bool = False
+    """Move the content under the handles in the inverted latents first; not in the paper."""
     patience: Positive = 40
     """Stop when no handle has advanced for this many steps."""
 
@@ -124,6 +131,8 @@ class SampleImageConfig(Section):
     correspondence_temperature: PositiveFloat = 0.07
     correspondence_rate: PositiveFloat = 0.01
     """Step size of the update, in units of the latents, per sampling step."""
+    hold_background: bool = False
+    """Latents outside the mask are those of the inversion at every step; not in the paper."""
 
 
 class EditConfig(Section):
@@ -144,8 +153,9 @@ class EditConfig(Section):
     @property
     def needs_segments(self) -> bool:
         """Whether the superpixels or the mask need SAM 2's automatic segments."""
-        by_mask = self.build_mask.mode in ("segment", "union", "swept")
-        return by_mask or self.extract_superpixels.source == "segments"
+        by_mask = self.build_mask.mode in ("segment", "union", "swept", "content")
+        by_drag = self.optimize_latent.relocation
+        return by_mask or by_drag or self.extract_superpixels.source == "segments"
 
     @property
     def needs_segmenter(self) -> bool:
@@ -205,6 +215,7 @@ class EditConfig(Section):
                 "extract_superpixels": {
                     "count": max(2, round(self.extract_superpixels.count * area))
                 },
+                "build_mask": {"content_margin": scaled_length(self.build_mask.content_margin)},
                 "optimize_latent": {
                     "background_weight": drag.background_weight / terms,
                     "stop_distance": drag.stop_distance * length,

@@ -87,6 +87,7 @@ def drag_latents(
     config: OptimizeLatentConfig,
     inversion: InvertImageConfig,
     *,
+    relocated: Float[Tensor, "1 c h w"] | None = None,
     on_step: Callable[[int, int], None] = lambda _step, _budget: None,
     resume_from: DragState | None = None,
     on_state: Callable[[int, DragState], None] = lambda _step, _state: None,
@@ -97,6 +98,9 @@ def drag_latents(
     Args:
         latents: those at the start timestep; never changed in place.
         mask: True where the image may change, on the feature grid. An empty one holds nothing.
+        relocated: latents in which the content has been moved (`adaptivedrag.relocation`). The
+            loop goes on from them: handles are looked for around their targets, wherever that
+            is on their way, and pulled if they are not there.
         resume_from: what `on_state` was given by an earlier call with the same arguments; on the
             CPU the result has the bytes of a run that was never interrupted.
         on_state: called with the state after every `state_every` steps, if that is not 0.
@@ -109,6 +113,7 @@ def drag_latents(
     below = model.schedule.previous(start, inversion.num_steps)
     levels = (start, below)
     loop = _DragLoop(model, latents, prompt, drags, superpixels, mask, frame, config, levels)
+    loop.relocated = relocated
     if resume_from is not None:
         loop.restore(resume_from)
     return loop.run(on_step, on_state, state_every)
@@ -153,6 +158,7 @@ class _DragLoop:
         self.matches = torch.zeros(len(drags), device=device)
         self.tracks = [self.handles]
         self.begun = 0
+        self.relocated: Float[Tensor, "1 c h w"] | None = None
         self.good: DragState = {}
 
     @property
@@ -182,7 +188,7 @@ class _DragLoop:
                 self._remember_start(noise, features)
                 self._decide(step)
             elif step > self.begun:
-                self._track(features)
+                self._track(features, moved=step == 1 and self.relocated is not None)
                 self.tracks.append(self.handles)
                 self._decide(step)
             if step % poll == 0:
@@ -192,7 +198,10 @@ class _DragLoop:
                 on_step(step, int(self.budget))
                 if state_every and step > self.begun and step % state_every < poll:
                     on_state(step, self.good)
-            self._step(noise, features)
+            if step == 0 and self.relocated is not None:
+                self._relocate(self.relocated)
+            else:
+                self._step(noise, features)
         return self._result()
 
     def state(self, step: int) -> DragState:
@@ -261,17 +270,29 @@ class _DragLoop:
         return self.regions.contains(cells, self.handles, self.targets, radius, anchors)
 
     @torch.no_grad()
-    def _track(self, features: Float[Tensor, "c h w"]) -> None:
-        """Find the handles in the features of this step; keep what backtracking accepts."""
+    def _relocate(self, relocated: Float[Tensor, "1 c h w"]) -> None:
+        """Take latents whose content has been moved, and suppose the handles at their targets."""
+        self.latents.copy_(torch.where(self.running, relocated, self.latents))
+        cells = [self.frame.to_cell(drag.target) for drag in self.drags]
+        targets = torch.tensor(cells, device=self.model.device)
+        moves = self.running & ~self.still[:, None]
+        self.handles = torch.where(moves, targets, self.handles)
+
+    @torch.no_grad()
+    def _track(self, features: Float[Tensor, "c h w"], *, moved: bool = False) -> None:
+        """Find the handles in the features of this step; keep what backtracking accepts.
+
+        Handles that were moved are where they are found: there is no step to judge yet.
+        """
         config = self.config
         radius, reach = self._radius(
             config.tracking_radius, TRACKING_SHARE, config.tracking_radius_range
         )
-        region = self._region(radius, reach, semantic=config.regions_in_tracking)
+        region = self._region(radius, reach, semantic=config.regions_in_tracking and not moved)
         found = track_points(
             features, self.initial, self.handles, region, radius, reach, self.frame.image_cells
         )
-        if config.backtracking:
+        if config.backtracking and not moved:
             progress = accept_forward_steps(
                 found.cells,
                 self.handles,

@@ -9,15 +9,17 @@ from jaxtyping import Bool, UInt8
 
 from adaptivedrag.checkpoints import find_diffusion, find_segmenter
 from adaptivedrag.config import EditConfig, Runtime
+from adaptivedrag.content import find_contents
 from adaptivedrag.drag import DragResult, drag_latents
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.inversion import invert
 from adaptivedrag.lora import lora_applied, seed_of_draws, train_lora
-from adaptivedrag.masks import build_mask, image_mask
+from adaptivedrag.masks import build_mask, image_mask, latent_mask
 from adaptivedrag.model import DiffusionModel, native_image, working_image
 from adaptivedrag.points import Drag, ImagePoint, lies_inside
 from adaptivedrag.presets import POCKET, preset
-from adaptivedrag.sampling import sample
+from adaptivedrag.relocation import relocated_latents
+from adaptivedrag.sampling import Background, sample
 from adaptivedrag.segmentation import Segmenter
 from adaptivedrag.superpixels import Superpixels, divide_image
 
@@ -94,10 +96,13 @@ def edit(
     )
     editable, warnings = build_mask(settings.build_mask, superpixels, segments, pairs, frame, mask)
     with lora_applied(diffusion.unet, weights):
-        start = invert(diffusion, posterior[0], embedding, settings.invert_image)[-1:]
+        trajectory = invert(diffusion, posterior[0], embedding, settings.invert_image)
+        contents = ()
+        if settings.optimize_latent.relocation and segments is not None:
+            contents = find_contents(segments, superpixels, pairs, frame)
         dragged = drag_latents(
             diffusion,
-            start,
+            trajectory[-1:],
             embedding,
             pairs,
             superpixels,
@@ -105,16 +110,19 @@ def edit(
             frame,
             settings.optimize_latent,
             settings.invert_image,
+            relocated=relocated_latents(diffusion, trajectory, contents, settings.invert_image),
         )
+        held = torch.from_numpy(latent_mask(editable)).to(diffusion.device)
         _, clean = sample(
             diffusion,
-            start,
+            trajectory[-1:],
             dragged.latents,
             embedding,
             pairs,
             frame,
             settings.sample_image,
             settings.invert_image,
+            background=Background(trajectory, held),
         )
     return EditResult(
         image=native_image(diffusion.decode(clean), frame),

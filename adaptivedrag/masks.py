@@ -7,6 +7,7 @@ from jaxtyping import Bool, Int
 from skimage.draw import line
 
 from adaptivedrag.config import BuildMaskConfig
+from adaptivedrag.content import content_mask, find_contents
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.points import FEATURES_PER_LATENT, Drag, Frame
 from adaptivedrag.superpixels import Segments, Superpixels
@@ -28,7 +29,7 @@ def build_mask(
     """Build the mask of the configured mode; return it with warnings, a line each.
 
     Args:
-        segments: for the modes `segment`, `union` and `swept`.
+        segments: for the modes `segment`, `union`, `swept` and `content`.
         user: True where the image may change, at its own size; for the mode `user`.
 
     Raises:
@@ -52,6 +53,10 @@ def _masked(
     if config.mode == "superpixel_line":
         return along, []
     segments = _given(segments, config, "segments")
+    if config.mode == "content":
+        contents = find_contents(segments, superpixels, drags, frame)
+        mask = content_mask(contents, superpixels.labels.shape, config.content_margin)
+        return mask, _handles_in_no_segment(segments, drags, frame)
     warnings = _handles_in_no_segment(segments, drags, frame)
     if config.mode == "swept":
         return swept_mask(segments, drags, frame), warnings

@@ -1,4 +1,8 @@
-"""Named settings: the paper's method, what its authors released, and the baseline of both."""
+"""Named settings: the paper's method, what its authors released, the baseline of both, and ours.
+
+`plus` is `paper` with three things that the paper does not have: content is found under the
+handles, moved in the inverted latents before they are optimised, and all else is held.
+"""
 
 from adaptivedrag.config import Dtype, EditConfig
 from adaptivedrag.errors import InvalidEdit
@@ -36,6 +40,14 @@ PRESETS: dict[str, EditConfig] = {
         }
     ),
 }
+
+PRESETS["plus"] = PRESETS["paper"].merged(
+    {
+        "build_mask": {"mode": "content"},
+        "optimize_latent": {"relocation": True},
+        "sample_image": {"hold_background": True},
+    }
+)
 
 POCKET = "pocket"
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from adaptivedrag.config import InvertImageConfig, SampleImageConfig
@@ -13,6 +14,19 @@ from adaptivedrag.errors import DragDiverged
 from adaptivedrag.model import DiffusionModel
 from adaptivedrag.points import Drag, Frame
 from adaptivedrag.reference_control import reference_control
+
+
+@dataclass(frozen=True)
+class Background:
+    """What an edit leaves as it is: latents of the inversion wherever the mask is False."""
+
+    trajectory: Float[Tensor, "steps_1 c h w"]
+    """Clean latents, then those after each inversion step."""
+    editable: Bool[Tensor, "h w"]
+
+    def laid_under(self, edited: Float[Tensor, "1 c h w"], level: int) -> Float[Tensor, "1 c h w"]:
+        """Put the background around edited latents that `level` steps remain to be taken of."""
+        return torch.where(self.editable, edited, self.trajectory[level : level + 1])
 
 
 @torch.no_grad()
@@ -26,6 +40,7 @@ def sample(
     config: SampleImageConfig,
     inversion: InvertImageConfig,
     *,
+    background: Background | None = None,
     on_step: Callable[[int, int], None] = lambda _step, _steps: None,
 ) -> tuple[Float[Tensor, "1 c h w"], Float[Tensor, "1 c h w"]]:
     """Denoise the reference and the edited latents side by side.
@@ -35,6 +50,7 @@ def sample(
     Args:
         reference: inverted latents at the start timestep.
         edited: optimised latents at the start timestep.
+        background: what is not edited, for `hold_background`.
 
     Returns:
         Clean latents of the reference and of the edit.
@@ -59,6 +75,8 @@ def sample(
             edited = schedule.move(edited, noise, timestep, below)
             if config.correspondence != "off" and timestep != timesteps[-1]:
                 edited = corresponding_update(reference, edited, drags, frame, config)
+            if config.hold_background and background is not None:
+                edited = background.laid_under(edited, len(timesteps) - 1 - step)
             on_step(step + 1, len(timesteps))
     if not edited.isfinite().all():
         raise DragDiverged(

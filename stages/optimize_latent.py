@@ -12,25 +12,32 @@ def optimize_latent(work: Work) -> Made:
     """Everything before it + prompt + drags -> parts `latent` and `tracks`."""
     import torch
 
+    from adaptivedrag.content import find_contents
     from adaptivedrag.drag import drag_latents
     from adaptivedrag.lora import lora_applied
+    from adaptivedrag.relocation import relocated_latents
     from adaptivedrag.superpixels import Superpixels
 
     model = work.load_diffusion()
     before = replace(model.passes)
     begun = work.checkpoints.latest()
-    inverted = torch.from_numpy(work.upstream["invert_image"]["latents"][-1:].copy())
+    trajectory = torch.from_numpy(work.upstream["invert_image"]["latents"].copy())
+    divided = work.upstream["extract_superpixels"]
+    superpixels, contents = Superpixels(divided["labels"]), ()
+    if work.config.optimize_latent.relocation:
+        contents = find_contents(divided["segments"], superpixels, work.edit.drags, work.frame)
     with lora_applied(model.unet, work.upstream.get("train_lora", {}).get("lora")):
         result = drag_latents(
             model,
-            inverted.to(model.device),
+            trajectory[-1:].to(model.device),
             model.encode_prompt(work.edit.prompt),
             work.edit.drags,
-            Superpixels(work.upstream["extract_superpixels"]["labels"]),
+            superpixels,
             work.upstream["build_mask"]["mask"],
             work.frame,
             work.config.optimize_latent,
             work.config.invert_image,
+            relocated=relocated_latents(model, trajectory, contents, work.config.invert_image),
             on_step=work.on_step,
             resume_from=begun,
             on_state=work.checkpoints.keep,
@@ -52,6 +59,10 @@ def optimize_latent(work: Work) -> Made:
         "budget": result.budget,
         "verdict": result.verdict,
         "points": points,
+        "contents": [
+            {"share": float(content.region.mean()), "motion": content.motion.tolist()}
+            for content in contents
+        ],
         **model.passes.since(before),
     }
     return Made({"latent": result.latents.cpu().numpy(), "tracks": result.tracks}, summary)

@@ -9,32 +9,35 @@ STAGE_VERSION = 1
 
 
 def sample_image(work: Work) -> Made:
-    """LoRA + inversion + optimised latents + prompt + drags -> part `image`, native size."""
+    """Everything before it but superpixels + prompt + drags -> part `image`, native size."""
     import torch
 
     from adaptivedrag.lora import lora_applied
+    from adaptivedrag.masks import latent_mask
     from adaptivedrag.model import native_image
-    from adaptivedrag.sampling import sample
+    from adaptivedrag.sampling import Background, sample
 
     model = work.load_diffusion()
     before = replace(model.passes)
-    reference, edited = (
-        torch.from_numpy(latents.copy()).to(model.device)
-        for latents in (
-            work.upstream["invert_image"]["latents"][-1:],
+    trajectory, edited, editable = (
+        torch.from_numpy(values.copy()).to(model.device)
+        for values in (
+            work.upstream["invert_image"]["latents"],
             work.upstream["optimize_latent"]["latent"],
+            latent_mask(work.upstream["build_mask"]["mask"]),
         )
     )
     with lora_applied(model.unet, work.upstream.get("train_lora", {}).get("lora")):
         _, edited = sample(
             model,
-            reference,
+            trajectory[-1:],
             edited,
             model.encode_prompt(work.edit.prompt),
             work.edit.drags,
             work.frame,
             work.config.sample_image,
             work.config.invert_image,
+            background=Background(trajectory, editable),
             on_step=work.on_step,
         )
     image = native_image(model.decode(edited), work.frame)
@@ -45,7 +48,7 @@ STAGE = Stage(
     name="sample_image",
     version=STAGE_VERSION,
     reads=("prompt", "drags"),
-    needs=("train_lora", "invert_image", "optimize_latent"),
+    needs=("train_lora", "invert_image", "build_mask", "optimize_latent"),
     models=("diffusion",),
     run=sample_image,
 )

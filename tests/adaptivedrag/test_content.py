@@ -1,0 +1,130 @@
+"""Content under the handles: which segment it is, and how drags move it."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adaptivedrag.content import Content, content_mask, find_contents
+from adaptivedrag.points import Drag, Frame, ImagePoint
+from adaptivedrag.superpixels import Superpixels
+
+FRAME = Frame.of_image(256, 256, factor=8, working_size=768)
+SIDE = FRAME.feature_size[0]
+HALVES = Superpixels(np.repeat(np.arange(2, dtype=np.int32), SIDE // 2)[:, None].repeat(SIDE, 1))
+
+
+def box(top, left, bottom, right):
+    """A rectangle of the feature grid, given in pixels of the image."""
+    region = np.zeros(FRAME.feature_size, bool)
+    region[top // 2 : bottom // 2, left // 2 : right // 2] = True
+    return region
+
+
+def drag(handle, target):
+    return Drag(ImagePoint(*handle), ImagePoint(*target))
+
+
+def found(segments, *drags):
+    ordered = sorted(segments, key=lambda segment: -segment.sum())
+    stacked = np.array(ordered, bool).reshape(-1, *FRAME.feature_size)
+    return find_contents(stacked, HALVES, drags, FRAME)
+
+
+def moved(content, point):
+    """Where a point of the image goes."""
+    place = content.motion @ np.array([*FRAME.to_feature(ImagePoint(*point)), 1])
+    return FRAME.to_image(tuple(place))
+
+
+BOX = box(80, 80, 160, 120)
+
+
+def test_a_handle_inside_its_content_carries_it():
+    (content,) = found([BOX], drag((99, 121), (139, 101)))
+    assert np.array_equal(content.region, BOX)
+    assert np.array_equal(content.arrival, box(60, 120, 140, 160))
+    assert moved(content, (90, 90)) == pytest.approx((130, 70))
+
+
+def test_a_handle_at_an_end_stretches_content_about_its_other_end():
+    (content,) = found([BOX], drag((99.5, 82), (99.5, 42)))
+    assert moved(content, (99.5, 82)) == pytest.approx((99.5, 42))
+    far = moved(content, (99.5, 155.5))
+    assert far == pytest.approx((99.5, 155.5), abs=2.5)
+    across = moved(content, (85, 82))[0] - moved(content, (115, 82))[0]
+    assert across == pytest.approx(-30)
+
+
+def test_a_handle_at_an_end_turns_content_about_its_other_end():
+    (content,) = found([BOX], drag((99.5, 82), (130, 90)))
+    assert moved(content, (99.5, 82)) == pytest.approx((130, 90))
+    assert moved(content, (99.5, 155.5)) == pytest.approx((99.5, 155.5), abs=2.5)
+    assert abs(np.linalg.det(content.motion[:, :2])) == pytest.approx(1, abs=0.1)
+
+
+def test_two_handles_on_one_content_both_arrive():
+    first, second = drag((90, 120), (80, 130)), drag((110, 120), (130, 130))
+    (content,) = found([BOX], first, second)
+    for each in (first, second):
+        assert moved(content, each.handle) == pytest.approx(tuple(each.target))
+
+
+def test_three_handles_that_an_affine_map_fits_all_arrive():
+    pairs = [((90, 90), (100, 95)), ((110, 90), (130, 99)), ((90, 150), (88, 160))]
+    (content,) = found([BOX], *(drag(*pair) for pair in pairs))
+    for handle, target in pairs:
+        assert moved(content, handle) == pytest.approx(target, abs=1e-6)
+
+
+def test_handles_on_two_contents_move_each_by_itself():
+    other = box(180, 80, 220, 120)
+    contents = found([BOX, other], drag((99, 121), (109, 121)), drag((99, 199), (89, 199)))
+    shifts = {tuple(content.motion[:, 2]) for content in contents}
+    assert shifts == {(0.0, 5.0), (0.0, -5.0)}
+
+
+@pytest.mark.parametrize(
+    ("around", "kept"), [(box(70, 70, 170, 125), True), (box(40, 40, 240, 240), False)]
+)
+def test_a_larger_segment_belongs_to_the_content_if_it_adds_less_than_there_is(around, kept):
+    (content,) = found([BOX, around], drag((99, 121), (109, 121)))
+    assert np.array_equal(content.region, around if kept else BOX)
+
+
+def test_content_has_no_holes_and_no_pieces_elsewhere():
+    ring = BOX & ~box(100, 90, 120, 110)
+    (content,) = found([ring | box(200, 200, 210, 210)], drag((84, 121), (94, 121)))
+    assert np.array_equal(content.region, BOX)
+
+
+def test_without_a_segment_of_at_most_half_the_image_a_superpixel_is_the_content():
+    for segments in ([], [np.ones(FRAME.feature_size, bool)]):
+        (content,) = found(segments, drag((99, 61), (109, 61)))
+        assert np.array_equal(content.region, HALVES.labels == 0)
+
+
+def test_a_drag_of_no_length_has_no_content():
+    assert found([BOX], drag((99, 121), (99, 121))) == ()
+
+
+def test_the_mask_holds_content_before_and_after_and_its_margin():
+    contents = found([BOX], drag((99, 121), (139, 121)))
+    bare, wide = (content_mask(contents, FRAME.feature_size, margin) for margin in (0, 3))
+    assert np.array_equal(bare, box(80, 80, 160, 160))
+    assert wide.sum() > bare.sum()
+    assert wide[bare].all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.tuples(*[st.floats(20, 235)] * 4), st.tuples(*[st.floats(20, 235)] * 4))
+def test_the_way_back_undoes_the_motion(handles, targets):
+    pairs = [drag(handles[i : i + 2], targets[i : i + 2]) for i in (0, 2)]
+    for content in found([], *pairs):
+        there = content.motion @ [10.0, 20.0, 1.0]
+        assert content.back @ [*there, 1] == pytest.approx([10, 20], abs=1e-5)
+
+
+def test_a_region_that_leaves_the_grid_loses_what_is_outside():
+    content = Content(BOX, np.array([[1.0, 0, -60], [0, 1.0, 0]]))
+    assert 0 < content.arrival.sum() < BOX.sum()
