@@ -65,4 +65,5 @@ STAGE = Stage(
     models=("diffusion",),
     run=optimize_latent,
     checkpoints=True,
+    saves_memory_by=("gradient checkpointing", "attention by heads"),
 )

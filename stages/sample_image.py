@@ -48,4 +48,5 @@ STAGE = Stage(
     needs=("train_lora", "invert_image", "optimize_latent"),
     models=("diffusion",),
     run=sample_image,
+    saves_memory_by=("attention by heads",),
 )
