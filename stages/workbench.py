@@ -1,5 +1,6 @@
 """One worker's bench: models loaded once and kept, stages performed against the store."""
 
+import math
 import resource
 import sys
 import threading
@@ -13,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptivedrag.config import Dtype, Runtime
+from adaptivedrag.config import SMALLEST_WORKING_SIZE, Dtype, Runtime
 from adaptivedrag.errors import DeviceMemoryExhausted, DragDiverged
 from adaptivedrag.memory_ladder import Rung, release_memory, stepped_down
 from artifacts import Action, ArtifactCorrupt, ArtifactError, ArtifactStore, Circumstances, Record
@@ -200,13 +201,14 @@ class Workbench:
         self, stage: Stage, work: Work, rung: Rung, error: Exception
     ) -> DeviceMemoryExhausted:
         said = str(error).strip().partition("\n")[0] or type(error).__name__
-        remedies = [f"a working_size below {work.config.working_size}"]
+        side = math.isqrt(work.frame.height * work.frame.width)
+        remedies = [f"a working_size below {side}"] if side > SMALLEST_WORKING_SIZE else []
         if "diffusion" in stage.models and work.config.dtype == "float32":
             remedies.append('dtype = "bfloat16"')
         return DeviceMemoryExhausted(
             f"edit {work.edit.id}: memory of {self.runtime.device} is not enough for {stage.name}, "
-            f"also with {', '.join(rung.measures)} ({said}): set {' or '.join(remedies)}, "
-            "or take a device with more"
+            f"also with {', '.join(rung.measures)} ({said}): "
+            f"{' or '.join([*remedies, 'a device with more'])} may do"
         )
 
     def _let_go_of_others(self, stage: Stage) -> None:

@@ -7,6 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 import flows.edit_dataset
 from adaptivedrag.errors import InvalidEdit, ModelUnavailable
@@ -168,6 +171,40 @@ def test_edits_that_share_a_failed_artifact_fail_alike_and_it_is_tried_once(make
     assert len(store.attempts("train_lora", key)) == 1
     assert not store.attempted("extract_superpixels")
     assert store.attempts("train_lora", key)[0]["policy"] == "fail"  # the file may come back
+
+
+def test_memory_that_is_short_costs_time_and_at_worst_the_edit_that_is_too_large(
+    make_job, run_here
+):
+    job = make_job(images=1, each=3, **{"edit-0-1": {"working_size": 64}})
+    shortages = [None]
+
+    def hook(module, inputs):
+        if isinstance(module, UNet2DConditionModel):
+            other_size = inputs[0].shape[-1] == 8
+            if other_size or shortages:
+                shortages.clear()
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    handle = register_module_forward_pre_hook(hook)
+    try:
+        summary = run_here(job)
+    finally:
+        handle.remove()
+    assert summary.exit_code == 1
+    assert summary.done == ("edit-0-0", "edit-0-2")
+    [failure] = summary.failed
+    assert (failure.id, failure.stage) == ("edit-0-1", "train_lora")
+    assert failure.kind == "DeviceMemoryExhausted"
+    assert 'dtype = "bfloat16" or a device with more may do' in failure.message
+    assert summary.memory_saved_by == {"train_lora": ("idle models away",)}
+    store = ArtifactStore.open(job.parent / "store")
+    kept = json.loads(store.get_run(summary.run_id, "summary.json"))
+    assert kept["memory_saved_by"] == {"train_lora": ["idle models away"]}
+    [key] = store.attempted("train_lora")
+    [attempt] = store.attempts("train_lora", key)
+    assert "torch.OutOfMemoryError: CUDA out of memory" in attempt["traceback"]
+    assert run_here(job).exit_code == 0  # nothing of it lies in the edit
 
 
 def test_a_stage_that_takes_too_long_fails_at_its_next_step_and_goes_on_later(make_job):
