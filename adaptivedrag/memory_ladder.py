@@ -1,8 +1,7 @@
 """What a stage can do with less memory, rung by rung, from the cheapest measure to the slowest.
 
-A rung holds all measures of those above it. None changes what is computed: idle models and
-recomputed activations leave every bit, smaller batches and attention by heads the order in which
-floats are added (docs/failures.md has what was measured).
+A rung holds all measures of those above it. None changes what is computed, only the order in which
+floats may be added (docs/failures.md has what was measured, and what each spares).
 
 Not among them: tiling of the VAE, which changes pixels at the seams; slicing of the VAE, which cuts
 a batch where ours has one image; diffusers' own attention slicing, which holds matrices of queries
