@@ -157,9 +157,12 @@ def record_run(store: ArtifactStore, summary: RunSummary) -> None:
 
 
 def last_failed(store: ArtifactStore, job: "Job") -> frozenset[str]:
-    """Return the edits that failed, or were bad, in the latest run with a verdict on them."""
+    """Return the edits that failed, or were bad, in the latest run with a verdict on them.
+
+    And those with a failed attempt at what they still need: a killed worker leaves no verdict.
+    """
     wanted = {edit.id for edit in job.edits}
-    failed: set[str] = set()
+    failed = {plan.edit.id for plan in plan_edits(job.edits, store) if plan.failed}
     for document in _summaries(store, str(job.path)):
         newly_failed = {each["id"] for each in (*document["failed"], *document["bad"])} & wanted
         failed |= newly_failed

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from artifacts import ArtifactStore
 from cli import app
+from flows.outcomes import last_failed
 from stages.job import load_job
 from stages.plan import plan_edits
 
@@ -269,6 +270,7 @@ def test_the_status_tells_what_is_done_and_what_failed_last(job):
     assert "DragDiverged: not so\nat all\nTraceback: in sample" in shown.output
     assert "no failure is kept" in call("status", job, "edit-2").output
     assert "quarantined" in call("plan", job).output
+    assert last_failed(store, load_job(job)) == {"edit-1"}
     ended = call("run", job, "--select", "edit-1")
     assert ended.exit_code == 1
     assert "edit-1: sample_image: DragDiverged: not so" in ended.output
