@@ -100,6 +100,10 @@ Select = Annotated[
 ]
 Device = Annotated[str, typer.Option(help='Where models run: "cpu", "cuda", "cuda:1".')]
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the results.")]
+StageTimeout = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="An edit fails whose stage takes longer than 20m or 90s."),
+]
 Dift = Annotated[
     str | None,
     typer.Option(
@@ -201,7 +205,8 @@ def run(
     ] = None,
     select: Select = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Only edits that failed in their latest run.")
+        bool,
+        typer.Option("--retry-failed", help="Only edits that failed or are quarantined."),
     ] = False,
     max_failures: Annotated[
         str | None,
@@ -211,6 +216,7 @@ def run(
         bool, typer.Option("--fail-fast", help="Stop at the first failure.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Do again what is there.")] = False,
+    stage_timeout: StageTimeout = None,
     store: StorePlace = STORE,
     out: Out = None,
     device: Device = "cpu",
@@ -230,6 +236,7 @@ def run(
         max_failures=max_failures,
         fail_fast=fail_fast,
         force=force,
+        stage_timeout=_seconds("--stage-timeout", stage_timeout),
         device=device,
     )
     _end(summary)
@@ -257,21 +264,31 @@ def plan(
 
 
 @app.command()
-def status(job: JobFile, select: Select = None, store: StorePlace = STORE) -> None:
+def status(
+    job: JobFile,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[EDIT]", help="Print how this edit failed, in full.")
+    ] = None,
+    select: Select = None,
+    store: StorePlace = STORE,
+) -> None:
     """Say how far a job is, and what failed."""
     from stages.job import load_job
     from stages.plan import plan_job
 
     loaded = load_job(job, select=select)
     opened = _open(store)
+    if name is not None:
+        return _print_attempts(_edit_of(loaded, name), opened)
     planned = plan_job(loaded, opened)
-    failures = _last_failures(loaded, opened, {p.edit.id for p in planned.edits if not p.done})
+    failures = [line for each in planned.edits if (line := _failure_line(each, job))]
     done = sum(edit.done for edit in planned.edits)
     total = len(planned.edits) + len(loaded.bad)
     _say(f"{loaded.name}: {done} of {total} edits done, {len(failures) + len(loaded.bad)} failed")
     _print_counts(planned)
-    _print_lines("Failed in the last run", failures)
+    _print_lines("Failed", failures)
     _print_bad(loaded)
+    return None
 
 
 @app.command()
@@ -573,6 +590,7 @@ def submit(
     select: Select = None,
     shards: Annotated[int, typer.Option(min=1, help="At least so many flow runs.")] = 1,
     force: Annotated[bool, typer.Option("--force", help="Do again what is there.")] = False,
+    stage_timeout: StageTimeout = None,
     store: StorePlace = STORE,
     device: Device = "cpu",
 ) -> None:
@@ -580,9 +598,16 @@ def submit(
     from flows.deployment import submit as submit_job
 
     runs = submit_job(
-        job, store_location=store, shards=shards, select=select, force=force, device=device
+        job,
+        store_location=store,
+        shards=shards,
+        select=select,
+        force=force,
+        device=device,
+        stage_timeout=_seconds("--stage-timeout", stage_timeout),
     )
-    _say(f"{len(runs)} flow runs created" if runs else "Everything is there; nothing to submit")
+    nothing = "Nothing to submit: every edit is done or quarantined"
+    _say(f"{len(runs)} flow runs created" if runs else nothing)
     for name in runs:
         _say(f"  {name}")
 
@@ -682,6 +707,9 @@ def _print_scores(evaluation: "Evaluation") -> None:
 def _print_summary(summary: "RunSummary") -> None:
     failed = [str(failure) for failure in summary.failed] + [str(bad) for bad in summary.bad]
     _print_lines("Failed", failed)
+    saved = summary.memory_saved_by.items()
+    lines = [f"{stage}: {', '.join(measures)}" for stage, measures in saved]
+    _print_lines("Memory was short; what was done about it", lines)
     if summary.stopped:
         _say(f"Stopped early: {summary.stopped}")
     _say(f"{summary.job}: {summary}")
@@ -918,20 +946,40 @@ def _said(summary: Mapping[str, Any]) -> str:
     return escape(", ".join([*lines, *points, *warnings]))
 
 
-def _last_failures(job: "Job", opened: "ArtifactStore", undone: set[str]) -> list[str]:
-    """Return a line for each edit that is not done and failed in the job's last run."""
-    import json
+def _failure_line(planned: "EditPlan", job: Path) -> str:
+    """Say how an edit failed that is not done; "" if it did not."""
+    staged = planned.failed
+    if staged is None or staged.failure is None:
+        return ""
+    from stages.plan import Status
 
-    for run_id in reversed(opened.runs()):
-        data = opened.get_run(run_id, "summary.json")
-        document = json.loads(data) if data else {}
-        if document.get("path") == str(job.path):
-            return [
-                f"{failure['id']}: {failure['stage']}: {failure['kind']}: {failure['message']}"
-                for failure in document["failed"]
-                if failure["id"] in undone
-            ]
-    return []
+    held = "quarantined, " if staged.status is Status.QUARANTINED else ""
+    return (
+        f"{planned.edit.id}: {staged.stage}: {staged.failure} ({staged.failure.time}, {held}"
+        f"traceback: adaptivedrag status {job} {planned.edit.id})"
+    )
+
+
+def _print_attempts(wanted: "Edit", opened: "ArtifactStore") -> None:
+    """Print the failed attempts at what an edit still needs, each with its traceback."""
+    from stages.failures import Attempt
+    from stages.plan import plan_edits
+
+    (planned,) = plan_edits([wanted], opened)
+    told = False
+    for name in planned.to_make:
+        staged = planned.stages[name]
+        for document in opened.attempts(name, staged.key) if staged.failure and staged.key else ():
+            attempt = Attempt.from_document(document)
+            _say(f"{attempt.time} {name}: {attempt.kind}: {attempt.message}")
+            _say(attempt.traceback)
+            told = True
+    if not told:
+        _say(f"{wanted.id}: {'done' if planned.done else 'not done, and no failure is kept'}")
+
+
+def _seconds(option: str, text: str | None) -> float | None:
+    return None if text is None else _parse_duration(option, text).total_seconds()
 
 
 def _parse_duration(option: str, text: str) -> "timedelta":

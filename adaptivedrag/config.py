@@ -17,6 +17,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 RadiusRange = tuple[Positive, Positive]
 
+SMALLEST_WORKING_SIZE = 64
 REFERENCE_LATENT_SIZE = 64
 REFERENCE_LATENT_CHANNELS = 4
 
@@ -141,7 +142,7 @@ class EditConfig(Section):
     dtype: Dtype = "float32"
     """Precision of the UNet, VAE and text encoder; latents, losses and scheduler stay float32."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    working_size: Annotated[int, Field(ge=64)] = 768
+    working_size: Annotated[int, Field(ge=SMALLEST_WORKING_SIZE)] = 768
     """The models see at most the square of this many pixels; larger images are shrunk to it."""
     train_lora: TrainLoraConfig = TrainLoraConfig()
     invert_image: InvertImageConfig = InvertImageConfig()

@@ -97,9 +97,11 @@ def edit(
     editable, warnings = build_mask(settings.build_mask, superpixels, segments, pairs, frame, mask)
     with lora_applied(diffusion.unet, weights):
         trajectory = invert(diffusion, posterior[0], embedding, settings.invert_image)
-        contents = ()
-        if settings.optimize_latent.relocation and segments is not None:
-            contents = find_contents(segments, superpixels, pairs, frame)
+        contents = (
+            find_contents(segments, superpixels, pairs, frame)
+            if settings.optimize_latent.relocation and segments is not None
+            else ()
+        )
         dragged = drag_latents(
             diffusion,
             trajectory[-1:],

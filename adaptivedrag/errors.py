@@ -5,6 +5,7 @@ AdaptiveDragError
 ├── ModelUnavailable (OSError)      weights are not where they were looked for
 ├── MetricUnavailable (OSError)     a metric's own network is not here
 ├── UnsupportedModel (ValueError)   a model lacks a layer that the method taps
+├── DeviceMemoryExhausted (MemoryError)  memory was not enough, whatever was tried
 └── DragDiverged (ArithmeticError)  a loss or a latent stopped being finite
 """
 
@@ -33,6 +34,10 @@ class MetricUnavailable(AdaptiveDragError, OSError):
 
 class UnsupportedModel(AdaptiveDragError, ValueError):
     """A model lacks a module that the method needs; the message names it."""
+
+
+class DeviceMemoryExhausted(AdaptiveDragError, MemoryError):
+    """Memory is not enough; the message says what was tried and what to change."""
 
 
 class DragDiverged(AdaptiveDragError, ArithmeticError):

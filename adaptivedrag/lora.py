@@ -52,6 +52,7 @@ def train_lora(
     resume_from: LoraState | None = None,
     on_state: Callable[[int, LoraState], None] = lambda _step, _state: None,
     state_every: int = 0,
+    at_once: int | None = None,
 ) -> tuple[dict[str, np.ndarray], list[float]]:
     """Fit a LoRA to one image; the model comes back as it was.
 
@@ -64,6 +65,8 @@ def train_lora(
         resume_from: what `on_state` was given by an earlier call with the same arguments; on the
             CPU the result has the bytes of a run that was never interrupted.
         on_state: called with the state after every `state_every` steps, if that is not 0.
+        at_once: pass a batch in parts of so many samples, whose gradients add up to the batch's:
+            the same draws and steps in less memory, equal but for the order of sums.
 
     Returns:
         The weights, and the loss of every step.
@@ -85,13 +88,18 @@ def train_lora(
             latents, noise, timesteps = training_batch(
                 posterior, model, config.batch_size, generator
             )
-            predicted = model.predict_noise(latents, timesteps, prompt)
-            loss = torch.nn.functional.mse_loss(predicted, noise)
-            loss.backward()
+            loss = torch.zeros((), device=model.device)
+            parts = (drawn.split(at_once or len(drawn)) for drawn in (latents, noise, timesteps))
+            for some_latents, some_noise, some_timesteps in zip(*parts, strict=True):
+                predicted = model.predict_noise(some_latents, some_timesteps, prompt)
+                share = len(some_latents) / len(latents)
+                part = share * torch.nn.functional.mse_loss(predicted, some_noise)
+                part.backward()
+                loss += part.detach()
             model.passes.unet_backwards += config.batch_size
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            fresh.append(loss.detach())
+            fresh.append(loss)
             on_step(step + 1, config.steps)
             last = step + 1 == config.steps
             if last or (state_every and (step + 1) % state_every == 0):

@@ -60,6 +60,8 @@ class DiffusionModel:
     device: torch.device
     dtype: torch.dtype
     passes: Passes = field(default_factory=Passes)
+    idle_device: torch.device | None = None
+    """Where VAE and text encoder wait while memory is short; None leaves them where they are."""
 
     @classmethod
     def load(
@@ -172,7 +174,8 @@ class DiffusionModel:
     ) -> tuple[Float[Tensor, "1 c h8 w8"], Float[Tensor, "1 c h8 w8"]]:
         """Encode an image to the mean and standard deviation of its latents, already scaled."""
         self.passes.vae_encodes += 1
-        posterior = self.vae.encode(self.to_pixels(image)).latent_dist
+        with self._at_work(self.vae):
+            posterior = self.vae.encode(self.to_pixels(image)).latent_dist
         scale = self.vae.config.scaling_factor
         return posterior.mean.float() * scale, posterior.std.float() * scale
 
@@ -180,7 +183,9 @@ class DiffusionModel:
     def decode(self, latents: Float[Tensor, "1 c h w"]) -> UInt8[np.ndarray, "h8 w8 3"]:
         """Decode scaled latents to an image."""
         self.passes.vae_decodes += 1
-        pixels = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.dtype)).sample
+        scaled = (latents / self.vae.config.scaling_factor).to(self.dtype)
+        with self._at_work(self.vae):
+            pixels = self.vae.decode(scaled).sample
         levels = ((pixels[0].float() / 2 + 0.5).clamp(0, 1) * 255).round()
         return levels.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
@@ -194,7 +199,8 @@ class DiffusionModel:
             max_length=self.tokenizer.model_max_length,
             return_tensors="pt",
         )
-        return self.text_encoder(tokens.input_ids.to(self.device))[0]
+        with self._at_work(self.text_encoder):
+            return self.text_encoder(tokens.input_ids.to(self.device))[0]
 
     def predict_noise(
         self,
@@ -220,6 +226,16 @@ class DiffusionModel:
         with self._feature_tap() as tapped:
             noise = self.predict_noise(latents, timestep, prompt)
         return noise, tapped[0][0]
+
+    @contextmanager
+    def _at_work(self, part: torch.nn.Module) -> Iterator[None]:
+        """Have a part on the device, wherever it waited."""
+        part.to(self.device)
+        try:
+            yield
+        finally:
+            if self.idle_device is not None:
+                part.to(self.idle_device)
 
     @contextmanager
     def _feature_tap(self) -> Iterator[list[Tensor]]:

@@ -18,8 +18,10 @@ from adaptivedrag.model import DiffusionModel
 class _ReferenceProcessor:
     """Plain attention that leaves its keys and values in `memory`, or takes them from there."""
 
-    def __init__(self, control: "ReferenceControl") -> None:
+    def __init__(self, control: "ReferenceControl", original: object) -> None:
         self.control = control
+        # Where memory is short the processor that was there attends by heads; so do we then.
+        self.attend = getattr(original, "attend", torch.nn.functional.scaled_dot_product_attention)
         self.memory: tuple[Tensor, Tensor] | None = None
 
     def __call__(
@@ -44,8 +46,7 @@ class _ReferenceProcessor:
             key, value = heads(attn.to_k(hidden_states)), heads(attn.to_v(hidden_states))
         if self.control.mode == "write":
             self.memory = key.detach(), value.detach()
-        mixed = torch.nn.functional.scaled_dot_product_attention(query, key, value)
-        mixed = mixed.transpose(1, 2).flatten(2)
+        mixed = self.attend(query, key, value).transpose(1, 2).flatten(2)
         return attn.to_out[1](attn.to_out[0](mixed))
 
 
@@ -84,8 +85,8 @@ def reference_control(model: DiffusionModel, first_layer: int) -> Iterator[Refer
     attentions = list(model.self_attentions().values())[first_layer:]
     originals = [attention.processor for attention in attentions]
     try:
-        for attention in attentions:
-            attention.set_processor(_ReferenceProcessor(control))
+        for attention, original in zip(attentions, originals, strict=True):
+            attention.set_processor(_ReferenceProcessor(control, original))
         yield control
     finally:
         for attention, processor in zip(attentions, originals, strict=True):

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from adaptivedrag.checkpoints import find_segmenter
 from adaptivedrag.errors import UnsupportedModel
+from adaptivedrag.memory_ladder import POINTS_AT_ONCE
 
 INPUT_SIZE = 1024
 EMBEDDING_STRIDE = 16
@@ -80,6 +81,8 @@ class Segmenter:
     model: nn.Module
     device: str = "cpu"
     automatic: AutomaticMasks = SAM2_AUTOMATIC
+    points_at_once: int = POINTS_AT_ONCE
+    """Points of the grid whose masks are decoded together; fewer take less memory."""
 
     @classmethod
     def load(cls, source: str | Path, device: str = "cpu") -> Self:
@@ -121,7 +124,9 @@ class Segmenter:
         """Segments of the whole image, largest first; they may overlap and leave gaps."""
         from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
 
-        generator = SAM2AutomaticMaskGenerator(self.model, **self.automatic.model_dump())
+        generator = SAM2AutomaticMaskGenerator(
+            self.model, points_per_batch=self.points_at_once, **self.automatic.model_dump()
+        )
         found = generator.generate(np.ascontiguousarray(image))
         masks = [np.asarray(entry["segmentation"], bool) for entry in found]
         largest_first = sorted(masks, key=lambda mask: -int(mask.sum()))

@@ -100,6 +100,7 @@ class Circumstances(_Frozen):
         started: UTC, ISO 8601.
         seconds: wall time.
         peak_memory: bytes.
+        memory_saved_by: the measures that were taken since memory was short; none as a rule.
     """
 
     code: str
@@ -109,6 +110,7 @@ class Circumstances(_Frozen):
     started: str
     seconds: float
     peak_memory: int = 0
+    memory_saved_by: tuple[str, ...] = ()
 
 
 class Record(_Frozen):

@@ -243,6 +243,19 @@ class ArtifactStore:
         found = (self._get_numbered(folder, n, unseal) for n in self._numbers(folder))
         return [json.loads(data) for data in found if data is not None]
 
+    def last_attempts(self, stage: str, keys: Iterable[Key]) -> dict[Key, dict[str, Any]]:
+        """Return the newest attempt of each of the keys that has one that can be read."""
+        numbers = self._numbers_by_key(f"{ATTEMPTS}/{word(stage)}")
+        tried = sorted(set(keys) & numbers.keys())
+
+        def newest(key: Key) -> bytes | None:
+            folder = key_folder(ATTEMPTS, stage, key)
+            found = (self._get_numbered(folder, n, unseal) for n in reversed(numbers[key]))
+            return next(filter(None, found), None)
+
+        found = zip(tried, at_once(newest, tried, self.backend.parallel), strict=True)
+        return {key: json.loads(data) for key, data in found if data is not None}
+
     def attempted(self, stage: str) -> frozenset[Key]:
         """Return the keys of a stage for which there are attempts."""
         return frozenset(self._numbers_by_key(f"{ATTEMPTS}/{word(stage)}"))

@@ -65,6 +65,7 @@ def submit(
     force: bool = False,
     device: str = "cpu",
     max_failures: int | None = None,
+    stage_timeout: float | None = None,
     deployment: str = f"{edit_dataset.name}/{DEPLOYMENT}",
 ) -> list[str]:
     """Create a flow run for each shard of what is missing of a job.
@@ -74,9 +75,10 @@ def submit(
     Args:
         shards: make at least so many, as far as there are images.
         max_failures: a shard stops once more of its edits have failed.
+        stage_timeout: seconds that a stage may take for one edit.
 
     Returns:
-        The ids of the flow runs; none if everything is there.
+        The ids of the flow runs; none if everything is there or quarantined.
 
     Raises:
         PrefectUnavailable: if no server is configured, it does not answer, or it does not know
@@ -96,6 +98,7 @@ def submit(
         "device": device,
         "force": force,
         "max_failures": max_failures,
+        "stage_timeout": stage_timeout,
     }
     with _users_server():
         return [

@@ -35,6 +35,7 @@ class Dispatch:
         watch: Watch,
         *,
         force: bool = False,
+        retry: bool = False,
         allowed: int | None = None,
     ) -> None:
         """Prepare a run.
@@ -42,15 +43,18 @@ class Dispatch:
         Args:
             stages: the stages that may run, in order.
             force: do again what is there.
+            retry: try again what is quarantined.
             allowed: so many edits may fail before the run stops.
         """
         self.failures: dict[str, Failure] = {}
         self.made: Counter[str] = Counter()
+        self.memory_saved_by: dict[str, tuple[str, ...]] = {}
         self._store = store
         self._stages = stages
         self._perform = perform
         self._watch = watch
         self._force = force
+        self._retry = retry
         self._allowed = allowed
         self._settled: dict[tuple[str, str], Failure | None] = {}
 
@@ -74,9 +78,10 @@ class Dispatch:
                 self._watch.progress.reached(stage, passed)
 
     def _do_stage(self, stage: str, edits: Sequence["Edit"]) -> None:
-        items, blocked = work_for(stage, edits, self._store, force=self._force)
-        for edit in blocked:
-            self._fail(Failure(edit.id, stage, "InputMissing", _missing(stage)))
+        items, blocked = work_for(stage, edits, self._store, force=self._force, retry=self._retry)
+        for plan in blocked:
+            earlier = Failure.of_earlier(plan.edit.id, plan.stages[stage])
+            self._fail(earlier or Failure(plan.edit.id, stage, "InputMissing", _missing(stage)))
         for item in items:
             self._fail_sharers(item)
         fresh = [item for item in items if (stage, item.key) not in self._settled]
@@ -104,6 +109,8 @@ class Dispatch:
         self._settled[item.stage, item.key] = made.failure
         if made.failure is None:
             self.made[item.stage] += 1
+            if made.memory_saved_by:
+                self.memory_saved_by[item.stage] = made.memory_saved_by
             self._watch.seconds.saw(item.stage, made.seconds)
             seconds = self._watch.seconds.of(item.stage)
             self._watch.progress.reached(item.stage, item.sharers, seconds)

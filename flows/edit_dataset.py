@@ -5,11 +5,9 @@ Prefect runs, retries and shows; what is done, what failed and why is read from 
 written there. Ids are all that passes between tasks.
 """
 
-import errno
 import logging
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -44,6 +42,7 @@ from flows.outcomes import (
 )
 from flows.watch import Interrupted, StoppedEarly, Watch, watch_over
 from stages import STAGE_NAMES
+from stages.failures import Attempt, Policy, StageTimedOut, policy_of
 from stages.job import Edit, Job, load_job
 from stages.plan import WorkItem
 from stages.workbench import Workbench
@@ -54,8 +53,6 @@ RETRY_SECONDS = [1.0, 5.0, 20.0]
 PAGE_SECONDS = 2.0
 ANSWER_SECONDS = 5.0
 ROWS_SHOWN = 200
-
-DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE})
 
 
 _watch: ContextVar[Watch | None] = ContextVar("watch", default=None)
@@ -95,16 +92,10 @@ def job_at(path: str) -> Job:
         return _jobs[path]
 
 
-def is_infrastructure(error: BaseException) -> bool:
-    """Tell whether an error is the store's or the disk's, rather than the edit's."""
-    disk = isinstance(error, OSError) and error.errno in DISK_TROUBLE
-    return disk or isinstance(error, StoreUnavailable)
-
-
 def _may_pass(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
     """Retry when the store did not answer; never when an edit failed."""
     error = state.result(raise_on_failure=False)
-    return isinstance(error, BaseException) and is_infrastructure(error)
+    return isinstance(error, BaseException) and policy_of(error) is Policy.RETRY
 
 
 def _chunk_name(parameters: dict[str, Any]) -> str:
@@ -129,12 +120,17 @@ def perform_chunk(
     device: str,
     force: bool,
     allowed: int | None,
+    stage_timeout: float | None,
 ) -> list[Made]:
     """Perform a stage for some edits, one after the other; those that are there are not redone.
+
+    A time limit is looked at after each step of a stage. What goes on for long without a step, such
+    as loading a model or all of `extract_superpixels`, is not cut off.
 
     Args:
         keys: the key of each edit's artifact, under which a failure is kept.
         allowed: stop once more than so many of them have failed.
+        stage_timeout: seconds that the stage may take for one edit.
 
     Returns:
         What became of each, in order, up to where the chunk was stopped.
@@ -148,7 +144,13 @@ def perform_chunk(
     for edit_id, key in zip(edit_ids, keys, strict=True):
         try:
             made = _perform_item(
-                bench_of(store, device), stage, edits[edit_id], Key(key), force, watch
+                bench_of(store, device),
+                stage,
+                edits[edit_id],
+                Key(key),
+                force,
+                watch,
+                stage_timeout,
             )
         except Interrupted:
             break
@@ -159,7 +161,13 @@ def perform_chunk(
 
 
 def _perform_item(
-    bench: Workbench, stage: str, edit: Edit, key: Key, force: bool, watch: Watch | None
+    bench: Workbench,
+    stage: str,
+    edit: Edit,
+    key: Key,
+    force: bool,
+    watch: Watch | None,
+    stage_timeout: float | None,
 ) -> Made:
     started = time.perf_counter()
 
@@ -167,35 +175,37 @@ def _perform_item(
         if watch:
             watch.stop.check()
             watch.progress.stepped(stage, edit.id, step, steps)
+        seconds = time.perf_counter() - started
+        if stage_timeout is not None and seconds > stage_timeout:
+            raise StageTimedOut(
+                f"edit {edit.id}: {stage} took {seconds:.1f} s up to step {step} of {steps}, and "
+                f"--stage-timeout allows {stage_timeout:g} s: it goes on from its last checkpoint "
+                "if it is run again with a longer one"
+            )
 
-    failure = None
+    failure: Failure | None = None
+    saved_by: tuple[str, ...] = ()
     try:
         on_step(0, 1)
-        bench.perform(stage, edit, force=force, on_step=on_step)
+        record = bench.perform(stage, edit, force=force, on_step=on_step)
+        saved_by = record.circumstances.memory_saved_by
     except Interrupted:
         raise
     except Exception as error:
-        if is_infrastructure(error):
+        if policy_of(error) is Policy.RETRY:
             raise
         failure = _kept_failure(bench.store, stage, edit.id, key, error)
-    return Made(stage, key, edit.id, round(time.perf_counter() - started, 3), failure)
+    seconds = round(time.perf_counter() - started, 3)
+    return Made(stage, key, edit.id, seconds, failure, saved_by)
 
 
 def _kept_failure(
     store: ArtifactStore, stage: str, edit_id: str, key: Key, error: Exception
 ) -> Failure:
     """Keep an edit's failure with its traceback in the store; return it as a value."""
-    message = str(error).strip() or "no message"
-    failure = Failure(edit_id, stage, type(error).__name__, message.partition("\n")[0])
-    document = {
-        "edit": edit_id,
-        "kind": failure.kind,
-        "message": message,
-        "traceback": "".join(traceback.format_exception(error)),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    store.add_attempt(stage, key, document)
-    return failure
+    attempt = Attempt.of(edit_id, error)
+    store.add_attempt(stage, key, attempt.document())
+    return Failure(edit_id, stage, attempt.kind, attempt.reason)
 
 
 @flow(
@@ -210,7 +220,9 @@ def edit_dataset(
     stages: list[str] | None = None,
     device: str = "cpu",
     force: bool = False,
+    retry: bool = False,
     max_failures: int | None = None,
+    stage_timeout: float | None = None,
 ) -> State[Any]:
     """Bring edits of a job as far as the stages go, whatever becomes of their neighbours.
 
@@ -220,7 +232,9 @@ def edit_dataset(
         edit_ids: the edits of this shard; all of the job by default.
         stages: the stages that may run; all by default.
         force: do again what is there.
+        retry: try again what is quarantined.
         max_failures: stop once more edits than this have failed.
+        stage_timeout: seconds that a stage may take for one edit; see `perform_chunk`.
 
     Returns:
         Completed if all are done, else Failed; the truth in full is the summary in the store.
@@ -230,18 +244,21 @@ def edit_dataset(
     edits = [edit for edit in found.edits if wanted is None or edit.id in wanted]
     names = [name for name in STAGE_NAMES if stages is None or name in stages]
     kept = bench_of(store, device).store
-    watch = _watch.get() or watch_over(found, kept, names, edits=edits, force=force)
+    watch = _watch.get() or watch_over(found, kept, names, edits=edits, force=force, retry=retry)
     token = _watch.set(watch)
     page = RunPage(watch)
 
     def perform(chunk: list[WorkItem], left: int | None) -> list[Made]:
         ids, keys = [item.edit.id for item in chunk], [str(item.key) for item in chunk]
-        future = perform_chunk.submit(job, store, chunk[0].stage, ids, keys, device, force, left)
+        stage = chunk[0].stage
+        future = perform_chunk.submit(
+            job, store, stage, ids, keys, device, force, left, stage_timeout
+        )
         made: list[Made] = future.result()
         page.update()
         return made
 
-    dispatch = Dispatch(kept, names, perform, watch, force=force, allowed=max_failures)
+    dispatch = Dispatch(kept, names, perform, watch, force=force, retry=retry, allowed=max_failures)
     try:
         summary = _run_to_its_end(dispatch, found, edits, kept, watch)
     finally:
@@ -296,11 +313,11 @@ def _closed(
     clock: float,
 ) -> RunSummary:
     """Complete the summary with what came of each edit, and write it into the store."""
-    order = {edit.id: place for place, edit in enumerate(edits)}
     summary = replace(
         summary,
-        failed=tuple(sorted(dispatch.failures.values(), key=lambda each: order[each.id])),
+        failed=tuple(dispatch.failures.values()),
         made=dict(dispatch.made),
+        memory_saved_by=dict(dispatch.memory_saved_by),
         stage_seconds=watch.seconds.seen(),
     )
     try:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from artifacts import ArtifactStore
-from stages.plan import plan_edits
+from stages.plan import StagePlan, Status, plan_edits
 
 if TYPE_CHECKING:
     from stages.job import BadEdit, Edit, Job
@@ -38,6 +38,13 @@ class Failure:
     kind: str
     message: str
 
+    @classmethod
+    def of_earlier(cls, edit_id: str, staged: StagePlan | None) -> "Failure | None":
+        """Tell the failure of an edit that is quarantined at a stage; None if it is not."""
+        if staged is None or staged.status is not Status.QUARANTINED or not staged.failure:
+            return None
+        return cls(edit_id, staged.stage, staged.failure.kind, staged.failure.reason)
+
     def __str__(self) -> str:
         return f"{self.id}: {self.stage}: {self.kind}: {self.message}"
 
@@ -51,6 +58,7 @@ class Made:
     id: str
     seconds: float = 0.0
     failure: Failure | None = None
+    memory_saved_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,10 +67,12 @@ class RunSummary:
 
     Attributes:
         done: edits whose image is in the store.
+        failed: edits that failed, or are quarantined since they failed in an earlier run.
         unfinished: edits that neither failed nor are done, since the run stopped early or was
             told to run some stages only.
         made: artifacts made by this run, per stage.
         stage_seconds: median seconds of an artifact, per stage.
+        memory_saved_by: what was done at last where memory was short, per stage.
         seconds: wall time.
         stopped: why the run stopped early, "" if it did not.
         prefect_is_silent: whether Prefect's client still waits for a server that does not answer;
@@ -80,6 +90,7 @@ class RunSummary:
     unfinished: tuple[str, ...] = ()
     made: Mapping[str, int] = field(default_factory=dict)
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
+    memory_saved_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     stopped: str = ""
     interrupted: bool = False
     prefect_is_silent: bool = False
@@ -118,12 +129,17 @@ def conclude(
     Raises:
         StoreUnavailable: if the store cannot be read.
     """
-    failed = {failure.id for failure in summary.failed}
+    failed = {failure.id: failure for failure in summary.failed}
     plans = plan_edits([edit for edit in edits if edit.id not in failed], store)
+    for plan in plans:
+        if earlier := Failure.of_earlier(plan.edit.id, plan.quarantined):
+            failed[plan.edit.id] = earlier
+    others = [plan for plan in plans if plan.edit.id not in failed]
     return replace(
         summary,
-        done=tuple(plan.edit.id for plan in plans if plan.done),
-        unfinished=tuple(plan.edit.id for plan in plans if not plan.done),
+        done=tuple(plan.edit.id for plan in others if plan.done),
+        failed=tuple(failed[edit.id] for edit in edits if edit.id in failed),
+        unfinished=tuple(plan.edit.id for plan in others if not plan.done),
         seconds=round(seconds, 3),
     )
 
@@ -141,9 +157,12 @@ def record_run(store: ArtifactStore, summary: RunSummary) -> None:
 
 
 def last_failed(store: ArtifactStore, job: "Job") -> frozenset[str]:
-    """Return the edits that failed, or were bad, in the latest run with a verdict on them."""
+    """Return the edits that failed, or were bad, in the latest run with a verdict on them.
+
+    And those with a failed attempt at what they still need: a killed worker leaves no verdict.
+    """
     wanted = {edit.id for edit in job.edits}
-    failed: set[str] = set()
+    failed = {plan.edit.id for plan in plan_edits(job.edits, store) if plan.failed}
     for document in _summaries(store, str(job.path)):
         newly_failed = {each["id"] for each in (*document["failed"], *document["bad"])} & wanted
         failed |= newly_failed

@@ -54,7 +54,9 @@ class Request:
     stages: tuple[str, ...]
     device: str
     force: bool
+    retry: bool
     allowed: int | None
+    stage_timeout: float | None
 
 
 def run(
@@ -69,6 +71,7 @@ def run(
     max_failures: str | int | None = None,
     fail_fast: bool = False,
     force: bool = False,
+    stage_timeout: float | None = None,
     device: str = "cpu",
     console: Console,
 ) -> RunSummary:
@@ -80,10 +83,13 @@ def run(
         only: the one stage that may run.
         from_stage: the first stage that may run.
         select: a pattern of edit ids (with * and ?), or a tag.
-        retry_failed: only the edits that failed, or were bad, in their latest run.
+        retry_failed: only the edits that failed, or were bad, in their latest run; also those
+            that are quarantined.
         max_failures: stop once more edits fail than this count, or share such as "5%".
         fail_fast: stop at the first failure.
         force: do again what is there, of the stages that may run.
+        stage_timeout: seconds that a stage may take for one edit, which fails at its next step
+            after that; what takes long without a step is not cut off.
 
     Raises:
         InvalidRequest, InvalidEdit, StoreUnavailable, ModelUnavailable, PrefectUnavailable:
@@ -98,9 +104,12 @@ def run(
         failed = last_failed(store, found)
         found = replace(found, edits=tuple(edit for edit in found.edits if edit.id in failed))
     allowed = allowed_failures(max_failures, fail_fast, len(found.edits))
-    watch = watch_over(found, store, stages, force=force, console=console, out=out)
+    watch = watch_over(
+        found, store, stages, force=force, retry=retry_failed, console=console, out=out
+    )
     if watch.todo:
-        summary = _run_flow(found, store, Request(stages, device, force, allowed), watch, console)
+        request = Request(stages, device, force, retry_failed, allowed, stage_timeout)
+        summary = _run_flow(found, store, request, watch, console)
     else:
         summary = _nothing_to_do(found, store, watch)
     return _reported(summary, found, store, out)
@@ -209,7 +218,9 @@ def _call_flow(job: Job, store: ArtifactStore, request: Request, watch: Watch) -
                 stages=list(request.stages),
                 device=request.device,
                 force=request.force,
+                retry=request.retry,
                 max_failures=request.allowed,
+                stage_timeout=request.stage_timeout,
                 return_state=True,
             )
             if not watch.finished.is_set():

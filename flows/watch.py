@@ -80,16 +80,21 @@ def watch_over(
     *,
     edits: Sequence["Edit"] | None = None,
     force: bool = False,
+    retry: bool = False,
     console: Console | None = None,
     out: Path | None = None,
 ) -> Watch:
     """Plan edits of a job, all by default, and return a watch over what is still to do.
+
+    There is nothing to do for what is quarantined, unless with `retry` or `force`.
 
     Raises:
         ModelUnavailable: if the files of a model are not there.
     """
     edits = job.edits if edits is None else edits
     plans = plan_edits(edits, store)
+    if not (retry or force):
+        plans = tuple(plan for plan in plans if not plan.quarantined)
     waiting = {stage: _waiting(plans, stage, force) for stage in stages}
     seconds = StageSeconds(last_seconds(store, job))
     each = {stage: seconds.of(stage) for stage in stages}

@@ -4,7 +4,7 @@ import numpy as np
 
 from adaptivedrag.errors import InvalidEdit
 from artifacts import Picture, digest_pixels
-from stages.stage import Made, Stage, Work
+from stages.stage import Made, Stage, Work, as_planned
 
 STAGE_VERSION = 2
 
@@ -34,11 +34,9 @@ def _read_mask(work: Work) -> np.ndarray:
     edit = work.edit
     if edit.mask_path is None:
         raise InvalidEdit(f'edit {edit.id}: build_mask.mode is "user", but the edit has no mask')
-    mask = read_mask(edit.mask_path)
-    if digest_pixels(mask.astype(np.uint8)[:, :, None]) != edit.mask_digest:
-        raise InvalidEdit(
-            f"edit {edit.id}: {edit.mask_path} was changed after it was planned: run again"
-        )
+    with as_planned(edit, edit.mask_path) as check:
+        mask = read_mask(edit.mask_path)
+        check(digest_pixels(mask.astype(np.uint8)[:, :, None]) == edit.mask_digest)
     return mask
 
 

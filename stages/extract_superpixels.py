@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from adaptivedrag.memory_ladder import POINTS_AT_ONCE
 from stages.stage import Made, Stage, Work
 
 STAGE_VERSION = 2
@@ -37,4 +38,6 @@ STAGE = Stage(
     needs=(),
     models=("segmenter",),
     run=extract_superpixels,
+    saves_memory_by=("smaller batches",),
+    batch=lambda config: POINTS_AT_ONCE if config.needs_segments else 1,
 )

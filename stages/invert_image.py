@@ -38,4 +38,5 @@ STAGE = Stage(
     needs=("train_lora",),
     models=("diffusion",),
     run=invert_image,
+    saves_memory_by=("attention by heads",),
 )

@@ -23,9 +23,12 @@ def optimize_latent(work: Work) -> Made:
     begun = work.checkpoints.latest()
     trajectory = torch.from_numpy(work.upstream["invert_image"]["latents"].copy())
     divided = work.upstream["extract_superpixels"]
-    superpixels, contents = Superpixels(divided["labels"]), ()
-    if work.config.optimize_latent.relocation:
-        contents = find_contents(divided["segments"], superpixels, work.edit.drags, work.frame)
+    superpixels = Superpixels(divided["labels"])
+    contents = (
+        find_contents(divided["segments"], superpixels, work.edit.drags, work.frame)
+        if work.config.optimize_latent.relocation
+        else ()
+    )
     with lora_applied(model.unet, work.upstream.get("train_lora", {}).get("lora")):
         result = drag_latents(
             model,
@@ -76,4 +79,5 @@ STAGE = Stage(
     models=("diffusion",),
     run=optimize_latent,
     checkpoints=True,
+    saves_memory_by=("gradient checkpointing", "attention by heads"),
 )

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 from artifacts import Action, ArtifactStore, Key, Lookup, Record
+from stages.failures import Attempt, Policy
 from stages.job import Edit, Job
 from stages.pipeline import BY_NAME, STAGES
 from stages.stage import Resolved, Stage
@@ -21,6 +22,8 @@ class Status(StrEnum):
     MISS = "miss"
     FOLLOWS = "follows"
     """Its key depends on something that is not made yet."""
+    QUARANTINED = "quarantined"
+    """Failed for a reason that lies in the edit: not tried again until it changes."""
     OFF = "off"
     """The edit goes without this stage."""
 
@@ -36,6 +39,8 @@ class StagePlan:
     why: str = ""
     made_otherwise: bool = False
     """Made before of the same image, prompt and drags, with other settings, code or weights."""
+    failure: Attempt | None = None
+    """How it failed when it was last tried, if it is not made."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,18 @@ class EditPlan:
     def done(self) -> bool:
         """Whether the edited image is there."""
         return self.stages[STAGES[-1].name].status is Status.HIT
+
+    @property
+    def failed(self) -> StagePlan | None:
+        """The first stage that has to run and failed when it was last tried."""
+        tried = (self.stages[name] for name in self.to_make)
+        return next((staged for staged in tried if staged.failure), None)
+
+    @property
+    def quarantined(self) -> StagePlan | None:
+        """The first stage that has to run and would only fail again."""
+        needed = (self.stages[name] for name in self.to_make)
+        return next((s for s in needed if s.status is Status.QUARANTINED), None)
 
     @property
     def to_make(self) -> tuple[str, ...]:
@@ -114,15 +131,22 @@ def plan_edits(
         history = _History(store, stage) if explain else None
         for draft in drafts:
             draft.settle(stage, found, history)
+        _tell_failures(drafts, stage.name, store)
     return tuple(EditPlan(draft.resolved.edit, draft.stages) for draft in drafts)
 
 
 def work_for(
-    stage: str, edits: Sequence[Edit], store: ArtifactStore, *, force: bool = False
-) -> tuple[list[WorkItem], list[Edit]]:
-    """Return what has to be done of one stage, each action once, and who cannot be served yet.
+    stage: str,
+    edits: Sequence[Edit],
+    store: ArtifactStore,
+    *,
+    force: bool = False,
+    retry: bool = True,
+) -> tuple[list[WorkItem], list[EditPlan]]:
+    """Return what has to be done of one stage, each action once, and who cannot be served.
 
-    With `force`, actions that are hits are returned too.
+    These are edits whose earlier stages are not made, and without `retry` those that are
+    quarantined. With `force`, actions that are hits are returned too.
 
     Raises:
         ModelUnavailable: if the files of a model are not there.
@@ -133,8 +157,9 @@ def work_for(
         staged = plan.stages[stage]
         if staged.status is Status.OFF or not (force or stage in plan.to_make):
             continue
-        if staged.key is None or not _inputs_are_there(stage, plan):
-            blocked.append(plan.edit)
+        quarantined = staged.status is Status.QUARANTINED and not (force or retry)
+        if staged.key is None or quarantined or not _inputs_are_there(stage, plan):
+            blocked.append(plan)
         else:
             waiting.setdefault(staged.key, []).append(plan.edit)
     items = [
@@ -142,6 +167,24 @@ def work_for(
         for key, sharing in waiting.items()
     ]
     return items, blocked
+
+
+def _tell_failures(drafts: Sequence["_Draft"], stage: str, store: ArtifactStore) -> None:
+    """Say of what is missing how it failed, if it was tried; ask nothing if all is there."""
+    missing = [d for d in drafts if d.stages[stage].status is Status.MISS]
+    if not missing:
+        return
+    attempts = store.last_attempts(stage, {d.actions[stage].key for d in missing})
+    for draft in missing:
+        if document := attempts.get(draft.actions[stage].key):
+            failure = Attempt.from_document(document)
+            hopeless = failure.policy is Policy.QUARANTINE
+            draft.stages[stage] = replace(
+                draft.stages[stage],
+                status=Status.QUARANTINED if hopeless else Status.MISS,
+                why=f"failed before: {failure}",
+                failure=failure,
+            )
 
 
 def _inputs_are_there(stage: str, plan: EditPlan) -> bool:
@@ -199,8 +242,6 @@ class _History:
     """Earlier records of a stage, to say what a missing action differs in."""
 
     def __init__(self, store: ArtifactStore, stage: Stage) -> None:
-        self.failed = store.attempted(stage.name)
-        self.store = store
         self.by_input: dict[tuple[str, str], list[Record]] = {}
         for record in store.records_of(stage.name):
             for item in record.inputs.items():
@@ -212,9 +253,6 @@ class _History:
         Returns:
             The reason in words, and whether the stage was made otherwise for the same edit.
         """
-        if action.key in self.failed:
-            last = self.store.attempts(action.stage, action.key)[-1]
-            return f"failed before: {last.get('message', 'unknown error')}", False
         related = {
             record.key: record
             for item in action.inputs.items()

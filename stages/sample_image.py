@@ -51,4 +51,5 @@ STAGE = Stage(
     needs=("train_lora", "invert_image", "build_mask", "optimize_latent"),
     models=("diffusion",),
     run=sample_image,
+    saves_memory_by=("attention by heads",),
 )

@@ -1,6 +1,7 @@
 """What a stage is: a named, versioned step from an edit and earlier results to a payload."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from adaptivedrag.config import EditConfig
 from adaptivedrag.errors import InvalidEdit
+from adaptivedrag.memory_ladder import TOP, Measure, Rung, ladder
 from adaptivedrag.points import Frame
 from artifacts import (
     JSON,
@@ -43,6 +45,34 @@ def _settings(config: EditConfig, stage: str) -> dict[str, JSON]:
     return config.for_stage(stage)
 
 
+class InputChanged(InvalidEdit):
+    """A file of an edit is not what it was when the edit was planned."""
+
+
+@contextmanager
+def as_planned(edit: Edit, path: Path) -> Iterator[Callable[[bool], None]]:
+    """Read a file of an edit that could be read when it was planned; give the check of its bytes.
+
+    Raises:
+        InputChanged: if the file cannot be read any more, or the check fails.
+    """
+
+    def check(is_same: bool) -> None:
+        if not is_same:
+            raise InputChanged(
+                f"edit {edit.id}: {path} was changed after it was planned: run again"
+            )
+
+    try:
+        yield check
+    except InputChanged:
+        raise
+    except (InvalidEdit, OSError) as error:
+        raise InputChanged(
+            f"edit {edit.id}: {path} was changed after it was planned ({error}): run again"
+        ) from error
+
+
 OnStep = Callable[[int, int], None]
 EditInput = Literal["image", "prompt", "drags", "user_mask", "lora_file"]
 
@@ -70,22 +100,21 @@ class Work:
     load_segmenter: Callable[[], "Segmenter"]
     checkpoints: Checkpoints
     on_step: OnStep
+    rung: Rung = TOP
+    """How it has to save memory."""
 
     def working_image(self) -> "np.ndarray":
         """Return the image as the models see it, uint8 RGB, padded.
 
         Raises:
-            InvalidEdit: if the file's pixels are not those that the plan was made for.
+            InputChanged: if the file's pixels are not those that the plan was made for.
         """
         from adaptivedrag.model import working_image
         from stages.images import read_image
 
-        pixels = read_image(self.edit.image_path)
-        if digest_pixels(pixels) != self.edit.image.digest:
-            raise InvalidEdit(
-                f"edit {self.edit.id}: {self.edit.image_path} was changed after it was planned: "
-                "run again"
-            )
+        with as_planned(self.edit, self.edit.image_path) as check:
+            pixels = read_image(self.edit.image_path)
+            check(digest_pixels(pixels) == self.edit.image.digest)
         return working_image(pixels, self.frame)
 
 
@@ -101,6 +130,13 @@ class Stage:
     run: Callable[[Work], Made]
     checkpoints: bool = False
     """Whether it leaves checkpoints while it works."""
+    saves_memory_by: tuple[Measure, ...] = ()
+    batch: Callable[[EditConfig], int] = lambda _config: 1
+    """Items that it takes at once."""
+
+    def ladder(self, config: EditConfig) -> tuple[Rung, ...]:
+        """Return the ways to do the stage, each with less memory than the one before."""
+        return ladder(self.saves_memory_by, self.batch(config))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from typing import Any
 
 from adaptivedrag.errors import InvalidEdit
 from artifacts import TensorFile
-from stages.stage import Made, Stage, Work
+from stages.job import Edit
+from stages.stage import Made, Stage, Work, as_planned
 
 STAGE_VERSION = 1
 
@@ -14,7 +15,7 @@ STAGE_VERSION = 1
 def train_lora(work: Work) -> Made:
     """Train on the edit's image and prompt; image + prompt -> part `lora`."""
     if isinstance(work.edit.lora, Path):
-        return _adopt(work.edit.id, work.edit.lora)
+        return _adopt(work.edit, work.edit.lora)
     from adaptivedrag import lora
 
     model = work.load_diffusion()
@@ -33,6 +34,7 @@ def train_lora(work: Work) -> Made:
         resume_from=begun,
         on_state=work.checkpoints.keep,
         state_every=work.checkpoints.every,
+        at_once=work.rung.at_once,
     )
     summary: dict[str, Any] = {
         "steps": len(losses),
@@ -44,14 +46,15 @@ def train_lora(work: Work) -> Made:
     return Made({"lora": TensorFile(weights)}, summary)
 
 
-def _adopt(edit_id: str, path: Path) -> Made:
+def _adopt(edit: Edit, path: Path) -> Made:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        weights = {name: value.float().numpy() for name, value in load_file(path).items()}
-    except (OSError, SafetensorError) as error:
-        raise InvalidEdit(f"edit {edit_id}: lora {path} cannot be read: {error}") from error
+        with as_planned(edit, path):
+            weights = {name: value.float().numpy() for name, value in load_file(path).items()}
+    except SafetensorError as error:
+        raise InvalidEdit(f"edit {edit.id}: lora {path} cannot be read: {error}") from error
     return Made({"lora": TensorFile(weights)}, {"source": "file", "steps": 0})
 
 
@@ -63,4 +66,6 @@ STAGE = Stage(
     models=("diffusion",),
     run=train_lora,
     checkpoints=True,
+    saves_memory_by=("smaller batches", "gradient checkpointing", "attention by heads"),
+    batch=lambda config: config.train_lora.batch_size,
 )

@@ -1,23 +1,28 @@
 """One worker's bench: models loaded once and kept, stages performed against the store."""
 
+import math
 import resource
 import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptivedrag.config import Dtype, Runtime
-from adaptivedrag.errors import DragDiverged
+from adaptivedrag.config import SMALLEST_WORKING_SIZE, Dtype, Runtime
+from adaptivedrag.errors import DeviceMemoryExhausted, DragDiverged
+from adaptivedrag.memory_ladder import Rung, release_memory, stepped_down
 from artifacts import Action, ArtifactCorrupt, ArtifactError, ArtifactStore, Circumstances, Record
 from stages.checkpoints import Checkpoints
+from stages.failures import Policy, policy_of
 from stages.job import Edit
 from stages.pipeline import BY_NAME, STAGES
-from stages.stage import OnStep, Resolved, Stage, Work
+from stages.stage import Made, OnStep, Resolved, Stage, Work
 
 if TYPE_CHECKING:
     from adaptivedrag.model import DiffusionModel
@@ -45,13 +50,18 @@ class _InputRemade(Exception):
 
 
 class Workbench:
-    """Performs stages; safe to share between threads, which take turns with the models."""
+    """Performs stages; safe to share between threads, which take turns with the models.
+
+    Where memory is short a stage steps down the ladder of `adaptivedrag.memory_ladder`, and stays
+    there for the edits that follow; a new bench begins at the top.
+    """
 
     def __init__(self, store: ArtifactStore, runtime: Runtime) -> None:
         """Use `store` for all results, and load models for `runtime`."""
         self.store = store
         self.runtime = runtime
         self._turn = threading.RLock()
+        self._rungs: dict[tuple[str, tuple[Rung, ...]], int] = {}
         self._diffusion: tuple[tuple[Path, Dtype], DiffusionModel] | None = None
         self._segmenter: tuple[Path, Segmenter] | None = None
 
@@ -69,7 +79,8 @@ class Workbench:
 
         Raises:
             InputMissing: if it has not.
-            AdaptiveDragError: if the edit cannot be done.
+            AdaptiveDragError: if the edit cannot be done; `DeviceMemoryExhausted` if memory was
+                not enough at the lowest rung either.
             ArtifactError: if the store fails.
         """
         resolved = Resolved.of(edit)
@@ -80,9 +91,7 @@ class Workbench:
             return lookup.record
         with self._turn:
             try:
-                return self._make(
-                    BY_NAME[stage], resolved, action, upstream, on_step, replace=force
-                )
+                return self._make(BY_NAME[stage], resolved, action, upstream, on_step, anew=force)
             except _InputRemade:  # with other values, so this action is another one now
                 return self.perform(stage, edit, force=force, on_step=on_step)
 
@@ -109,11 +118,11 @@ class Workbench:
         upstream: Mapping[str, Record],
         on_step: OnStep,
         *,
-        replace: bool,
+        anew: bool,
     ) -> Record:
         started, clock = datetime.now(UTC), time.perf_counter()
         checkpoints = Checkpoints(self.store, stage.name, action.key, self.runtime.checkpoint_every)
-        if replace:
+        if anew:
             checkpoints.drop()
         work = Work(
             edit=resolved.edit,
@@ -130,7 +139,7 @@ class Workbench:
             on_step=on_step,
         )
         try:
-            made = stage.run(work)
+            made, rung = self._run(stage, work, resolved)
         except DragDiverged as error:
             if error.state:
                 checkpoints.keep(error.step, error.state)
@@ -143,11 +152,70 @@ class Workbench:
             started=started.isoformat(timespec="seconds"),
             seconds=round(time.perf_counter() - clock, 3),
             peak_memory=_peak_memory(self.runtime.device),
+            memory_saved_by=rung.measures,
         )
-        record = self.store.publish(action, made.payload, circumstances, made.summary, replace)
+        record = self.store.publish(action, made.payload, circumstances, made.summary, anew)
         if stage.checkpoints:
             checkpoints.drop()
         return record
+
+    def _run(self, stage: Stage, work: Work, resolved: Resolved) -> tuple[Made, Rung]:
+        """Run a stage with all memory that it likes, or with less each time that it is short."""
+        ladder = stage.ladder(work.config)
+        first = self._rungs.get((stage.name, ladder), 0)
+        for number, rung in enumerate(ladder[first:], start=first):
+            try:
+                made = self._run_at(rung, stage, work, resolved)
+            except Exception as error:
+                if policy_of(error) is not Policy.STEP_DOWN:
+                    raise
+                release_memory(error)
+                if rung is ladder[-1]:
+                    raise self._exhausted(stage, work, rung, error) from error
+            else:
+                self._rungs[stage.name, ladder] = number
+                return made, rung
+        raise AssertionError("a ladder has a lowest rung")
+
+    def _run_at(self, rung: Rung, stage: Stage, work: Work, resolved: Resolved) -> Made:
+        with ExitStack() as stack:
+
+            def load_diffusion() -> "DiffusionModel":
+                model = self._load_diffusion(resolved)
+                stack.enter_context(stepped_down(model, rung))
+                return model
+
+            def load_segmenter() -> "Segmenter":
+                segmenter = self._load_segmenter(resolved)
+                return replace(segmenter, points_at_once=rung.at_once or segmenter.points_at_once)
+
+            if rung.idle_models_away:
+                self._let_go_of_others(stage)
+            return stage.run(
+                replace(
+                    work, rung=rung, load_diffusion=load_diffusion, load_segmenter=load_segmenter
+                )
+            )
+
+    def _exhausted(
+        self, stage: Stage, work: Work, rung: Rung, error: Exception
+    ) -> DeviceMemoryExhausted:
+        said = str(error).strip().partition("\n")[0] or type(error).__name__
+        side = math.isqrt(work.frame.height * work.frame.width)
+        remedies = [f"a working_size below {side}"] if side > SMALLEST_WORKING_SIZE else []
+        if "diffusion" in stage.models and work.config.dtype == "float32":
+            remedies.append('dtype = "bfloat16"')
+        return DeviceMemoryExhausted(
+            f"edit {work.edit.id}: memory of {self.runtime.device} is not enough for {stage.name}, "
+            f"also with {', '.join(rung.measures)} ({said}): "
+            f"{' or '.join([*remedies, 'a device with more'])} may do"
+        )
+
+    def _let_go_of_others(self, stage: Stage) -> None:
+        if "diffusion" not in stage.models:
+            self._diffusion = None
+        if "segmenter" not in stage.models:
+            self._segmenter = None
 
     def _read(self, stage: str, record: Record, edit: Edit) -> dict[str, Any]:
         """Read a payload; remake it first if its bytes are gone or damaged."""

@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 
 from artifacts import ArtifactStore
 from cli import app
+from flows.outcomes import last_failed
 from stages.job import load_job
+from stages.plan import plan_edits
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "prefect", "diffusers", "zarr")
@@ -134,6 +136,10 @@ NOTHING_STARTS = {
         ("run", "cats/job.toml", "--only", "build_mask", "--from", "build_mask"),
         "exclude each other",
     ),
+    "bad time limit": (
+        ("run", "cats/job.toml", "--stage-timeout", "long"),
+        "--stage-timeout 'long'",
+    ),
     "bad limit": (("run", "cats/job.toml", "--max-failures", "many"), "max-failures is 'many'"),
     "no such job to measure": (("eval", "none.toml"), "none.toml does not exist"),
     "no model for DIFT": (
@@ -243,13 +249,33 @@ def test_the_status_tells_what_is_done_and_what_failed_last(job):
     store = ArtifactStore.open(".adaptivedrag")
     edits = load_job(job).edits
     finish(edits[0], store)
-    failure = {"id": "edit-1", "stage": "sample_image", "kind": "DragDiverged", "message": "not so"}
-    summary = {"path": str(job.resolve()), "failed": [failure], "done": ["edit-0"]}
-    store.put_run("20240101T000000Z-aa", "summary.json", json.dumps(summary).encode())
+    finish(edits[1], store, until="optimize_latent")
+    (planned,) = plan_edits([edits[1]], store)
+    key = planned.stages["sample_image"].key
+    failure = {
+        "edit": "edit-1",
+        "kind": "DragDiverged",
+        "policy": "quarantine",
+        "time": "2024-01-01",
+    }
+    failure |= {"message": "not so\nat all", "traceback": "Traceback: in sample"}
+    store.add_attempt("sample_image", key, failure)
+    # No run says anything of it, as after a worker that was killed.
     ended = call("status", job)
     assert ended.exit_code == 0
     assert "cats: 1 of 3 edits done, 1 failed" in ended.output
+    assert "edit-1: sample_image: DragDiverged: not so (2024-01-01, quarantined" in ended.output
+    assert f"adaptivedrag status {job} edit-1" in ended.output
+    shown = call("status", job, "edit-1")
+    assert "DragDiverged: not so\nat all\nTraceback: in sample" in shown.output
+    assert "no failure is kept" in call("status", job, "edit-2").output
+    assert "quarantined" in call("plan", job).output
+    assert last_failed(store, load_job(job)) == {"edit-1"}
+    ended = call("run", job, "--select", "edit-1")
+    assert ended.exit_code == 1
     assert "edit-1: sample_image: DragDiverged: not so" in ended.output
+    finish(edits[1], store)
+    assert "2 of 3 edits done, 0 failed" in call("status", job).output
 
 
 def test_an_edit_is_shown_as_a_table_and_a_panel(done):

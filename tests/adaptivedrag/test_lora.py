@@ -7,6 +7,7 @@ import torch
 from adaptivedrag.config import TrainLoraConfig
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.lora import lora_applied, seed_of_draws, train_lora, training_batch
+from adaptivedrag.memory_ladder import Rung, stepped_down
 
 
 def predicted(model, scenario):
@@ -38,6 +39,19 @@ def test_training_leaves_the_model_as_it_was(tiny, scenario, posterior):
 def test_every_attention_linear_is_adapted(weights):
     assert len(weights) == 2 * 128
     assert all(value.dtype == np.float32 for value in weights.values())
+
+
+def test_a_batch_in_parts_at_the_lowest_rung_trains_the_same(tiny, scenario, posterior):
+    config = TrainLoraConfig(steps=2)
+    lowest = Rung(at_once=1, gradient_checkpointing=True, attention_by_heads=True)
+    whole, losses = train_lora(tiny, posterior, scenario.prompt, config, seed=0)
+    with stepped_down(tiny, lowest):
+        parts, again = train_lora(
+            tiny, posterior, scenario.prompt, config, seed=0, at_once=lowest.at_once
+        )
+    np.testing.assert_allclose(again, losses, rtol=1e-5)
+    one, other = (np.concatenate([*map(np.ravel, each.values())]) for each in (whole, parts))
+    assert 0 < np.linalg.norm(one - other) <= 1e-5 * np.linalg.norm(one)
 
 
 def test_an_untrained_lora_changes_nothing(tiny, scenario, posterior):

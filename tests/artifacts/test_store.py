@@ -146,6 +146,7 @@ def test_attempts_are_kept_in_order(store, make_action):
     assert store.attempts("build_mask", key) == [{"reason": "a"}, {"reason": "b"}]
     assert store.attempts("build_mask", other) == []
     assert store.attempted("build_mask") == {key}
+    assert store.last_attempts("build_mask", [key, other]) == {key: {"reason": "b"}}
     assert store.lookup("build_mask", key) is None
 
 

@@ -7,15 +7,19 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 import flows.edit_dataset
 from adaptivedrag.errors import InvalidEdit, ModelUnavailable
 from artifacts import ArtifactStore, StoreUnavailable
+from flows.edit_dataset import bench_of, perform_chunk
 from flows.outcomes import InvalidRequest, allowed_failures
 from flows.prefect_server import PrefectUnavailable
 from stages import STAGE_NAMES
 from stages.job import load_job
-from stages.plan import plan_job
+from stages.plan import Status, plan_job
 
 EVERYTHING = {
     "train_lora": 2,
@@ -123,9 +127,32 @@ def test_a_failing_edit_stays_alone_and_is_the_one_that_is_retried(make_job, run
     assert attempt["kind"] == failure.kind
     assert attempt["message"].startswith(failure.message)
     assert "Traceback" in attempt["traceback"]
+    assert attempt["policy"] == "quarantine"
     again = run_here(job, retry_failed=True)
     assert [failure.id for failure in again.failed] == ["edit-0-1"]
     assert (again.done, again.made) == ((), {})
+    assert len(store.attempts("optimize_latent", key)) == 2
+
+
+def test_a_quarantined_edit_counts_as_failed_and_nothing_is_started_for_it(
+    make_job, run_here, monkeypatch
+):
+    path = make_job(images=1, each=2, **{"edit-0-1": DIVERGING})
+    first = run_here(path)
+    store = ArtifactStore.open(path.parent / "store")
+    plans = {plan.edit.id: plan for plan in plan_job(load_job(path), store).edits}
+    assert plans["edit-0-1"].stages["optimize_latent"].status is Status.QUARANTINED
+    assert plans["edit-0-1"].stages["optimize_latent"].why.startswith("failed before: DragDiv")
+    assert plans["edit-0-1"].stages["sample_image"].status is Status.FOLLOWS
+    with monkeypatch.context() as patch:
+        patch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")  # nobody answers there
+        again = run_here(path)
+    assert (again.exit_code, again.failed, again.done) == (1, first.failed, ("edit-0-0",))
+    [key] = store.attempted("optimize_latent")
+    assert len(store.attempts("optimize_latent", key)) == 1
+    edits = path.with_name("edits.jsonl")
+    edits.write_text(edits.read_text().replace("1e+30", "0.01"))
+    assert run_here(path).exit_code == 0
 
 
 def test_edits_that_share_a_failed_artifact_fail_alike_and_it_is_tried_once(make_job, run_here):
@@ -135,14 +162,70 @@ def test_edits_that_share_a_failed_artifact_fail_alike_and_it_is_tried_once(make
     summary = run_here(job)
     assert summary.exit_code == 1
     assert [(f.id, f.stage, f.kind) for f in summary.failed] == [
-        ("edit-0-0", "train_lora", "InvalidEdit"),
-        ("edit-0-1", "train_lora", "InvalidEdit"),
+        ("edit-0-0", "train_lora", "InputChanged"),
+        ("edit-0-1", "train_lora", "InputChanged"),
     ]
     assert summary.done == ("edit-1-0", "edit-1-1")
     store = ArtifactStore.open(path.parent / "store")
     [key] = store.attempted("train_lora")
     assert len(store.attempts("train_lora", key)) == 1
     assert not store.attempted("extract_superpixels")
+    assert store.attempts("train_lora", key)[0]["policy"] == "fail"  # the file may come back
+
+
+def test_memory_that_is_short_costs_time_and_at_worst_the_edit_that_is_too_large(
+    make_job, run_here
+):
+    job = make_job(images=1, each=3, **{"edit-0-1": {"working_size": 64}})
+    shortages = [None]
+
+    def hook(module, inputs):
+        if isinstance(module, UNet2DConditionModel):
+            other_size = inputs[0].shape[-1] == 8
+            if other_size or shortages:
+                shortages.clear()
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    handle = register_module_forward_pre_hook(hook)
+    try:
+        summary = run_here(job)
+    finally:
+        handle.remove()
+    assert summary.exit_code == 1
+    assert summary.done == ("edit-0-0", "edit-0-2")
+    [failure] = summary.failed
+    assert (failure.id, failure.stage) == ("edit-0-1", "train_lora")
+    assert failure.kind == "DeviceMemoryExhausted"
+    assert "gradient checkpointing, attention by heads (CUDA out of memory" in failure.message
+    assert summary.memory_saved_by == {"train_lora": ("idle models away",)}
+    store = ArtifactStore.open(job.parent / "store")
+    kept = json.loads(store.get_run(summary.run_id, "summary.json"))
+    assert kept["memory_saved_by"] == {"train_lora": ["idle models away"]}
+    [key] = store.attempted("train_lora")
+    [attempt] = store.attempts("train_lora", key)
+    assert "torch.OutOfMemoryError: CUDA out of memory" in attempt["traceback"]
+    assert run_here(job).exit_code == 0  # nothing of it lies in the edit
+
+
+def test_a_stage_that_takes_too_long_fails_at_its_next_step_and_goes_on_later(make_job):
+    path = make_job(images=1, each=2)
+    location = str(path.parent / "store")
+    plans = plan_job(load_job(path), ArtifactStore.open(location)).edits
+    ids, keys = [each.edit.id for each in plans], [each.stages["train_lora"].key for each in plans]
+
+    def perform(limit):
+        chunk = perform_chunk.fn
+        return chunk(str(path), location, "train_lora", ids, keys, "cpu", False, None, limit)
+
+    for made in perform(1e-3):
+        assert made.failure.kind == "StageTimedOut"
+        assert f"edit {made.id}: train_lora took" in made.failure.message
+        assert "--stage-timeout allows 0.001 s" in made.failure.message
+    assert {
+        attempt["policy"]
+        for attempt in bench_of(location, "cpu").store.attempts("train_lora", keys[0])
+    } == {"fail"}
+    assert [made.failure for made in perform(None)] == [None, None]
 
 
 def test_fail_fast_stops_while_work_is_left(make_job, run_here):

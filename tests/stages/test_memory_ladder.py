@@ -1,0 +1,188 @@
+"""Memory that is not enough: stages step down, make the same, say so, and leave all as it was."""
+
+import shutil
+import traceback
+import weakref
+from contextlib import contextmanager
+from dataclasses import replace
+from pkgutil import resolve_name
+
+import numpy as np
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from adaptivedrag.config import Runtime
+from adaptivedrag.errors import DeviceMemoryExhausted
+from adaptivedrag.memory_ladder import (
+    AttentionByHeads,
+    is_out_of_memory,
+    ladder,
+    release_memory,
+)
+from artifacts import ArtifactStore
+from stages import STAGE_NAMES
+from stages.failures import Policy, policy_of
+from stages.workbench import Workbench
+
+TOLERANCE = 1e-5
+"""Largest difference from the result of the top rung: norm over norm, for every part of it."""
+
+IDLE = "idle models away"
+HEADS = "attention by heads"
+LOWEST = {
+    "invert_image": (IDLE, HEADS),
+    "optimize_latent": (IDLE, "gradient checkpointing", HEADS),
+    "sample_image": (IDLE, HEADS),
+}
+
+
+@pytest.fixture(scope="module")
+def large(edit):
+    """An edit whose LoRA is trained on four samples at once."""
+    return replace(edit, config=edit.config.merged({"train_lora": {"batch_size": 4}}))
+
+
+@pytest.fixture(scope="module")
+def finished(large, tmp_path_factory):
+    """The folder of a store in which the edit was made with memory enough."""
+    folder = tmp_path_factory.mktemp("finished") / "store"
+    bench = Workbench(ArtifactStore.open(folder), Runtime(threads=1))
+    for stage in STAGE_NAMES:
+        assert bench.perform(stage, large).circumstances.memory_saved_by == ()
+    return folder
+
+
+@pytest.fixture
+def bench(finished, tmp_path):
+    """A new worker on a copy of that store."""
+    folder = shutil.copytree(finished, tmp_path / "store")
+    return Workbench(ArtifactStore.open(folder), Runtime(threads=1))
+
+
+@contextmanager
+def short_of_memory(*, times, at_pass=2):
+    """Let the UNet run out of memory in some pass of so many attempts; give what it saw after."""
+    state, seen = {"failed": 0, "passes": 0}, []
+
+    def hook(module, inputs):
+        if not isinstance(module, UNet2DConditionModel):
+            return
+        state["passes"] += 1
+        if state["failed"] < times and state["passes"] == at_pass:
+            state.update(failed=state["failed"] + 1, passes=0)
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        processors = {type(each) for each in module.attn_processors.values()}
+        checkpointing = any(getattr(m, "gradient_checkpointing", False) for m in module.modules())
+        seen.append((len(inputs[0]), checkpointing, AttentionByHeads in processors))
+
+    handle = register_module_forward_pre_hook(hook)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def difference(store, one, other):
+    """Return the largest relative difference of the parts of two payloads."""
+
+    def parts(record):
+        for name, part in sorted(store.read(record).items()):
+            values = [part[key] for key in sorted(part)] if isinstance(part, dict) else [part]
+            yield name, np.concatenate([value.astype(float).ravel() for value in values])
+
+    pairs = zip(parts(one), parts(other), strict=True)
+    return max(np.linalg.norm(a - b) / np.linalg.norm(a) for (_, a), (_, b) in pairs)
+
+
+def test_the_rungs_of_a_stage_add_to_each_other():
+    measures = ("smaller batches", "gradient checkpointing", "attention by heads")
+    assert [rung.measures for rung in ladder(measures, batch=4)] == [
+        (),
+        (IDLE,),
+        (IDLE, "batches of 2"),
+        (IDLE, "batches of 1"),
+        (IDLE, "batches of 1", "gradient checkpointing"),
+        (IDLE, "batches of 1", "gradient checkpointing", HEADS),
+    ]
+    assert [rung.measures for rung in ladder(())] == [(), (IDLE,)]
+
+
+def test_a_lora_is_trained_in_parts_of_its_batch_where_memory_is_short(bench, large):
+    made = bench.perform("train_lora", large)
+    with short_of_memory(times=2) as seen:
+        again = bench.perform("train_lora", large, force=True)
+    assert again.circumstances.memory_saved_by == (IDLE, "batches of 2")
+    assert {batch for batch, _, _ in seen[-4:]} == {2}
+    assert difference(bench.store, made, again) <= TOLERANCE
+
+
+@pytest.mark.parametrize("stage", LOWEST)
+def test_a_stage_makes_the_same_at_its_lowest_rung_and_the_worker_goes_on(bench, large, stage):
+    made, measures = bench.perform(stage, large), LOWEST[stage]
+    with short_of_memory(times=len(measures)) as seen:
+        again = bench.perform(stage, large, force=True)
+    assert (again.key, again.circumstances.memory_saved_by) == (made.key, measures)
+    assert seen[-1] == (1, "gradient checkpointing" in measures, True)
+    assert difference(bench.store, made, again) <= TOLERANCE
+    # The stage stays where it is; other stages find the model as it was.
+    with short_of_memory(times=0) as seen:
+        other = bench.perform(stage, large, force=True)
+        assert other.circumstances.memory_saved_by == measures
+        lora = bench.perform("train_lora", large, force=True)
+    assert lora.circumstances.memory_saved_by == ()
+    assert seen[-1] == (4, False, False)
+
+
+@pytest.mark.parametrize(
+    ("stage", "function"),
+    [("extract_superpixels", "superpixels.divide_image"), ("build_mask", "masks.build_mask")],
+)
+def test_stages_without_a_unet_let_idle_models_go(bench, large, monkeypatch, stage, function):
+    made = bench.perform(stage, large)
+    plain, failures = resolve_name(f"adaptivedrag.{function}"), [None]
+
+    def short_once(*arguments):
+        if failures:
+            failures.pop()
+            np.empty(10**15)
+        return plain(*arguments)
+
+    monkeypatch.setattr(f"adaptivedrag.{function}", short_once)
+    again = bench.perform(stage, large, force=True)
+    assert again.circumstances.memory_saved_by == (IDLE,)
+    assert again.object == made.object
+
+
+def test_below_the_lowest_rung_is_a_failure_that_says_what_to_do_and_the_next_edit_is_well(
+    bench, large
+):
+    with (
+        short_of_memory(times=99),
+        pytest.raises(DeviceMemoryExhausted, match="attention by heads") as raised,
+    ):
+        bench.perform("sample_image", large, force=True)
+    assert "edit face: memory of cpu is not enough for sample_image" in str(raised.value)
+    assert 'a working_size below 113 or dtype = "bfloat16"' in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert isinstance(raised.value.__cause__, torch.OutOfMemoryError)
+    assert policy_of(raised.value) is Policy.FAIL
+    assert bench.perform("sample_image", large, force=True).circumstances.memory_saved_by == ()
+
+
+def test_what_a_failed_attempt_held_is_freed_while_its_traceback_is_kept():
+    held = []
+
+    def fail():
+        tensor = torch.zeros(8)
+        held.append(weakref.ref(tensor))
+        torch.empty(10**15)
+
+    with pytest.raises(RuntimeError) as raised:
+        fail()
+    assert is_out_of_memory(raised.value)
+    assert held[0]() is not None
+    release_memory(raised.value)
+    assert held[0]() is None
+    assert "in fail" in "".join(traceback.format_exception(raised.value))
