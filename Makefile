@@ -1,6 +1,7 @@
 # `make demo` and `make test` set everything up first; a second call installs nothing.
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS ?= 2
 export SAM2_BUILD_CUDA := 0
 
 .PHONY: setup demo test lint lock
@@ -17,8 +18,10 @@ setup: .venv/installed
 demo: setup
 	$(BIN)/adaptivedrag demo
 
+# Workers share the cores, so each has one thread.
+test: export OMP_NUM_THREADS := 1
 test: setup lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

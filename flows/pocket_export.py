@@ -27,7 +27,7 @@ def export_diffusion(vae: VaeTraining, diffusion: DiffusionTraining, directory: 
     averaged = cast(nn.ModuleDict, diffusion.averaged_model())
     coder: Any = vae.averaged_model()
     coder.register_to_config(scaling_factor=vae.code.scaling)
-    pipeline: Any = StableDiffusionPipeline(  # type: ignore[no-untyped-call]
+    pipeline: Any = StableDiffusionPipeline(
         vae=coder,
         text_encoder=averaged["text_encoder"],
         tokenizer=diffusion.tokenizer,

@@ -3,6 +3,9 @@
 import resource
 import signal
 from datetime import timedelta
+from itertools import count
+
+from store_faults import FaultyBackend
 
 from artifacts import ArtifactStore, Circumstances, StoreUnavailable
 from artifacts.collect import Policy, mark, plan_collection, sweep
@@ -18,12 +21,17 @@ def collect(location, channel):
         channel.send(len(sweep(store, everything, timedelta(0)).removed))
 
 
-def move(source, target, wanted, channel):
-    """Copy actions; tell of each."""
-    opened = ArtifactStore.open(source), ArtifactStore.open(target)
+def move(source, target, wanted, enough, moment, channel):
+    """Copy actions; die a moment of CPU time after so many were committed, wherever that is."""
+    commits, backend = count(1), FaultyBackend.open(target, create=True)
+
+    def after(operation, path):
+        if (operation, path[:8]) == ("create", "actions/") and next(commits) == enough:
+            signal.setitimer(signal.ITIMER_PROF, moment)
+
+    backend.after = after
     channel.send("ready")
-    for done in transfer(*opened, wanted):
-        channel.send(done.outcome.value)
+    list(transfer(ArtifactStore.open(source), ArtifactStore(backend), wanted))
 
 
 def publish_within(location, most, action, payload, channel):

@@ -94,7 +94,7 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize(("change", "expected"), CHANGES, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("change", "expected"), CHANGES, ids=[str(c)[:60] for c, _ in CHANGES])
 def test_a_change_reruns_exactly_what_depends_on_it(bench, store, edit, changed, change, expected):
     perform_all(bench, edit)
     after = changed(**change)
