@@ -270,7 +270,7 @@ class ArtifactStore:
         if data is None:
             raise StoreUnavailable(f"{self.location}: there is no store here")
         if data != readable_json(FORMAT):
-            raise StoreUnavailable(f"{self.location}: format.json says it is not a store of ours")
+            raise StoreUnavailable(f"{self.location}: {_other_format(data)}")
         return None
 
     def _look(self, stage: str, key: Key, numbers: list[int]) -> Lookup | None:
@@ -314,16 +314,17 @@ class ArtifactStore:
     def _put_object(self, encoded: Encoded) -> None:
         """Write what is not there with these very bytes, the manifest last, and make it last.
 
-        The manifest is written in any case: its new time tells a collector that the object is
+        The manifest is renewed in any case: its new time tells a collector that the object is
         in use again.
         """
         folder = object_folder(encoded.object)
         sizes = self.backend.sizes(folder)
         for name, data in encoded.files.items():
             path = f"{folder}/{name}"
-            there = name != MANIFEST and sizes.get(name) == len(data)
-            if not there or self.backend.get(path) != data:
+            if sizes.get(name) != len(data) or self.backend.get(path) != data:
                 self.backend.put(path, data)
+            elif name == MANIFEST:
+                self.backend.renew(path, data)
         self.backend.sync(f"{folder}/{name}" for name in encoded.files)
         if DAMAGED in sizes:
             self.backend.delete([f"{folder}/{DAMAGED}"])
@@ -393,6 +394,18 @@ class ArtifactStore:
         with suppress(ValueError):
             return None if data is None else parse(data)
         return None
+
+
+def _other_format(data: bytes) -> str:
+    """Say why a store with this format.json cannot be used."""
+    with suppress(ValueError):
+        found = json.loads(data)
+        if isinstance(found, dict) and found.get("store") == FORMAT["store"]:
+            return (
+                f"format.json says version {found.get('version')!r}, and this program uses version "
+                f"{FORMAT['version']}: use the program that made it, or another store"
+            )
+    return f"{FORMAT_FILE} says it is not a store of ours"
 
 
 def _record(
