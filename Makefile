@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export SAM2_BUILD_CUDA := 0
 
-.PHONY: setup demo test lint lock
+.PHONY: setup demo test faults lint lock
 
 setup: .venv/installed
 
@@ -19,6 +19,11 @@ demo: setup
 
 test: setup lint
 	$(BIN)/python -m pytest
+
+# Under 45 minutes on two cores; fills docs/reliability.md. ONLY=module, SEED=number.
+SEED ?= 0
+faults: setup
+	PYTHONPATH=$(CURDIR):$(CURDIR)/tests $(BIN)/python tests/faults --seed $(SEED) $(if $(ONLY),--only $(ONLY))
 
 lint: setup
 	$(BIN)/ruff check .

@@ -91,12 +91,13 @@ class Backend:
             obstore.put(self._objects, path, data, use_multipart=False)
 
     def renew(self, path: str, data: bytes) -> None:
-        """Let a file count as written now that holds these bytes already.
+        """Write a file so that it counts as written now, whatever it was before.
 
-        On a local disk only its time is set: written over, it could be empty after a power loss.
+        On a local disk a file that holds these bytes already gets a new time only: written over,
+        it could be empty after a power loss.
         """
-        if self._root is not None:
-            with _reported(f"{self.name}: {path}"), suppress(FileNotFoundError):
+        if self._root is not None and self.get(path) == data:
+            with suppress(FileNotFoundError, PermissionError):  # collected; another user's
                 return os.utime(self._root / path)
         return self.put(path, data)
 

@@ -2,7 +2,7 @@
 
 In two phases, by the store's own clock, so that there is no lock to be left behind. `mark` writes
 down what may go. `sweep`, a grace period later, deletes what was marked, still may go, and was
-not written to since: whoever uses an object again writes its manifest anew before committing
+not written to since: whoever uses an object again renews its manifest before committing
 (`ArtifactStore.publish`), and looks once more after it. A collector that is stopped between its
 last look and its deletion can still take bytes that were just used again: that costs making them
 again, and is never a wrong result.

@@ -321,10 +321,10 @@ class ArtifactStore:
         sizes = self.backend.sizes(folder)
         for name, data in encoded.files.items():
             path = f"{folder}/{name}"
-            if sizes.get(name) != len(data) or self.backend.get(path) != data:
-                self.backend.put(path, data)
-            elif name == MANIFEST:
+            if name == MANIFEST:
                 self.backend.renew(path, data)
+            elif sizes.get(name) != len(data) or self.backend.get(path) != data:
+                self.backend.put(path, data)
         self.backend.sync(f"{folder}/{name}" for name in encoded.files)
         if DAMAGED in sizes:
             self.backend.delete([f"{folder}/{DAMAGED}"])

@@ -1,5 +1,6 @@
 """Faults of disks, writers and people: nothing wrong is ever served, and a rerun mends it."""
 
+import os
 import random
 import time
 
@@ -190,6 +191,19 @@ def test_collected_bytes_leave_a_key_known_and_are_remade(
     assert not (object_folder / "damaged.json").exists()
     assert folder_store.publish(published.action, make_payload(), circumstances) == published
     assert folder_store.lookup(published.stage, published.key).status == "hit"
+
+
+def test_an_object_that_is_used_again_is_renewed_and_not_written_over(
+    folder_store, published, object_folder, make_action, make_payload, circumstances
+):
+    """Written over, a file can be empty after a power loss, and finished work be gone."""
+    files = [object_folder / file for file in FILES]
+    inodes = [file.stat().st_ino for file in files]
+    os.utime(object_folder / "manifest.json", (1, 1))
+    again = folder_store.publish(make_action(1), make_payload(), circumstances)
+    assert again.object == published.object
+    assert [file.stat().st_ino for file in files] == inodes
+    assert (object_folder / "manifest.json").stat().st_mtime > 1
 
 
 OUTSIDE = [

@@ -203,11 +203,18 @@ def only_read(results: Results, place: Path) -> Row:
     clock, problems = Stopwatch(), list[str]()
     try:
         with read_only(results.root, place / "read-only") as store:
-            reading = [("plan", results.job), ("store", "du", results.job), ("store", "verify")]
+            reading = [
+                ("plan", results.job),
+                ("status", results.job),
+                ("store", "du", results.job),
+                ("store", "verify"),
+                ("store", "export", results.job, place / "exported"),
+            ]
             for arguments in reading:
                 done = command(*arguments, "--store", store)
                 if done.returncode:
-                    problems.append(f"{arguments[0]} ended with {done.returncode}: {done.stderr}")
+                    told = f"{done.stdout[-300:]} {done.stderr[-300:]}"
+                    problems.append(f"{arguments} ended with {done.returncode}: {told}")
             writing = [("run", results.job, "--out", place / "out"), ("store", "gc")]
             for arguments in writing:
                 done = command(*arguments, "--store", store)
