@@ -247,7 +247,7 @@ def plan(
     from stages.plan import plan_job
 
     loaded = load_job(job, select=select)
-    planned = plan_job(loaded, _open(store), explain=True)
+    planned = plan_job(loaded, _open_to_read(store), explain=True)
     _print_counts(planned)
     if edits:
         _print_edits(planned)
@@ -263,7 +263,7 @@ def status(job: JobFile, select: Select = None, store: StorePlace = STORE) -> No
     from stages.plan import plan_job
 
     loaded = load_job(job, select=select)
-    opened = _open(store)
+    opened = _open_to_read(store)
     planned = plan_job(loaded, opened)
     failures = _last_failures(loaded, opened, {p.edit.id for p in planned.edits if not p.done})
     done = sum(edit.done for edit in planned.edits)
@@ -289,7 +289,7 @@ def show(
 
     loaded = load_job(job)
     wanted = _edit_of(loaded, name)
-    opened = _open(store)
+    opened = _open_to_read(store)
     (planned,) = plan_edits([wanted], opened, explain=True)
     _print_stages(planned)
     folder = (out or Path("results") / loaded.name) / "panels"
@@ -633,6 +633,16 @@ def _open(location: str, *, create: bool = True) -> "ArtifactStore":
     from artifacts import ArtifactStore
 
     return ArtifactStore.open(location, create)
+
+
+def _open_to_read(location: str) -> "ArtifactStore":
+    """Open a store that need not be writable; one that is not there yet is made."""
+    from artifacts import StoreUnavailable
+
+    try:
+        return _open(location, create=False)
+    except StoreUnavailable:
+        return _open(location)
 
 
 def _run(job: "Job", **options: Any) -> "RunSummary":

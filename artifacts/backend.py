@@ -176,26 +176,32 @@ class Backend:
         with _reported(f"{self.name}: {path}"):
             (self._root / path).unlink(missing_ok=True)
 
-    def delete(self, paths: Iterable[str]) -> None:
-        """Delete files; those that are gone already do not matter."""
-        with _reported(self.name):
-            for path in paths:
-                try:
-                    obstore.delete(self._objects, path)
-                except FileNotFoundError:
-                    continue
+    def delete(self, paths: Iterable[str], lasting: bool = False) -> None:
+        """Delete files; those that are gone already do not matter.
 
-    def sync(self, paths: Iterable[str]) -> None:
+        Args:
+            lasting: a power loss must not bring one back once the next is deleted.
+        """
+        for path in paths:
+            with _reported(self.name), suppress(FileNotFoundError):
+                obstore.delete(self._objects, path)
+            if lasting and self._root is not None:
+                self.sync([path])
+
+    def sync(self, paths: Iterable[str], folders: bool = True) -> None:
         """Make files, and the names of all folders on the way to them, outlive a power loss.
 
         obstore writes without fsync. Object storage is durable when a put returns.
+
+        Args:
+            folders: without them, the files' bytes are safe and their names are not.
         """
         if self._root is None:
             return
         names = [PurePosixPath(path) for path in paths]
-        folders = {folder for name in names for folder in name.parents}
+        above = {folder for name in names for folder in name.parents} if folders else set()
         with _reported(self.name):
-            for name in (*names, *sorted(folders, reverse=True)):
+            for name in (*names, *sorted(above, reverse=True)):
                 # What a collector deleted meanwhile is seen by who looks after the commit.
                 with suppress(FileNotFoundError):
                     _fsync(self._root / name)

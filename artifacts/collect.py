@@ -305,10 +305,12 @@ def _remove(backend: Backend, marked: Mapping[str, datetime], candidate: Candida
     entries = list(backend.entries(candidate.path))
     if any(entry.modified >= since for entry in entries):
         return False
-    # The manifest goes first: without it, whatever a kill leaves is no hit. The newest record
-    # goes last: an older one must not come to count again.
-    paths = sorted((entry.path for entry in entries), key=lambda path: (path != MANIFEST, path))
-    backend.delete(f"{candidate.path}/{path}" for path in paths)
+    # The manifest goes first, and for good: without it, whatever a kill or a power loss leaves is
+    # no hit. The newest record goes last: an older one must not come to count again.
+    names = sorted((entry.path for entry in entries), key=lambda path: (path != MANIFEST, path))
+    paths = [f"{candidate.path}/{name}" for name in names]
+    backend.delete(paths[:1], lasting=candidate.kind is Kind.OBJECT)
+    backend.delete(paths[1:])
     return True
 
 

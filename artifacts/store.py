@@ -314,20 +314,28 @@ class ArtifactStore:
     def _put_object(self, encoded: Encoded) -> None:
         """Write what is not there with these very bytes, the manifest last, and make it last.
 
-        The manifest is renewed in any case: its new time tells a collector that the object is
-        in use again.
+        There may be a record of it already, so that nothing may look whole before it is: payload
+        is synced before the manifest is written, and an object that has its manifest is marked
+        before it is mended. The manifest is renewed in any case: its new time tells a collector
+        that the object is in use again.
         """
         folder = object_folder(encoded.object)
         sizes = self.backend.sizes(folder)
-        for name, data in encoded.files.items():
-            path = f"{folder}/{name}"
-            if name == MANIFEST:
-                self.backend.renew(path, data)
-            elif sizes.get(name) != len(data) or self.backend.get(path) != data:
-                self.backend.put(path, data)
+        payload = {name: data for name, data in encoded.files.items() if name != MANIFEST}
+        wrong = [name for name, data in payload.items() if not self._has(folder, name, data, sizes)]
+        if wrong and MANIFEST in sizes and DAMAGED not in sizes:
+            self._put_mark(folder, "it is being mended")
+            self.backend.sync([f"{folder}/{DAMAGED}"])
+        for name in wrong:
+            self.backend.put(f"{folder}/{name}", payload[name])
+        self.backend.sync((f"{folder}/{name}" for name in payload), folders=False)
+        self.backend.renew(f"{folder}/{MANIFEST}", encoded.files[MANIFEST])
         self.backend.sync(f"{folder}/{name}" for name in encoded.files)
-        if DAMAGED in sizes:
+        if DAMAGED in sizes or (wrong and MANIFEST in sizes):
             self.backend.delete([f"{folder}/{DAMAGED}"])
+
+    def _has(self, folder: str, name: str, data: bytes, sizes: Mapping[str, int]) -> bool:
+        return sizes.get(name) == len(data) and self.backend.get(f"{folder}/{name}") == data
 
     def _commit(self, record: Record, replace: bool) -> Record:
         folder = action_folder(record.stage, record.key)
@@ -360,8 +368,10 @@ class ArtifactStore:
         """Let later lookups see what only reading every byte could find."""
         with suppress(StoreUnavailable):  # a store that is only read cannot be marked
             if self._is_complete(record):
-                path = f"{object_folder(record.object)}/{DAMAGED}"
-                self.backend.put(path, seal({"reason": reason}))
+                self._put_mark(object_folder(record.object), reason)
+
+    def _put_mark(self, folder: str, reason: str) -> None:
+        self.backend.put(f"{folder}/{DAMAGED}", seal({"reason": reason}))
 
     def _steps(self, folder: str) -> set[int]:
         names = {path.partition("/")[0] for path in self.backend.sizes(folder)}

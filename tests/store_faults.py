@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 
 from obstore.store import MemoryStore
@@ -100,15 +101,14 @@ class FaultyBackend(Backend):
     def modified(self, path):
         return self._request("modified", path, lambda: super(FaultyBackend, self).modified(path))
 
-    def sync(self, paths):
+    def sync(self, paths, folders=True):
         paths = list(paths)
-        self._request("sync", "", lambda: super(FaultyBackend, self).sync(paths))
+        self._request("sync", "", lambda: super(FaultyBackend, self).sync(paths, folders))
 
-    def delete(self, paths):
+    def delete(self, paths, lasting=False):
         for path in paths:
-            self._request(
-                "delete", path, lambda path=path: super(FaultyBackend, self).delete([path])
-            )
+            perform = partial(super().delete, [path], lasting)
+            self._request("delete", path, perform)
 
 
 def fail_from(k):

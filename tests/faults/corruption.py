@@ -80,7 +80,7 @@ def try_fault(results: Results, kind: str, draw: random.Random, count: Count) ->
     traceless = kind == "record" and is_shared(results, hurt)
     way = draw.choice([way for way in WAYS if not (traceless and way is delete)])
     if way == "swap":
-        pair.append(other_file(results, kind, path, draw))
+        pair.append(draw_file(results, kind, draw, unlike=path.read_bytes()))
     whole = {path: path.read_bytes() for _, path in pair}
     told = f"{getattr(way, '__name__', way)} of {path.relative_to(results.root)}"
     if way == "swap":
@@ -110,18 +110,12 @@ def try_fault(results: Results, kind: str, draw: random.Random, count: Count) ->
             path.with_name("0002.json").unlink(missing_ok=True)
 
 
-def draw_file(results: Results, kind: str, draw: random.Random) -> tuple[Result, Path]:
+def draw_file(
+    results: Results, kind: str, draw: random.Random, unlike: bytes | None = None
+) -> tuple[Result, Path]:
+    """Choose a file of a kind, with other bytes than these."""
     holders = [(r, path) for r in results.all for path in files_of(results, r) if is_of(kind, path)]
-    return draw.choice(holders)
-
-
-def other_file(results: Results, kind: str, path: Path, draw: random.Random) -> tuple[Result, Path]:
-    """Choose a file of the same kind and other bytes."""
-    content = path.read_bytes()
-    while True:
-        result, other = draw_file(results, kind, draw)
-        if other.read_bytes() != content:
-            return result, other
+    return draw.choice([holder for holder in holders if holder[1].read_bytes() != unlike])
 
 
 def files_of(results: Results, result: Result) -> list[Path]:

@@ -7,7 +7,7 @@ another takes its place.
 
 import random
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,7 @@ from artifacts.verify import Verification
 from flows.shards import StageSeconds, cut_shards
 from stages import STAGE_NAMES
 from stages.job import load_job
+from stages.plan import plan_edits
 
 PROCESSES = 4
 SHARE = 1 / 8
@@ -73,22 +74,42 @@ def crowded(
             lives[number].join()
             killed += 1
             lives[number] = begin(errands[number])
+    return counted(who, errands, whole, killed, clock)
+
+
+def counted(who: str, errands: list[Errand], whole: Errand, killed: int, clock: Stopwatch) -> Row:
+    """Compare what all left with what one life did, and count what was done more than once."""
     location, diary = errands[0].location, notes(errands[0].diary)
     same = contents(location) == contents(whole.location)
     numbers = Counter(record_numbers(location))
     ended = Counter(note.key for note in diary if note.event == "ended")
     began = sum(note.event == "began" for note in diary)
-    twice = ended.total() - len(ended)
+    extra = {key: times - 1 for key, times in ended.items() if times > 1}
     damage = [f for f in Verification(ArtifactStore.open(location)) if f.trouble.is_damage]
-    sharded = len({errand.edits for errand in errands}) > 1
-    none_twice = not (sharded and kills == 0 and twice)
+    users = users_of(errands)
+    apart = {key: more for key, more in extra.items() if len(users[key]) == 1}
+    none_twice = len(set(errands)) > 1 and not killed
     return Row(
         f"{len(errands)} processes on one store, {who}",
-        "all done, one winner per key" + (", no work done twice" if sharded and not kills else ""),
+        "all done, one winner per key" + (", nothing done twice" if none_twice else ""),
         f"{killed} kills; final bytes {'identical' if same else 'differ'}; "
         f"{numbers['0001.json']} keys with one record, {numbers.total() - numbers['0001.json']} "
-        f"further records; {twice} of {ended.total()} finished executions were duplicates",
-        same and set(numbers) == {"0001.json"} and not damage and none_twice,
+        f"further records; {sum(extra.values())} of {ended.total()} finished executions were "
+        f"duplicates, {sum(apart.values())} of them of what one process alone needed",
+        same and set(numbers) == {"0001.json"} and not damage and not (none_twice and apart),
         clock.seconds,
-        f"{began - ended.total()} executions were cut off by kills.",
+        f"{began - ended.total()} executions were cut off by kills; one that ended, but was not "
+        "yet published, counts as finished here.",
     )
+
+
+def users_of(errands: list[Errand]) -> dict[str, set[int]]:
+    """Return which processes need each key, when all is done."""
+    users: defaultdict[str, set[int]] = defaultdict(set)
+    for number, errand in enumerate(errands):
+        edits = [e for e in load_job(errand.job).edits if not errand.edits or e.id in errand.edits]
+        for plan in plan_edits(edits, ArtifactStore.open(errand.location)):
+            for stage in plan.stages.values():
+                if stage.key:
+                    users[stage.key].add(number)
+    return users

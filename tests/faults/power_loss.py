@@ -11,6 +11,7 @@ import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
@@ -20,6 +21,8 @@ from store_faults import truncate
 
 from artifacts import ArtifactCorrupt, ArtifactStore
 from artifacts.backend import Backend
+from artifacts.collect import Policy, mark, plan_collection, sweep
+from artifacts.layout import object_folder
 
 LOSSES_PER_EVENT = 4
 BLOCK = 4096
@@ -52,17 +55,23 @@ class JournaledBackend(Backend):
             self.journal.append(Event("write", path, data))
         return written
 
-    def delete(self, paths: Iterable[str]) -> None:
+    def delete(self, paths: Iterable[str], lasting: bool = False) -> None:
         for path in paths:
             super().delete([path])
             self.journal.append(Event("delete", path))
+            if lasting:
+                self.sync([path])
 
 
 class CarelessBackend(JournaledBackend):
-    """The control: never syncs."""
+    """The control: as on a disk whose names are safe and whose bytes are not, for want of fsync."""
 
-    def sync(self, paths: Iterable[str]) -> None:
-        pass
+    def sync(self, paths: Iterable[str], folders: bool = True) -> None:
+        above = {parent for path in paths for parent in PurePosixPath(path).parents}
+        for folder in above if folders else ():
+            descriptor = os.open(self._root / folder, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
 
 
 @contextmanager
@@ -189,7 +198,7 @@ def lost_without_syncing(results: list[Result], place: Path, losses: int, seed: 
     clock = Stopwatch()
     count = lose_everywhere(results, place, CarelessBackend, losses, random.Random(seed))
     return Row(
-        "the same without our fsyncs",
+        "the same without fsync of files",
         "must fail",
         f"{count.losses} losses: {len(count.bad)} of {count.hits} hits bad, "
         f"{len(count.undone)} published results lost",
@@ -207,27 +216,31 @@ def lose_everywhere(
     draw: random.Random,
 ) -> Count:
     """Write a journal, and look at what is left of it after a loss at each of its events."""
-    journal, done = written_journal(results, place / "first", kind)
-    damaged = results[-1]
+    journal, safe = written_journal(results, place / "first", kind)
     count, disk = Count(events=len(journal)), Disk()
     for number, event in enumerate(journal, start=1):
         disk.happen(event)
-        safe = [result for result, at in done if at <= number]
         for _ in range(losses):
             with TemporaryDirectory(dir=place) as folder:
                 lay_out(Path(folder), disk.lose(draw))
-                judge(Path(folder), results, safe, damaged, count)
+                kept = [r for r, span in zip(results, safe, strict=True) if number in span]
+                judge(Path(folder), results, kept, count)
     return count
 
 
 def written_journal(
     results: list[Result], root: Path, kind: type[JournaledBackend]
-) -> tuple[Journal, list[tuple[Result, int]]]:
-    """Publish, supersede, damage and mend; return the journal, and when each result was done."""
+) -> tuple[Journal, list[range]]:
+    """Publish each result, supersede the first, collect and remake it, damage and mend the last.
+
+    Returns:
+        The journal, and for each result the events after which it has to be there.
+    """
     root.mkdir(parents=True)
     backend = kind.open(root, create=True)
     backend.journal = journal = []
-    done: list[tuple[Result, int]] = []
+    first, last = results[0].record, results[-1].record
+    begun, hurt = [], {}
     with journaled_fsync(journal, root):
         store = ArtifactStore(backend)
         # As `open` does on a new folder.
@@ -237,26 +250,30 @@ def written_journal(
             store.put_progress(record.stage, record.key, 1, result.payload)
             store.put_progress(record.stage, record.key, 2, result.payload)
             store.publish(record.action, result.payload, record.circumstances)
-            done.append((result, len(journal)))
+            begun.append(len(journal))
             store.drop_progress(record.stage, record.key)
-        again = results[0].record
-        store.publish(again.action, results[0].payload, again.circumstances, replace=True)
-        mend_one(store, results[-1], root, journal)
-    return journal, done
+        store.publish(first.action, results[0].payload, first.circumstances, replace=True)
+        hurt[first.key] = len(journal) + 1
+        policy = Policy(keep={result.record.key for result in results[1:]})
+        mark(store, plan_collection(store, policy))
+        assert sweep(store, policy, timedelta(0)).removed
+        store.publish(first.action, results[0].payload, first.circumstances)
+        hurt[last.key] = len(journal) + 1
+        mend(store, results[-1], root, journal)
+    end = len(journal) + 1
+    keys = [result.record.key for result in results]
+    return journal, [range(at, hurt.get(k, end)) for at, k in zip(begun, keys, strict=True)]
 
 
-def mend_one(store: ArtifactStore, result: Result, root: Path, journal: Journal) -> None:
+def mend(store: ArtifactStore, result: Result, root: Path, journal: Journal) -> None:
+    """Damage a result as nobody notices at once, and make it again."""
     record = result.record
-    path = f"objects/{record.object[:2]}/{record.object}/{min(record.files)}"
+    path = f"{object_folder(record.object)}/{min(record.files)}"
     truncate(root / path, random.Random(0))
-    journal += [Event("write", path, (root / path).read_bytes()), Event("fsync", path)]
-    journal.append(Event("fsync", str(PurePosixPath(path).parent)))
-    try:
-        store.read(record)
-    except ArtifactCorrupt:
-        store.publish(record.action, result.payload, record.circumstances)
-        return
-    raise AssertionError("the damage was not found")
+    folder = str(PurePosixPath(path).parent)
+    journal.append(Event("write", path, (root / path).read_bytes()))
+    journal += [Event("fsync", path), Event("fsync", folder)]
+    store.publish(record.action, result.payload, record.circumstances)
 
 
 def lay_out(root: Path, files: dict[str, bytes]) -> None:
@@ -265,13 +282,8 @@ def lay_out(root: Path, files: dict[str, bytes]) -> None:
         (root / path).write_bytes(data)
 
 
-def judge(
-    root: Path, results: list[Result], safe: list[Result], damaged: Result, count: Count
-) -> None:
-    """Read all that is called a hit, then do again what is not.
-
-    What was done before the loss has to be there still, but for the one that was damaged by hand.
-    """
+def judge(root: Path, results: list[Result], kept: list[Result], count: Count) -> None:
+    """Read all that is called a hit, then do again what is not; `kept` has to be there."""
     count.losses += 1
     store = ArtifactStore.open(root)
     for result in results:
@@ -281,7 +293,7 @@ def judge(
         if found and found.status == "hit":
             count.hits += 1
             count.bad += [told] * (not reads_right(store, result))
-        elif result in safe and result is not damaged:
+        elif result in kept:
             count.undone.append(told)
         checkpoint = store.latest_progress(record.stage, record.key)
         if checkpoint and checkpoint.parts.keys() != result.payload.keys():
