@@ -13,6 +13,7 @@ from store_faults import (
     FILES,
     SCENES,
     WAYS,
+    FaultyBackend,
     flip,
     publish_failing_everywhere,
     replace_by_a_folder,
@@ -204,6 +205,19 @@ def test_an_object_that_is_used_again_is_renewed_and_not_written_over(
     assert again.object == published.object
     assert [file.stat().st_ino for file in files] == inodes
     assert (object_folder / "manifest.json").stat().st_mtime > 1
+
+
+def test_damage_is_marked_before_it_is_mended_and_the_mark_goes_last(
+    tmp_path, published, object_folder, make_payload, circumstances
+):
+    """Half-mended bytes of the right sizes would be taken for a hit after a power loss."""
+    (object_folder / "preview.png").write_bytes(b"short")
+    backend, calls = FaultyBackend.open(tmp_path / "store", create=True), []
+    backend.after = lambda operation, path: calls.append((operation, path.rpartition("/")[2]))
+    ArtifactStore(backend).publish(published.action, make_payload(), circumstances)
+    writes = [call for call in calls if call[0] in ("put", "sync", "delete")]
+    assert writes[:3] == [("put", "damaged.json"), ("sync", ""), ("put", "preview.png")]
+    assert writes[3:] == [("sync", ""), ("sync", ""), ("delete", "damaged.json")]
 
 
 OUTSIDE = [
