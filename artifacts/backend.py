@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -91,15 +92,19 @@ class Backend:
             obstore.put(self._objects, path, data, use_multipart=False)
 
     def renew(self, path: str, data: bytes) -> None:
-        """Write a file so that it counts as written now, whatever it was before.
+        """Write a file so that it counts as written now, and a power loss cannot half undo it.
 
-        On a local disk a file that holds these bytes already gets a new time only: written over,
-        it could be empty after a power loss.
+        On a local disk it is synced before it gets its name; one that holds these bytes already
+        gets a new time only.
         """
-        if self._root is not None and self.get(path) == data:
-            with suppress(FileNotFoundError, PermissionError):  # collected; another user's
-                return os.utime(self._root / path)
-        return self.put(path, data)
+        if self._root is None:
+            return self.put(path, data)
+        target = self._root / path
+        with _reported(f"{self.name}: {path}"):
+            with suppress(FileNotFoundError, PermissionError):  # gone, or another user's
+                if target.read_bytes() == data:
+                    return os.utime(target)
+            return _replace(target, data)
 
     def create(self, path: str, data: bytes) -> bool:
         """Write a file if none is there; tell whether the file there is ours. One writer wins.
@@ -205,6 +210,20 @@ class Backend:
                 # What a collector deleted meanwhile is seen by who looks after the commit.
                 with suppress(FileNotFoundError):
                     _fsync(self._root / name)
+
+
+def _replace(target: Path, data: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f"{target.name}#{os.getpid()}{threading.get_ident()}")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(target)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def _fsync(path: Path) -> None:

@@ -314,10 +314,10 @@ class ArtifactStore:
     def _put_object(self, encoded: Encoded) -> None:
         """Write what is not there with these very bytes, the manifest last, and make it last.
 
-        There may be a record of it already, so that nothing may look whole before it is: payload
-        is synced before the manifest is written, and an object that has its manifest is marked
-        before it is mended. The manifest is renewed in any case: its new time tells a collector
-        that the object is in use again.
+        There may be a record of it already, so that nothing may look whole before it is, not even
+        after a power loss: payload is synced before the manifest gets its name, and an object
+        that has its manifest is marked before it is mended. The manifest is renewed in any case:
+        its new time tells a collector that the object is in use again.
         """
         folder = object_folder(encoded.object)
         sizes = self.backend.sizes(folder)

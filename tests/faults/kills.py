@@ -20,7 +20,7 @@ from artifacts import ArtifactStore
 from artifacts.verify import Verification
 
 KILLS, NAIVE_KILLS = 180, 90
-SHARE = 1 / 8
+SHARE = 1 / 4
 """Of the time that the job takes undisturbed: so long a life is, at most."""
 GIVE_UP = 3
 """So many lives that end by an error, one after the other, and the job is stuck."""

@@ -30,7 +30,7 @@ BLOCK = 4096
 
 @dataclass(frozen=True)
 class Event:
-    """A write (with its bytes), a deletion, or an fsync of a file or a folder."""
+    """A write or a synced replacement (with bytes), a deletion, an fsync of a file or a folder."""
 
     what: str
     path: str
@@ -54,6 +54,12 @@ class JournaledBackend(Backend):
         if written:
             self.journal.append(Event("write", path, data))
         return written
+
+    def renew(self, path: str, data: bytes) -> None:
+        is_new = self.get(path) != data
+        super().renew(path, data)
+        if is_new:
+            self.journal.append(Event("replace", path, data))
 
     def delete(self, paths: Iterable[str], lasting: bool = False) -> None:
         for path in paths:
@@ -110,8 +116,9 @@ class Disk:
     named_folders: set[str] = field(default_factory=set)
 
     def happen(self, event: Event) -> None:
-        if event.what == "write":
-            self.files.setdefault(event.path, []).append(Version(event.data))
+        if event.what in ("write", "replace"):
+            version = Version(event.data, is_synced=event.what == "replace")
+            self.files.setdefault(event.path, []).append(version)
         elif event.what == "delete":
             self.files[event.path].append(Version(None, is_synced=True))
         elif event.path in self.files:
@@ -258,7 +265,7 @@ def written_journal(
         mark(store, plan_collection(store, policy))
         assert sweep(store, policy, timedelta(0)).removed
         store.publish(first.action, results[0].payload, first.circumstances)
-        hurt[last.key] = len(journal) + 1
+        hurt.setdefault(last.key, len(journal) + 1)
         mend(store, results[-1], root, journal)
     end = len(journal) + 1
     keys = [result.record.key for result in results]
