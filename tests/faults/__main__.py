@@ -39,17 +39,16 @@ def say(text: str) -> None:
 
 
 def report(name: str, rows: Rows, seed: int) -> bool:
-    """Run a module, write its table, and tell whether all its figures were reached."""
+    """Run a module, write its table row by row, and tell whether all its figures were reached."""
     say(f"{name}, seed {seed}")
+    title = (inspect.getdoc(sys.modules[name]) or name).partition("\n")[0].rstrip(".")
     found: list[Row] = []
     for row in rows(seed):
         found.append(row)
         told = "" if row.held else "MISSED: "
         say(f"  {row.test}: {told}{row.reached} (asked: {row.asked}; {row.seconds:.0f} s)")
-    doc = inspect.getdoc(sys.modules[name]) or name
-    title = doc.partition("\n")[0].rstrip(".")
-    text = written(DOCUMENT.read_text("utf-8"), name, title, table(found, seed))
-    DOCUMENT.write_text(text, "utf-8")
+        text = written(DOCUMENT.read_text("utf-8"), name, title, table(found, seed))
+        DOCUMENT.write_text(text, "utf-8")
     return all(row.held for row in found)
 
 
