@@ -4,7 +4,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 export SAM2_BUILD_CUDA := 0
 
-.PHONY: setup demo test lint lock
+.PHONY: setup demo test faults lint lock
 
 setup: .venv/installed
 
@@ -22,6 +22,11 @@ demo: setup
 test: export OMP_NUM_THREADS := 1
 test: setup lint
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+
+# Under 45 minutes on two cores; fills docs/reliability.md. ONLY=module, SEED=number.
+SEED ?= 0
+faults: setup
+	PYTHONPATH=$(CURDIR):$(CURDIR)/tests $(BIN)/python tests/faults --seed $(SEED) $(if $(ONLY),--only $(ONLY))
 
 lint: setup
 	$(BIN)/ruff check .

@@ -254,7 +254,7 @@ def plan(
     from stages.plan import plan_job
 
     loaded = load_job(job, select=select)
-    planned = plan_job(loaded, _open(store), explain=True)
+    planned = plan_job(loaded, _open_to_read(store), explain=True)
     _print_counts(planned)
     if edits:
         _print_edits(planned)
@@ -277,7 +277,7 @@ def status(
     from stages.plan import plan_job
 
     loaded = load_job(job, select=select)
-    opened = _open(store)
+    opened = _open_to_read(store)
     if name is not None:
         return _print_attempts(_edit_of(loaded, name), opened)
     planned = plan_job(loaded, opened)
@@ -306,7 +306,7 @@ def show(
 
     loaded = load_job(job)
     wanted = _edit_of(loaded, name)
-    opened = _open(store)
+    opened = _open_to_read(store)
     (planned,) = plan_edits([wanted], opened, explain=True)
     _print_stages(planned)
     folder = (out or Path("results") / loaded.name) / "panels"
@@ -658,6 +658,16 @@ def _open(location: str, *, create: bool = True) -> "ArtifactStore":
     from artifacts import ArtifactStore
 
     return ArtifactStore.open(location, create)
+
+
+def _open_to_read(location: str) -> "ArtifactStore":
+    """Open a store that need not be writable; one that is not there yet is made."""
+    from artifacts import StoreUnavailable
+
+    try:
+        return _open(location, create=False)
+    except StoreUnavailable:
+        return _open(location)
 
 
 def _run(job: "Job", **options: Any) -> "RunSummary":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -90,6 +91,21 @@ class Backend:
         with _reported(f"{self.name}: {path}"):
             obstore.put(self._objects, path, data, use_multipart=False)
 
+    def renew(self, path: str, data: bytes) -> None:
+        """Write a file so that it counts as written now, and a power loss cannot half undo it.
+
+        On a local disk it is synced before it gets its name; one that holds these bytes already
+        gets a new time only.
+        """
+        if self._root is None:
+            return self.put(path, data)
+        target = self._root / path
+        with _reported(f"{self.name}: {path}"):
+            with suppress(FileNotFoundError, PermissionError):  # gone, or another user's
+                if target.read_bytes() == data:
+                    return os.utime(target)
+            return _replace(target, data)
+
     def create(self, path: str, data: bytes) -> bool:
         """Write a file if none is there; tell whether the file there is ours. One writer wins.
 
@@ -165,29 +181,49 @@ class Backend:
         with _reported(f"{self.name}: {path}"):
             (self._root / path).unlink(missing_ok=True)
 
-    def delete(self, paths: Iterable[str]) -> None:
-        """Delete files; those that are gone already do not matter."""
-        with _reported(self.name):
-            for path in paths:
-                try:
-                    obstore.delete(self._objects, path)
-                except FileNotFoundError:
-                    continue
+    def delete(self, paths: Iterable[str], lasting: bool = False) -> None:
+        """Delete files; those that are gone already do not matter.
 
-    def sync(self, paths: Iterable[str]) -> None:
+        Args:
+            lasting: a power loss must not bring one back once the next is deleted.
+        """
+        for path in paths:
+            with _reported(self.name), suppress(FileNotFoundError):
+                obstore.delete(self._objects, path)
+            if lasting and self._root is not None:
+                self.sync([path])
+
+    def sync(self, paths: Iterable[str], folders: bool = True) -> None:
         """Make files, and the names of all folders on the way to them, outlive a power loss.
 
         obstore writes without fsync. Object storage is durable when a put returns.
+
+        Args:
+            folders: without them, the files' bytes are safe and their names are not.
         """
         if self._root is None:
             return
         names = [PurePosixPath(path) for path in paths]
-        folders = {folder for name in names for folder in name.parents}
+        above = {folder for name in names for folder in name.parents} if folders else set()
         with _reported(self.name):
-            for name in (*names, *sorted(folders, reverse=True)):
+            for name in (*names, *sorted(above, reverse=True)):
                 # What a collector deleted meanwhile is seen by who looks after the commit.
                 with suppress(FileNotFoundError):
                     _fsync(self._root / name)
+
+
+def _replace(target: Path, data: bytes) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f"{target.name}#{os.getpid()}{threading.get_ident()}")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(target)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def _fsync(path: Path) -> None:

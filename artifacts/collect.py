@@ -2,7 +2,7 @@
 
 In two phases, by the store's own clock, so that there is no lock to be left behind. `mark` writes
 down what may go. `sweep`, a grace period later, deletes what was marked, still may go, and was
-not written to since: whoever uses an object again writes its manifest anew before committing
+not written to since: whoever uses an object again renews its manifest before committing
 (`ArtifactStore.publish`), and looks once more after it. A collector that is stopped between its
 last look and its deletion can still take bytes that were just used again: that costs making them
 again, and is never a wrong result.
@@ -305,10 +305,12 @@ def _remove(backend: Backend, marked: Mapping[str, datetime], candidate: Candida
     entries = list(backend.entries(candidate.path))
     if any(entry.modified >= since for entry in entries):
         return False
-    # The manifest goes first: without it, whatever a kill leaves is no hit. The newest record
-    # goes last: an older one must not come to count again.
-    paths = sorted((entry.path for entry in entries), key=lambda path: (path != MANIFEST, path))
-    backend.delete(f"{candidate.path}/{path}" for path in paths)
+    # The manifest goes first, and for good: without it, whatever a kill or a power loss leaves is
+    # no hit. The newest record goes last: an older one must not come to count again.
+    names = sorted((entry.path for entry in entries), key=lambda path: (path != MANIFEST, path))
+    paths = [f"{candidate.path}/{name}" for name in names]
+    backend.delete(paths[:1], lasting=candidate.kind is Kind.OBJECT)
+    backend.delete(paths[1:])
     return True
 
 

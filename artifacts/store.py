@@ -283,7 +283,7 @@ class ArtifactStore:
         if data is None:
             raise StoreUnavailable(f"{self.location}: there is no store here")
         if data != readable_json(FORMAT):
-            raise StoreUnavailable(f"{self.location}: format.json says it is not a store of ours")
+            raise StoreUnavailable(f"{self.location}: {_other_format(data)}")
         return None
 
     def _look(self, stage: str, key: Key, numbers: list[int]) -> Lookup | None:
@@ -327,19 +327,28 @@ class ArtifactStore:
     def _put_object(self, encoded: Encoded) -> None:
         """Write what is not there with these very bytes, the manifest last, and make it last.
 
-        The manifest is written in any case: its new time tells a collector that the object is
-        in use again.
+        There may be a record of it already, so that nothing may look whole before it is, not even
+        after a power loss: payload is synced before the manifest gets its name, and an object
+        that has its manifest is marked before it is mended. The manifest is renewed in any case:
+        its new time tells a collector that the object is in use again.
         """
         folder = object_folder(encoded.object)
         sizes = self.backend.sizes(folder)
-        for name, data in encoded.files.items():
-            path = f"{folder}/{name}"
-            there = name != MANIFEST and sizes.get(name) == len(data)
-            if not there or self.backend.get(path) != data:
-                self.backend.put(path, data)
+        payload = {name: data for name, data in encoded.files.items() if name != MANIFEST}
+        wrong = [name for name, data in payload.items() if not self._has(folder, name, data, sizes)]
+        if wrong and MANIFEST in sizes and DAMAGED not in sizes:
+            self._put_mark(folder, "it is being mended")
+            self.backend.sync([f"{folder}/{DAMAGED}"])
+        for name in wrong:
+            self.backend.put(f"{folder}/{name}", payload[name])
+        self.backend.sync((f"{folder}/{name}" for name in payload), folders=False)
+        self.backend.renew(f"{folder}/{MANIFEST}", encoded.files[MANIFEST])
         self.backend.sync(f"{folder}/{name}" for name in encoded.files)
-        if DAMAGED in sizes:
+        if DAMAGED in sizes or (wrong and MANIFEST in sizes):
             self.backend.delete([f"{folder}/{DAMAGED}"])
+
+    def _has(self, folder: str, name: str, data: bytes, sizes: Mapping[str, int]) -> bool:
+        return sizes.get(name) == len(data) and self.backend.get(f"{folder}/{name}") == data
 
     def _commit(self, record: Record, replace: bool) -> Record:
         folder = action_folder(record.stage, record.key)
@@ -372,8 +381,10 @@ class ArtifactStore:
         """Let later lookups see what only reading every byte could find."""
         with suppress(StoreUnavailable):  # a store that is only read cannot be marked
             if self._is_complete(record):
-                path = f"{object_folder(record.object)}/{DAMAGED}"
-                self.backend.put(path, seal({"reason": reason}))
+                self._put_mark(object_folder(record.object), reason)
+
+    def _put_mark(self, folder: str, reason: str) -> None:
+        self.backend.put(f"{folder}/{DAMAGED}", seal({"reason": reason}))
 
     def _steps(self, folder: str) -> set[int]:
         names = {path.partition("/")[0] for path in self.backend.sizes(folder)}
@@ -406,6 +417,18 @@ class ArtifactStore:
         with suppress(ValueError):
             return None if data is None else parse(data)
         return None
+
+
+def _other_format(data: bytes) -> str:
+    """Say why a store with this format.json cannot be used."""
+    with suppress(ValueError):
+        found = json.loads(data)
+        if isinstance(found, dict) and found.get("store") == FORMAT["store"]:
+            return (
+                f"format.json says version {found.get('version')!r}, and this program uses version "
+                f"{FORMAT['version']}: use the program that made it, or another store"
+            )
+    return f"{FORMAT_FILE} says it is not a store of ours"
 
 
 def _record(

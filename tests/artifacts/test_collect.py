@@ -14,6 +14,7 @@ from obstore.store import MemoryStore
 from store_faults import FaultyBackend, fail_from, fail_once
 
 from artifacts import ArtifactCorrupt, ArtifactStore, StoreUnavailable
+from artifacts.backend import Backend
 from artifacts.collect import Kind, Policy, mark, marks, plan_collection, sweep
 from artifacts.verify import Trouble, Verification
 
@@ -215,6 +216,31 @@ def test_a_mark_that_cannot_be_read_marks_nothing(folder_store, publish, content
     folder_store.backend.put(written.path, content)
     assert sweep(folder_store, EVERYTHING, NOW).removed == ()
     assert status(folder_store, record) == "hit"
+
+
+def test_a_manifest_s_going_is_made_to_last_before_the_rest_goes(folder_store, publish):
+    """Brought back by a power loss, it would make files that are being written anew look whole."""
+    (record,) = publish(folder_store, 0)
+    events = []
+
+    class Watched(Backend):
+        def delete(self, paths, lasting=False):
+            for path in paths:
+                events.append((path.rpartition("/")[2], lasting))
+                super().delete([path], lasting)
+
+        def sync(self, paths, folders=True):
+            paths = list(paths)
+            events.extend(("sync", path.rpartition("/")[2]) for path in paths)
+            super().sync(paths, folders)
+
+    watched = ArtifactStore(Watched.open(folder_store.location, create=True))
+    collect(watched, EVERYTHING)
+    events = events[events.index(("manifest.json", True)) :]
+    assert events[1] == ("sync", "manifest.json")
+    assert {event for event in events[2:] if event[0] in record.files} <= {
+        (path, False) for path in record.files
+    }
 
 
 def faulty(objects, **faults):

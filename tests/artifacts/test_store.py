@@ -295,17 +295,22 @@ def test_files_are_made_durable_before_the_record_and_the_record_before_returnin
             calls.append(("create", path))
             return super().create(path, data)
 
-        def sync(self, paths):
+        def renew(self, path, data):
+            calls.append(("renew", path))
+            super().renew(path, data)
+
+        def sync(self, paths, folders=True):
             paths = list(paths)
-            calls.append(("sync", *paths))
-            super().sync(paths)
+            calls.append(("sync" if folders else "sync bytes", *paths))
+            super().sync(paths, folders)
 
     store = ArtifactStore(Watched.open(tmp_path, create=True))
     record = store.publish(make_action(), make_payload(), circumstances)
     folder = f"objects/{record.object[:2]}/{record.object}"
     path = f"actions/invert_image/{record.key[:2]}/{record.key}/0001.json"
-    assert calls[0] == ("sync", *(f"{folder}/{name}" for name in record.files))
-    assert calls[1:] == [("create", path), ("sync", path)]
+    files = [f"{folder}/{name}" for name in record.files]
+    assert calls[:2] == [("sync bytes", *files[:-1]), ("renew", files[-1])]
+    assert calls[2:] == [("sync", *files), ("create", path), ("sync", path)]
 
 
 def test_a_store_that_cannot_be_marked_still_tells_of_damage(

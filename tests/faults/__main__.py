@@ -1,0 +1,76 @@
+"""The fault tests at full size, and their report.
+
+    make faults
+    make faults ONLY=corruption SEED=7
+
+runs every module of this folder that has a function `rows(seed)`, or those that are named, and
+writes what each counted between its marks in `docs/reliability.md`. What other modules wrote
+stays. Ends with 1 if any figure was missed.
+"""
+
+import argparse
+import importlib
+import inspect
+import os
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from fault_rows import Row, Rows, table, written
+
+HERE = Path(__file__).parent
+DOCUMENT = HERE.parents[1] / "docs" / "reliability.md"
+
+
+def modules() -> dict[str, Rows]:
+    """Find the modules that have rows, by name."""
+    names = sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_"))
+    found = {
+        name: importlib.import_module(name)
+        for name in names
+        if not name.startswith("test_") and "\ndef rows(" in (HERE / f"{name}.py").read_text()
+    }
+    return {name: module.rows for name, module in found.items()}
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def report(name: str, rows: Rows, seed: int) -> bool:
+    """Run a module, write its table row by row, and tell whether all its figures were reached."""
+    say(f"{name}, seed {seed}")
+    title = (inspect.getdoc(sys.modules[name]) or name).partition("\n")[0].rstrip(".")
+    found: list[Row] = []
+    for row in rows(seed):
+        found.append(row)
+        told = "" if row.held else "MISSED: "
+        say(f"  {row.test}: {told}{row.reached} (asked: {row.asked}; {row.seconds:.0f} s)")
+        text = written(DOCUMENT.read_text("utf-8"), name, title, table(found, seed))
+        DOCUMENT.write_text(text, "utf-8")
+    return all(row.held for row in found)
+
+
+def main() -> int:
+    found = modules()
+    parser = argparse.ArgumentParser(description="Fault tests at full size.")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", choices=found, default=list(found), metavar="MODULE")
+    asked = parser.parse_args()
+    # Nobody's caches, and nobody's Prefect server.
+    with TemporaryDirectory() as folder:
+        os.environ |= {
+            "XDG_CACHE_HOME": folder,
+            "PREFECT_PROFILES_PATH": f"{folder}/no-profiles.toml",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",
+        }
+        os.environ.pop("PREFECT_API_URL", None)
+        held = [report(name, found[name], asked.seed) for name in asked.only]
+    return 0 if all(held) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""Kills at random moments of a job, resumed until it is done.
+
+Twelve edits of four images on a tiny random model, the real stages without Prefect, a checkpoint
+after every step. Each life is ended by SIGKILL after a random time, and another one goes on. The
+naive store writes results in place and takes what exists for done.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from fault_rows import Row, Stopwatch, on_seed
+from lives import Errand, begin, contents, live, notes, ready, record_numbers, to_the_end
+from tiny_job import build_tiny_model, write_job
+
+from artifacts import ArtifactStore
+from artifacts.verify import Verification
+
+KILLS, NAIVE_KILLS = 180, 90
+SHARE = 1 / 4
+"""Of the time that the job takes undisturbed: so long a life is, at most."""
+GIVE_UP = 3
+"""So many lives that end by an error, one after the other, and the job is stuck."""
+
+
+@dataclass
+class Count:
+    """What was counted over all jobs."""
+
+    kills: int = 0
+    jobs: int = 0
+    wrong: int = 0
+    stuck: int = 0
+    executions: int = 0
+    repeated: int = 0
+    beyond_first: int = 0
+    interrupted: int = 0
+    left: int = 0
+    damage: list[str] = field(default_factory=list)
+
+
+def rows(seed: int) -> Iterator[Row]:
+    with TemporaryDirectory() as folder, on_seed("kills", seed):
+        place = Path(folder)
+        job = write_job(place / "job", build_tiny_model(place / "model"), images=4, each=3)
+        yield survived(job, place / "ours", KILLS, seed)
+        yield lost_by_the_naive(job, place / "naive", NAIVE_KILLS, seed)
+
+
+def survived(job: Path, place: Path, kills: int, seed: int) -> Row:
+    """Kill our lives so often; whatever they did has to be whole and done once."""
+    clock = Stopwatch()
+    found = disturb(job, place, "ours", kills, random.Random(seed))
+    reached = (
+        f"{found.kills} kills over {found.jobs} jobs; final bytes that differ: {found.wrong}; "
+        f"finished stages done again: {found.repeated}; records beyond the first of a key: "
+        f"{found.beyond_first}; jobs that needed a hand: {found.stuck}; damage: {len(found.damage)}"
+    )
+    failed = (found.wrong, found.repeated, found.beyond_first, found.stuck, found.damage)
+    return Row(
+        "kill -9 at random moments, without Prefect",
+        f"{kills} kills, final bytes identical, finished stages recomputed: 0",
+        reached,
+        not any(failed) and found.kills >= kills,
+        clock.seconds,
+        f"{found.executions} executions of stages, of which {found.interrupted} were cut off; "
+        f"{found.left} unfinished files of killed writers lay beside the results, for `store gc`.",
+    )
+
+
+def lost_by_the_naive(job: Path, place: Path, kills: int, seed: int) -> Row:
+    """Kill lives on the naive store, to show that this test can fail."""
+    clock = Stopwatch()
+    found = disturb(job, place, "naive", kills, random.Random(seed))
+    return Row(
+        "the same on a naive store",
+        "must fail",
+        f"{found.kills} kills over {found.jobs} jobs: {found.wrong} ended with wrong bytes, "
+        f"{found.stuck} could not go on by themselves",
+        found.wrong + found.stuck > 0,
+        clock.seconds,
+        "results are written in place; a folder that exists counts as done.",
+    )
+
+
+def disturb(job: Path, place: Path, store: str, kills: int, draw: random.Random) -> Count:
+    """Do a job in short lives, again and again, until so many of them were killed."""
+    whole = Errand(job, place / "whole", place / "whole.log", store)
+    place.mkdir()
+    ready()
+    clock, count = Stopwatch(), Count()
+    to_the_end(whole)
+    longest = SHARE * clock.seconds
+    while count.kills < kills:
+        count.jobs += 1
+        errand = Errand(job, place / f"{count.jobs}", place / f"{count.jobs}.log", store)
+        if survive(errand, count, kills, longest, draw):
+            judge(errand, whole, count)
+        else:
+            count.stuck += 1
+    return count
+
+
+def survive(errand: Errand, count: Count, kills: int, longest: float, draw: random.Random) -> bool:
+    """Begin lives until one comes to the end of the job; tell whether one did."""
+    errors = 0
+    while errors < GIVE_UP:
+        process = begin(errand, live if errand.store == "ours" else quietly)
+        process.join(draw.uniform(0, longest) if count.kills < kills else None)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            count.kills += 1
+            errors = 0
+        elif process.exitcode == 0:
+            return True
+        else:
+            errors += 1
+    return False
+
+
+def quietly(errand: Errand) -> None:
+    """Live without a word: what a naive store does to stages is expected, and long."""
+    try:
+        live(errand)
+    except Exception as error:
+        raise SystemExit(1) from error
+
+
+def judge(errand: Errand, whole: Errand, count: Count) -> None:
+    """Compare what a disturbed job left with what an undisturbed one did."""
+    if errand.store == "naive":
+        count.wrong += files(errand.location) != files(whole.location)
+        return
+    count.wrong += contents(errand.location) != contents(whole.location)
+    diary = notes(errand.diary)
+    events = Counter(note.event for note in diary)
+    count.executions += events["began"]
+    count.interrupted += events["began"] - events["ended"]
+    count.repeated += sum(note.event == "began" and note.there > 0 for note in diary)
+    count.beyond_first += sum(name != "0001.json" for name in record_numbers(errand.location))
+    found = list(Verification(ArtifactStore.open(errand.location, create=False)))
+    count.damage += [str(finding) for finding in found if finding.trouble.is_damage]
+    count.left += sum(finding.trouble.value == "leftover" for finding in found)
+
+
+def files(place: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(place).as_posix(): path.read_bytes()
+        for path in place.rglob("*")
+        if path.is_file()
+    }

@@ -1,0 +1,171 @@
+"""Processes that do a job and may be killed: the real stages on a real store, without Prefect.
+
+Lives are forked from a process that has imported everything, so that one begins in milliseconds.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from hashlib import sha256
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+from naive_store import NaiveStore
+
+from adaptivedrag.config import Runtime
+from artifacts import ArtifactStore
+from stages.job import load_job
+from stages.pipeline import BY_NAME, STAGES
+from stages.plan import work_for
+from stages.stage import Made, Stage, Work
+from stages.workbench import Workbench
+
+IMPORTED = [
+    "torch",
+    "zarr",
+    "safetensors.torch",
+    "skimage.segmentation",
+    "diffusers",
+    "diffusers.models.unets.unet_2d_condition",
+    "diffusers.models.autoencoders.autoencoder_kl",
+    "diffusers.schedulers.scheduling_ddim",
+    "transformers.models.clip.modeling_clip",
+    "transformers.models.clip.tokenization_clip",
+    "peft",
+    "adaptivedrag.model",
+    "adaptivedrag.lora",
+    "adaptivedrag.drag",
+    "adaptivedrag.sampling",
+    "adaptivedrag.superpixels",
+    "adaptivedrag.masks",
+    "stages.workbench",
+]
+
+OPEN: dict[str, Callable] = {"ours": ArtifactStore.open, "naive": NaiveStore}
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What a life is to do.
+
+    Attributes:
+        diary: a file to which every execution of a stage is noted, as it begins and ends.
+        store: "ours" or "naive".
+        edits: ids of the edits to do; all by default.
+    """
+
+    job: Path
+    location: Path
+    diary: Path
+    store: str = "ours"
+    edits: frozenset[str] | None = None
+
+
+def live(errand: Errand) -> None:
+    """Do what is missing of a job, stage by stage, with a checkpoint after every step."""
+    found = load_job(errand.job)
+    edits = [edit for edit in found.edits if errand.edits is None or edit.id in errand.edits]
+    store = OPEN[errand.store](errand.location)
+    every = 1 if errand.store == "ours" else 0
+    bench = Workbench(store, Runtime(threads=1, checkpoint_every=every))
+    with noted(errand):
+        for stage in STAGES:
+            items, blocked = work_for(stage.name, edits, store)
+            assert not blocked, f"{stage.name} of {[edit.id for edit in blocked]} has no inputs"
+            for item in items:
+                bench.perform(stage.name, item.edit)
+
+
+@contextmanager
+def noted(errand: Errand) -> Iterator[None]:
+    """Note when a stage's own code runs for a key, and how many records the key had by then."""
+    before = dict(BY_NAME)
+    diary = os.open(errand.diary, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    BY_NAME.update({name: _noting(stage, errand.location, diary) for name, stage in before.items()})
+    try:
+        yield
+    finally:
+        BY_NAME.update(before)
+        os.close(diary)
+
+
+def _noting(stage: Stage, location: Path, diary: int) -> Stage:
+    def run(work: Work) -> Made:
+        key = work.checkpoints.key
+        there = len(list((location / "actions" / stage.name / key[:2] / key).glob("*.json")))
+        os.write(diary, f"began {stage.name} {key} {there}\n".encode())
+        made = stage.run(work)
+        os.write(diary, f"ended {stage.name} {key} {there}\n".encode())
+        return made
+
+    return replace(stage, run=run)
+
+
+@dataclass(frozen=True)
+class Note:
+    """A line of a diary: that a stage began or ended, when there were so many records."""
+
+    event: str
+    stage: str
+    key: str
+    there: int
+
+
+def notes(diary: Path) -> list[Note]:
+    """Read a diary."""
+    lines = diary.read_text().splitlines() if diary.exists() else []
+    return [
+        Note(event, stage, key, int(there)) for event, stage, key, there in map(str.split, lines)
+    ]
+
+
+@cache
+def processes() -> multiprocessing.context.ForkServerContext:
+    """Return what starts processes from one that has imported everything."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
+    return context
+
+
+def ready() -> None:
+    """Wait until lives begin in milliseconds."""
+    process = processes().Process(target=notes, args=(Path("nothing"),), daemon=True)
+    process.start()
+    process.join()
+
+
+def begin(errand: Errand, function: Callable[[Errand], None] = live) -> ForkServerProcess:
+    """Start a life."""
+    process = processes().Process(target=function, args=(errand,), daemon=True)
+    process.start()
+    return process
+
+
+def to_the_end(errand: Errand) -> None:
+    """Let a life do its job undisturbed."""
+    process = begin(errand)
+    process.join()
+    if process.exitcode:
+        raise RuntimeError(f"the job could not be done: exit code {process.exitcode}")
+
+
+def contents(location: Path) -> dict[str, str]:
+    """Digest every file of all objects, and what every key's record says came out."""
+    found = {
+        path.relative_to(location).as_posix(): sha256(path.read_bytes()).hexdigest()
+        for path in (location / "objects").rglob("*")
+        if path.is_file() and "#" not in path.name
+    }
+    store = ArtifactStore.open(location, create=False)
+    for stage in STAGES:
+        for record in store.records_of(stage.name):
+            found[f"{record.stage} {record.key}"] = f"{record.object} {record.logical}"
+    return found
+
+
+def record_numbers(location: Path) -> list[str]:
+    """Return the names of all records: 0001.json, and so on."""
+    return [path.name for path in (location / "actions").rglob("*.json")]

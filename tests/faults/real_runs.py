@@ -1,0 +1,236 @@
+"""Ends of the real `adaptivedrag run`, with Prefect.
+
+Each run is a process of its own with a temporary server of its own. Kills come at random moments,
+from the first import on, until the job is done: twelve edits of two images on the pocket models
+with few steps. Signals and runs side by side use a tiny random model.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from fault_rows import Row, Stopwatch, on_seed
+from lives import Errand, contents, notes, record_numbers
+from tiny_job import build_tiny_model, write_job
+
+from artifacts import ArtifactStore
+from artifacts.verify import Verification
+
+HERE = Path(__file__).parent
+KILLS, MOMENTS = 20, 2
+SHARE = 1 / 2
+"""Of the time of an undisturbed run: so late a kill comes, at most."""
+GONE_WITHIN = 10.0
+"""Seconds after which no process of an ended run may be left, and which a signal may take."""
+
+
+@dataclass
+class Run:
+    """A run in a process of its own."""
+
+    errand: Errand
+    process: subprocess.Popen = field(init=False)
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def __post_init__(self) -> None:
+        errand = self.errand
+        line = [HERE / "noted_run.py", errand.location, errand.diary, "run", errand.job]
+        options = ["--store", errand.location, "--out", errand.location.with_suffix(".out")]
+        self.process = subprocess.Popen(
+            [sys.executable, *map(str, [*line, *options])],
+            env=os.environ | {"FAULTS_MARK": self.mark, "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def kill(self) -> int:
+        """Kill the run, and return how many processes of it are left after a while."""
+        self.process.kill()
+        self.process.communicate()
+        return self.left_behind()
+
+    def left_behind(self) -> int:
+        """Count the processes of this run that do not go away; then end those."""
+        deadline = time.monotonic() + GONE_WITHIN
+        while (found := self._processes()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for pid in found:
+            os.kill(pid, signal.SIGKILL)
+        return len(found)
+
+    def _processes(self) -> list[int]:
+        return [int(path.name) for path in Path("/proc").glob("[0-9]*") if self._is_ours(path)]
+
+    def _is_ours(self, process: Path) -> bool:
+        try:
+            return f"FAULTS_MARK={self.mark}".encode() in (process / "environ").read_bytes()
+        except OSError:  # gone meanwhile, or somebody else's
+            return False
+
+    def finish(self) -> str:
+        """Wait for the end, and return what was printed."""
+        return self.process.communicate()[0]
+
+
+def rows(seed: int) -> Iterator[Row]:
+    with TemporaryDirectory() as folder, on_seed("real runs", seed):
+        place = Path(folder)
+        yield killed(pocket_job(place / "pocket"), KILLS, seed)
+        tiny = write_job(place / "tiny", build_tiny_model(place / "model"), images=2, each=3)
+        whole = undisturbed(tiny)
+        yield side_by_side(whole)
+        yield signalled("Ctrl-C", [signal.SIGINT], whole, MOMENTS, seed)
+        yield signalled("Ctrl-C twice", [signal.SIGINT] * 2, whole, MOMENTS, seed)
+        yield signalled("SIGTERM", [signal.SIGTERM], whole, MOMENTS, seed)
+
+
+def pocket_job(folder: Path) -> Path:
+    """Write twelve edits on the pocket models; a few steps each."""
+    job = write_job(folder, Path("pocket"), images=2, each=6)
+    text = job.read_text().replace('"weights.pt"', '"pocket"').replace('"rgb"', '"features"')
+    job.write_text(text)
+    return job
+
+
+def undisturbed(job: Path) -> Errand:
+    """Run a job to its end."""
+    errand = Errand(job, job.parent / "whole", job.parent / "whole.log")
+    run = Run(errand)
+    told = run.finish()
+    if run.process.returncode:
+        raise RuntimeError(f"the job could not be done: {told}")
+    return errand
+
+
+def killed(job: Path, kills: int, seed: int) -> Row:
+    """Kill runs until so many are, each job until it is done."""
+    clock, draw = Stopwatch(), random.Random(seed)
+    whole = undisturbed(job)
+    longest, done, jobs, left = SHARE * clock.seconds, 0, 0, 0
+    problems: list[str] = []
+    executions = Counter[str]()
+    while done < kills:
+        jobs += 1
+        errand = replace(whole, location=job.parent / f"{jobs}", diary=job.parent / f"{jobs}.log")
+        while True:
+            run = Run(errand)
+            try:
+                told, _ = run.process.communicate(
+                    timeout=draw.uniform(0, longest) if done < kills else None
+                )
+            except subprocess.TimeoutExpired:
+                left += run.kill()
+                done += 1
+                continue
+            if run.process.returncode:
+                problems.append(f"a run ended with {run.process.returncode}: {told[-300:]}")
+            left += run.left_behind()
+            break
+        problems += differences(errand, whole)
+        executions.update(note.event for note in notes(errand.diary))
+    return Row(
+        "kill -9 at random moments of `adaptivedrag run`, pocket models",
+        f"{kills} kills, final bytes identical, finished stages recomputed: 0, no process left",
+        f"{done} kills over {jobs} jobs: {len(problems)} differences, stages done again or records "
+        f"beyond the first; {left} processes left {GONE_WITHIN:.0f} s later",
+        not problems and not left,
+        clock.seconds,
+        f"{executions['began']} executions of stages, of which "
+        f"{executions['began'] - executions['ended']} were cut off." + joined(problems),
+    )
+
+
+def differences(errand: Errand, whole: Errand, twice_is_wrong: bool = True) -> list[str]:
+    """Say in what a disturbed job differs from one that was let alone."""
+    problems = []
+    if contents(errand.location) != contents(whole.location):
+        problems.append("other final bytes")
+    if set(record_numbers(errand.location)) != {"0001.json"}:
+        problems.append("records beyond the first of a key")
+    again = [n for n in notes(errand.diary) if n.event == "began" and n.there]
+    if again and twice_is_wrong:
+        problems.append(f"{len(again)} finished stages were done again")
+    damage = Verification(ArtifactStore.open(errand.location, create=False))
+    return problems + [str(finding) for finding in damage if finding.trouble.is_damage]
+
+
+def joined(problems: Sequence[str]) -> str:
+    return "".join(f" {problem}." for problem in problems[:5])
+
+
+def side_by_side(whole: Errand) -> Row:
+    """Start two runs of one job at once."""
+    clock = Stopwatch()
+    errand = replace(
+        whole, location=whole.location.with_name("two"), diary=whole.diary.with_name("two.log")
+    )
+    runs = [Run(errand), Run(errand)]
+    told = [run.finish() for run in runs]
+    codes = [run.process.returncode for run in runs]
+    problems = differences(errand, whole, twice_is_wrong=False)
+    problems += [text[-300:] for text, code in zip(told, codes, strict=True) if code]
+    left = sum(run.left_behind() for run in runs)
+    ended = Counter(note.key for note in notes(errand.diary) if note.event == "ended")
+    return Row(
+        "two `run`s of one job at once",
+        "finish with the same artifacts as one run",
+        f"exit codes {codes[0]} and {codes[1]}; {len(problems)} differences; {left} processes "
+        f"left; {ended.total() - len(ended)} of {ended.total()} executions were duplicates",
+        not problems and not left,
+        clock.seconds,
+        "two runs do not share work out between them: who starts both pays for both."
+        + joined(problems),
+    )
+
+
+def signalled(
+    what: str, signals: list[signal.Signals], whole: Errand, moments: int, seed: int
+) -> Row:
+    """Send signals to runs at work, and let another run end the job."""
+    clock, draw, slowest, left = Stopwatch(), random.Random(f"{seed} {what}"), 0.0, 0
+    problems: list[str] = []
+    for moment in range(moments):
+        name = f"{what.replace(' ', '-')}-{moment}"
+        errand = replace(
+            whole,
+            location=whole.location.with_name(name),
+            diary=whole.diary.with_name(f"{name}.log"),
+        )
+        run = Run(errand)
+        wanted = draw.randrange(1, 10)
+        while len(notes(errand.diary)) < wanted and run.process.poll() is None:
+            time.sleep(0.02)
+        asked = time.monotonic()
+        for number, each in enumerate(signals):
+            time.sleep(0.2 * number)
+            run.process.send_signal(each)
+        told = run.finish()
+        slowest = max(slowest, time.monotonic() - asked)
+        left += run.left_behind()
+        if run.process.returncode != 130 or "Traceback" in told:
+            problems.append(f"exit code {run.process.returncode}: {told[-300:]}")
+        again = Run(errand)
+        told = again.finish()
+        if again.process.returncode:
+            problems.append(f"the next run ended with {again.process.returncode}: {told[-300:]}")
+        left += again.left_behind()
+        problems += differences(errand, whole)
+    return Row(
+        f"{what} during `adaptivedrag run`",
+        f"exit within {GONE_WITHIN:.0f} s with code 130, no process left, resumable",
+        f"{moments} moments: out after {slowest:.1f} s at most, {left} processes left, "
+        f"{len(problems)} problems after the next run",
+        not problems and not left and slowest <= GONE_WITHIN,
+        clock.seconds,
+        joined(problems).strip(),
+    )
