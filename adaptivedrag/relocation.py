@@ -2,17 +2,18 @@
 
 The paper's optimisation pulls the latents towards the target a little at a time. Where features at
 the start timestep follow the latents without the picture following, that leaves the content behind.
-Inverted latents are clean latents plus noise, and both are known: here each is moved by itself, the
-clean part smoothly, the noise cell by cell so that it stays as white as it was.
+Here its inverted latents are moved themselves, whole cells at a time: values between cells would be
+less noisy than the model expects, and a cell's noise holds the details of its clean latent. What
+is then missing to the target, at most half a cell, is left to the optimisation.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, grid_sample, pad
+from torch.nn.functional import avg_pool2d, pad
 
 from adaptivedrag.config import InvertImageConfig
 from adaptivedrag.content import Content
@@ -63,18 +64,17 @@ def relocate(
     """
     noise = (noised - alpha**0.5 * clean) / (1 - alpha) ** 0.5
     shares = [_share_of_latents(content).to(clean.device) for content in contents]
-    left = torch.stack([share > 0 for share in shares]).any(dim=0)
-    layered, moved = _filled(clean, left), noise.clone()
-    laid, gone = torch.zeros_like(left), torch.stack([share > 0.5 for share in shares]).any(dim=0)
-    for content, share in zip(contents, shares, strict=True):
-        source = _sources(content, clean)
-        cover = _sampled(share[None, None], source, "bilinear", "zeros")
-        layered = cover * _sampled(clean, source, "bilinear") + (1 - cover) * layered
-        whole = cover[0, 0] > 0.5
-        moved = torch.where(whole, _sampled(noise, source, "nearest"), moved)
-        laid |= whole
-    _refill(moved, noise, gone & ~laid, laid & ~gone)
-    return alpha**0.5 * layered + (1 - alpha) ** 0.5 * moved
+    touched = torch.stack([share > 0 for share in shares]).any(dim=0)
+    gone = torch.stack([share > 0.5 for share in shares]).any(dim=0)
+    moves = [
+        _moved_cells(content, share > 0.5) for content, share in zip(contents, shares, strict=True)
+    ]
+    laid = torch.stack([arrived for _, arrived in moves]).any(dim=0)
+    behind = _refilled(noise, gone & ~laid, laid & ~gone)
+    result = alpha**0.5 * _filled(clean, touched) + (1 - alpha) ** 0.5 * behind
+    for source, arrived in moves:
+        result[..., arrived] = noised.flatten(2)[..., source[arrived]]
+    return result
 
 
 def _share_of_latents(content: Content) -> Float[Tensor, "h w"]:
@@ -87,25 +87,19 @@ def _share_of_latents(content: Content) -> Float[Tensor, "h w"]:
     return torch.from_numpy(cells.mean(axis=(1, 3), dtype=np.float32))
 
 
-def _sources(content: Content, latents: Float[Tensor, "1 c h w"]) -> Float[Tensor, "1 h w 2"]:
-    """Return from where each latent cell takes content, as `grid_sample` wants it."""
-    rows, cols = latents.shape[-2:]
-    scale = FEATURES_PER_LATENT
+def _moved_cells(
+    content: Content, held: Bool[Tensor, "h w"]
+) -> tuple[Int[Tensor, "h w"], Bool[Tensor, "h w"]]:
+    """Return from which cell (row-major) each latent cell would come, and which ones do."""
+    rows, cols = held.shape
     grid = np.stack(np.meshgrid(np.arange(rows), np.arange(cols), indexing="ij"), axis=-1)
-    cells = (grid + 0.5) * scale - 0.5
-    back = content.back
-    source = ((cells @ back[:, :2].T + back[:, 2]) + 0.5) / scale
-    unit = 2 * source / np.array([rows, cols]) - 1
-    return torch.from_numpy(unit[None, ..., ::-1].astype(np.float32)).to(latents.device)
-
-
-def _sampled(
-    values: Float[Tensor, "1 c h w"],
-    source: Float[Tensor, "1 h w 2"],
-    mode: str,
-    beyond: str = "border",
-) -> Float[Tensor, "1 c h w"]:
-    return grid_sample(values, source, mode=mode, padding_mode=beyond, align_corners=False)
+    centres = (grid + 0.5) * FEATURES_PER_LATENT - 0.5
+    origins = centres @ content.back[:, :2].T + content.back[:, 2]
+    cells = np.rint((origins + 0.5) / FEATURES_PER_LATENT - 0.5).astype(int)
+    inside = ((cells >= 0) & (cells < (rows, cols))).all(axis=-1)
+    index = np.where(inside, cells[..., 0] * cols + cells[..., 1], 0)
+    source = torch.from_numpy(index).to(held.device)
+    return source, held.flatten()[source] & torch.from_numpy(inside).to(held.device)
 
 
 def _filled(clean: Float[Tensor, "1 c h w"], gap: Bool[Tensor, "h w"]) -> Float[Tensor, "1 c h w"]:
@@ -124,15 +118,11 @@ def _filled(clean: Float[Tensor, "1 c h w"], gap: Bool[Tensor, "h w"]) -> Float[
     return filled
 
 
-def _refill(
-    moved: Float[Tensor, "1 c h w"],
-    noise: Float[Tensor, "1 c h w"],
-    empty: Bool[Tensor, "h w"],
-    covered: Bool[Tensor, "h w"],
-) -> None:
+def _refilled(
+    noise: Float[Tensor, "1 c h w"], empty: Bool[Tensor, "h w"], covered: Bool[Tensor, "h w"]
+) -> Float[Tensor, "1 c h w"]:
     """Give empty cells the noise of covered ones, in their order; over again if they are few."""
-    spare = noise[0, :, covered]
-    count = int(empty.sum())
-    if spare.shape[1] and count:
-        order = torch.arange(count, device=noise.device) % spare.shape[1]
-        moved[0, :, empty] = spare[:, order]
+    noise, spare, count = noise.clone(), noise[..., covered], int(empty.sum())
+    if spare.shape[-1] and count:
+        noise[..., empty] = spare[..., torch.arange(count, device=noise.device) % spare.shape[-1]]
+    return noise
