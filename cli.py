@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from stages.housekeeping import Collected, JobActions
     from stages.importers import Imported
     from stages.job import Edit, Job, JobSpec
-    from stages.plan import EditPlan, JobPlan
+    from stages.plan import EditPlan
     from stages.scores import Evaluation
 
 ALL_DONE, SOME_FAILED, NOT_STARTED, STOPPED_EARLY, INTERRUPTED = 0, 1, 2, 3, 130
@@ -113,6 +113,7 @@ Dift = Annotated[
         "by default the pocket model, for scenes only.",
     ),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 STORE = "./.adaptivedrag"
 
 
@@ -215,8 +216,23 @@ def run(
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first failure.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Do again what is there.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Do again what is there; with --from, of that stage, and later ones where bytes "
+            "have changed.",
+        ),
+    ] = False,
     stage_timeout: StageTimeout = None,
+    deadline: Annotated[
+        str | None,
+        typer.Option(metavar="HH:MM", help="Stop at this time of day, after the current step."),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Stop after 6h, 90m or 1h30m, after the current step."),
+    ] = None,
     store: StorePlace = STORE,
     out: Out = None,
     device: Device = "cpu",
@@ -237,6 +253,8 @@ def run(
         fail_fast=fail_fast,
         force=force,
         stage_timeout=_seconds("--stage-timeout", stage_timeout),
+        deadline=deadline,
+        budget=budget,
         device=device,
     )
     _end(summary)
@@ -245,21 +263,43 @@ def run(
 @app.command()
 def plan(
     job: JobFile,
+    stage: Annotated[
+        str | None, typer.Argument(metavar="[STAGE]", help="With --why: only this stage.")
+    ] = None,
     select: Select = None,
+    why: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EDIT", help="Say of an edit what differs from before, down to the roots."
+        ),
+    ] = None,
     edits: Annotated[bool, typer.Option("--edits", help="One line for each edit.")] = False,
+    as_json: AsJson = False,
     store: StorePlace = STORE,
+    device: Device = "cpu",
 ) -> None:
-    """Say what is missing of a job, and why."""
+    """Say what is missing of a job, why, and what it will take."""
+    from stages import plan_report
+    from stages.forecast import forecast
     from stages.job import load_job
     from stages.plan import plan_job
 
-    loaded = load_job(job, select=select)
-    planned = plan_job(loaded, _open_to_read(store), explain=True)
-    _print_counts(planned)
-    if edits:
-        _print_edits(planned)
-    _print_reasons(planned)
-    _print_bad(loaded)
+    _check_why(why, stage)
+    loaded, opened = load_job(job, select=select), _open_to_read(store)
+    if why:
+        _explain(_edit_of(loaded, why), stage, opened, as_json=as_json)
+        return
+    planned = plan_job(loaded, opened, explain=True)
+    told = forecast(planned, opened, device)
+    if as_json:
+        typer.echo(json.dumps(plan_report.plan_document(planned, told, opened), indent=2))
+    else:
+        _console().print(plan_report.plan_table(planned, told))
+        lines = [*plan_report.forecast_lines(told)]
+        lines += [*plan_report.edit_lines(planned)] if edits else []
+        for line in [*lines, *plan_report.reason_lines(planned)]:
+            _say(line)
+        _print_bad(loaded)
     raise typer.Exit(SOME_FAILED if loaded.bad else ALL_DONE)
 
 
@@ -275,6 +315,7 @@ def status(
     """Say how far a job is, and what failed."""
     from stages.job import load_job
     from stages.plan import plan_job
+    from stages.plan_report import counts_table
 
     loaded = load_job(job, select=select)
     opened = _open_to_read(store)
@@ -285,7 +326,7 @@ def status(
     done = sum(edit.done for edit in planned.edits)
     total = len(planned.edits) + len(loaded.bad)
     _say(f"{loaded.name}: {done} of {total} edits done, {len(failures) + len(loaded.bad)} failed")
-    _print_counts(planned)
+    _console().print(counts_table(planned))
     _print_lines("Failed", failures)
     _print_bad(loaded)
     return None
@@ -298,17 +339,30 @@ def show(
     out: Out = None,
     store: StorePlace = STORE,
     view: Annotated[bool, typer.Option("--open", help="Open the panel in a viewer.")] = False,
+    origins: Annotated[
+        bool,
+        typer.Option(
+            "--provenance",
+            help="Say what each artifact is made of instead: inputs, settings, code.",
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the provenance as JSON.")] = False,
 ) -> None:
     """Show what each stage made of an edit."""
     from stages.job import load_job
     from stages.panel import write_panel
     from stages.plan import plan_edits
+    from stages.plan_report import stages_table
 
     loaded = load_job(job)
     wanted = _edit_of(loaded, name)
     opened = _open_to_read(store)
+    if origins or as_json:
+        _print_provenance(wanted, opened, as_json=as_json)
+        return
     (planned,) = plan_edits([wanted], opened, explain=True)
-    _print_stages(planned)
+    _say(f"{wanted.id}: {wanted.image_path}")
+    _console().print(stages_table(planned))
     folder = (out or Path("results") / loaded.name) / "panels"
     with _writing(folder):
         panel = write_panel(wanted, opened, folder / f"{wanted.id}.png")
@@ -485,7 +539,7 @@ def store_du(
     jobs: Annotated[
         list[Path] | None, typer.Argument(metavar="[JOB]...", help="Jobs to count too.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, in bytes.")] = False,
+    as_json: AsJson = False,
     store: StorePlace = STORE,
 ) -> None:
     """Say how much there is, by stage and by job."""
@@ -894,66 +948,39 @@ def _edit_of(job: "Job", name: str) -> "Edit":
     raise InvalidEdit(f"{job.path} has no edit {name!r}{hint}")
 
 
-def _print_counts(planned: "JobPlan") -> None:
-    from rich.table import Table
+def _check_why(why: str | None, stage: str | None) -> None:
+    from flows.outcomes import InvalidRequest
+    from stages import STAGE_NAMES
 
-    from stages.plan import Status
-
-    counts = planned.counts()
-    used = [status for status in Status if any(count[status] for count in counts.values())]
-    table = Table("stage", *used, box=None, pad_edge=False)
-    for stage, count in counts.items():
-        table.add_row(stage, *(str(count[status] or "·") for status in used))
-    _console().print(table)
+    if stage and not why:
+        raise InvalidRequest(f"{stage!r} is one argument too many: name an edit with --why EDIT")
+    if stage and stage not in STAGE_NAMES:
+        raise InvalidRequest(f"There is no stage {stage!r}; stages: {', '.join(STAGE_NAMES)}.")
 
 
-def _print_edits(planned: "JobPlan") -> None:
-    for each in planned.edits:
-        statuses = ", ".join(f"{name} {staged.status}" for name, staged in each.stages.items())
-        _say(f"{each.edit.id}: {statuses}")
+def _explain(wanted: "Edit", stage: str | None, opened: "ArtifactStore", *, as_json: bool) -> None:
+    """Say why stages of an edit have to run, or have not."""
+    from stages import plan_report
+    from stages.plan import reasons
+
+    found = reasons(wanted, opened)
+    found = {name: reason for name, reason in found.items() if stage in (None, name)}
+    if as_json:
+        typer.echo(json.dumps(plan_report.explained_document(wanted.id, found), indent=2))
+    else:
+        for line in plan_report.explained_lines(wanted.id, found):
+            _say(line)
 
 
-def _print_reasons(planned: "JobPlan") -> None:
-    """Say why stages have to run; edits with the same reason share a line."""
-    reasons: dict[tuple[str, str], list[str]] = {}
-    for each in planned.edits:
-        for name, staged in each.stages.items():
-            if name in each.to_make and staged.why:
-                reasons.setdefault((name, f"{staged.status}: {staged.why}"), []).append(
-                    each.edit.id
-                )
-    for (stage, why), ids in reasons.items():
-        more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
-        _say(f"{stage} {why} ({', '.join(ids[:3])}{more})")
+def _print_provenance(wanted: "Edit", opened: "ArtifactStore", *, as_json: bool) -> None:
+    from stages.provenance import provenance, provenance_document, provenance_lines
 
-
-def _print_stages(planned: "EditPlan") -> None:
-    from rich.table import Table
-
-    table = Table("stage", "status", "seconds", "key", "what it says", box=None, pad_edge=False)
-    for name, staged in planned.stages.items():
-        record = staged.record
-        seconds = f"{record.circumstances.seconds:.1f}" if record else ""
-        key = staged.key[:12] if staged.key else ""
-        said = _said(record.summary) if record else staged.why
-        table.add_row(name, staged.status, seconds, key, said)
-    _say(f"{planned.edit.id}: {planned.edit.image_path}")
-    _console().print(table)
-
-
-def _said(summary: Mapping[str, Any]) -> str:
-    """Return what a stage says of itself, but for its long lists."""
-    from rich.markup import escape
-
-    short = {name: value for name, value in summary.items() if not isinstance(value, list | dict)}
-    lines = [
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in short.items()
-        if value not in (None, "")
-    ]
-    points = [f"{p['verdict']} {p['distance']:.1f} px" for p in summary.get("points", [])]
-    warnings = [str(warning) for warning in summary.get("warnings", [])]
-    return escape(", ".join([*lines, *points, *warnings]))
+    chain = provenance(wanted, opened)
+    if as_json:
+        typer.echo(json.dumps(provenance_document(wanted, chain, opened), indent=2))
+    else:
+        for line in provenance_lines(chain):
+            _say(line)
 
 
 def _failure_line(planned: "EditPlan", job: Path) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from adaptivedrag.backtracking import accept_forward_steps
 from adaptivedrag.config import InvertImageConfig, OptimizeLatentConfig
-from adaptivedrag.errors import DragDiverged
+from adaptivedrag.errors import DragDiverged, stop_of
 from adaptivedrag.features import sample_features, window
 from adaptivedrag.masks import latent_mask
 from adaptivedrag.model import DiffusionModel
@@ -103,7 +103,8 @@ def drag_latents(
             is on their way, and pulled if they are not there.
         resume_from: what `on_state` was given by an earlier call with the same arguments; on the
             CPU the result has the bytes of a run that was never interrupted.
-        on_state: called with the state after every `state_every` steps, if that is not 0.
+        on_state: called with the state after every `state_every` steps, if that is not 0, and
+            before an end that `on_step` asks for with `Stopped`.
 
     Raises:
         DragDiverged: if the latents stop being finite; the message names the step, and `state` is
@@ -195,9 +196,11 @@ class _DragLoop:
                 self._check(step)
                 if not self.running:
                     break
-                on_step(step, int(self.budget))
-                if state_every and step > self.begun and step % state_every < poll:
+                stopped = stop_of(on_step, step, int(self.budget))
+                if state_every and step > self.begun and (stopped or step % state_every < poll):
                     on_state(step, self.good)
+                if stopped:
+                    raise stopped
             if step == 0 and self.relocated is not None:
                 self._relocate(self.relocated)
             else:

@@ -9,7 +9,7 @@ AdaptiveDragError
 └── DragDiverged (ArithmeticError)  a loss or a latent stopped being finite
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,6 +38,22 @@ class UnsupportedModel(AdaptiveDragError, ValueError):
 
 class DeviceMemoryExhausted(AdaptiveDragError, MemoryError):
     """Memory is not enough; the message says what was tried and what to change."""
+
+
+class Stopped(Exception):
+    """Raised by a caller's `on_step` to end the work at hand; no error of the edit.
+
+    What keeps states to resume from hands over one of the step at hand first.
+    """
+
+
+def stop_of(on_step: "Callable[[int, int], None]", step: int, steps: int) -> Stopped | None:
+    """Tell a caller how far the work is; return its wish to end it, to be raised in good order."""
+    try:
+        on_step(step, steps)
+    except Stopped as stopped:
+        return stopped
+    return None
 
 
 class DragDiverged(AdaptiveDragError, ArithmeticError):

@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from adaptivedrag.config import TrainLoraConfig
-from adaptivedrag.errors import DragDiverged, InvalidEdit
+from adaptivedrag.errors import DragDiverged, InvalidEdit, stop_of
 from adaptivedrag.model import DiffusionModel
 from adaptivedrag.points import UNET_STRIDE
 
@@ -64,7 +64,8 @@ def train_lora(
         seed: seed of every draw, the adapter's initial values included.
         resume_from: what `on_state` was given by an earlier call with the same arguments; on the
             CPU the result has the bytes of a run that was never interrupted.
-        on_state: called with the state after every `state_every` steps, if that is not 0.
+        on_state: called with the state after every `state_every` steps, if that is not 0, and
+            before an end that `on_step` asks for with `Stopped`.
         at_once: pass a batch in parts of so many samples, whose gradients add up to the batch's:
             the same draws and steps in less memory, equal but for the order of sums.
 
@@ -100,14 +101,17 @@ def train_lora(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             fresh.append(loss)
-            on_step(step + 1, config.steps)
             last = step + 1 == config.steps
-            if last or (state_every and (step + 1) % state_every == 0):
+            stopped = stop_of(on_step, step + 1, config.steps)
+            due = state_every and (stopped or (step + 1) % state_every == 0)
+            if last or due:
                 losses, fresh = torch.cat([losses, torch.stack(fresh).cpu()]), []
                 _check(losses, good)
                 if not last:
                     good = _state(parameters, optimizer, generator, losses)
                     on_state(step + 1, good)
+            if stopped and not last:
+                raise stopped
         weights = {
             f"{PREFIX}{name}": value.detach().float().cpu().numpy()
             for name, value in parameters.items()

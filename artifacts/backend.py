@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -77,6 +78,14 @@ class Backend:
     def parallel(self) -> int:
         """How many requests to have under way: a remote store's answers take their time."""
         return 64 if self._root is None else 16
+
+    @property
+    def free_space(self) -> int | None:
+        """Bytes that can still be written to a local disk; None for object storage."""
+        if self._root is None:
+            return None
+        with _reported(self.name):
+            return shutil.disk_usage(self._root).free
 
     def get(self, path: str) -> bytes | None:
         """Return a file's bytes, or None if it is not there."""

@@ -94,7 +94,7 @@ class Circumstances(_Frozen):
     """Under what circumstances an action was done; never part of a key.
 
     Attributes:
-        code: version of this project's code.
+        code: version of this project's code, and a digest of the sources of the stage.
         libraries: versions of the libraries whose numbers matter.
         device: such as "cpu" or a GPU's name.
         started: UTC, ISO 8601.

@@ -105,9 +105,8 @@ class ArtifactStore:
     def records_of(self, stage: str) -> Iterator[Record]:
         """Go through the newest record of each key of a stage."""
         numbers = self._numbers_by_key(f"{ACTIONS}/{word(stage)}")
-        find = partial(self._newest_record, stage)
-        found = at_once(lambda key: find(key, numbers[key]), sorted(numbers), self.backend.parallel)
-        yield from filter(None, found)
+        find = partial(self._newest_of, stage, numbers)
+        yield from filter(None, at_once(find, sorted(numbers), self.backend.parallel))
 
     def publish(
         self,
@@ -210,6 +209,32 @@ class ArtifactStore:
             check(stored, files[stored.path])
         return manifest, {**files, MANIFEST: data}
 
+    def missing_bytes(self, record: Record) -> str:
+        """Say why the object of a record cannot be served; "" if it can, as far as sizes tell."""
+        folder = object_folder(record.object)
+        sizes = self.backend.sizes(folder)
+        if not sizes:
+            return "its bytes are gone"
+        if DAMAGED in sizes:
+            data = self.backend.get(f"{folder}/{DAMAGED}")
+            with suppress(ValueError):  # a torn mark is a mark all the same
+                return f"its bytes are damaged: {json.loads(unseal(data or b''))['reason']}"
+            return "its bytes are damaged"
+        wrong = [path for path, size in record.files.items() if sizes.get(path) != size]
+        return f"its bytes are damaged: {wrong[0]} is missing or cut off" if wrong else ""
+
+    def some_records(self, stage: str, most: int) -> list[Record]:
+        """Return the newest records of a few keys of a stage; which ones is left to chance."""
+        above, found = f"{ACTIONS}/{word(stage)}", list[Record]()
+        for shard in self.backend.folders(above):
+            numbers = self._numbers_by_key(f"{above}/{shard}")
+            find = partial(self._newest_of, stage, numbers)
+            keys = sorted(numbers)[: most - len(found)]
+            found += filter(None, at_once(find, keys, self.backend.parallel))
+            if len(found) >= most:
+                break
+        return found
+
     def put_progress(self, stage: str, key: Key, step: int, payload: Payload) -> None:
         """Keep a checkpoint of a stage at work; the one before is kept too, older ones go."""
         folder = key_folder(PROGRESS, stage, key)
@@ -291,6 +316,9 @@ class ArtifactStore:
         if record is None:
             return None
         return Lookup("hit" if self._is_complete(record) else "known", record)
+
+    def _newest_of(self, stage: str, numbers: Mapping[Key, list[int]], key: Key) -> Record | None:
+        return self._newest_record(stage, key, numbers[key])
 
     def _newest_record(self, stage: str, key: Key, numbers: list[int]) -> Record | None:
         """Return the highest record that parses and is this key's; others are ignored."""

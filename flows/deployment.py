@@ -89,14 +89,15 @@ def submit(
     found = found if select is None else select_edits(found, select)
     location = str(store_location)
     location = location if "://" in location else str(Path(location).expanduser().absolute())
-    watch = watch_over(found, ArtifactStore.open(location), STAGE_NAMES, force=force)
+    forced = STAGE_NAMES if force else ()
+    watch = watch_over(found, ArtifactStore.open(location), STAGE_NAMES, forced=forced)
     todo = [edit for edit in found.edits if edit.id in watch.todo]
     cut = cut_shards(todo, watch.seconds.of, STAGE_NAMES, at_least=shards) if todo else []
-    settings = {
+    settings: dict[str, object] = {
         "job": str(found.path),
         "store": location,
         "device": device,
-        "force": force,
+        "forced": list(forced),
         "max_failures": max_failures,
         "stage_timeout": stage_timeout,
     }

@@ -5,7 +5,7 @@ its items. A failure is a value; it stays with its edits, and their later stages
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from artifacts import ArtifactStore
@@ -34,7 +34,7 @@ class Dispatch:
         perform: Perform,
         watch: Watch,
         *,
-        force: bool = False,
+        forced: Collection[str] = (),
         retry: bool = False,
         allowed: int | None = None,
     ) -> None:
@@ -42,7 +42,8 @@ class Dispatch:
 
         Args:
             stages: the stages that may run, in order.
-            force: do again what is there.
+            forced: stages that are done again where they are done; what comes after one of
+                them is done where its bytes have changed.
             retry: try again what is quarantined.
             allowed: so many edits may fail before the run stops.
         """
@@ -53,7 +54,7 @@ class Dispatch:
         self._stages = stages
         self._perform = perform
         self._watch = watch
-        self._force = force
+        self._forced = forced
         self._retry = retry
         self._allowed = allowed
         self._settled: dict[tuple[str, str], Failure | None] = {}
@@ -62,7 +63,7 @@ class Dispatch:
         """Bring edits as far as the stages go.
 
         Raises:
-            StoppedEarly: if more edits failed than may, or somebody asked to stop.
+            StoppedEarly: if more edits failed than may, time is up, or somebody asked to stop.
         """
         for edit in edits[:FIRST_EDITS]:
             self._advance([edit])
@@ -78,7 +79,8 @@ class Dispatch:
                 self._watch.progress.reached(stage, passed)
 
     def _do_stage(self, stage: str, edits: Sequence["Edit"]) -> None:
-        items, blocked = work_for(stage, edits, self._store, force=self._force, retry=self._retry)
+        force = stage in self._forced
+        items, blocked = work_for(stage, edits, self._store, force=force, retry=self._retry)
         for plan in blocked:
             earlier = Failure.of_earlier(plan.edit.id, plan.stages[stage])
             self._fail(earlier or Failure(plan.edit.id, stage, "InputMissing", _missing(stage)))

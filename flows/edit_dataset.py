@@ -152,7 +152,7 @@ def perform_chunk(
                 watch,
                 stage_timeout,
             )
-        except Interrupted:
+        except StoppedEarly:
             break
         outcomes.append(made)
         if allowed is not None and sum(made.failure is not None for made in outcomes) > allowed:
@@ -189,7 +189,7 @@ def _perform_item(
         on_step(0, 1)
         record = bench.perform(stage, edit, force=force, on_step=on_step)
         saved_by = record.circumstances.memory_saved_by
-    except Interrupted:
+    except StoppedEarly:
         raise
     except Exception as error:
         if policy_of(error) is Policy.RETRY:
@@ -219,7 +219,7 @@ def edit_dataset(
     edit_ids: list[str] | None = None,
     stages: list[str] | None = None,
     device: str = "cpu",
-    force: bool = False,
+    forced: list[str] | None = None,
     retry: bool = False,
     max_failures: int | None = None,
     stage_timeout: float | None = None,
@@ -231,7 +231,7 @@ def edit_dataset(
         store: absolute path or URL of the store.
         edit_ids: the edits of this shard; all of the job by default.
         stages: the stages that may run; all by default.
-        force: do again what is there.
+        forced: stages that are done again where they are done.
         retry: try again what is quarantined.
         max_failures: stop once more edits than this have failed.
         stage_timeout: seconds that a stage may take for one edit; see `perform_chunk`.
@@ -244,7 +244,8 @@ def edit_dataset(
     edits = [edit for edit in found.edits if wanted is None or edit.id in wanted]
     names = [name for name in STAGE_NAMES if stages is None or name in stages]
     kept = bench_of(store, device).store
-    watch = _watch.get() or watch_over(found, kept, names, edits=edits, force=force, retry=retry)
+    again = frozenset(forced or ())
+    watch = _watch.get() or watch_over(found, kept, names, edits=edits, forced=again, retry=retry)
     token = _watch.set(watch)
     page = RunPage(watch)
 
@@ -252,13 +253,15 @@ def edit_dataset(
         ids, keys = [item.edit.id for item in chunk], [str(item.key) for item in chunk]
         stage = chunk[0].stage
         future = perform_chunk.submit(
-            job, store, stage, ids, keys, device, force, left, stage_timeout
+            job, store, stage, ids, keys, device, stage in again, left, stage_timeout
         )
         made: list[Made] = future.result()
         page.update()
         return made
 
-    dispatch = Dispatch(kept, names, perform, watch, force=force, retry=retry, allowed=max_failures)
+    dispatch = Dispatch(
+        kept, names, perform, watch, forced=again, retry=retry, allowed=max_failures
+    )
     try:
         summary = _run_to_its_end(dispatch, found, edits, kept, watch)
     finally:

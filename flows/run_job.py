@@ -35,6 +35,7 @@ from flows.prefect_server import (
     send_events,
     temporary_server,
 )
+from flows.time_limits import time_limits
 from flows.watch import Watch, watch_over
 from stages import STAGE_NAMES
 from stages.job import Job, load_job, select_edits
@@ -53,7 +54,7 @@ class Request:
 
     stages: tuple[str, ...]
     device: str
-    force: bool
+    forced: tuple[str, ...]
     retry: bool
     allowed: int | None
     stage_timeout: float | None
@@ -72,6 +73,8 @@ def run(
     fail_fast: bool = False,
     force: bool = False,
     stage_timeout: float | None = None,
+    deadline: str | None = None,
+    budget: str | None = None,
     device: str = "cpu",
     console: Console,
 ) -> RunSummary:
@@ -87,15 +90,20 @@ def run(
             that are quarantined.
         max_failures: stop once more edits fail than this count, or share such as "5%".
         fail_fast: stop at the first failure.
-        force: do again what is there, of the stages that may run.
+        force: do again what is there: of all stages, or of the one that `only` or `from_stage`
+            names; what comes after that one is done where its bytes have changed.
         stage_timeout: seconds that a stage may take for one edit, which fails at its next step
             after that; what takes long without a step is not cut off.
+        deadline: a time of day such as "07:00", at which the run stops after the current step.
+        budget: a time such as "6h" or "1h30m", after which it does.
 
     Raises:
         InvalidRequest, InvalidEdit, StoreUnavailable, ModelUnavailable, PrefectUnavailable:
             nothing could start; the message is one line.
     """
+    limits = time_limits(deadline, budget)
     stages = chosen_stages(only, from_stage)
+    forced = () if not force else stages[:1] if from_stage else stages
     found = job if isinstance(job, Job) else load_job(job)
     found = found if select is None else select_edits(found, select)
     check_out(found, out)
@@ -105,10 +113,17 @@ def run(
         found = replace(found, edits=tuple(edit for edit in found.edits if edit.id in failed))
     allowed = allowed_failures(max_failures, fail_fast, len(found.edits))
     watch = watch_over(
-        found, store, stages, force=force, retry=retry_failed, console=console, out=out
+        found,
+        store,
+        stages,
+        forced=forced,
+        retry=retry_failed,
+        console=console,
+        out=out,
+        limits=limits,
     )
     if watch.todo:
-        request = Request(stages, device, force, retry_failed, allowed, stage_timeout)
+        request = Request(stages, device, forced, retry_failed, allowed, stage_timeout)
         summary = _run_flow(found, store, request, watch, console)
     else:
         summary = _nothing_to_do(found, store, watch)
@@ -217,7 +232,7 @@ def _call_flow(job: Job, store: ArtifactStore, request: Request, watch: Watch) -
                 store.location,
                 stages=list(request.stages),
                 device=request.device,
-                force=request.force,
+                forced=list(request.forced),
                 retry=request.retry,
                 max_failures=request.allowed,
                 stage_timeout=request.stage_timeout,

@@ -2,24 +2,26 @@
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from adaptivedrag.errors import Stopped
 from artifacts import ArtifactStore
 from flows.outcomes import RunSummary, last_seconds, new_run_id
 from flows.progress import Progress
 from flows.shards import StageSeconds
+from flows.time_limits import TimeLimit
 from stages.plan import EditPlan, Status, plan_edits
 
 if TYPE_CHECKING:
     from stages.job import Edit, Job
 
 
-class StoppedEarly(Exception):
+class StoppedEarly(Stopped):
     """No more work is to be started; the message says why."""
 
 
@@ -28,11 +30,13 @@ class Interrupted(StoppedEarly):
 
 
 class Stop:
-    """A wish to stop, told by one thread and heard by those at work, at their next step."""
+    """A wish or a reason to stop, heard by those at work at their next step."""
 
-    def __init__(self) -> None:
-        """Start without the wish."""
+    def __init__(self, limits: Sequence[TimeLimit] = ()) -> None:
+        """Start without the wish, and with the time that there is."""
         self._wish = threading.Event()
+        self._limits = tuple(limits)
+        self._over = ""
 
     def ask(self) -> None:
         """Ask all work to stop."""
@@ -44,13 +48,17 @@ class Stop:
         return self._wish.is_set()
 
     def check(self) -> None:
-        """Leave the work at hand if that was asked for.
+        """Leave the work at hand if that was asked for, or time is up.
 
         Raises:
-            Interrupted: if so.
+            StoppedEarly: if so; `Interrupted` if it was asked for.
         """
         if self._wish.is_set():
             raise Interrupted("interrupted")
+        # For good: a clock that is set back gives no time back.
+        self._over = self._over or next((each.said for each in self._limits if each.is_over), "")
+        if self._over:
+            raise StoppedEarly(self._over)
 
 
 @dataclass
@@ -79,27 +87,33 @@ def watch_over(
     stages: Sequence[str],
     *,
     edits: Sequence["Edit"] | None = None,
-    force: bool = False,
+    forced: Collection[str] = (),
     retry: bool = False,
     console: Console | None = None,
     out: Path | None = None,
+    limits: Sequence[TimeLimit] = (),
 ) -> Watch:
     """Plan edits of a job, all by default, and return a watch over what is still to do.
 
-    There is nothing to do for what is quarantined, unless with `retry` or `force`.
+    There is nothing to do for what is quarantined, unless with `retry` or where stages are forced.
+
+    Args:
+        forced: stages that are done again where they are done.
+        limits: after which the run stops.
 
     Raises:
         ModelUnavailable: if the files of a model are not there.
     """
     edits = job.edits if edits is None else edits
     plans = plan_edits(edits, store)
-    if not (retry or force):
+    if not (retry or forced):
         plans = tuple(plan for plan in plans if not plan.quarantined)
-    waiting = {stage: _waiting(plans, stage, force) for stage in stages}
+    waiting = {stage: _waiting(plans, stage, stage in forced) for stage in stages}
     seconds = StageSeconds(last_seconds(store, job))
     each = {stage: seconds.of(stage) for stage in stages}
     progress = Progress(waiting, each, _shares(edits), console)
-    return Watch(progress, seconds, frozenset().union(*waiting.values()), out)
+    todo = frozenset[str]().union(*waiting.values())
+    return Watch(progress, seconds, todo, out, stop=Stop(limits))
 
 
 def _waiting(plans: Sequence[EditPlan], stage: str, force: bool) -> list[str]:

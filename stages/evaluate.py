@@ -34,6 +34,7 @@ from artifacts import (
 from stages.images import Mask, Pixels, read_image, read_mask
 from stages.job import Edit, SceneEdit
 from stages.models import DiffusionFiles, diffusion_files
+from stages.sources import code_of
 from stages.stage import Made
 from stages.workbench import LIBRARIES
 
@@ -196,7 +197,7 @@ class Judge:
         started, clock = datetime.now(UTC), perf_counter()
         made = self._measured(edit, candidate.read())
         circumstances = Circumstances(
-            code=metadata.version("adaptivedrag"),
+            code=code_of(STAGE),
             libraries={name: metadata.version(name) for name in LIBRARIES},
             device=self.instruments.device,
             started=started.isoformat(timespec="seconds"),

@@ -1,15 +1,15 @@
 """The plan: what is done, what is missing and why, before anything runs and without any model."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
 
 from artifacts import Action, ArtifactStore, Key, Lookup, Record
 from stages.failures import Attempt, Policy
 from stages.job import Edit, Job
 from stages.pipeline import BY_NAME, STAGES
+from stages.reasons import Explanation, History, with_causes
 from stages.stage import Resolved, Stage
 
 
@@ -26,6 +26,9 @@ class Status(StrEnum):
     """Failed for a reason that lies in the edit: not tried again until it changes."""
     OFF = "off"
     """The edit goes without this stage."""
+
+
+MISSING = (Status.MISS, Status.QUARANTINED)
 
 
 @dataclass(frozen=True)
@@ -128,11 +131,90 @@ def plan_edits(
             draft.name_action(stage)
         keys = {action.key for d in drafts if (action := d.actions.get(stage.name))}
         found = store.lookup_many(stage.name, keys)
-        history = _History(store, stage) if explain else None
+        history = History(store, stage.name) if explain else None
         for draft in drafts:
             draft.settle(stage, found, history)
         _tell_failures(drafts, stage.name, store)
     return tuple(EditPlan(draft.resolved.edit, draft.stages) for draft in drafts)
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Where one stage of one edit stands, and why, down to the roots.
+
+    Attributes:
+        failure: how it failed when it was last tried, if it is not made.
+        explanation: of a miss, or of a stage that follows: what differs from before.
+    """
+
+    stage: str
+    status: Status
+    key: Key | None
+    text: str
+    failure: Attempt | None
+    explanation: Explanation
+
+
+def reasons(edit: Edit, store: ArtifactStore) -> dict[str, Reason]:
+    """Say of every stage of an edit why it has to run, or why it has not.
+
+    Dearer than a plan: to say what became of an input, all records of its stage are read.
+
+    Raises:
+        ModelUnavailable: if the files of a model are not there.
+    """
+    (plan,) = plan_edits([edit], store)
+    resolved = Resolved.of(edit)
+    records = {name: s.record for name, s in plan.stages.items() if s.record}
+    found: dict[str, Reason] = {}
+    for stage in STAGES:
+        staged = plan.stages[stage.name]
+        explanation = Explanation()
+        if staged.status in (*MISSING, Status.FOLLOWS):
+            unmade = [name for name in stage.needs if name not in records]
+            unmade = [name for name in unmade if plan.stages[name].status is not Status.OFF]
+            action = resolved.action(stage, records)
+            explanation = History(store, stage.name).explain(action, resolved, unmade)
+            causes = tuple(with_causes(explanation.differences, records, store))
+            explanation = replace(explanation, differences=causes)
+        text = "; ".join(_in_words(staged, explanation, found, store))
+        found[stage.name] = Reason(
+            stage.name, staged.status, staged.key, text, staged.failure, explanation
+        )
+    return found
+
+
+def _in_words(
+    staged: StagePlan, explanation: Explanation, before: Mapping[str, Reason], store: ArtifactStore
+) -> Iterator[str]:
+    record = staged.record
+    match staged.status:
+        case Status.HIT if record:
+            yield f"made {record.circumstances.started}, record {record.number}"
+        case Status.KNOWN if record:
+            yield store.missing_bytes(record)
+            yield "made again if a stage after it has to run"
+        case Status.MISS | Status.QUARANTINED:
+            if staged.failure:
+                yield f"failed before: {staged.failure}"
+            if explanation.nearest or not staged.failure:
+                yield str(explanation)
+        case Status.FOLLOWS:
+            yield staged.why
+            for name in _roots(staged.stage, before):
+                yield f"{name} {before[name].status}: {before[name].text}"
+            if explanation.differences:
+                yield f"besides: {explanation}"
+        case _:
+            yield staged.why
+
+
+def _roots(stage: str, before: Mapping[str, Reason]) -> list[str]:
+    """Return the missing stages that a stage waits for in the end, in order."""
+    waiting = [name for name in BY_NAME[stage].needs if before[name].status is Status.FOLLOWS]
+    missing = [name for name in BY_NAME[stage].needs if before[name].status in MISSING]
+    found = {*missing, *(root for name in waiting for root in _roots(name, before))}
+    return [name for name in before if name in found]
 
 
 def work_for(
@@ -209,7 +291,7 @@ class _Draft:
         if all(need.name in self.records or self.resolved.skips(need) for need in needs):
             self.actions[stage.name] = self.resolved.action(stage, self.records)
 
-    def settle(self, stage: Stage, found: Mapping[Key, Lookup], history: "_History | None") -> None:
+    def settle(self, stage: Stage, found: Mapping[Key, Lookup], history: History | None) -> None:
         action = self.actions.get(stage.name)
         if action is None:
             self.stages[stage.name] = self._without_key(stage)
@@ -222,7 +304,10 @@ class _Draft:
                 stage.name, Status(lookup.status), action.key, lookup.record, why
             )
         else:
-            why, otherwise = history.explain(action) if history else ("", False)
+            found_out = history.explain(action, self.resolved) if history else None
+            why, otherwise = (
+                (str(found_out), found_out.made_otherwise) if found_out else ("", False)
+            )
             self.stages[stage.name] = StagePlan(
                 stage.name, Status.MISS, action.key, None, why, otherwise
             )
@@ -236,67 +321,3 @@ class _Draft:
             if name not in self.records and not self.resolved.skips(BY_NAME[name])
         ]
         return StagePlan(stage.name, Status.FOLLOWS, why=f"needs {', '.join(missing)}")
-
-
-class _History:
-    """Earlier records of a stage, to say what a missing action differs in."""
-
-    def __init__(self, store: ArtifactStore, stage: Stage) -> None:
-        self.by_input: dict[tuple[str, str], list[Record]] = {}
-        for record in store.records_of(stage.name):
-            for item in record.inputs.items():
-                self.by_input.setdefault(item, []).append(record)
-
-    def explain(self, action: Action) -> tuple[str, bool]:
-        """Name what differs from the nearest earlier record, or say that there is none.
-
-        Returns:
-            The reason in words, and whether the stage was made otherwise for the same edit.
-        """
-        related = {
-            record.key: record
-            for item in action.inputs.items()
-            for record in self.by_input.get(item, ())
-        }
-        changes: list[list[str]] = [
-            _differences(record.action, action) for record in related.values()
-        ]
-        nearest = min(changes, key=len, default=["never made"])
-        given = _given(action)
-        return "; ".join(nearest), any(
-            _given(record.action) == given for record in related.values()
-        )
-
-
-def _given(action: Action) -> dict[str, str]:
-    """Return the inputs that are the edit's own rather than made by a stage."""
-    return {
-        name: action.inputs[name] for name in ("image", "prompt", "drags") if name in action.inputs
-    }
-
-
-def _differences(old: Action, new: Action) -> list[str]:
-    """Say in words how two actions of a stage differ."""
-    found = []
-    if old.version != new.version:
-        found.append(f"stage version {old.version} → {new.version}")
-    before, after = (dict(_flat(new.stage, action.config)) for action in (old, new))
-    for name in sorted(before.keys() | after.keys()):
-        if before.get(name) != after.get(name):
-            found.append(f"{name} {before.get(name)} → {after.get(name)}")
-    for kind, one, two in (("input", old.inputs, new.inputs), ("model", old.models, new.models)):
-        found += [
-            f"{kind} {name} changed"
-            for name in sorted(one.keys() | two.keys())
-            if one.get(name) != two.get(name)
-        ]
-    return found
-
-
-def _flat(prefix: str, settings: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(f"{prefix}.{name}", value)
-        else:
-            # A record's settings come back from JSON, where tuples are lists.
-            yield f"{prefix}.{name}", list(value) if isinstance(value, tuple) else value

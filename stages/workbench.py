@@ -1,6 +1,7 @@
 """One worker's bench: models loaded once and kept, stages performed against the store."""
 
 import math
+import platform
 import resource
 import sys
 import threading
@@ -22,6 +23,7 @@ from stages.checkpoints import Checkpoints
 from stages.failures import Policy, policy_of
 from stages.job import Edit
 from stages.pipeline import BY_NAME, STAGES
+from stages.sources import code_of
 from stages.stage import Made, OnStep, Resolved, Stage, Work
 
 if TYPE_CHECKING:
@@ -145,7 +147,7 @@ class Workbench:
                 checkpoints.keep(error.step, error.state)
             raise
         circumstances = Circumstances(
-            code=metadata.version("adaptivedrag"),
+            code=code_of(stage.name),
             libraries=_versions(),
             device=_device_name(self.runtime.device),
             threads=_threads(),
@@ -263,7 +265,8 @@ def _ancestors(stage: str) -> set[str]:
 
 @cache
 def _versions() -> dict[str, str]:
-    return {name: metadata.version(name) for name in LIBRARIES}
+    versions = {name: metadata.version(name) for name in LIBRARIES}
+    return {"python": platform.python_version(), **versions}
 
 
 def _threads() -> int:

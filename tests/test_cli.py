@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from artifacts import ArtifactStore
 from cli import app
 from flows.outcomes import last_failed
+from stages import STAGE_NAMES
 from stages.job import load_job
 from stages.plan import plan_edits
 
@@ -141,6 +142,24 @@ NOTHING_STARTS = {
         "--stage-timeout 'long'",
     ),
     "bad limit": (("run", "cats/job.toml", "--max-failures", "many"), "max-failures is 'many'"),
+    "deadline not readable": (
+        ("run", "cats/job.toml", "--deadline", "25:00"),
+        "--deadline '25:00' cannot be read: write it as 07:00",
+    ),
+    "budget not readable": (
+        ("run", "cats/job.toml", "--budget", "a while"),
+        "--budget 'a while' cannot be read: write it as 6h, 90m or 1h30m",
+    ),
+    "no such edit to explain": (("plan", "cats/job.toml", "--why", "edit-9"), "did you mean"),
+    "no such stage to explain": (
+        ("plan", "cats/job.toml", "paint", "--why", "edit-1"),
+        "no stage 'paint'; stages: train_lora",
+    ),
+    "a stage of no edit": (
+        ("plan", "cats/job.toml", "build_mask"),
+        "name an edit with --why EDIT",
+    ),
+    "no such edit to trace": (("show", "cats/job.toml", "edit-9", "--json"), "did you mean"),
     "no such job to measure": (("eval", "none.toml"), "none.toml does not exist"),
     "no model for DIFT": (
         ("eval", "cats/job.toml", "--dift", "nowhere"),
@@ -238,6 +257,56 @@ def test_a_plan_says_what_is_missing_and_why(job):
     assert "edit-1: train_lora hit" in second.output
 
 
+def test_a_plan_tells_what_is_missing_for_other_programs_too(done):
+    with done.open("a") as file:
+        file.write("[optimize_latent]\nlearning_rate = 0.02\n")
+    told = call("plan", done)
+    assert "To make: 6 artifacts: about 9.0 s on cpu" in told.output
+    document = json.loads(call("plan", done, "--json").output)
+    assert document["schema"] == 1
+    assert (document["edits"], document["done"], document["device"]) == (3, 0, "cpu")
+    drag = document["stages"]["optimize_latent"]
+    assert drag["edits"]["miss"] == 3
+    assert drag["to_make"] == {
+        "artifacts": 3,
+        "unknown": 0,
+        "seconds": 4.5,
+        "bytes": document["to_make"]["bytes"]
+        - document["stages"]["sample_image"]["to_make"]["bytes"],
+        "records": 3,
+    }
+    first = document["plans"][0]
+    assert first["to_make"] == ["optimize_latent", "sample_image"]
+    why = "optimize_latent.learning_rate 0.01 → 0.02"
+    assert first["stages"]["optimize_latent"]["why"] == why
+    assert set(first["stages"]["train_lora"]) == {"status", "key", "why"}
+
+
+def test_a_plan_explains_one_edit_down_to_the_roots(done):
+    with done.open("a") as file:
+        file.write("[optimize_latent]\nlearning_rate = 0.02\n")
+    told = call("plan", done, "--why", "edit-1")
+    assert told.exit_code == 0, told.output
+    assert "edit-1 train_lora hit: made 2024-01-01" in told.output
+    why = "optimize_latent.learning_rate 0.01 → 0.02"
+    assert f"edit-1 optimize_latent miss: {why}\n  compared with " in told.output
+    waiting = f"edit-1 sample_image follows: needs optimize_latent; optimize_latent miss: {why}"
+    assert waiting in told.output
+    one = call("plan", done, "optimize_latent", "--why", "edit-1")
+    assert one.output.splitlines()[0] == f"edit-1 optimize_latent miss: {why}"
+    assert "train_lora" not in one.output
+    document = json.loads(call("plan", done, "--why", "edit-1", "--json").output)
+    (difference,) = document["stages"]["optimize_latent"]["differences"]
+    assert difference == {
+        "kind": "setting",
+        "name": "optimize_latent.learning_rate",
+        "old": 0.01,
+        "new": 0.02,
+        "said": None,
+        "cause": None,
+    }
+
+
 def test_a_plan_with_a_bad_edit_says_so(job):
     add_bad_edit(job)
     ended = call("plan", job)
@@ -283,6 +352,53 @@ def test_an_edit_is_shown_as_a_table_and_a_panel(done):
     assert ended.exit_code == 0, ended.output
     assert "verdict reached" in ended.output
     assert Image.open("results/cats/panels/edit-1.png").width > 1000
+
+
+def test_the_provenance_of_an_edit_names_all_that_its_artifacts_are_made_of(done):
+    told = call("show", done, "edit-1", "--provenance")
+    assert told.exit_code == 0, told.output
+    lines = told.output.splitlines()
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == list(STAGE_NAMES)
+    drag = lines[lines.index("optimize_latent hit") :]
+    assert any(line.startswith("  input     train_lora ") for line in drag)
+    assert any(line.endswith(": (30, 30) → (51, 30)") for line in drag)
+    assert any("learning_rate 0.01" in line for line in drag if "config" in line)
+    assert "  device    cpu, 1 thread" in drag
+    assert not Path("results/cats/panels").exists()
+
+
+def test_a_provenance_is_a_chain_from_the_image_to_the_result(done):
+    document = json.loads(call("show", done, "edit-1", "--json").output)
+    stages = document["stages"]
+    assert list(stages) == list(STAGE_NAMES)
+    (image,) = {stages[name]["inputs"]["image"]["digest"] for name in STAGE_NAMES[:3]}
+    assert image == load_job(done).edits[1].image.digest
+    for made in stages.values():
+        for name, source in made["inputs"].items():
+            if name in stages:
+                assert source["digest"] == stages[name]["logical"]
+                assert stages[name]["key"] in source["is"]
+    store = ArtifactStore.open(".adaptivedrag")
+    last = stages["sample_image"]
+    found = store.lookup("sample_image", last["key"])
+    assert found.record.object == last["object"]
+    assert last["bytes"] == found.record.size
+    assert last["code"] == "1"  # as the record says, whatever makes it now
+    assert last["code_now"].startswith("0.1.0+")
+    assert stages["train_lora"]["seed"] == 0
+
+
+def test_what_is_not_made_has_no_provenance(job):
+    told = call("show", job, "edit-1", "--provenance")
+    assert told.exit_code == 0
+    assert "train_lora miss\n" in told.output
+    document = json.loads(call("show", job, "edit-1", "--json").output)
+    assert set(document["stages"]["sample_image"]) == {"status", "key"}
+
+
+def test_a_provenance_and_a_reason_load_neither_torch_nor_prefect(done):
+    assert loaded_by("show", done, "edit-1", "--provenance") == []
+    assert loaded_by("plan", done, "--why", "edit-1") == []
 
 
 def test_converted_images_are_said_to_be(done):

@@ -13,7 +13,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 import flows.edit_dataset
 from adaptivedrag.errors import InvalidEdit, ModelUnavailable
-from artifacts import ArtifactStore, StoreUnavailable
+from artifacts import ArtifactStore, StoreUnavailable, TensorFile
 from flows.edit_dataset import bench_of, perform_chunk
 from flows.outcomes import InvalidRequest, allowed_failures
 from flows.prefect_server import PrefectUnavailable
@@ -111,6 +111,38 @@ def test_a_forced_stage_is_made_once_more_and_equal_bytes_change_nothing_after_i
     assert summary.made == {"build_mask": 2}
     plan = plan_job(load_job(job), ArtifactStore.open(store))
     assert all(edit.done for edit in plan.edits)
+
+
+def test_a_forced_stage_reruns_what_follows_exactly_where_its_bytes_changed(make_job, run_here):
+    job = make_job(images=1, each=2)
+    store = ArtifactStore.open(job.parent / "store")
+    run_here(job, only="train_lora")
+    (trained,) = store.records_of("train_lora")
+    other = {name: 2 * value for name, value in store.read(trained)["lora"].items()}
+    payload = {"lora": TensorFile(other)}
+    store.publish(trained.action, payload, trained.circumstances, replace=True)
+    assert run_here(job).exit_code == 0
+    again = run_here(job, from_stage="train_lora", force=True)
+    after = {"invert_image": 1, "optimize_latent": 2, "sample_image": 2}
+    assert again.made == {"train_lora": 1} | after
+    assert len(again.done) == 2
+    once_more = run_here(job, from_stage="train_lora", force=True)
+    assert once_more.made == {"train_lora": 1}
+    assert len(once_more.done) == 2
+
+
+def test_a_run_stops_when_its_time_is_up_and_a_later_one_goes_on(make_job, run_here):
+    job = make_job(images=1, each=2)
+    # The time is over before the first step: starting takes longer.
+    stopped = run_here(job, budget="1s")
+    assert stopped.exit_code == 3
+    assert stopped.stopped == "the budget of 1s is spent"
+    assert not stopped.interrupted
+    assert (stopped.done, stopped.failed) == ((), ())
+    assert stopped.unfinished == ("edit-0-0", "edit-0-1")
+    later = run_here(job, budget="2h")
+    assert later.exit_code == 0
+    assert len(later.done) == 2
 
 
 def test_a_failing_edit_stays_alone_and_is_the_one_that_is_retried(make_job, run_here):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from adaptivedrag.config import Runtime
-from adaptivedrag.errors import DragDiverged
+from adaptivedrag.errors import DragDiverged, Stopped
 from artifacts import ArtifactStore
 from stages.workbench import Workbench
 
@@ -60,6 +60,25 @@ def test_a_stage_goes_on_from_its_last_checkpoint_to_the_same_bytes(make_store, 
     assert whole.summary["resumed_after"] == 0
     assert resumed.object == whole.object
     assert not progress_of(cut_place)
+
+
+@pytest.mark.parametrize("stage", ["train_lora", "optimize_latent"])
+def test_a_stage_that_is_stopped_loses_no_step(make_store, edit, stage):
+    (store, _), (whole_store, _) = make_store("stopped"), make_store("whole")
+    bench = Workbench(store, Runtime(threads=1))
+    if stage == "optimize_latent":
+        for earlier in BEFORE:
+            bench.perform(earlier, edit)
+
+    def stop_after_one(done, _steps):
+        if done == 1:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        bench.perform(stage, edit, on_step=stop_after_one)
+    resumed = bench.perform(stage, edit)
+    assert resumed.summary["resumed_after"] == 1
+    assert resumed.object == made_whole(whole_store, edit, stage).object
 
 
 def test_a_forced_rerun_starts_anew(make_store, edit):
