@@ -1,9 +1,9 @@
 """The content under the handles, and how the drags move it; not in the paper (preset `plus`).
 
-A drag says where one point goes, not what goes with it. Here its content is the segment at its
-handle, with the larger segments around it as long as each adds less than there is. A handle inside
-its content carries it along; a handle at an end of it turns and stretches it about its other end;
-two handles on one content turn, stretch and carry it. All on the feature grid, (row, col).
+A drag says where one point goes, not what goes with it. Here its content is the segment of middle
+size at its handle: SAM 2 finds parts, things and groups of things. A handle inside its content
+carries it along; a handle at an end of it turns and stretches it about its other end; two handles
+on one content turn, stretch and carry it. All on the feature grid, (row, col).
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,6 @@ from jaxtyping import Bool, Float
 
 from adaptivedrag.points import Drag, Frame
 from adaptivedrag.superpixels import Segments, Superpixels
-
-GROWTH = 2.0
-"""A larger segment belongs to the content if it is less than so many times its area."""
 
 LARGEST = 0.5
 """A segment of more than this share of the image is its background, and no content."""
@@ -92,19 +89,14 @@ def content_mask(contents: Sequence[Content], shape: tuple[int, int], margin: in
 
 
 def _region_at(segments: Segments, superpixels: Superpixels, cell: tuple[int, int]) -> Region:
-    """Return the segment at a cell with those that belong to it, whole and without holes."""
+    """Return the middle one by size of the segments at a cell, in one piece and without holes."""
     from scipy.ndimage import binary_fill_holes, label
 
-    holding = [segment for segment in segments[::-1] if segment[cell]]
-    region = np.zeros(superpixels.labels.shape, dtype=bool)
-    for segment in holding:
-        if segment.sum() > LARGEST * segment.size:
-            break
-        if region.any() and segment.sum() >= GROWTH * region.sum():
-            break
-        region |= segment
-    if not region.any():
-        return superpixels.labels == superpixels.labels[cell]
+    holding = [segment for segment in segments if segment[cell] and segment.mean() <= LARGEST]
+    if holding:
+        region = sorted(holding, key=np.sum)[len(holding) // 2]
+    else:
+        region = superpixels.labels == superpixels.labels[cell]
     pieces, _ = label(region)
     return binary_fill_holes(pieces == pieces[cell])
 

@@ -59,9 +59,13 @@ class PocketArchitecture(BaseModel):
     Attributes:
         trunk_width: channels of the Hiera's first stage; each stage doubles them.
         stages: blocks per stage.
-        windows: attention window of each stage, in its own cells. They do not share borders, and
-            the last block of the third stage attends globally, so that windows do not show.
+        windows: attention window of each stage, in its own cells. They do not share borders.
+        global_blocks: last blocks of the third stage that attend globally: windows do not show
+            there.
         width: channels of prompts, embeddings and the mask decoder; a multiple of 16.
+        decoder_heads: attention heads of the mask decoder. SAM 2's eight at this width have four
+            channels each, too few to tell places apart.
+        decoder_hidden: hidden channels of the mask decoder's blocks.
         automatic: what these weights need to find segments; no part of the network.
     """
 
@@ -70,7 +74,10 @@ class PocketArchitecture(BaseModel):
     trunk_width: int
     stages: tuple[int, int, int, int]
     windows: tuple[int, int, int, int] = (8, 4, 14, 7)
+    global_blocks: int = 1
     width: int
+    decoder_heads: int = 8
+    decoder_hidden: int = 2048
     automatic: AutomaticMasks = SAM2_AUTOMATIC
 
 
@@ -137,7 +144,7 @@ def build_pocket(architecture: PocketArchitecture) -> nn.Module:
     """A randomly initialised SAM2Base whose memory modules are as small as its classes allow."""
     from sam2.modeling.sam2_base import SAM2Base
 
-    return SAM2Base(
+    model = SAM2Base(
         image_encoder=_build_encoder(architecture),
         memory_attention=_build_memory_attention(architecture.width),
         memory_encoder=_build_memory_encoder(architecture.width),
@@ -150,6 +157,8 @@ def build_pocket(architecture: PocketArchitecture) -> nn.Module:
         multimask_min_pt_num=0,
         iou_prediction_use_sigmoid=True,
     )
+    model.sam_mask_decoder.transformer = _build_decoder(architecture)
+    return model
 
 
 def build_official(size: Size, version: Literal["2", "2.1"] = "2.1") -> nn.Module:
@@ -164,11 +173,12 @@ def _build_encoder(architecture: PocketArchitecture) -> nn.Module:
     from sam2.modeling.backbones.hieradet import Hiera
     from sam2.modeling.backbones.image_encoder import FpnNeck, ImageEncoder
 
+    third_ends = sum(architecture.stages[:3])
     trunk = Hiera(
         embed_dim=architecture.trunk_width,
         num_heads=1,
         stages=architecture.stages,
-        global_att_blocks=(sum(architecture.stages[:3]) - 1,),
+        global_att_blocks=tuple(range(third_ends - architecture.global_blocks, third_ends)),
         window_spec=architecture.windows,
         window_pos_embed_bkg_spatial_size=(1, 1),  # no absolute position: any size will do
     )
@@ -180,6 +190,17 @@ def _build_encoder(architecture: PocketArchitecture) -> nn.Module:
         fpn_interp_model="bilinear",
     )
     return ImageEncoder(trunk, neck, scalp=1)
+
+
+def _build_decoder(architecture: PocketArchitecture) -> nn.Module:
+    from sam2.modeling.sam.transformer import TwoWayTransformer
+
+    return TwoWayTransformer(
+        depth=2,
+        embedding_dim=architecture.width,
+        num_heads=architecture.decoder_heads,
+        mlp_dim=architecture.decoder_hidden,
+    )
 
 
 def _build_memory_attention(width: int) -> nn.Module:

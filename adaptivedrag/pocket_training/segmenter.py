@@ -58,7 +58,10 @@ def architecture(settings: SegmenterSettings) -> PocketArchitecture:
     return PocketArchitecture(
         trunk_width=settings.trunk_width,
         stages=settings.stages,
+        global_blocks=settings.global_blocks,
         width=settings.width,
+        decoder_heads=settings.decoder_heads,
+        decoder_hidden=settings.decoder_hidden,
         automatic=AutomaticMasks(**settings.automatic.model_dump()),
     )
 
@@ -70,6 +73,7 @@ class SegmenterTraining(Training):
         torch.manual_seed(settings.schedule.seed)
         model = build_pocket(architecture(settings))
         _silence_branches(model.image_encoder.trunk)
+        _attend_to_places(model.sam_mask_decoder.transformer)
         for name, part in model.named_parameters():
             part.requires_grad_(not name.startswith(("memory_", "maskmem", "obj_ptr")))
         super().__init__(model, settings.schedule)
@@ -196,6 +200,16 @@ def _silence_branches(trunk: nn.Module) -> None:
         for last in (block.attn.proj, block.mlp.layers[-1]):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
+
+
+def _attend_to_places(decoder: nn.Module) -> None:
+    """Starts cross-attention with one code for queries and keys: a point looks where it lies."""
+    pairs = [block.cross_attn_token_to_image for block in decoder.layers]
+    pairs += [block.cross_attn_image_to_token for block in decoder.layers]
+    for attention in (*pairs, decoder.final_attn_token_to_image):
+        with torch.no_grad():
+            attention.k_proj.weight.mul_(2)
+            attention.q_proj.weight.copy_(attention.k_proj.weight)
 
 
 def _groups(parts: list[str], number: int, scene: Scene) -> list[list[int]]:

@@ -87,7 +87,10 @@ class SegmenterSettings(_Settings):
     schedule: Schedule
     trunk_width: int
     stages: tuple[int, int, int, int]
+    global_blocks: int
     width: int
+    decoder_heads: int
+    decoder_hidden: int
     crop: int
     points: int
     whole_from: int
