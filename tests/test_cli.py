@@ -1,5 +1,7 @@
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -275,6 +277,8 @@ def test_a_plan_tells_what_is_missing_for_other_programs_too(done):
         - document["stages"]["sample_image"]["to_make"]["bytes"],
         "records": 3,
     }
+    page = (ROOT / "docs" / "plan.md").read_text("utf-8")
+    assert all(f"`{name}" in page for name in (*document, *document["to_make"]))
     first = document["plans"][0]
     assert first["to_make"] == ["optimize_latent", "sample_image"]
     why = "optimize_latent.learning_rate 0.01 → 0.02"
@@ -371,6 +375,8 @@ def test_a_provenance_is_a_chain_from_the_image_to_the_result(done):
     document = json.loads(call("show", done, "edit-1", "--json").output)
     stages = document["stages"]
     assert list(stages) == list(STAGE_NAMES)
+    page = (ROOT / "docs" / "reproducing.md").read_text("utf-8")
+    assert all(f"`{name}`" in page for name in stages["train_lora"])
     (image,) = {stages[name]["inputs"]["image"]["digest"] for name in STAGE_NAMES[:3]}
     assert image == load_job(done).edits[1].image.digest
     for made in stages.values():
@@ -386,6 +392,16 @@ def test_a_provenance_is_a_chain_from_the_image_to_the_result(done):
     assert last["code"] == "1"  # as the record says, whatever makes it now
     assert last["code_now"].startswith("0.1.0+")
     assert stages["train_lora"]["seed"] == 0
+
+
+def test_the_commands_of_the_docs_answer(done):
+    pages = [(ROOT / "docs" / name).read_text("utf-8") for name in ("plan.md", "reproducing.md")]
+    lines = re.findall(r"^    adaptivedrag ((?:plan|show) .*)$", "\n".join(pages), re.MULTILINE)
+    assert len(lines) == 8
+    for line in lines:
+        words = line.replace("job.toml", str(done)).replace("EDIT", "edit-1")
+        ended = call(*shlex.split(words, comments=True))
+        assert ended.exit_code == 0, (line, ended.output)
 
 
 def test_what_is_not_made_has_no_provenance(job):

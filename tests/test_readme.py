@@ -112,6 +112,14 @@ def test_the_make_targets_call_what_they_promise():
         assert call in printed.stdout
 
 
+def test_every_test_that_the_docs_name_is_there():
+    sources = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    page = (ROOT / "docs" / "reproducing.md").read_text("utf-8")
+    names = re.findall(r"`(test_\w+)`", page)
+    assert len(names) > 5
+    assert not [name for name in names if f"def {name}(" not in sources]
+
+
 def test_every_file_and_picture_that_the_docs_name_is_there():
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for link in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):

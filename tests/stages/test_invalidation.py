@@ -34,7 +34,7 @@ AFTER = {
     DRAG: {IMAGE},
     IMAGE: set(),
 }
-"""What reruns after a stage that came out different; the image reads the drag, not the mask."""
+"""What reruns after a stage that came out different."""
 
 FIELDS = {
     "dtype": {LORA, INVERSION, DRAG, IMAGE},
@@ -43,25 +43,28 @@ FIELDS = {
     "train_lora": ({LORA}, "rank steps batch_size learning_rate weight_decay"),
     "invert_image": ({INVERSION, DRAG, IMAGE}, "num_steps inverted_steps"),
     "extract_superpixels": ({SUPERPIXELS}, "source count compactness feature_channels"),
-    "build_mask": ({MASK}, "mode line_extension"),
+    "build_mask": ({MASK}, "mode line_extension content_margin"),
     "optimize_latent": (
         {DRAG},
         "steps max_steps learning_rate background_weight stop_distance skip_distance"
         " supervision_radius supervision_radius_range tracking_radius tracking_radius_range"
         " region_anchor regions_in_supervision regions_in_tracking backtracking overshoot_returns"
-        " patience",
+        " relocation patience",
     ),
     "sample_image": (
         {IMAGE},
-        "reference_control reference_first_layer correspondence correspondence_radius"
-        " correspondence_temperature correspondence_rate",
+        "hold_background reference_control reference_first_layer correspondence"
+        " correspondence_radius correspondence_temperature correspondence_rate",
     ),
 }
 """Which keys each field of the settings enters. A new field has to be named here."""
 
 VALUES = {
-    # Masks of segments need them beside the superpixels.
-    "build_mask.mode": {mode: {SUPERPIXELS, MASK} for mode in ("segment", "union", "swept")},
+    # Masks of segments, and content that is moved, need segments beside the superpixels.
+    "build_mask.mode": {
+        mode: {SUPERPIXELS, MASK} for mode in ("segment", "union", "swept", "content")
+    },
+    "optimize_latent.relocation": {True: {SUPERPIXELS, DRAG}},
     "working_size": {700: set()},  # the image is smaller still
 }
 """Values that enter other keys than their field does."""

@@ -62,7 +62,7 @@ def test_what_is_there_says_when_it_was_made(edit, store):
 def test_what_was_never_made_says_so_and_what_waits_names_the_roots(job, store):
     assert why(job.edits[0], store, "train_lora") == "never made"
     assert why(job.edits[0], store, "sample_image") == (
-        "needs train_lora, invert_image, optimize_latent; train_lora miss: never made; "
+        "needs train_lora, invert_image, build_mask, optimize_latent; train_lora miss: never made; "
         "extract_superpixels miss: never made"
     )
 
