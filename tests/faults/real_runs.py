@@ -2,7 +2,7 @@
 
 Each run is a process of its own with a temporary server of its own. Kills come at random moments,
 from the first import on, until the job is done: twelve edits of two images on the pocket models
-with few steps. Signals and runs side by side use a tiny random model.
+with few steps. Runs side by side use a tiny random model.
 """
 
 import os
@@ -26,11 +26,11 @@ from artifacts import ArtifactStore
 from artifacts.verify import Verification
 
 HERE = Path(__file__).parent
-KILLS, MOMENTS = 20, 2
+KILLS = 20
 SHARE = 1 / 2
 """Of the time of an undisturbed run: so late a kill comes, at most."""
 GONE_WITHIN = 10.0
-"""Seconds after which no process of an ended run may be left, and which a signal may take."""
+"""Seconds after which no process of an ended run may be left."""
 
 
 @dataclass
@@ -87,11 +87,7 @@ def rows(seed: int) -> Iterator[Row]:
         place = Path(folder)
         yield killed(pocket_job(place / "pocket"), KILLS, seed)
         tiny = write_job(place / "tiny", build_tiny_model(place / "model"), images=2, each=3)
-        whole = undisturbed(tiny)
-        yield side_by_side(whole)
-        yield signalled("Ctrl-C", [signal.SIGINT], whole, MOMENTS, seed)
-        yield signalled("Ctrl-C twice", [signal.SIGINT] * 2, whole, MOMENTS, seed)
-        yield signalled("SIGTERM", [signal.SIGTERM], whole, MOMENTS, seed)
+        yield side_by_side(undisturbed(tiny))
 
 
 def pocket_job(folder: Path) -> Path:
@@ -190,47 +186,4 @@ def side_by_side(whole: Errand) -> Row:
         clock.seconds,
         "two runs do not share work out between them: who starts both pays for both."
         + joined(problems),
-    )
-
-
-def signalled(
-    what: str, signals: list[signal.Signals], whole: Errand, moments: int, seed: int
-) -> Row:
-    """Send signals to runs at work, and let another run end the job."""
-    clock, draw, slowest, left = Stopwatch(), random.Random(f"{seed} {what}"), 0.0, 0
-    problems: list[str] = []
-    for moment in range(moments):
-        name = f"{what.replace(' ', '-')}-{moment}"
-        errand = replace(
-            whole,
-            location=whole.location.with_name(name),
-            diary=whole.diary.with_name(f"{name}.log"),
-        )
-        run = Run(errand)
-        wanted = draw.randrange(1, 10)
-        while len(notes(errand.diary)) < wanted and run.process.poll() is None:
-            time.sleep(0.02)
-        asked = time.monotonic()
-        for number, each in enumerate(signals):
-            time.sleep(0.2 * number)
-            run.process.send_signal(each)
-        told = run.finish()
-        slowest = max(slowest, time.monotonic() - asked)
-        left += run.left_behind()
-        if run.process.returncode != 130 or "Traceback" in told:
-            problems.append(f"exit code {run.process.returncode}: {told[-300:]}")
-        again = Run(errand)
-        told = again.finish()
-        if again.process.returncode:
-            problems.append(f"the next run ended with {again.process.returncode}: {told[-300:]}")
-        left += again.left_behind()
-        problems += differences(errand, whole)
-    return Row(
-        f"{what} during `adaptivedrag run`",
-        f"exit within {GONE_WITHIN:.0f} s with code 130, no process left, resumable",
-        f"{moments} moments: out after {slowest:.1f} s at most, {left} processes left, "
-        f"{len(problems)} problems after the next run",
-        not problems and not left and slowest <= GONE_WITHIN,
-        clock.seconds,
-        joined(problems).strip(),
     )

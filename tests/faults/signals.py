@@ -1,0 +1,73 @@
+"""Ctrl-C once, twice, and SIGTERM during `adaptivedrag run`.
+
+A run at work is asked to end at a random moment: within ten seconds, with code 130, leaving no
+process. The next run ends the job. On a tiny random model, with Prefect.
+"""
+
+import random
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from fault_rows import Row, Stopwatch, on_seed
+from lives import Errand, notes
+from real_runs import GONE_WITHIN, Run, differences, joined, undisturbed
+from tiny_job import build_tiny_model, write_job
+
+MOMENTS = 2
+
+
+def rows(seed: int) -> Iterator[Row]:
+    with TemporaryDirectory() as folder, on_seed("signals", seed):
+        place = Path(folder)
+        tiny = write_job(place / "tiny", build_tiny_model(place / "model"), images=2, each=3)
+        whole = undisturbed(tiny)
+        yield signalled("Ctrl-C", [signal.SIGINT], whole, MOMENTS, seed)
+        yield signalled("Ctrl-C twice", [signal.SIGINT] * 2, whole, MOMENTS, seed)
+        yield signalled("SIGTERM", [signal.SIGTERM], whole, MOMENTS, seed)
+
+
+def signalled(
+    what: str, signals: list[signal.Signals], whole: Errand, moments: int, seed: int
+) -> Row:
+    """Send signals to runs at work, and let another run end the job."""
+    clock, draw, slowest, left = Stopwatch(), random.Random(f"{seed} {what}"), 0.0, 0
+    problems: list[str] = []
+    for moment in range(moments):
+        name = f"{what.replace(' ', '-')}-{moment}"
+        errand = replace(
+            whole,
+            location=whole.location.with_name(name),
+            diary=whole.diary.with_name(f"{name}.log"),
+        )
+        run = Run(errand)
+        wanted = draw.randrange(1, 10)
+        while len(notes(errand.diary)) < wanted and run.process.poll() is None:
+            time.sleep(0.02)
+        asked = time.monotonic()
+        for number, each in enumerate(signals):
+            time.sleep(0.2 * number)
+            run.process.send_signal(each)
+        told = run.finish()
+        slowest = max(slowest, time.monotonic() - asked)
+        left += run.left_behind()
+        if run.process.returncode != 130 or "Traceback" in told:
+            problems.append(f"exit code {run.process.returncode}: {told[-300:]}")
+        again = Run(errand)
+        told = again.finish()
+        if again.process.returncode:
+            problems.append(f"the next run ended with {again.process.returncode}: {told[-300:]}")
+        left += again.left_behind()
+        problems += differences(errand, whole)
+    return Row(
+        f"{what} during `adaptivedrag run`",
+        f"exit within {GONE_WITHIN:.0f} s with code 130, no process left, resumable",
+        f"{moments} moments: out after {slowest:.1f} s at most, {left} processes left, "
+        f"{len(problems)} problems after the next run",
+        not problems and not left and slowest <= GONE_WITHIN,
+        clock.seconds,
+        joined(problems).strip(),
+    )
