@@ -7,7 +7,6 @@ highest that parses.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -44,7 +43,7 @@ from artifacts.records import (
     Progress,
     Record,
     seal,
-    unseal,
+    unseal_object,
 )
 
 if TYPE_CHECKING:
@@ -265,8 +264,8 @@ class ArtifactStore:
     def attempts(self, stage: str, key: Key) -> list[dict[str, Any]]:
         """Return the attempts of an action that can be read, oldest first."""
         folder = key_folder(ATTEMPTS, stage, key)
-        found = (self._get_numbered(folder, n, unseal) for n in self._numbers(folder))
-        return [json.loads(data) for data in found if data is not None]
+        found = (self._get_numbered(folder, n, unseal_object) for n in self._numbers(folder))
+        return [document for document in found if document is not None]
 
     def last_attempts(self, stage: str, keys: Iterable[Key]) -> dict[Key, dict[str, Any]]:
         """Return the newest attempt of each of the keys that has one that can be read."""
@@ -441,8 +440,8 @@ class ArtifactStore:
 
     def _get_numbered(self, folder: str, number: int, parse: Callable[[bytes], A]) -> A | None:
         """Parse a numbered file; None if it is gone, torn or not of ours."""
-        data = self.backend.get(numbered(folder, number))
-        with suppress(ValueError):
+        with suppress(ValueError, ArtifactCorrupt):
+            data = self.backend.get(numbered(folder, number))
             return None if data is None else parse(data)
         return None
 

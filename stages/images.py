@@ -24,6 +24,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 """Formats that are decoded; others run interpreters (EPS) or say little about their size."""
 
 _DECODING = 1
+_SHOWN = 80
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 _MODE_NAMES = {
     "1": "black and white",
@@ -70,21 +71,24 @@ def locate(root: Path, name: str) -> Path:
     Raises:
         InvalidEdit: if it is missing, is no regular file, or lies outside `root`.
     """
-    root = root.resolve()
+    root, shown = root.resolve(), repr(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…")
     try:
         path = (root / name).resolve()
         inside = path.is_relative_to(root)
         mode = path.stat().st_mode if inside else 0
     except FileNotFoundError:
-        raise InvalidEdit(f"{name!r} does not exist in {root}: correct the path") from None
+        raise InvalidEdit(f"{shown} does not exist in {root}: correct the path") from None
     except (OSError, ValueError, RuntimeError) as error:
-        raise InvalidEdit(f"{name!r} cannot be opened in {root}: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InvalidEdit(
+            f"{shown} cannot be opened in {root} ({reason}): correct the path"
+        ) from None
     if not inside:
         raise InvalidEdit(
-            f"{name!r} lies outside {root}: move the file there or set image_root or mask_root"
+            f"{shown} lies outside {root}: move the file there or set image_root or mask_root"
         )
     if not stat.S_ISREG(mode):
-        raise InvalidEdit(f"{name!r} is not a regular file: name an image file")
+        raise InvalidEdit(f"{shown} is not a regular file: name an image file")
     return path
 
 
