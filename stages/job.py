@@ -52,6 +52,7 @@ _SHOWN = 60
 _BITS_SHOWN = 1000
 
 Lora: TypeAlias = Literal["train", "off"] | Path
+Whole = Annotated[int, Field(strict=True)]
 Coordinate = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
@@ -85,8 +86,8 @@ class JobSpec(_Spec):
     """Folder of the masks, relative to the job file; by default that of the images."""
     lora: Name = "train"
     dtype: Dtype | None = None
-    seed: int | None = None
-    working_size: int | None = None
+    seed: Whole | None = None
+    working_size: Whole | None = None
     train_lora: Settings = {}
     invert_image: Settings = {}
     extract_superpixels: Settings = {}
