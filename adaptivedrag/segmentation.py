@@ -210,7 +210,7 @@ def _load_pocket(directory: Path) -> tuple[PocketArchitecture, nn.Module]:
     try:
         text = (directory / "config.json").read_text("utf-8")
         architecture = PocketArchitecture.model_validate(json.loads(text))
-    except (OSError, ValueError, ValidationError) as error:
+    except (OSError, ValueError, ValidationError, RecursionError) as error:
         raise UnsupportedModel(
             f"segmenter {directory}: its config.json does not describe a pocket segmenter; "
             "name a SAM 2 checkpoint file instead of a directory"

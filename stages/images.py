@@ -240,7 +240,8 @@ def _bomb_message(path: Path, pixels: str, pixel_limit: int) -> str:
 
 def _animation_note(image: Image.Image) -> str | None:
     if image.format == "TIFF":  # which looks for the frames one by one
-        return "animated: first of several frames used" if image.is_animated else None
+        several = getattr(image, "is_animated", False)
+        return "animated: first of several frames used" if several else None
     frames = getattr(image, "n_frames", 1)
     return f"animated: first of {frames} frames used" if frames > 1 else None
 
