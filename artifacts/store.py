@@ -7,6 +7,7 @@ highest that parses.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -272,13 +273,13 @@ class ArtifactStore:
         numbers = self._numbers_by_key(f"{ATTEMPTS}/{word(stage)}")
         tried = sorted(set(keys) & numbers.keys())
 
-        def newest(key: Key) -> bytes | None:
+        def newest(key: Key) -> dict[str, Any] | None:
             folder = key_folder(ATTEMPTS, stage, key)
-            found = (self._get_numbered(folder, n, unseal) for n in reversed(numbers[key]))
+            found = (self._get_numbered(folder, n, unseal_object) for n in reversed(numbers[key]))
             return next(filter(None, found), None)
 
         found = zip(tried, at_once(newest, tried, self.backend.parallel), strict=True)
-        return {key: json.loads(data) for key, data in found if data is not None}
+        return {key: document for key, document in found if document is not None}
 
     def attempted(self, stage: str) -> frozenset[Key]:
         """Return the keys of a stage for which there are attempts."""
@@ -448,11 +449,12 @@ class ArtifactStore:
 
 def _other_format(data: bytes) -> str:
     """Say why a store with this format.json cannot be used."""
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         found = json.loads(data)
         if isinstance(found, dict) and found.get("store") == FORMAT["store"]:
+            version = f"{found.get('version')!r:.40}"
             return (
-                f"format.json says version {found.get('version')!r}, and this program uses version "
+                f"format.json says version {version}, and this program uses version "
                 f"{FORMAT['version']}: use the program that made it, or another store"
             )
     return f"{FORMAT_FILE} says it is not a store of ours"

@@ -1,9 +1,11 @@
 """Every input of `hostile_cases`: one clear line, nothing else touched, the other edits go on."""
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import hostile_cases as cases
@@ -11,8 +13,11 @@ import numpy as np
 import pytest
 
 from adaptivedrag.errors import InvalidEdit
+from artifacts import ArtifactStore
+from flows.outcomes import last_failed, last_seconds
 from stages.importers import import_drag100, import_dragbench
 from stages.job import Job, load_job
+from stages.report import write_report
 
 _touched: list[str] | None = None
 """Absolute paths that were opened, made, moved or deleted while this is a list."""
@@ -171,3 +176,60 @@ def test_an_import_writes_through_no_link_of_the_dataset(tmp_path):
     assert [path.name for path in precious.iterdir()] == ["file"]
     assert (precious / "file").read_text() == "precious"
     assert [edit.id for edit in load_job(done.job).edits] == ["a.good"]
+
+
+def test_the_report_of_a_hostile_job_shows_all_and_runs_nothing(hostile_job, tmp_path):
+    """Text of users is text: in the page no markup, in the table no formula begins a line."""
+    run = Run((Failed(hostile_job.edits[0].id),))
+    store = ArtifactStore.open(tmp_path / "store")
+    job = replace(hostile_job, edits=(), name="<script>alert(1)</script>\udcff")
+    page = write_report(job, store, run, tmp_path / "out").page.read_text("utf-8")
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    lines = (tmp_path / "out" / "results.jsonl").read_text("utf-8").splitlines()
+    assert len(lines) == len(cases.LINES)
+    assert all(line.startswith("{") and line.isprintable() for line in lines)
+
+
+@dataclass(frozen=True)
+class Failed:
+    id: str
+    stage: str = "train_lora"
+    kind: str = "Error"
+    message: str = "<script>alert(1)</script>"
+
+
+@dataclass(frozen=True)
+class Run:
+    failed: tuple[Failed, ...]
+
+
+def test_a_folder_whose_name_is_no_text_is_planned_and_told_of(tmp_path):
+    folder = os.fsencode(tmp_path) + b"/odd\xff"
+    path = cases.write_job(Path(os.fsdecode(folder)))
+    line = [sys.executable, "-m", "cli", "plan", path, "--store", tmp_path / "store"]
+    done = subprocess.run(line, capture_output=True, cwd=Path(__file__).parents[2])
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert b"sample_image" in done.stdout
+    assert b"odd\\udcff" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"path": 3}',
+        b'{"path": "%s"}',
+        b'{"path": "%s", "failed": [{}], "bad": [], "done": []}',
+        b'{"path": "%s", "failed": [], "bad": [], "done": [[]], "stage_seconds": {"a": "x"}}',
+    ],
+)
+def test_a_damaged_summary_of_a_run_tells_nothing(hostile_job, tmp_path, data):
+    store = ArtifactStore.open(tmp_path / "store")
+    store.put_run("run", "summary.json", data.replace(b"%s", str(hostile_job.path).encode()))
+    assert last_failed(store, hostile_job) == frozenset()
+    assert last_seconds(store, hostile_job) == {}
