@@ -6,6 +6,7 @@ import os
 import tracemalloc
 from contextlib import suppress
 
+import google_crc32c
 import numpy as np
 import pytest
 import zarr
@@ -274,12 +275,13 @@ def test_a_chunk_that_unfolds_to_gigabytes_is_refused_undecoded():
     bomb = bytes(Zstd(1).encode(bytes(256 << 20)))
     assert len(bomb) < 1 << 20
     files = small_files()
-    data, (path,) = bomb + b"\0\0\0\0", [path for path in files if path.endswith("c.0.0.0")]
-    index = b"".join(part.to_bytes(8, "little") for _ in range(4) for part in (0, len(data)))
-    refused_cheaply({**files, path: data + index + b"\0\0\0\0"}, SMALL, "does not unfold to its")
+    (path,) = [path for path in files if path.endswith("c.0.0.0")]
     # A frame that does not say how much it holds is refused too.
-    data = b"\x28\xb5\x2f\xfd\0\x58" + bomb[6:] + b"\0\0\0\0"
-    refused_cheaply({**files, path: data + index + b"\0\0\0\0"}, SMALL, "does not unfold to its")
+    for frame in (bomb, b"\x28\xb5\x2f\xfd\0\x58" + bomb[9:]):
+        data = frame + google_crc32c.value(frame).to_bytes(4, "little")
+        index = (bytes(8) + len(data).to_bytes(8, "little")) * 4
+        checksum = google_crc32c.value(index).to_bytes(4, "little")
+        refused_cheaply({**files, path: data + index + checksum}, SMALL, "does not unfold to its")
 
 
 @pytest.mark.parametrize("shape", [(1 << 40,), (1 << 20, 1 << 20), (1 << 10, 1 << 11, 1 << 10)])
