@@ -216,9 +216,10 @@ class ArtifactStore:
         if not sizes:
             return "its bytes are gone"
         if DAMAGED in sizes:
-            data = self.backend.get(f"{folder}/{DAMAGED}")
-            with suppress(ValueError):  # a torn mark is a mark all the same
-                return f"its bytes are damaged: {json.loads(unseal(data or b''))['reason']}"
+            # A torn mark is a mark all the same.
+            with suppress(ValueError, KeyError, ArtifactCorrupt):
+                data = self.backend.get(f"{folder}/{DAMAGED}")
+                return f"its bytes are damaged: {unseal_object(data or b'')['reason']!s:.300}"
             return "its bytes are damaged"
         wrong = [path for path, size in record.files.items() if sizes.get(path) != size]
         return f"its bytes are damaged: {wrong[0]} is missing or cut off" if wrong else ""

@@ -227,6 +227,14 @@ def test_attempts_of_another_form_are_passed_over(folder_store, published):
     assert folder_store.attempts(published.stage, published.key) == [{"reason": "good"}]
 
 
+@pytest.mark.parametrize("body", [b"[1]", b"3", b"[" * 100_000, b"{}", b'{"reason":[1]}'])
+def test_a_mark_of_damage_of_another_form_is_a_mark_all_the_same(folder_store, published, body):
+    path = f"objects/{published.object[:2]}/{published.object}/damaged.json"
+    folder_store.backend.put(path, seal_raw(body))
+    assert folder_store.lookup(published.stage, published.key).status == "known"
+    assert folder_store.missing_bytes(published).startswith("its bytes are damaged")
+
+
 def seal_raw(body: bytes) -> bytes:
     """Seal bytes that need not be JSON."""
     return b'{"sha256":"%s","body":%s}' % (hashlib.sha256(body).hexdigest().encode(), body)
