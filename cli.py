@@ -3,8 +3,10 @@
 Exit codes: 0 all done, 1 any edit failed, 2 nothing could start, 3 stopped early, 130 interrupted.
 """
 
+import io
 import json
 import re
+import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -132,6 +134,10 @@ def main(
     ] = False,
 ) -> None:
     """Options of all commands."""
+    for stream in (sys.stdout, sys.stderr):
+        # File names need not be text.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @app.command()

@@ -15,7 +15,7 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 Positive = Annotated[int, Field(ge=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-RadiusRange = tuple[Positive, Positive]
+RadiusRange = Annotated[tuple[Positive, Positive], Field(strict=False)]  # JSON and TOML have lists
 
 SMALLEST_WORKING_SIZE = 64
 REFERENCE_LATENT_SIZE = 64
@@ -23,9 +23,9 @@ REFERENCE_LATENT_CHANNELS = 4
 
 
 class Section(BaseModel):
-    """Settings of one stage: frozen, and an unknown key is an error."""
+    """Settings of one stage: frozen, and an unknown key or a value of another type is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class TrainLoraConfig(Section):

@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+MOST_TIMESTEPS = 100_000
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -38,9 +40,14 @@ class Schedule:
                 f"scheduler has beta_schedule {kind!r} and prediction_type {prediction!r}; "
                 "supported are 'linear' or 'scaled_linear' with 'epsilon'"
             )
+        steps = config["num_train_timesteps"]
+        if not isinstance(steps, int) or not 1 <= steps <= MOST_TIMESTEPS:
+            raise ValueError(f"num_train_timesteps is {steps!r:.40}, not 1 to {MOST_TIMESTEPS}")
         power = 2 if kind == "scaled_linear" else 1
         bounds = (config["beta_start"] ** (1 / power), config["beta_end"] ** (1 / power))
-        betas = np.linspace(*bounds, config["num_train_timesteps"]) ** power
+        betas = np.linspace(*bounds, steps) ** power
+        if not ((betas > 0) & (betas < 1)).all():
+            raise ValueError("betas are not between 0 and 1")
         return cls(tuple(np.cumprod(1 - betas).tolist()), config.get("steps_offset", 1))
 
     def timesteps(self, num_steps: int) -> list[int]:

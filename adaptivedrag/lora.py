@@ -235,9 +235,10 @@ def lora_applied(unet: torch.nn.Module, weights: LoraWeights | None) -> Iterator
     """
     originals: dict[str, Tensor] = {}
     try:
-        for name, update in _updates(weights or {}).items():
-            linear = _linear(unet, name, update.shape)
+        for name, (up, down, scale) in _factors(weights or {}).items():
+            linear = _linear(unet, name, (len(up), down.shape[1]))
             originals[name] = linear.weight.data
+            update = scale * (up @ down)
             merged = linear.weight.data.float() + update.to(linear.weight.device)
             linear.weight.data = merged.to(linear.weight.dtype)
         yield
@@ -246,8 +247,11 @@ def lora_applied(unet: torch.nn.Module, weights: LoraWeights | None) -> Iterator
             unet.get_submodule(name).weight.data = weight
 
 
-def _updates(weights: LoraWeights) -> dict[str, Tensor]:
-    """Return the float32 update of each linear: alpha / rank * B A."""
+def _factors(weights: LoraWeights) -> dict[str, tuple[Tensor, Tensor, float]]:
+    """Return what the update of each linear is made of, in float32: B, A and alpha / rank.
+
+    They are not multiplied here: two thin factors of another model can have a giant product.
+    """
     factors: dict[str, dict[str, np.ndarray]] = {}
     for key, value in weights.items():
         name = key.removeprefix(PREFIX)
@@ -257,26 +261,32 @@ def _updates(weights: LoraWeights) -> dict[str, Tensor]:
                 f"LoRA holds {key!r}; known are keys of the UNet that end in {', '.join(_ENDINGS)}"
             )
         factors.setdefault(name.removesuffix(f".{ending}"), {})[_ENDINGS[ending]] = value
-    updates = {}
+    found = {}
     for name, parts in factors.items():
         if not {"A", "B"} <= parts.keys():
             raise InvalidEdit(f"LoRA holds only one half of {name!r}: the file is incomplete")
         down, up = (torch.from_numpy(np.asarray(parts[k], np.float32)) for k in "AB")
-        scale = float(parts.get("alpha", len(down))) / len(down)
-        updates[name] = scale * (up @ down)
-    return updates
+        alpha = np.asarray(parts.get("alpha", down.shape[:1]), np.float32)
+        fit = up.ndim == down.ndim == 2 and up.shape[1] == len(down) > 0
+        if not fit or alpha.size != 1:
+            raise InvalidEdit(
+                f"LoRA has {tuple(up.shape)} and {tuple(down.shape)} for {name!r}, which are no "
+                "factors of one update: the file is damaged"
+            )
+        found[name] = up, down, alpha.item() / len(down)
+    return found
 
 
-def _linear(unet: torch.nn.Module, name: str, shape: torch.Size) -> torch.nn.Module:
+def _linear(unet: torch.nn.Module, name: str, shape: tuple[int, int]) -> torch.nn.Module:
     try:
         linear = unet.get_submodule(name)
     except AttributeError:
         raise InvalidEdit(
             f"LoRA adapts {name!r}, which this UNet lacks: it is of another model"
         ) from None
-    if linear.weight.shape != shape:
+    found = tuple(getattr(getattr(linear, "weight", None), "shape", ()))
+    if found != shape:
         raise InvalidEdit(
-            f"LoRA has {tuple(shape)} for {name!r}, the UNet {tuple(linear.weight.shape)}: "
-            "it is of another model"
+            f"LoRA has {shape} for {name!r}, the UNet {found}: it is of another model"
         )
     return linear

@@ -89,30 +89,37 @@ class DiffusionModel:
 
         transformers_logging.disable_progress_bar()
         weight_type = getattr(torch, dtype)
-        settings = {"torch_dtype": weight_type, "local_files_only": True}
+        # Without use_safetensors, a pickle would do where there is no such file.
+        settings = {"local_files_only": True, "use_safetensors": True}
         try:
             scheduler = json.loads(
                 (directory / "scheduler" / "scheduler_config.json").read_text("utf-8")
             )
             parts = [
-                UNet2DConditionModel.from_pretrained(directory / "unet", **settings),
-                AutoencoderKL.from_pretrained(directory / "vae", **settings),
+                UNet2DConditionModel.from_pretrained(
+                    directory / "unet", torch_dtype=weight_type, **settings
+                ),
+                AutoencoderKL.from_pretrained(
+                    directory / "vae", torch_dtype=weight_type, **settings
+                ),
                 CLIPTextModel.from_pretrained(
-                    directory / "text_encoder", dtype=weight_type, local_files_only=True
+                    directory / "text_encoder", dtype=weight_type, **settings
                 ),
             ]
             tokenizer = CLIPTokenizer.from_pretrained(
                 directory / "tokenizer", local_files_only=True
             )
-        except (OSError, ValueError, KeyError) as error:
-            reason = str(error).splitlines()[0]
+        # The loaders raise what they like when fed what they did not write.
+        except Exception as error:
+            reason = (str(error) or type(error).__name__).strip().splitlines()[0]
             raise ModelUnavailable(
-                f"{directory} does not hold a whole diffusers Stable Diffusion: {reason}"
+                f"{directory} does not hold a whole diffusers Stable Diffusion: {reason:.300}"
             ) from error
         try:
             schedule = Schedule.from_config(scheduler, any_prediction=any_prediction)
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
             raise UnsupportedModel(f"{directory}/scheduler: {error}") from error
+        _check_tokens(directory, tokenizer, parts[2])
         for part in parts:
             part.requires_grad_(False).eval().to(device)
         model = cls(
@@ -246,6 +253,16 @@ class DiffusionModel:
             yield tapped
         finally:
             handle.remove()
+
+
+def _check_tokens(directory: Path, tokenizer: object, text_encoder: torch.nn.Module) -> None:
+    """Refuse a tokenizer that would pad every prompt beyond what the text encoder takes."""
+    length, places = tokenizer.model_max_length, text_encoder.config.max_position_embeddings
+    if not 0 < length <= places:
+        raise UnsupportedModel(
+            f"{directory}/tokenizer: model_max_length is {length:g}, and the text encoder takes "
+            f"{places} tokens: correct tokenizer_config.json"
+        )
 
 
 def working_image(image: UInt8[np.ndarray, "h w 3"], frame: Frame) -> UInt8[np.ndarray, "hp wp 3"]:

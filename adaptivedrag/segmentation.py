@@ -9,14 +9,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Literal, Self
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -233,7 +231,7 @@ def _load_pocket(directory: Path) -> tuple[PocketArchitecture, nn.Module]:
     try:
         text = (directory / "config.json").read_text("utf-8")
         architecture = PocketArchitecture.model_validate(json.loads(text))
-    except (OSError, ValueError, ValidationError) as error:
+    except (OSError, ValueError, ValidationError, RecursionError) as error:
         raise UnsupportedModel(
             f"segmenter {directory}: its config.json does not describe a pocket segmenter; "
             "name a SAM 2 checkpoint file instead of a directory"
@@ -253,30 +251,33 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             weights = load_file(path)
         else:
             weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
+            weights = weights.get("model", weights)
+        return {name: value.float() for name, value in weights.items()}
+    # Readers of other projects raise what they like when fed what they did not write.
+    except Exception as error:
         raise UnsupportedModel(
             f"segmenter {path} cannot be read as a SAM 2 checkpoint ({type(error).__name__}): "
             "fetch it again, or name another"
         ) from error
-    weights = weights.get("model", weights)
-    return {name: value.float() for name, value in weights.items()}
 
 
 def _guess(weights: Mapping[str, Tensor], path: Path) -> tuple[Size, Literal["2", "2.1"]]:
     """Size and version of an official checkpoint, by what only that one has."""
     if _PATCHES not in weights:
         raise UnsupportedModel(f"segmenter {path} holds no SAM 2 weights ({_PATCHES} is missing)")
-    blocks = {name.split(".")[3] for name in weights if name.startswith(_BLOCKS)}
-    by_shape: dict[tuple[int, int], Size] = {
+    blocks = {
+        name.removeprefix(_BLOCKS).split(".")[0] for name in weights if name.startswith(_BLOCKS)
+    }
+    by_shape: dict[tuple[int, ...], Size] = {
         (96, 12): "tiny",
         (96, 16): "small",
         (112, 24): "base_plus",
         (144, 48): "large",
     }
-    shape = (weights[_PATCHES].shape[0], len(blocks))
+    shape = (*weights[_PATCHES].shape[:1], len(blocks))
     if shape not in by_shape:
         raise UnsupportedModel(
-            f"segmenter {path} is no official SAM 2: a trunk of {shape[1]} blocks, {shape[0]} wide"
+            f"segmenter {path} is no official SAM 2: a trunk of {shape[-1]} blocks, {shape[0]} wide"
         )
     return by_shape[shape], "2.1" if "no_obj_embed_spatial" in weights else "2"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -18,7 +19,8 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, MemoryStore, from_url
 
-from artifacts.errors import StoreUnavailable
+from artifacts.errors import ArtifactCorrupt, StoreUnavailable
+from artifacts.layout import most_bytes
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -42,7 +44,9 @@ class Entry:
 class Backend:
     """Files by relative path. Each write is atomic: a file is there whole, or not at all.
 
-    Every failure of the store below is a `StoreUnavailable` of one line.
+    Every failure of the store below is a `StoreUnavailable` of one line. In a local folder, links
+    and special files are nothing: no writer of ours makes them, and they lead out of the store,
+    or block. The folder itself may be a link.
     """
 
     def __init__(self, objects: ObjectStore, name: str, root: Path | None = None) -> None:
@@ -88,16 +92,26 @@ class Backend:
             return shutil.disk_usage(self._root).free
 
     def get(self, path: str) -> bytes | None:
-        """Return a file's bytes, or None if it is not there."""
+        """Return a file's bytes, or None if it is not there.
+
+        Raises:
+            ArtifactCorrupt: if it is larger than any that we write, before it is loaded.
+        """
         with _reported(f"{self.name}: {path}"):
+            if self._root is not None and not _is_regular(self._root, path):
+                return None
             try:
-                return bytes(obstore.get(self._objects, path).bytes())
+                found = obstore.get(self._objects, path)
             except FileNotFoundError:
                 return None
+            if found.meta["size"] > most_bytes(path):
+                raise ArtifactCorrupt(_too_large(path, found.meta["size"]))
+            return bytes(found.bytes())
 
     def put(self, path: str, data: bytes) -> None:
         """Write a file, over an older one if need be."""
         with _reported(f"{self.name}: {path}"):
+            self._check_put(path, data)
             obstore.put(self._objects, path, data, use_multipart=False)
 
     def renew(self, path: str, data: bytes) -> None:
@@ -110,8 +124,9 @@ class Backend:
             return self.put(path, data)
         target = self._root / path
         with _reported(f"{self.name}: {path}"):
+            self._check_put(path, data)
             with suppress(FileNotFoundError, PermissionError):  # gone, or another user's
-                if target.read_bytes() == data:
+                if _is_regular(self._root, path) and target.read_bytes() == data:
                     return os.utime(target)
             return _replace(target, data)
 
@@ -125,7 +140,10 @@ class Backend:
         for attempt in range(_CREATE_TRIES):
             if self._put_if_absent(path, data):
                 return True
-            there = self.get(path)
+            try:
+                there = self.get(path)
+            except ArtifactCorrupt:  # larger than anything of ours
+                return False
             # On a local disk a refusal is certain: a folder may be in the way.
             if there is not None or self._root is not None:
                 return there == data
@@ -134,16 +152,28 @@ class Backend:
 
     def _put_if_absent(self, path: str, data: bytes) -> bool:
         with _reported(f"{self.name}: {path}"):
+            self._check_put(path, data)
             try:
                 obstore.put(self._objects, path, data, mode="create", use_multipart=False)
             except AlreadyExistsError:
                 return False
         return True
 
+    def _check_put(self, path: str, data: bytes) -> None:
+        """Refuse to write out of the store, or what would never be read again."""
+        link = self._root and _link_above(self._root, path)
+        if link:
+            raise ValueError(f"{link} is a link, which may lead out of the store: remove it")
+        if len(data) > most_bytes(path):
+            raise ValueError(_too_large(path, len(data)))
+
     def entries(self, folder: str) -> Iterator[Entry]:
         """List all files below a folder, page by page; "" is the whole store."""
         skipped = len(folder) + 1 if folder else 0
         with _reported(f"{self.name}: {folder}"):
+            if self._root is not None:
+                yield from _walk(self._root, folder, skipped)
+                return
             for page in obstore.list(self._objects, folder or None, chunk_size=_PAGE):
                 for file in page:
                     yield Entry(file["path"][skipped:], file["size"], file["last_modified"])
@@ -155,6 +185,8 @@ class Backend:
     def folders(self, folder: str) -> list[str]:
         """List the names of the folders directly below a folder, sorted."""
         with _reported(f"{self.name}: {folder}"):
+            if self._root is not None:
+                return sorted(e.name for e in _scan(self._root, folder) if _is_folder(e))
             found = obstore.list_with_delimiter(self._objects, folder or None)
             return sorted(path.rpartition("/")[2] for path in found["common_prefixes"])
 
@@ -197,6 +229,8 @@ class Backend:
             lasting: a power loss must not bring one back once the next is deleted.
         """
         for path in paths:
+            if self._root is not None and _link_above(self._root, path):
+                continue
             with _reported(self.name), suppress(FileNotFoundError):
                 obstore.delete(self._objects, path)
             if lasting and self._root is not None:
@@ -233,6 +267,62 @@ def _replace(target: Path, data: bytes) -> None:
     except OSError:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def _scan(root: Path, folder: str) -> Iterator[os.DirEntry[str]]:
+    """List a folder; nothing if it is none, or a link is on the way to it."""
+    if _link_above(root, f"{folder}/"):
+        return
+    try:
+        with os.scandir(root / folder) as found:
+            yield from found
+    except (FileNotFoundError, NotADirectoryError):
+        return
+
+
+def _walk(root: Path, above: str, skipped: int) -> Iterator[Entry]:
+    """List the files below a folder of whole files with names that can be asked for."""
+    folders = [above]
+    while folders:
+        folder = folders.pop()
+        for entry in _scan(root, folder):
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            if _is_folder(entry):
+                folders.append(path)
+            elif entry.is_file(follow_symlinks=False) and not _UNFINISHED.fullmatch(entry.name):
+                try:
+                    found = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:  # deleted meanwhile
+                    continue
+                modified = datetime.fromtimestamp(found.st_mtime, UTC)
+                yield Entry(path[skipped:], found.st_size, modified)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir(follow_symlinks=False)
+
+
+def _link_above(root: Path, path: str) -> str | None:
+    """Return the first link among the folders on the way to a path."""
+    place = str(root)
+    for folder in filter(None, path.split("/")[:-1]):
+        place = f"{place}/{folder}"
+        if os.path.islink(place):
+            return place
+    return None
+
+
+def _is_regular(root: Path, path: str) -> bool:
+    if _link_above(root, path):
+        return False
+    try:
+        return stat.S_ISREG(os.lstat(root / path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _too_large(path: str, size: int) -> str:
+    return f"{path} has {size} bytes, and a store holds at most {most_bytes(path)} of such a file"
 
 
 def _fsync(path: Path) -> None:

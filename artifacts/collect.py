@@ -12,7 +12,6 @@ Bytes go, records stay, so that the keys of later stages still follow: the state
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,11 +21,11 @@ from functools import partial
 from itertools import count
 
 from artifacts.backend import Backend
-from artifacts.errors import StoreUnavailable
+from artifacts.errors import ArtifactCorrupt, StoreUnavailable
 from artifacts.keys import Digest, Key
 from artifacts.layout import MARKS, PROGRESS, number_of, numbered
 from artifacts.parallel import at_once
-from artifacts.records import MANIFEST, seal, unseal
+from artifacts.records import MANIFEST, seal, unseal_object
 from artifacts.store import ArtifactStore
 from artifacts.survey import (
     ActionFolder,
@@ -324,10 +323,10 @@ def _mark_files(backend: Backend) -> list[tuple[str, datetime]]:
 
 def _read_mark(backend: Backend, path: str, modified: datetime) -> Mark | None:
     """Read a mark; one that is gone or torn marks nothing."""
-    data = backend.get(path)
-    with suppress(ValueError):
+    with suppress(ValueError, KeyError, TypeError, ArtifactCorrupt):
+        data = backend.get(path)
         if data is not None:
-            return Mark(path, modified, frozenset(json.loads(unseal(data))["paths"]))
+            return Mark(path, modified, frozenset(unseal_object(data)["paths"]))
     return None
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -72,9 +72,17 @@ def digest_pixels(pixels: np.ndarray[Any, Any]) -> Digest:
     Raises:
         ValueError: if the array is anything else.
     """
-    if pixels.dtype != "uint8" or pixels.ndim != 3:
-        raise ValueError(f"pixels must be uint8 HWC, not {pixels.dtype} of shape {pixels.shape}")
-    return digest_bytes("pixels", canonical_json(pixels.shape) + b"\0" + pixels.tobytes())
+    return digest_bands(pixels.shape, [pixels])
+
+
+def digest_bands(shape: tuple[int, ...], bands: Iterable[np.ndarray[Any, Any]]) -> Digest:
+    """Digest an image of that shape by bands of its rows, from the top; as `digest_pixels`."""
+    hasher = _hasher("pixels", canonical_json(shape) + b"\0")
+    for band in bands:
+        if band.dtype != "uint8" or band.ndim != 3:
+            raise ValueError(f"pixels must be uint8 HWC, not {band.dtype} of shape {band.shape}")
+        hasher.update(band.tobytes() if not band.flags.c_contiguous else band.data)
+    return Digest(hasher.hexdigest())
 
 
 def is_digest(text: str) -> bool:

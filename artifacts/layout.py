@@ -20,6 +20,10 @@ OBJECTS, ACTIONS, PROGRESS = "objects", "actions", "progress"
 ATTEMPTS, RUNS, MARKS = "attempts", "runs", "marks"
 FOLDERS = (OBJECTS, ACTIONS, PROGRESS, ATTEMPTS, RUNS, MARKS)
 
+LARGEST_RECORD = 4 << 20
+LARGEST_DOCUMENT = 64 << 20
+LARGEST_FILE = 1 << 30
+
 _NUMBERED = re.compile(r"([0-9]{4,9})\.json")
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
@@ -48,6 +52,13 @@ def number_of(name: str) -> int | None:
     """Return the number of a numbered file's name, or None if it is not one."""
     match = _NUMBERED.fullmatch(name)
     return int(match[1]) if match else None
+
+
+def most_bytes(path: str) -> int:
+    """Return how many bytes a file may have, so that one of strangers cannot fill the memory."""
+    if path.startswith(f"{ACTIONS}/") or path.endswith("/manifest.json"):
+        return LARGEST_RECORD
+    return LARGEST_DOCUMENT if path.endswith(".json") else LARGEST_FILE
 
 
 def word(text: str) -> str:

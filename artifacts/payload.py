@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from artifacts.errors import ArtifactCorrupt
 from artifacts.keys import Digest, canonical_json, digest_bytes, readable_json
+from artifacts.layout import LARGEST_FILE
 from artifacts.records import MANIFEST, Manifest, PartInfo, StoredFile
 
 if TYPE_CHECKING:
@@ -227,15 +229,14 @@ def _encode_array(array: Array) -> dict[str, bytes]:
     from zarr.codecs import Crc32cCodec, ZstdCodec
     from zarr.storage import MemoryStore
 
-    shard = tuple(max(1, length) for length in array.shape)
+    shard, chunk = _shard_and_chunk(array.shape)
     files: dict[str, Any] = {}
     stored = zarr.create_array(
         MemoryStore(files),
         shape=array.shape,
         dtype=array.dtype,
         shards=shard or None,
-        # A step of a trajectory can be read alone; a flat map is read whole.
-        chunks=(1, *shard[1:]) if len(shard) > 2 else shard,
+        chunks=chunk,
         compressors=[ZstdCodec(level=3), Crc32cCodec()],
         chunk_key_encoding={"name": "default", "separator": "."},
         # Otherwise zarr leaves out a chunk of zeros, and a lost one reads as zeros.
@@ -273,15 +274,81 @@ def _decode_array(path: str, info: PartInfo, files: Mapping[str, bytes]) -> Arra
     from zarr.buffer.cpu import Buffer
     from zarr.storage import MemoryStore
 
-    inside: dict[str, Any] = {
-        name.removeprefix(path + "/"): Buffer.from_bytes(data)
+    inside = {
+        name.removeprefix(path + "/"): data
         for name, data in files.items()
         if name.startswith(path + "/")
     }
-    stored = zarr.open_array(MemoryStore(inside), mode="r", zarr_format=3)
+    _check_array(info, inside)
+    held: dict[str, Any] = {name: Buffer.from_bytes(data) for name, data in inside.items()}
+    stored = zarr.open_array(MemoryStore(held), mode="r", zarr_format=3)
     if (stored.shape, stored.dtype.name) != (info.shape, info.dtype):
         raise ValueError(f"{stored.dtype} of shape {stored.shape} is not what the manifest says")
     return np.asarray(stored[...])
+
+
+def _check_array(info: PartInfo, files: Mapping[str, bytes]) -> None:
+    """Refuse an array that would unfold into more than its manifest says, before zarr reads it.
+
+    zarr would take any codec that is installed, and make room for whatever a chunk says.
+    """
+    import numpy as np
+
+    if info.shape is None or info.dtype not in _DTYPES:
+        raise ValueError("the manifest does not say what array it is")
+    shard, chunk = _shard_and_chunk(info.shape)
+    size = np.dtype(info.dtype).itemsize
+    if size * math.prod(shard) > LARGEST_FILE:
+        raise ValueError(f"an array of shape {info.shape} is larger than any that is stored")
+    described = json.loads(files["zarr.json"])
+    codecs, shapes = described["codecs"], [described["chunk_grid"]["configuration"]]
+    if shard:
+        (sharding,) = codecs
+        shapes.append(sharding["configuration"])
+        codecs = [sharding, *sharding["configuration"]["codecs"]]
+    names = ["sharding_indexed"] * bool(shard) + ["bytes", "zstd", "crc32c"]
+    if [codec["name"] for codec in codecs] != names or [
+        tuple(each["chunk_shape"]) for each in shapes
+    ] != [shard, chunk][: len(shapes)]:
+        raise ValueError("it is not laid out as we write arrays")
+    count = math.prod(shard) // math.prod(chunk) if shard else 0
+    for name, data in files.items():
+        if name != "zarr.json" and set(_unpacked_sizes(data, count)) != {size * math.prod(chunk)}:
+            raise ValueError(f"{name} does not unfold to its size")
+
+
+def _unpacked_sizes(data: bytes, chunks: int) -> Iterator[int | None]:
+    """Yield what each chunk of a shard says that it unfolds to; 0 chunks: it is no shard.
+
+    The index at a shard's end has the place of each chunk, and 4 bytes of checksum.
+    """
+    if not chunks:
+        yield _unpacked_size(data[:18])
+    index = data[-16 * chunks - 4 : -4]
+    for place in range(0, 16 * chunks, 16):
+        start = int.from_bytes(index[place : place + 8], "little")
+        yield _unpacked_size(data[start : start + 18])
+
+
+def _unpacked_size(frame: bytes) -> int | None:
+    """Return the size that a zstd frame gives its content (RFC 8878, 3.1.1.1), if it does."""
+    if frame[:4] != b"\x28\xb5\x2f\xfd" or len(frame) < 6:
+        return None
+    flags = frame[4]
+    is_single = bool(flags & 0x20)
+    width = (int(is_single), 2, 4, 8)[flags >> 6]
+    start = 5 + (not is_single) + (0, 1, 2, 4)[flags & 3]
+    size = int.from_bytes(frame[start : start + width], "little")
+    return size + 256 * (width == 2) if width else None
+
+
+def _shard_and_chunk(shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the shape of the one shard of an array, and of its chunks.
+
+    A step of a trajectory can be read alone; a flat map is read whole.
+    """
+    shard = tuple(max(1, length) for length in shape)
+    return shard, (1, *shard[1:]) if len(shard) > 2 else shard
 
 
 def _decode_picture(info: PartInfo, data: bytes) -> Array:
@@ -292,4 +359,6 @@ def _decode_picture(info: PartInfo, data: bytes) -> Array:
         # Compared before decoding, so that a small file cannot unfold into a huge one.
         if info.shape is None or image.size[::-1] != info.shape[:2]:
             raise ValueError(f"{image.size} is not the size that the manifest says")
+        if math.prod(info.shape) > LARGEST_FILE:
+            raise ValueError(f"a picture of {image.size} is larger than any that is stored")
         return np.array(image)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,6 +35,21 @@ def unseal(data: bytes) -> bytes:
     if not match or hashlib.sha256(match[2]).hexdigest().encode() != match[1]:
         raise ValueError("the checksum does not match")
     return match[2]
+
+
+def unseal_object(data: bytes) -> dict[str, Any]:
+    """Return the JSON object that was sealed.
+
+    Raises:
+        ValueError: if these are not the bytes that `seal` wrote.
+    """
+    try:
+        found = json.loads(unseal(data))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError("it is not an object")
+    return found
 
 
 # Relative, POSIX, no component that begins with a dot: nothing that could leave a folder.

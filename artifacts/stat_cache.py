@@ -49,7 +49,9 @@ class StatCache:
         Raises:
             OSError: if there is no such file.
         """
-        name, stamp = str(file.absolute()), _stamp(file)
+        # SQLite takes text only, and the name of a file need not be any.
+        name = str(file.absolute()).encode(errors="backslashreplace").decode()
+        stamp = _stamp(file)
         known = self._get(name, kind, stamp)
         if known is not None:
             return json.loads(known)  # type: ignore[no-any-return]

@@ -44,7 +44,7 @@ from artifacts.records import (
     Progress,
     Record,
     seal,
-    unseal,
+    unseal_object,
 )
 
 if TYPE_CHECKING:
@@ -216,9 +216,10 @@ class ArtifactStore:
         if not sizes:
             return "its bytes are gone"
         if DAMAGED in sizes:
-            data = self.backend.get(f"{folder}/{DAMAGED}")
-            with suppress(ValueError):  # a torn mark is a mark all the same
-                return f"its bytes are damaged: {json.loads(unseal(data or b''))['reason']}"
+            # A torn mark is a mark all the same.
+            with suppress(ValueError, KeyError, ArtifactCorrupt):
+                data = self.backend.get(f"{folder}/{DAMAGED}")
+                return f"its bytes are damaged: {unseal_object(data or b'')['reason']!s:.300}"
             return "its bytes are damaged"
         wrong = [path for path, size in record.files.items() if sizes.get(path) != size]
         return f"its bytes are damaged: {wrong[0]} is missing or cut off" if wrong else ""
@@ -265,21 +266,21 @@ class ArtifactStore:
     def attempts(self, stage: str, key: Key) -> list[dict[str, Any]]:
         """Return the attempts of an action that can be read, oldest first."""
         folder = key_folder(ATTEMPTS, stage, key)
-        found = (self._get_numbered(folder, n, unseal) for n in self._numbers(folder))
-        return [json.loads(data) for data in found if data is not None]
+        found = (self._get_numbered(folder, n, unseal_object) for n in self._numbers(folder))
+        return [document for document in found if document is not None]
 
     def last_attempts(self, stage: str, keys: Iterable[Key]) -> dict[Key, dict[str, Any]]:
         """Return the newest attempt of each of the keys that has one that can be read."""
         numbers = self._numbers_by_key(f"{ATTEMPTS}/{word(stage)}")
         tried = sorted(set(keys) & numbers.keys())
 
-        def newest(key: Key) -> bytes | None:
+        def newest(key: Key) -> dict[str, Any] | None:
             folder = key_folder(ATTEMPTS, stage, key)
-            found = (self._get_numbered(folder, n, unseal) for n in reversed(numbers[key]))
+            found = (self._get_numbered(folder, n, unseal_object) for n in reversed(numbers[key]))
             return next(filter(None, found), None)
 
         found = zip(tried, at_once(newest, tried, self.backend.parallel), strict=True)
-        return {key: json.loads(data) for key, data in found if data is not None}
+        return {key: document for key, document in found if document is not None}
 
     def attempted(self, stage: str) -> frozenset[Key]:
         """Return the keys of a stage for which there are attempts."""
@@ -441,19 +442,20 @@ class ArtifactStore:
 
     def _get_numbered(self, folder: str, number: int, parse: Callable[[bytes], A]) -> A | None:
         """Parse a numbered file; None if it is gone, torn or not of ours."""
-        data = self.backend.get(numbered(folder, number))
-        with suppress(ValueError):
+        with suppress(ValueError, ArtifactCorrupt):
+            data = self.backend.get(numbered(folder, number))
             return None if data is None else parse(data)
         return None
 
 
 def _other_format(data: bytes) -> str:
     """Say why a store with this format.json cannot be used."""
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         found = json.loads(data)
         if isinstance(found, dict) and found.get("store") == FORMAT["store"]:
+            version = f"{found.get('version')!r:.40}"
             return (
-                f"format.json says version {found.get('version')!r}, and this program uses version "
+                f"format.json says version {version}, and this program uses version "
                 f"{FORMAT['version']}: use the program that made it, or another store"
             )
     return f"{FORMAT_FILE} says it is not a store of ours"

@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import partial
 
 from artifacts.backend import Backend, Entry
+from artifacts.errors import ArtifactCorrupt
 from artifacts.keys import Digest, Key, is_digest
 from artifacts.layout import ACTIONS, OBJECTS, PROGRESS, number_of
 from artifacts.parallel import at_once
@@ -156,12 +157,12 @@ def _read_record(
 ) -> RecordFile:
     path, key = f"{folder.path}/{name}", Key(folder.name)
     file = partial(RecordFile, path, stage, key, number, folder.files[name])
-    data = backend.get(path)
-    if data is None:
-        return file(None, "is gone")
     try:
+        data = backend.get(path)
+        if data is None:
+            return file(None, "is gone")
         record = Record.from_bytes(data)
-    except ValueError as error:
+    except (ValueError, ArtifactCorrupt) as error:
         return file(None, f"cannot be read: {_first_line(error)}")
     if (record.stage, record.key, record.number) != (stage, key, number):
         told = f"{record.stage} {record.key} number {record.number}"

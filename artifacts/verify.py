@@ -19,7 +19,7 @@ from artifacts.layout import (
 )
 from artifacts.parallel import at_once
 from artifacts.payload import object_id
-from artifacts.records import MANIFEST, Manifest, Record, StoredFile, unseal
+from artifacts.records import MANIFEST, Manifest, Record, StoredFile, unseal_object
 from artifacts.store import ArtifactStore
 from artifacts.survey import (
     ActionFolder,
@@ -206,7 +206,11 @@ class Verification:
         """Yield the path below the folder, and what is wrong there."""
         if DAMAGED in folder.files:
             yield DAMAGED, "a reader found damage here; publishing again mends it"
-        data = self._backend.get(f"{folder.path}/{MANIFEST}")
+        try:
+            data = self._backend.get(f"{folder.path}/{MANIFEST}")
+        except ArtifactCorrupt as error:
+            yield MANIFEST, str(error)
+            return
         if data is None:
             yield MANIFEST, "is missing"
             return
@@ -235,7 +239,10 @@ class Verification:
             return "is missing"
         if entry.size != stored.size:
             return f"has {entry.size} bytes instead of {stored.size}"
-        data = self._backend.get(f"{folder.path}/{stored.path}")
+        try:
+            data = self._backend.get(f"{folder.path}/{stored.path}")
+        except ArtifactCorrupt as error:
+            return str(error)
         if data is None:
             return "is missing"
         if hashlib.sha256(data).hexdigest() != stored.sha256:
@@ -269,11 +276,11 @@ class Verification:
                 yield finding
 
     def _check_attempt(self, path: str) -> Finding | None:
-        data = self._backend.get(path)
         try:
+            data = self._backend.get(path)
             if data is not None:
-                unseal(data)
-        except ValueError as error:
+                unseal_object(data)
+        except (ValueError, ArtifactCorrupt) as error:
             return Finding(Trouble.ATTEMPT, path, f"cannot be read: {error}")
         return None
 

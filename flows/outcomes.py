@@ -14,7 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from artifacts import ArtifactStore
+from pydantic import BaseModel
+
+from artifacts import ArtifactCorrupt, ArtifactStore
 from stages.plan import StagePlan, Status, plan_edits
 
 if TYPE_CHECKING:
@@ -180,13 +182,35 @@ def last_seconds(store: ArtifactStore, job: "Job") -> dict[str, float]:
     return seconds
 
 
+class _Told(BaseModel):
+    id: str
+
+
+class _Summary(BaseModel):
+    """What is read of a run's summary."""
+
+    path: str
+    done: tuple[str, ...]
+    failed: tuple[_Told, ...]
+    bad: tuple[_Told, ...]
+    stage_seconds: dict[str, float] = {}
+
+
 def _summaries(store: ArtifactStore, path: str) -> Iterator[dict[str, Any]]:
     """Yield the summaries of the job's runs, the latest first."""
     for run_id in reversed(store.runs()):
-        data = store.get_run(run_id, SUMMARY)
-        document: dict[str, Any] = json.loads(data) if data else {}
+        document = _read_summary(store, run_id)
         if document.get("path") == path:
             yield document
+
+
+def _read_summary(store: ArtifactStore, run_id: str) -> dict[str, Any]:
+    """Return what is read of a run's summary; one that was cut off says nothing."""
+    try:
+        data = store.get_run(run_id, SUMMARY)
+        return _Summary.model_validate_json(data).model_dump() if data else {}
+    except (ValueError, ArtifactCorrupt):
+        return {}
 
 
 def allowed_failures(limit: str | int | None, fail_fast: bool, total: int) -> int | None:

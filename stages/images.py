@@ -14,16 +14,19 @@ import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from adaptivedrag.errors import InvalidEdit
-from artifacts import Digest, StatCache, digest_pixels
+from artifacts import Digest, StatCache, digest_bands
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
 PIXEL_LIMIT = 64_000_000
+BAND = 256
+"""Rows that are converted at a time."""
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 """Formats that are decoded; others run interpreters (EPS) or say little about their size."""
 
 _DECODING = 1
+_SHOWN = 80
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 _MODE_NAMES = {
     "1": "black and white",
@@ -70,21 +73,24 @@ def locate(root: Path, name: str) -> Path:
     Raises:
         InvalidEdit: if it is missing, is no regular file, or lies outside `root`.
     """
-    root = root.resolve()
+    root, shown = root.resolve(), repr(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…")
     try:
         path = (root / name).resolve()
         inside = path.is_relative_to(root)
         mode = path.stat().st_mode if inside else 0
     except FileNotFoundError:
-        raise InvalidEdit(f"{name!r} does not exist in {root}: correct the path") from None
+        raise InvalidEdit(f"{shown} does not exist in {root}: correct the path") from None
     except (OSError, ValueError, RuntimeError) as error:
-        raise InvalidEdit(f"{name!r} cannot be opened in {root}: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InvalidEdit(
+            f"{shown} cannot be opened in {root} ({reason}): correct the path"
+        ) from None
     if not inside:
         raise InvalidEdit(
-            f"{name!r} lies outside {root}: move the file there or set image_root or mask_root"
+            f"{shown} lies outside {root}: move the file there or set image_root or mask_root"
         )
     if not stat.S_ISREG(mode):
-        raise InvalidEdit(f"{name!r} is not a regular file: name an image file")
+        raise InvalidEdit(f"{shown} is not a regular file: name an image file")
     return path
 
 
@@ -100,11 +106,11 @@ def read_image(path: Path, pixel_limit: int = PIXEL_LIMIT) -> Pixels:
 def decode_image(path: Path, pixel_limit: int = PIXEL_LIMIT) -> DecodedImage:
     """Like `read_image`, with notes on what was converted."""
     with _opened(path, pixel_limit) as image:
-        sixteen_bit = _is_sixteen_bit(image)  # not known once the pixels are loaded
-        notes = [note for note in (_animation_note(image), _rotation_note(image)) if note]
-        rgb, note = _to_rgb(ImageOps.exif_transpose(image), sixteen_bit)
-        pixels = np.asarray(rgb)
-    return DecodedImage(pixels, (*notes, note) if note else tuple(notes))
+        bands = _Bands(image)
+        pixels = np.empty((image.height, image.width, 3), np.uint8)
+        for top, band in zip(range(0, image.height, BAND), bands.rgb(), strict=True):
+            pixels[top : top + BAND] = band
+    return DecodedImage(pixels, tuple(bands.notes))
 
 
 def read_mask(path: Path, pixel_limit: int = PIXEL_LIMIT) -> Mask:
@@ -114,10 +120,7 @@ def read_mask(path: Path, pixel_limit: int = PIXEL_LIMIT) -> Mask:
         InvalidEdit: if it cannot be decoded.
     """
     with _opened(path, pixel_limit) as image:
-        if image.has_transparency_data:
-            layers = np.asarray(ImageOps.exif_transpose(image).convert("RGBA"))
-            return cast(Mask, (layers[..., :3].max(axis=2) > 0) & (layers[..., 3] > 0))
-    return cast(Mask, decode_image(path, pixel_limit).pixels.max(axis=2) > 0)
+        return np.concatenate(list(_Bands(image).mask()))
 
 
 def inspect_image(path: Path, cache: StatCache) -> ImageInfo:
@@ -145,18 +148,53 @@ def _as_info(seen: Mapping[str, Any]) -> ImageInfo:
 
 
 def _describe_image(path: Path) -> dict[str, Any]:
-    image = decode_image(path)
-    return _description(image.pixels, image.notes)
+    with _opened(path, PIXEL_LIMIT) as image:
+        bands = _Bands(image)
+        digest = digest_bands((image.height, image.width, 3), bands.rgb())
+    return _description(digest, image, bands.notes)
 
 
 def _describe_mask(path: Path) -> dict[str, Any]:
-    return _description(read_mask(path).astype(np.uint8)[:, :, None])
+    with _opened(path, PIXEL_LIMIT) as image:
+        bands = (band.astype(np.uint8)[:, :, None] for band in _Bands(image).mask())
+        digest = digest_bands((image.height, image.width, 1), bands)
+    return _description(digest, image, [])
 
 
-def _description(pixels: Pixels, notes: tuple[str, ...] = ()) -> dict[str, Any]:
-    height, width = pixels.shape[:2]
-    digest = digest_pixels(pixels)
-    return {"digest": digest, "width": width, "height": height, "notes": list(notes)}
+def _description(digest: Digest, image: Image.Image, notes: list[str]) -> dict[str, Any]:
+    return {"digest": digest, "width": image.width, "height": image.height, "notes": notes}
+
+
+class _Bands:
+    """An opened image, turned upright, in bands of rows: few copies of a large one are made."""
+
+    def __init__(self, image: Image.Image) -> None:
+        self._image = image
+        self._sixteen_bit = _is_sixteen_bit(image)  # not known once the pixels are loaded
+        self.notes = [note for note in (_animation_note(image), _rotation_note(image)) if note]
+        ImageOps.exif_transpose(image, in_place=True)
+
+    def rgb(self) -> Iterator[Pixels]:
+        """Yield the bands as RGB; what was converted is among the notes after the first."""
+        for number, band in enumerate(self._cut()):
+            rgb, note = _to_rgb(band, self._sixteen_bit)
+            if note and not number:
+                self.notes.append(note)
+            yield np.asarray(rgb)
+
+    def mask(self) -> Iterator[Mask]:
+        """Yield where the bands are neither black nor transparent."""
+        if not self._image.has_transparency_data:
+            yield from (band.max(axis=2) > 0 for band in self.rgb())
+            return
+        for band in self._cut():
+            layers = np.asarray(band.convert("RGBA"))
+            yield cast(Mask, (layers[..., :3].max(axis=2) > 0) & (layers[..., 3] > 0))
+
+    def _cut(self) -> Iterator[Image.Image]:
+        width, height = self._image.size
+        for top in range(0, height, BAND):
+            yield self._image.crop((0, top, width, min(top + BAND, height)))
 
 
 @contextmanager
@@ -201,6 +239,9 @@ def _bomb_message(path: Path, pixels: str, pixel_limit: int) -> str:
 
 
 def _animation_note(image: Image.Image) -> str | None:
+    if image.format == "TIFF":  # which looks for the frames one by one
+        several = getattr(image, "is_animated", False)
+        return "animated: first of several frames used" if several else None
     frames = getattr(image, "n_frames", 1)
     return f"animated: first of {frames} frames used" if frames > 1 else None
 

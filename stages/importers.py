@@ -6,20 +6,18 @@ A dataset's own masks are kept, as `user_mask`, for comparison; no job uses them
 
 import io
 import json
-import math
 import os
-import pickle
 import pickletools
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from adaptivedrag.errors import InvalidEdit
-from stages.images import Pixels
+from stages.images import Pixels, locate
 
 if TYPE_CHECKING:
     from adaptivedrag.scenes import Rendering, SceneDrag
@@ -30,6 +28,8 @@ SCENE_SIZES = range(64, 2049)
 PICKLE_LIMIT = 64 << 20
 OPCODE_LIMIT = 100_000
 MASK_SIDE_LIMIT = 16_384
+COORDINATE_LIMIT = 1_000_000
+POINTS_LIMIT = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -122,14 +122,14 @@ def import_dragscenes(
             scene = benchmark_scene(number)
             seen, before = drags(scene), render(scene, size)
             image = f"{IMAGE_FOLDER}/scene-{number:03d}.png"
-            _write_png(directory / image, before.image)
+            _write_png(directory, image, before.image)
             shared = {"image": image, "prompt": scene.caption()}
             for index in (index for own, index in edits if own == number):
                 if index >= len(seen):
                     raise InvalidEdit(f"scene {number} has {len(seen)} drags, and none is {index}")
                 line = _scene_line(number, index, seen[index], size) | shared
                 line["tags"] = [scene.kind, seen[index].kind]
-                _write_png(directory / line["mask"], _true_mask(before, seen[index], size))
+                _write_png(directory, line["mask"], _true_mask(before, seen[index], size))
                 lines.append(line)
     except OSError as error:
         raise _cannot_write(directory, error) from error
@@ -141,8 +141,9 @@ def import_dragscenes(
 def load_arrays(path: Path) -> Any:
     """Read a pickle that holds numpy arrays, numbers, texts and builtin containers only.
 
-    Nothing that the pickle names is imported or called: arrays are rebuilt by this module from
-    their shape, type and bytes.
+    Python's unpickler is not used: it imports and calls what a pickle names, sets attributes of
+    it, and can be kept busy for ever by a few bytes. The few opcodes of which such pickles are
+    made are run here, and arrays rebuilt from their shape, type and bytes.
 
     Raises:
         InvalidEdit: in one line that names the file and, if it names anything else, what.
@@ -150,53 +151,31 @@ def load_arrays(path: Path) -> Any:
     try:
         if path.stat().st_size > PICKLE_LIMIT:
             raise _Unacceptable(f"has more than {PICKLE_LIMIT >> 20} MiB")
-        data = path.read_bytes()
-        _screen(data)
-        return _ArrayUnpickler(io.BytesIO(data)).load()
+        return _Machine().run(path.read_bytes())
     except OSError as error:
         raise InvalidEdit(f"{path} cannot be read: {error.strerror}") from None
     except _Unacceptable as error:
         raise InvalidEdit(f"{path} {error}: skipped, for only numpy arrays are admitted") from None
-    # The unpickler raises errors of many types on damaged bytes.
+    # Damaged bytes end in errors of many types.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InvalidEdit(f"{path} is a damaged pickle: {reason}") from error
+        raise InvalidEdit(f"{path} is a damaged pickle: {reason:.200}") from error
 
 
 class _Unacceptable(Exception):
     """Why a pickle is refused, without its name."""
 
 
-_REFUSED_OPCODES = {
-    *("PERSID", "BINPERSID", "EXT1", "EXT2", "EXT4", "INST", "OBJ"),
-    *("NEWOBJ", "NEWOBJ_EX", "NEXT_BUFFER", "READONLY_BUFFER"),
-}
-
-
-def _screen(data: bytes) -> None:
-    """Refuse opcodes without a use here, and indices by which a few bytes ask for gigabytes."""
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
-        if count > OPCODE_LIMIT:
-            raise _Unacceptable(f"has more than {OPCODE_LIMIT} opcodes")
-        if opcode.name == "GLOBAL":
-            _ArrayUnpickler.check(*str(argument).split(" ", 1))
-        if opcode.name in _REFUSED_OPCODES:
-            raise _Unacceptable(f"uses the opcode {opcode.name}")
-        if "PUT" in opcode.name and int(argument or 0) > OPCODE_LIMIT:
-            raise _Unacceptable(f"has a memo index of {argument}")
-
-
 class _Dtype:
-    """Stands for a numpy dtype of plain numbers; made from what `numpy.dtype` is called with."""
-
-    __slots__ = ("_code", "_order")
+    """A numpy dtype of plain numbers; made from what `numpy.dtype` is called with."""
 
     def __init__(self, code: str, *_flags: object) -> None:
         if not re.fullmatch(r"b1|[iu][1248]|f[248]", code):
             raise _Unacceptable(f"has an array of type {code!r:.40}")
         self._code, self._order = code, "<"
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
+    def build(self, state: tuple[Any, ...]) -> None:
+        """Take what `__setstate__` of a dtype is given."""
         self._order = ">" if state[1] == ">" else "<"
 
     @property
@@ -205,77 +184,179 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for a numpy array, whichever way it was pickled."""
-
-    __slots__ = ("values",)
+    """A numpy array, whichever way it was pickled."""
 
     def __init__(self, *_arguments: object) -> None:
         self.values: np.ndarray[Any, Any] = np.empty(0)
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
+    def build(self, state: tuple[Any, ...]) -> None:
+        """Take what `__setstate__` of an array is given."""
         _version, shape, dtype, is_fortran, raw = state
         self.values = _rebuilt(raw, dtype, shape, "F" if is_fortran else "C")
 
 
-class _BufferArray(_Array):
-    """Stands for an array pickled with protocol 5."""
-
-    __slots__ = ()
-
-    def __init__(self, raw: bytes, dtype: _Dtype, shape: tuple[int, ...], order: str) -> None:
-        self.values = _rebuilt(raw, dtype, shape, order)
+def _from_buffer(raw: bytes, dtype: _Dtype, shape: tuple[int, ...], order: str) -> _Array:
+    """Rebuild an array that was pickled with protocol 5."""
+    array = _Array()
+    array.values = _rebuilt(raw, dtype, shape, order)
+    return array
 
 
-class _Scalar:
-    """Stands for a numpy number; becomes a builtin one at once."""
-
-    def __new__(cls, dtype: _Dtype, raw: bytes) -> Any:
-        return _rebuilt(raw, dtype, (1,), "C")[0].item()
+def _scalar(dtype: _Dtype, raw: bytes) -> Any:
+    return _rebuilt(raw, dtype, (1,), "C")[0].item()
 
 
-class _Encoded:
-    """Stands for `_codecs.encode`, by which old protocols write bytes as text."""
-
-    def __new__(cls, text: str, encoding: str) -> Any:
-        if encoding != "latin1":
-            raise _Unacceptable(f"encodes as {encoding!r:.40}")
-        return text.encode("latin1")
+def _encoded(text: str, encoding: str) -> bytes:
+    """Do what `_codecs.encode` is named for, by which old protocols write bytes as text."""
+    if encoding != "latin1":
+        raise _Unacceptable(f"encodes as {encoding!r:.40}")
+    return text.encode("latin1")
 
 
 def _rebuilt(raw: bytes, dtype: _Dtype, shape: tuple[int, ...], order: str) -> Any:
-    return np.frombuffer(raw, dtype.dtype).reshape(shape, order="F" if order == "F" else "C").copy()
+    # A view: a pickle may have thousands of arrays of the same bytes.
+    return np.frombuffer(raw, dtype.dtype).reshape(shape, order="F" if order == "F" else "C")
 
 
-_STAND_INS = {
+_NAMES: Mapping[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
-    ("_codecs", "encode"): _Encoded,
+    ("_codecs", "encode"): _encoded,
     **{
         (f"numpy.{core}.{module}", name): stand_in
         for core in ("core", "_core")
         for module, name, stand_in in (
             ("multiarray", "_reconstruct", _Array),
-            ("multiarray", "scalar", _Scalar),
-            ("numeric", "_frombuffer", _BufferArray),
+            ("multiarray", "scalar", _scalar),
+            ("numeric", "_frombuffer", _from_buffer),
         )
     },
 }
+"""The names by which numpy 1 and 2 pickle arrays, and what stands for them here."""
+
+_LITERALS = {
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+    *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE"),
+    *("BINUNICODE8", "SHORT_BINBYTES", "BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+}
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """Resolves the few names by which numpy 1 and 2 pickle arrays to stand-ins of this module."""
+@dataclass(frozen=True)
+class _Name:
+    """A name that a pickle gave; calling is all that can be done with it."""
 
-    @classmethod
-    def check(cls, module: str, name: str) -> None:
-        if (module, name) not in _STAND_INS:
-            raise _Unacceptable(f"names {module}.{name}"[:120])
+    stand_in: Callable[..., Any]
 
-    def find_class(self, module: str, name: str) -> Any:
-        self.check(module, name)
-        return _STAND_INS[module, name]
 
-    def persistent_load(self, pid: object) -> NoReturn:
-        raise _Unacceptable("refers to something outside itself")
+@dataclass
+class _Machine:
+    """Runs the opcodes of a pickle on a stack."""
+
+    stack: list[Any] = field(default_factory=list)
+    marks: list[int] = field(default_factory=list)
+    memo: dict[int, Any] = field(default_factory=dict)
+    encoded: int = 0
+
+    def run(self, data: bytes) -> Any:
+        """Return what the pickle holds."""
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+            if count > OPCODE_LIMIT:
+                raise _Unacceptable(f"has more than {OPCODE_LIMIT} opcodes")
+            self._step(opcode.name, argument)
+        return self.stack.pop()
+
+    def _step(self, name: str, argument: Any) -> None:
+        stack = self.stack
+        match name:
+            case "PROTO" | "FRAME" | "STOP":
+                pass
+            case _ if name in _LITERALS:
+                stack.append(argument)
+            case _ if name in _CONSTANTS:
+                stack.append(_CONSTANTS[name])
+            case "EMPTY_LIST" | "EMPTY_DICT":
+                stack.append([] if name == "EMPTY_LIST" else {})
+            case "MARK":
+                self.marks.append(len(stack))
+            case "LIST":
+                stack.append(self._since_mark())
+            case "TUPLE":
+                stack.append(tuple(self._since_mark()))
+            case _ if name in _TUPLES:
+                stack.append(tuple(self._last(_TUPLES[name])))
+            case "APPEND" | "APPENDS":
+                items = self._last(1) if name == "APPEND" else self._since_mark()
+                _expected(list, stack[-1]).extend(items)
+            case "SETITEM" | "SETITEMS":
+                items = self._last(2) if name == "SETITEM" else self._since_mark()
+                _expected(dict, stack[-1]).update(_entries(items))
+            case "DICT":
+                stack.append(_entries(self._since_mark()))
+            case "PUT" | "BINPUT" | "LONG_BINPUT":
+                self._remember(int(argument))
+            case "MEMOIZE":
+                self._remember(len(self.memo))
+            case "GET" | "BINGET" | "LONG_BINGET":
+                stack.append(self.memo[int(argument)])
+            case "POP":
+                stack.pop()
+            case "GLOBAL":
+                stack.append(_named(*argument.split(" ", 1)))
+            case "STACK_GLOBAL":
+                stack.append(_named(*self._last(2)))
+            case "REDUCE":
+                self._call(*self._last(2))
+            case "BUILD":
+                (state,) = self._last(1)
+                _expected((_Array, _Dtype), stack[-1]).build(state)
+            case _:
+                raise _Unacceptable(f"uses the opcode {name}")
+
+    def _last(self, count: int) -> list[Any]:
+        if len(self.stack) < count:
+            raise ValueError("its stack is empty")
+        taken = self.stack[-count:]
+        del self.stack[-count:]
+        return taken
+
+    def _since_mark(self) -> list[Any]:
+        start = self.marks.pop()
+        taken = self.stack[start:]
+        del self.stack[start:]
+        return taken
+
+    def _remember(self, index: int) -> None:
+        if index > OPCODE_LIMIT:
+            raise _Unacceptable(f"has a memo index of {index}")
+        self.memo[index] = self.stack[-1]
+
+    def _call(self, name: Any, arguments: Any) -> None:
+        stand_in = _expected(_Name, name).stand_in
+        if stand_in is _encoded:
+            # One text can be encoded thousands of times.
+            self.encoded += len(arguments[0])
+            if self.encoded > PICKLE_LIMIT:
+                raise _Unacceptable(f"encodes more than {PICKLE_LIMIT >> 20} MiB")
+        self.stack.append(stand_in(*arguments))
+
+
+def _named(module: str, name: str) -> _Name:
+    if (module, name) not in _NAMES:
+        raise _Unacceptable(f"names {module}.{name}"[:120])
+    return _Name(_NAMES[module, name])
+
+
+def _expected(kind: type[Any] | tuple[type[Any], ...], value: Any) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"an opcode was given a {type(value).__name__}")
+    return value
+
+
+def _entries(items: Sequence[Any]) -> dict[str, Any]:
+    """Pair up keys and values; a key of nested tuples could take for ever to hash."""
+    return {_expected(str, key): value for key, value in zip(items[::2], items[1::2], strict=True)}
 
 
 def _import(
@@ -284,6 +365,7 @@ def _import(
     edits, skipped = [], []
     for folder in _folders_with(directory, marker):
         try:
+            locate(directory, (folder / marker).relative_to(directory).as_posix())
             edits.append(_edit_line(directory, folder / image, out, read(folder)))
         except InvalidEdit as error:
             skipped.append(str(error))
@@ -347,20 +429,32 @@ def _edit_line(directory: Path, image: Path, out: Path, sample: _Sample) -> dict
         edit["mask"] = sample.mask.relative_to(directory).as_posix()
     elif sample.mask is not None:
         edit["mask"] = f"{MASK_FOLDER}/{name}.png"
-        _write_png(out / edit["mask"], sample.mask)
+        _write_png(out, edit["mask"], sample.mask)
     return edit
 
 
-def _write_png(path: Path, pixels: Pixels) -> None:
-    """Write a picture unless it says so already: an untouched file need not be read again."""
+def _write_png(root: Path, name: str, pixels: Pixels) -> None:
     from PIL import Image
 
     encoded = io.BytesIO()
     Image.fromarray(pixels).save(encoded, "PNG")
-    data = encoded.getvalue()
-    if not path.is_file() or path.read_bytes() != data:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+    _write(root, name, encoded.getvalue())
+
+
+def _write(root: Path, name: str, data: bytes) -> None:
+    """Write a file below `root`, unless it is there: an untouched one need not be read again.
+
+    A dataset of others may hold links: they are replaced, never followed.
+    """
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.resolve().is_relative_to(root.resolve()):
+        raise InvalidEdit(f"{path.parent} is a link out of {root}: remove it")
+    if path.is_file() and not path.is_symlink() and path.read_bytes() == data:
+        return
+    path.unlink(missing_ok=True)
+    with path.open("xb") as file:
+        file.write(data)
 
 
 def _drags(folder: Path, points: Sequence[Sequence[float]]) -> list[dict[str, list[float]]]:
@@ -377,8 +471,10 @@ def _drags(folder: Path, points: Sequence[Sequence[float]]) -> list[dict[str, li
 def _coordinate(folder: Path, value: object) -> int | float:
     if isinstance(value, np.number):
         value = value.item()
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InvalidEdit(f"{folder}: {value!r:.40} is not a coordinate")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidEdit(f"{folder}: a {type(value).__name__} is not a coordinate")
+    if not abs(value) <= COORDINATE_LIMIT:
+        raise InvalidEdit(f"{folder}: a number beyond {COORDINATE_LIMIT} is not a coordinate")
     return value
 
 
@@ -392,9 +488,11 @@ def _dragbench(folder: Path) -> _Sample:
         raise InvalidEdit(f"{path}: prompt is not a text, or points is not a list of points")
     if mask is None:
         return _Sample(prompt, points, None)
-    if not isinstance(mask, np.ndarray) or mask.ndim != 2 or max(mask.shape) > MASK_SIDE_LIMIT:
+    if not isinstance(mask, np.ndarray) or mask.ndim != 2:
         raise InvalidEdit(f"{path}: mask is not an array of rows and columns")
-    return _Sample(prompt, points, np.where(mask > 0, 255, 0).astype(np.uint8))
+    if not mask.size or max(mask.shape) > MASK_SIDE_LIMIT:
+        raise InvalidEdit(f"{path}: mask has {mask.shape[0]} rows and {mask.shape[1]} columns")
+    return _Sample(prompt, points, (mask > 0) * np.uint8(255))
 
 
 def _plain(value: Any) -> Any:
@@ -411,7 +509,11 @@ def _is_nested(points: Any) -> bool:
 def _drag100(folder: Path) -> _Sample:
     path, mask = folder / "points.json", folder / "mask.png"
     try:
+        if path.stat().st_size > POINTS_LIMIT:
+            raise InvalidEdit(f"{path} has more than {POINTS_LIMIT >> 20} MiB: it is skipped")
         points = json.loads(path.read_text("utf-8"))["points"]
+    except InvalidEdit:
+        raise
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InvalidEdit(f"{path} does not hold points: {error}") from error
     if not _is_nested(points):
@@ -427,9 +529,9 @@ def _write_job(directory: Path, out: Path, edits: Sequence[dict[str, Any]]) -> P
     text = "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
     lines = "".join(f"{json.dumps(edit, ensure_ascii=False)}\n" for edit in edits)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "edits.jsonl").write_text(lines, "utf-8")
-        (out / "job.toml").write_text(text, "utf-8")
+        # Half a character can be pickled, and be in a file's name; the edit is a bad one then.
+        _write(out, "edits.jsonl", lines.encode("utf-8", "replace"))
+        _write(out, "job.toml", text.encode())
     except OSError as error:
         raise _cannot_write(out, error) from error
     return out / "job.toml"

@@ -7,7 +7,9 @@ and what to do. Nothing here loads a model, torch or the workflow engine.
 import difflib
 import json
 import re
+import stat
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -15,7 +17,14 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from adaptivedrag.config import Dtype, EditConfig
 from adaptivedrag.errors import InvalidEdit
@@ -28,19 +37,35 @@ from stages.images import ImageInfo, inspect_image, inspect_mask, locate
 EDITS_FILE = "edits.jsonl"
 MOST_DRAGS = 100
 LONGEST_LINE = 1 << 20
+LARGEST_JOB = 1 << 14
+"""Bytes of a job file: TOML takes time that grows with the square of a table's depth."""
+LARGEST_SETTING = 1e9
+"""Settings are scaled to the size of the latents, and have to stay numbers."""
 SHARED_SETTINGS = ("dtype", "seed", "working_size")
 
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _ID_RULE = (
     "an id names files, so it has 1 to 128 letters, digits, '.', '_' or '-' and no leading '.'"
 )
-_PLAIN_TEXT = r"^[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*$"
+_PLAIN_TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*")
 _SHOWN = 60
+_BITS_SHOWN = 1000
 
 Lora: TypeAlias = Literal["train", "off"] | Path
+Whole = Annotated[int, Field(strict=True)]
 Coordinate = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Text = Annotated[str, StringConstraints(strict=True, max_length=2000)]
-Name = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=1000)]
+
+
+def _plain(text: str) -> str:
+    if not _PLAIN_TEXT.fullmatch(text):
+        raise ValueError("it holds a control character: remove it")
+    return text
+
+
+Text = Annotated[str, StringConstraints(strict=True, max_length=2000), AfterValidator(_plain)]
+Name = Annotated[
+    str, StringConstraints(strict=True, min_length=1, max_length=1000), AfterValidator(_plain)
+]
 Settings: TypeAlias = dict[str, Any]
 
 
@@ -61,8 +86,8 @@ class JobSpec(_Spec):
     """Folder of the masks, relative to the job file; by default that of the images."""
     lora: Name = "train"
     dtype: Dtype | None = None
-    seed: int | None = None
-    working_size: int | None = None
+    seed: Whole | None = None
+    working_size: Whole | None = None
     train_lora: Settings = {}
     invert_image: Settings = {}
     extract_superpixels: Settings = {}
@@ -198,9 +223,10 @@ def load_job(path: Path, *, select: str | None = None) -> Job:
     """
     spec = _read_spec(path)
     reader = _Reader.of(spec, path.resolve().parent)
-    found = [reader.read(number, line) for number, line in _lines(reader.folder / spec.edits)]
+    edits = _place("edits", spec.edits, reader.folder)
+    found = [reader.read(number, line) for number, line in _lines(edits)]
     if not found:
-        raise InvalidEdit(f"{reader.folder / spec.edits} has no edits: write one per line, as JSON")
+        raise InvalidEdit(f"{edits} has no edits: write one per line, as JSON")
     job = _as_job(_name_of(path), path.resolve(), found)
     return select_edits(job, select) if select is not None else job
 
@@ -293,20 +319,35 @@ def parse_spec(raw: Mapping[str, Any]) -> JobSpec:
 
 def _read_spec(path: Path) -> JobSpec:
     try:
-        return parse_spec(tomllib.loads(path.read_bytes().decode("utf-8-sig")))
+        _refuse_special(path)
+        with path.open("rb") as file:
+            data = file.read(LARGEST_JOB + 1)
+        if len(data) > LARGEST_JOB:
+            raise InvalidEdit(f"a job file has at most {LARGEST_JOB >> 10} KiB: shorten it")
+        return parse_spec(tomllib.loads(data.decode("utf-8-sig")))
     except InvalidEdit as error:
         raise InvalidEdit(f"{path}: {error}") from None
     except FileNotFoundError:
         raise InvalidEdit(f"{path} does not exist: name a job file such as job.toml") from None
     except OSError as error:
         raise InvalidEdit(f"{path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidEdit(f"{path} is not valid TOML: {_one_line(error)}") from None
+    except RecursionError:
+        raise InvalidEdit(f"{path} is nested too deeply: flatten it") from None
+    # Of a date that does not exist or a giant number, the reader raises plain ValueErrors.
+    except ValueError as error:
+        raise InvalidEdit(f"{path} is not valid TOML: {_one_line(error)}: mend it") from None
+
+
+def _refuse_special(path: Path) -> None:
+    """Refuse what would block, or never end, when it is opened."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise InvalidEdit(f"{path} is not a regular file: name another")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yield the lines that are not blank, with their numbers from 1."""
     try:
+        _refuse_special(path)
         with path.open("rb") as file:
             lines = iter(lambda: file.readline(LONGEST_LINE + 1), b"")
             number, inside = 0, False
@@ -340,16 +381,16 @@ class _Reader:
 
     @classmethod
     def of(cls, spec: JobSpec, folder: Path, image_root: Path | None = None) -> "_Reader":
-        image_root = image_root or folder / spec.image_root
+        image_root = image_root or _folder("image_root", spec.image_root, folder)
         return cls(
             folder=folder,
-            image_root=_folder("image_root", image_root),
-            mask_root=_folder("mask_root", folder / spec.mask_root)
+            image_root=image_root,
+            mask_root=_folder("mask_root", spec.mask_root, folder)
             if spec.mask_root
             else image_root,
             lora=_lora(spec.lora, folder),
-            model=_local(spec.model, folder),
-            segmenter=_local(spec.segmenter, folder),
+            model=_local("model", spec.model, folder),
+            segmenter=_local("segmenter", spec.segmenter, folder),
             config=_job_config(spec),
         )
 
@@ -456,39 +497,81 @@ class _Reader:
                 seen = self.configs[repr(settings)] = self.config.merged(settings)
             except ValidationError as error:
                 raise _Refused(*_first_complaint(error, EditConfig, "settings")) from None
+            if extreme := _extreme(settings, "settings."):
+                raise _Refused(*extreme)
         return seen
 
 
-def _folder(name: str, path: Path) -> Path:
+def _place(name: str, value: str, folder: Path) -> Path:
+    """Return the path that a key of the job file names, whether or not anything is there."""
+    try:
+        path = (folder / Path(value).expanduser()).resolve()
+        path.exists()
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InvalidEdit(
+            f"{name} = {_shown(value)} cannot be used ({reason}): correct it in the job file"
+        ) from None
+    return path
+
+
+def _folder(name: str, value: str, folder: Path) -> Path:
+    path = _place(name, value, folder)
     if not path.is_dir():
         raise InvalidEdit(f"{name} {path} is not a folder: correct it in the job file")
-    return path.resolve()
+    return path
 
 
 def _lora(value: str, folder: Path) -> Lora:
     if value in ("train", "off"):
         return "train" if value == "train" else "off"
-    path = (folder / Path(value).expanduser()).resolve()
+    path = _place("lora", value, folder)
     if path.suffix != ".safetensors" or not path.is_file():
         raise InvalidEdit(
-            f'lora {value!r} is not "train", "off" or a .safetensors file in {folder}: correct it'
+            f'lora {_shown(value)} is not "train", "off" or a .safetensors file in {folder}: '
+            "correct it"
         )
     return path
 
 
-def _local(name: str, folder: Path) -> str:
+def _local(kind: str, name: str, folder: Path) -> str:
     """Return the absolute path of a model that lies beside the job; a hub's id as it is."""
     if name == POCKET:
         return name
-    path = folder / Path(name).expanduser()
-    return str(path.resolve()) if path.exists() else name
+    path = _place(kind, name, folder)
+    return str(path) if path.exists() else name
 
 
 def _job_config(spec: JobSpec) -> EditConfig:
     try:
-        return preset(spec.preset, spec.model).merged(spec.settings)
+        config = preset(spec.preset, spec.model).merged(spec.settings)
     except ValidationError as error:
         raise InvalidEdit(_first_complaint(error, EditConfig)[1]) from None
+    if extreme := _extreme(spec.settings):
+        raise InvalidEdit(extreme[1])
+    return config
+
+
+def _extreme(settings: Settings, above: str = "") -> tuple[str, str] | None:
+    """Find a number that could not be scaled to the latents: its path, and what to say of it."""
+    for name, value in settings.items():
+        path = f"{above}{name}"
+        values = value if isinstance(value, list | tuple) else [value]
+        if isinstance(value, dict):
+            if extreme := _extreme(value, f"{path}."):
+                return extreme
+        elif name != "seed" and any(_is_extreme(each) for each in values):
+            return path, (
+                f"{path} = {_shown(value)} cannot be used: give 0, or a number from "
+                f"{1 / LARGEST_SETTING:g} to {LARGEST_SETTING:g}"
+            )
+    return None
+
+
+def _is_extreme(value: object) -> bool:
+    if not isinstance(value, int | float) or value == 0:
+        return False
+    return not 1 / LARGEST_SETTING <= abs(value) <= LARGEST_SETTING
 
 
 def _parse(line: bytes) -> dict[str, Any]:
@@ -521,27 +604,25 @@ def _refuse_constant(name: str) -> NoReturn:
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise _Refused(twice, f"key {_shown(twice)} is there twice: keep one")
+        twice = next(
+            name for name, count in Counter(name for name, _ in pairs).items() if count > 1
+        )
+        raise _Refused(_key_name(twice), f"key {_shown(twice)} is there twice: keep one")
     return found
 
 
 def _edit_spec(raw: Mapping[str, Any]) -> EditSpec:
     try:
-        spec = EditSpec.model_validate(raw)
+        return EditSpec.model_validate(raw)
     except ValidationError as error:
         raise _Refused(*_first_complaint(error, EditSpec)) from None
-    texts = {"image": spec.image, "prompt": spec.prompt, "mask": spec.mask or ""}
-    for name, text in (*texts.items(), *(("tags", tag) for tag in spec.tags)):
-        if not re.match(_PLAIN_TEXT, text):
-            raise _Refused(name, f"{name} {_shown(text)} holds a control character: remove it")
-    return spec
 
 
 def _tags_of(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the tags of an edit that may be bad: those that can be shown."""
     tags = raw.get("tags")
-    return tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else ()
+    texts = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
+    return tuple(tag for tag in texts if len(tag) <= 1000 and _PLAIN_TEXT.fullmatch(tag))
 
 
 def _refuse_small(name: str, image: ImageInfo) -> None:
@@ -608,7 +689,7 @@ def _first_complaint(
 def _complaint(kind: str, path: str, detail: Mapping[str, Any], model: type[BaseModel]) -> str:
     match kind:
         case "extra_forbidden":
-            return f"unknown key {path!r}: {_known_keys(detail['loc'], model)}"
+            return f"unknown key '{path}': {_known_keys(detail['loc'], model)}"
         case "missing":
             return f"{path} is missing: add it"
         case "too_short" if path == "drags":
@@ -616,7 +697,7 @@ def _complaint(kind: str, path: str, detail: Mapping[str, Any], model: type[Base
         case _:
             message = detail["msg"].removeprefix("Value error, ")
             remedy = message[:1].lower() + message[1:]
-            return f"{path} = {_shown(detail['input'])} cannot be used: {remedy}"
+            return f"{path or 'a key'} = {_shown(detail['input'])} cannot be used: {remedy}"
 
 
 def _known_keys(location: Sequence[int | str], model: type[BaseModel]) -> str:
@@ -641,13 +722,27 @@ def _section(model: type[BaseModel], name: int | str) -> type[BaseModel]:
 
 
 def _path(location: Sequence[int | str]) -> str:
-    text = "".join(f"[{name}]" if isinstance(name, int) else f".{name}" for name in location)
+    text = "".join(
+        f"[{name}]" if isinstance(name, int) else f".{_key_name(name)}" for name in location
+    )
     return text.removeprefix(".")
+
+
+def _key_name(name: str) -> str:
+    """Return a key as it may be shown: a hostile one is long, or holds control characters."""
+    return _shortened(repr(name)[1:-1])
 
 
 def _shown(value: object) -> str:
     """Return a value as it may be shown in one line."""
-    text = repr(value) if not isinstance(value, dict | list) else type(value).__name__
+    if isinstance(value, dict | list):
+        return type(value).__name__
+    if isinstance(value, int) and value.bit_length() > _BITS_SHOWN:
+        return f"a number of {value.bit_length()} bits"  # Python refuses to write it out
+    return _shortened(repr(value))
+
+
+def _shortened(text: str) -> str:
     text = text.encode("ascii", "backslashreplace").decode()
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 

@@ -1,13 +1,22 @@
 """Model files as inputs: where they are, and the digests under which they enter keys."""
 
-import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, Field
 
 from adaptivedrag.checkpoints import PARTS, find_diffusion, find_segmenter
 from adaptivedrag.errors import ModelUnavailable
 from artifacts import Digest, StatCache, digest_file, digest_json
+
+
+class _VaeConfig(BaseModel):
+    """What is read of a VAE's config.json, within bounds."""
+
+    latent_channels: Annotated[int, Field(ge=1, le=1024)]
+    block_out_channels: Annotated[list[int], Field(min_length=1, max_length=8)]
 
 
 @dataclass(frozen=True)
@@ -39,11 +48,13 @@ def diffusion_files(name: str) -> DiffusionFiles:
     """
     directory = find_diffusion(name)
     try:
-        vae = json.loads((directory / "vae" / "config.json").read_text("utf-8"))
-        channels, levels = vae["latent_channels"], len(vae["block_out_channels"])
-    except (OSError, ValueError, KeyError) as error:
+        text = (directory / "vae" / "config.json").read_bytes()
+        vae = _VaeConfig.model_validate_json(text)
+        channels, levels = vae.latent_channels, len(vae.block_out_channels)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
         raise ModelUnavailable(
-            f"model {name!r}: vae/config.json cannot be read: {error}"
+            f"model {name!r}: vae/config.json cannot be read: {reason:.300}"
         ) from error
     paths = [path for part in PARTS for path in sorted((directory / part).iterdir())]
     return DiffusionFiles(directory, _digest(directory, paths), channels, 2 ** (levels - 1))

@@ -102,7 +102,7 @@ def write_report(job: Job, store: ArtifactStore, run: Run, out: Path) -> Written
         previous = _previous_rows(out)
         rows = _Report(job, store, out, previous).rows(run)
         _write(out / RESULTS, "".join(json.dumps(row) + "\n" for row in rows).encode())
-        _write(out / PAGE, _page(job.name, rows).encode())
+        _write(out / PAGE, _page(job.name, rows).encode(errors="replace"))
         _sweep(out, rows, previous)
     except OSError as error:
         if isinstance(error, AdaptiveDragError | ArtifactError):
@@ -296,7 +296,7 @@ def _previous_rows(out: Path) -> dict[str, Row]:
     try:
         rows = [json.loads(line) for line in (out / RESULTS).read_text("utf-8").splitlines()]
         return {row["id"]: row for row in rows if row["form"] == _FORM}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
 
 

@@ -47,6 +47,7 @@ def train_lora(work: Work) -> Made:
 
 
 def _adopt(edit: Edit, path: Path) -> Made:
+    import numpy as np
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -54,7 +55,16 @@ def _adopt(edit: Edit, path: Path) -> Made:
         with as_planned(edit, path):
             weights = {name: value.float().numpy() for name, value in load_file(path).items()}
     except SafetensorError as error:
-        raise InvalidEdit(f"edit {edit.id}: lora {path} cannot be read: {error}") from error
+        reason = " ".join(str(error).split())
+        raise InvalidEdit(
+            f"edit {edit.id}: lora {path} cannot be read ({reason}): name another file"
+        ) from error
+    wrong = next((name for name, value in weights.items() if not np.isfinite(value).all()), None)
+    if wrong is not None:
+        raise InvalidEdit(
+            f"edit {edit.id}: lora {path} holds values in {wrong!r:.80} that are not finite: "
+            "name another file"
+        )
     return Made({"lora": TensorFile(weights)}, {"source": "file", "steps": 0})
 
 

@@ -1,13 +1,15 @@
 import os
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from adaptivedrag.errors import InvalidEdit
-from artifacts import StatCache
+from artifacts import StatCache, digest_pixels
 from stages.images import decode_image, inspect_image, inspect_mask, locate, read_image, read_mask
 
 
@@ -199,3 +201,62 @@ def test_a_name_that_leads_nowhere_gives_one_line(tmp_path, name):
     with pytest.raises(InvalidEdit) as refusal:
         locate(tmp_path, name)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "I;16"])
+def test_an_image_of_many_bands_is_converted_as_one(tmp_path, mode):
+    """Rows are converted some at a time; what was clear, deep or turned stays so at the seams."""
+    rows, cols = np.mgrid[0:700, 0:40]
+    pixels = np.stack([rows, cols * 5, rows + cols, rows // 3], axis=-1).astype(np.uint8)
+    picture = Image.fromarray(pixels).convert("RGBA" if mode in ("P", "LA") else "RGB")
+    if mode == "I;16":
+        picture = Image.fromarray((rows * 80).astype(np.uint16))
+    elif mode != "RGB":
+        picture = Image.fromarray(pixels).convert("RGBA").convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = 5
+    picture.save(tmp_path / "a.png", exif=exif)
+    upright = ImageOps.exif_transpose(Image.open(tmp_path / "a.png"))
+    assert upright.size == (700, 40)
+    wide = decode_image(tmp_path / "a.png").pixels
+    picture.save(tmp_path / "b.png")
+    long = decode_image(tmp_path / "b.png").pixels
+    assert long.shape == (700, 40, 3)
+    assert np.array_equal(wide, long.transpose(1, 0, 2))
+    if mode != "I;16":
+        white = Image.new("RGBA", upright.size, "white")
+        flat = Image.alpha_composite(white, upright.convert("RGBA")).convert("RGB")
+        assert np.array_equal(wide, np.asarray(flat))
+    cache = StatCache(tmp_path / "cache.sqlite")
+    assert inspect_image(tmp_path / "b.png", cache).digest == digest_pixels(long)
+    mask = read_mask(tmp_path / "b.png")
+    assert mask.shape == (700, 40)
+    values = mask.astype(np.uint8)[:, :, None]
+    assert inspect_mask(tmp_path / "b.png", cache).digest == digest_pixels(values)
+
+
+def test_the_frames_of_a_tiff_are_not_looked_for_one_by_one(tmp_path, gradient):
+    frames = [Image.fromarray(gradient)] * 3
+    frames[0].save(tmp_path / "a.tiff", save_all=True, append_images=frames[1:])
+    decoded = decode_image(tmp_path / "a.tiff")
+    assert np.array_equal(decoded.pixels, gradient)
+    assert decoded.notes == ("animated: first of several frames used",)
+    frames[0].save(tmp_path / "b.tiff")
+    assert decode_image(tmp_path / "b.tiff").notes == ()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_a_large_image_is_digested_in_little_more_than_its_pixels(tmp_path, mode):
+    """In a process of its own, since memory that was used once is not given back."""
+    Image.new(mode, (4000, 4000), "white").save(tmp_path / "a.png")
+    code = (
+        "import resource, sys\nfrom pathlib import Path\nfrom artifacts import StatCache\n"
+        "from stages.images import inspect_image\n"
+        "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        "before = peak()\n"
+        "inspect_image(Path(sys.argv[1]), StatCache(Path(sys.argv[2])))\n"
+        "print(peak() - before)"
+    )
+    line = [sys.executable, "-c", code, tmp_path / "a.png", tmp_path / "cache.sqlite"]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 2 * 4 * 4000 * 4000

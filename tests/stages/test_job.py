@@ -331,9 +331,9 @@ def test_one_image_makes_a_job_of_one_edit(folder, tmp_path):
 def test_a_large_job_decodes_each_image_once_and_loads_neither_torch_nor_prefect(folder):
     path = write(folder, *(edit(f"edit-{number}") for number in range(1000)))
     check = (
-        "import sys\nfrom pathlib import Path\nfrom stages import images, job\n"
-        "decoded = []\noriginal = images.decode_image\n"
-        "images.decode_image = lambda *a: (decoded.append(a), original(*a))[1]\n"
+        "import sys\nfrom pathlib import Path\nfrom PIL import Image\nfrom stages import job\n"
+        "decoded = []\noriginal = Image.open\n"
+        "Image.open = lambda *a, **o: (decoded.append(a), original(*a, **o))[1]\n"
         f"found = job.load_job(Path({str(path)!r}))\n"
         "print(len(found.edits), len(decoded), 'torch' in sys.modules, 'prefect' in sys.modules)"
     )
