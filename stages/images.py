@@ -1,20 +1,17 @@
 """Images as users have them, decoded to 8-bit RGB, with notes on what was converted."""
 
-import stat
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
-import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from adaptivedrag.errors import InvalidEdit
-from artifacts import Digest, StatCache, digest_pixels
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -23,7 +20,6 @@ PIXEL_LIMIT = 64_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 """Formats that are decoded; others run interpreters (EPS) or say little about their size."""
 
-_DECODING = 1
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 _MODE_NAMES = {
     "1": "black and white",
@@ -41,51 +37,11 @@ _MODE_NAMES = {
 
 
 @dataclass(frozen=True)
-class ImageInfo:
-    """What a job needs to know of an image.
-
-    Attributes:
-        digest: of the decoded, oriented RGB pixels.
-        width: in pixels, after EXIF orientation.
-        notes: what was converted, such as "grey: converted to RGB".
-    """
-
-    digest: Digest
-    width: int
-    height: int
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class DecodedImage:
     """The pixels of an image, uint8 (height, width, 3), and what was converted to get them."""
 
     pixels: Pixels
     notes: tuple[str, ...]
-
-
-def locate(root: Path, name: str) -> Path:
-    """Return the file called `name` under `root`, with links followed.
-
-    Raises:
-        InvalidEdit: if it is missing, is no regular file, or lies outside `root`.
-    """
-    root = root.resolve()
-    try:
-        path = (root / name).resolve()
-        inside = path.is_relative_to(root)
-        mode = path.stat().st_mode if inside else 0
-    except FileNotFoundError:
-        raise InvalidEdit(f"{name!r} does not exist in {root}: correct the path") from None
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InvalidEdit(f"{name!r} cannot be opened in {root}: {error}") from None
-    if not inside:
-        raise InvalidEdit(
-            f"{name!r} lies outside {root}: move the file there or set image_root or mask_root"
-        )
-    if not stat.S_ISREG(mode):
-        raise InvalidEdit(f"{name!r} is not a regular file: name an image file")
-    return path
 
 
 def read_image(path: Path, pixel_limit: int = PIXEL_LIMIT) -> Pixels:
@@ -118,45 +74,6 @@ def read_mask(path: Path, pixel_limit: int = PIXEL_LIMIT) -> Mask:
             layers = np.asarray(ImageOps.exif_transpose(image).convert("RGBA"))
             return cast(Mask, (layers[..., :3].max(axis=2) > 0) & (layers[..., 3] > 0))
     return cast(Mask, decode_image(path, pixel_limit).pixels.max(axis=2) > 0)
-
-
-def inspect_image(path: Path, cache: StatCache) -> ImageInfo:
-    """Return the digest and size of an image, decoding it only if the file has changed.
-
-    Raises:
-        InvalidEdit: as `read_image`.
-    """
-    seen = cache.digest(path, f"image/{_DECODING}/{PIL.__version__}", _describe_image)
-    return _as_info(seen)
-
-
-def inspect_mask(path: Path, cache: StatCache) -> ImageInfo:
-    """Return the digest and size of a mask; the digest is that of its boolean values.
-
-    Raises:
-        InvalidEdit: as `read_mask`.
-    """
-    seen = cache.digest(path, f"mask/{_DECODING}/{PIL.__version__}", _describe_mask)
-    return _as_info(seen)
-
-
-def _as_info(seen: Mapping[str, Any]) -> ImageInfo:
-    return ImageInfo(seen["digest"], seen["width"], seen["height"], tuple(seen["notes"]))
-
-
-def _describe_image(path: Path) -> dict[str, Any]:
-    image = decode_image(path)
-    return _description(image.pixels, image.notes)
-
-
-def _describe_mask(path: Path) -> dict[str, Any]:
-    return _description(read_mask(path).astype(np.uint8)[:, :, None])
-
-
-def _description(pixels: Pixels, notes: tuple[str, ...] = ()) -> dict[str, Any]:
-    height, width = pixels.shape[:2]
-    digest = digest_pixels(pixels)
-    return {"digest": digest, "width": width, "height": height, "notes": list(notes)}
 
 
 @contextmanager

@@ -23,7 +23,8 @@ from adaptivedrag.points import MIN_SIDE, Drag, ImagePoint, lies_inside
 from adaptivedrag.presets import POCKET, preset
 from artifacts import Digest, StatCache
 from stages import STAGE_NAMES
-from stages.images import ImageInfo, inspect_image, inspect_mask, locate
+from stages.image_files import ImageFolder, ImageInfo, inspect_image, inspect_mask
+from stages.keeping import keeping_all
 
 EDITS_FILE = "edits.jsonl"
 MOST_DRAGS = 100
@@ -34,7 +35,7 @@ _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _ID_RULE = (
     "an id names files, so it has 1 to 128 letters, digits, '.', '_' or '-' and no leading '.'"
 )
-_PLAIN_TEXT = r"^[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*$"
+_PLAIN_TEXT = re.compile(r"^[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*$")
 _SHOWN = 60
 
 Lora: TypeAlias = Literal["train", "off"] | Path
@@ -186,6 +187,7 @@ class _Refused(Exception):
         self.field = field
 
 
+@keeping_all()
 def load_job(path: Path, *, select: str | None = None) -> Job:
     """Read a job file and its edits; bad edits are in the result, beside the good ones.
 
@@ -246,7 +248,7 @@ def single_edit(
     """
     reader = _Reader.of(spec or JobSpec(), Path.cwd(), image.absolute().parent)
     if mask is not None:
-        reader = replace(reader, mask_root=mask.absolute().parent)
+        reader = replace(reader, mask_root=ImageFolder(mask.absolute().parent))
     points = [{"handle": [*drag.handle], "target": [*drag.target]} for drag in drags]
     line: dict[str, Any] = {
         "id": _id_from(image.stem),
@@ -327,8 +329,8 @@ class _Reader:
     """What all edits of a job have in common, and what was seen so far."""
 
     folder: Path
-    image_root: Path
-    mask_root: Path
+    image_root: ImageFolder
+    mask_root: ImageFolder
     lora: Lora
     model: str
     segmenter: str
@@ -340,13 +342,11 @@ class _Reader:
 
     @classmethod
     def of(cls, spec: JobSpec, folder: Path, image_root: Path | None = None) -> "_Reader":
-        image_root = image_root or folder / spec.image_root
+        images = _folder("image_root", image_root or folder / spec.image_root)
         return cls(
             folder=folder,
-            image_root=_folder("image_root", image_root),
-            mask_root=_folder("mask_root", folder / spec.mask_root)
-            if spec.mask_root
-            else image_root,
+            image_root=images,
+            mask_root=_folder("mask_root", folder / spec.mask_root) if spec.mask_root else images,
             lora=_lora(spec.lora, folder),
             model=_local(spec.model, folder),
             segmenter=_local(spec.segmenter, folder),
@@ -436,12 +436,11 @@ class _Reader:
         return seen
 
     def _look(self, name: str, value: str) -> "tuple[Path, ImageInfo] | _Refused":
-        root, inspect = {
-            "image": (self.image_root, inspect_image),
-            "mask": (self.mask_root, inspect_mask),
-        }[name]
+        root, inspect = (
+            (self.image_root, inspect_image) if name == "image" else (self.mask_root, inspect_mask)
+        )
         try:
-            path = locate(root, value)
+            path = root.locate(value)
             return path, inspect(path, self.cache)
         except InvalidEdit as error:
             return _Refused(name, f"{name} {_one_line(error)}")
@@ -459,10 +458,10 @@ class _Reader:
         return seen
 
 
-def _folder(name: str, path: Path) -> Path:
+def _folder(name: str, path: Path) -> ImageFolder:
     if not path.is_dir():
         raise InvalidEdit(f"{name} {path} is not a folder: correct it in the job file")
-    return path.resolve()
+    return ImageFolder(path.resolve())
 
 
 def _lora(value: str, folder: Path) -> Lora:
@@ -496,11 +495,7 @@ def _parse(line: bytes) -> dict[str, Any]:
     if len(line) > LONGEST_LINE:
         raise _Refused("", f"the line is longer than {LONGEST_LINE >> 20} MiB: split the edit")
     try:
-        raw = json.loads(
-            line.decode("utf-8"),
-            parse_constant=_refuse_constant,
-            object_pairs_hook=_without_duplicates,
-        )
+        raw = _DECODER.decode(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise _Refused("", f"not UTF-8 at byte {error.start}: save the file as UTF-8") from None
     except json.JSONDecodeError as error:
@@ -527,6 +522,9 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_without_duplicates)
+
+
 def _edit_spec(raw: Mapping[str, Any]) -> EditSpec:
     try:
         spec = EditSpec.model_validate(raw)
@@ -534,7 +532,7 @@ def _edit_spec(raw: Mapping[str, Any]) -> EditSpec:
         raise _Refused(*_first_complaint(error, EditSpec)) from None
     texts = {"image": spec.image, "prompt": spec.prompt, "mask": spec.mask or ""}
     for name, text in (*texts.items(), *(("tags", tag) for tag in spec.tags)):
-        if not re.match(_PLAIN_TEXT, text):
+        if not _PLAIN_TEXT.match(text):
             raise _Refused(name, f"{name} {_shown(text)} holds a control character: remove it")
     return spec
 
