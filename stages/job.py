@@ -8,7 +8,7 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cache
@@ -188,11 +188,17 @@ class _Refused(Exception):
 
 
 @keeping_all()
-def load_job(path: Path, *, select: str | None = None) -> Job:
+def load_job(
+    path: Path,
+    *,
+    select: str | None = None,
+    on_edit: Callable[[int, int], None] = lambda _read, _edits: None,
+) -> Job:
     """Read a job file and its edits; bad edits are in the result, beside the good ones.
 
     Args:
         select: keep only edits with such an id (with * and ?) or with exactly such a tag.
+        on_edit: told how many edits of how many were read, images that are new included.
 
     Raises:
         InvalidEdit: if nothing can start: the job file or its edits file cannot be read or used,
@@ -200,7 +206,10 @@ def load_job(path: Path, *, select: str | None = None) -> Job:
     """
     spec = _read_spec(path)
     reader = _Reader.of(spec, path.resolve().parent)
-    found = [reader.read(number, line) for number, line in _lines(reader.folder / spec.edits)]
+    lines, found = list(_lines(reader.folder / spec.edits)), []
+    for number, line in lines:
+        found.append(reader.read(number, line))
+        on_edit(len(found), len(lines))
     if not found:
         raise InvalidEdit(f"{reader.folder / spec.edits} has no edits: write one per line, as JSON")
     job = _as_job(_name_of(path), path.resolve(), found)

@@ -38,7 +38,7 @@ CIRCUMSTANCES = Circumstances(
 class Hasty(Backend):
     """A store that does not wait for the disk: a benchmark's data may be lost."""
 
-    def sync(self, paths):
+    def sync(self, paths, folders=True):
         """Sync nothing."""
 
 
