@@ -7,6 +7,7 @@ import io
 import json
 import re
 import sys
+import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -244,9 +245,7 @@ def run(
     device: Device = "cpu",
 ) -> None:
     """Do what is missing of a job."""
-    from stages.job import load_job
-
-    loaded = load_job(job)
+    loaded = _load(job)
     summary = _run(
         loaded,
         store_location=store,
@@ -287,11 +286,10 @@ def plan(
     """Say what is missing of a job, why, and what it will take."""
     from stages import plan_report
     from stages.forecast import forecast
-    from stages.job import load_job
     from stages.plan import plan_job
 
     _check_why(why, stage)
-    loaded, opened = load_job(job, select=select), _open_to_read(store)
+    loaded, opened = _load(job, select), _open_to_read(store)
     if why:
         _explain(_edit_of(loaded, why), stage, opened, as_json=as_json)
         return
@@ -319,11 +317,10 @@ def status(
     store: StorePlace = STORE,
 ) -> None:
     """Say how far a job is, and what failed."""
-    from stages.job import load_job
     from stages.plan import plan_job
     from stages.plan_report import counts_table
 
-    loaded = load_job(job, select=select)
+    loaded = _load(job, select)
     opened = _open_to_read(store)
     if name is not None:
         return _print_attempts(_edit_of(loaded, name), opened)
@@ -355,12 +352,11 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print the provenance as JSON.")] = False,
 ) -> None:
     """Show what each stage made of an edit."""
-    from stages.job import load_job
     from stages.panel import write_panel
     from stages.plan import plan_edits
     from stages.plan_report import stages_table
 
-    loaded = load_job(job)
+    loaded = _load(job)
     wanted = _edit_of(loaded, name)
     opened = _open_to_read(store)
     if origins or as_json:
@@ -431,7 +427,7 @@ def eval_job(
     from flows.evaluation import evaluate_job
     from stages.job import load_job
 
-    loaded = load_job(job, select=select)
+    loaded = _load(job, select)
     evaluated = evaluate_job(
         loaded,
         store_location=store,
@@ -670,6 +666,27 @@ def submit(
     _say(f"{len(runs)} flow runs created" if runs else nothing)
     for name in runs:
         _say(f"  {name}")
+
+
+def _load(path: Path, select: str | None = None) -> "Job":
+    """Read a job; on a terminal, say how far that is once it takes longer than a moment."""
+    from stages.job import load_job
+
+    shown, begun = sys.stderr.isatty(), time.monotonic()
+    said = begun
+
+    def tell(read: int, edits: int) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if shown and now - begun > 1 and now - said > 0.2:
+            said = now
+            typer.echo(f"\rLooking at images: {read} of {edits} edits", nl=False, err=True)
+
+    try:
+        return load_job(path, select=select, on_edit=tell)
+    finally:
+        if said > begun:
+            typer.echo("\r\033[K", nl=False, err=True)
 
 
 def _console(*, stderr: bool = False) -> "Console":

@@ -39,6 +39,8 @@ class Entry:
     path: str
     size: int
     modified: datetime
+    e_tag: str | None = None
+    """What object storage gives to these very bytes."""
 
 
 class Backend:
@@ -49,11 +51,19 @@ class Backend:
     or block. The folder itself may be a link.
     """
 
-    def __init__(self, objects: ObjectStore, name: str, root: Path | None = None) -> None:
-        """Wrap an obstore store; root is its folder if it is one, for fsync."""
+    def __init__(
+        self, objects: ObjectStore, name: str, root: Path | None = None, is_named: bool = False
+    ) -> None:
+        """Wrap an obstore store.
+
+        Args:
+            root: its folder if it is one, for fsync.
+            is_named: whether the name says which store it is, of all there are.
+        """
         self.name = name
+        self.is_named = is_named
+        self.root = root
         self._objects = objects
-        self._root = root
 
     @classmethod
     def open(cls, location: str | Path | ObjectStore, create: bool) -> Backend:
@@ -68,7 +78,7 @@ class Backend:
         if address.startswith("memory://"):
             return cls(MemoryStore(), address)
         with _reported(address):
-            return cls(from_url(address), address)
+            return cls(from_url(address), address, is_named=True)
 
     @classmethod
     def _open_folder(cls, root: Path, create: bool) -> Backend:
@@ -76,20 +86,20 @@ class Backend:
             raise StoreUnavailable(f"{root}: no such folder")
         with _reported(str(root)):
             folder = LocalStore(root, mkdir=create, automatic_cleanup=True)
-            return cls(folder, str(root), root)
+            return cls(folder, str(root), root, is_named=True)
 
     @property
     def parallel(self) -> int:
         """How many requests to have under way: a remote store's answers take their time."""
-        return 64 if self._root is None else 16
+        return 64 if self.root is None else 16
 
     @property
     def free_space(self) -> int | None:
         """Bytes that can still be written to a local disk; None for object storage."""
-        if self._root is None:
+        if self.root is None:
             return None
         with _reported(self.name):
-            return shutil.disk_usage(self._root).free
+            return shutil.disk_usage(self.root).free
 
     def get(self, path: str) -> bytes | None:
         """Return a file's bytes, or None if it is not there.
@@ -98,7 +108,7 @@ class Backend:
             ArtifactCorrupt: if it is larger than any that we write, before it is loaded.
         """
         with _reported(f"{self.name}: {path}"):
-            if self._root is not None and not _is_regular(self._root, path):
+            if self.root is not None and not _is_regular(self.root, path):
                 return None
             try:
                 found = obstore.get(self._objects, path)
@@ -120,13 +130,13 @@ class Backend:
         On a local disk it is synced before it gets its name; one that holds these bytes already
         gets a new time only.
         """
-        if self._root is None:
+        if self.root is None:
             return self.put(path, data)
-        target = self._root / path
+        target = self.root / path
         with _reported(f"{self.name}: {path}"):
             self._check_put(path, data)
             with suppress(FileNotFoundError, PermissionError):  # gone, or another user's
-                if _is_regular(self._root, path) and target.read_bytes() == data:
+                if _is_regular(self.root, path) and target.read_bytes() == data:
                     return os.utime(target)
             return _replace(target, data)
 
@@ -145,7 +155,7 @@ class Backend:
             except ArtifactCorrupt:  # larger than anything of ours
                 return False
             # On a local disk a refusal is certain: a folder may be in the way.
-            if there is not None or self._root is not None:
+            if there is not None or self.root is not None:
                 return there == data
             time.sleep(_FIRST_PAUSE * 2**attempt)
         raise StoreUnavailable(f"{self.name}: {path}: refused, though nothing is there")
@@ -161,7 +171,7 @@ class Backend:
 
     def _check_put(self, path: str, data: bytes) -> None:
         """Refuse to write out of the store, or what would never be read again."""
-        link = self._root and _link_above(self._root, path)
+        link = self.root and _link_above(self.root, path)
         if link:
             raise ValueError(f"{link} is a link, which may lead out of the store: remove it")
         if len(data) > most_bytes(path):
@@ -171,12 +181,13 @@ class Backend:
         """List all files below a folder, page by page; "" is the whole store."""
         skipped = len(folder) + 1 if folder else 0
         with _reported(f"{self.name}: {folder}"):
-            if self._root is not None:
-                yield from _walk(self._root, folder, skipped)
+            if self.root is not None:
+                yield from _walk(self.root, folder, skipped)
                 return
             for page in obstore.list(self._objects, folder or None, chunk_size=_PAGE):
                 for file in page:
-                    yield Entry(file["path"][skipped:], file["size"], file["last_modified"])
+                    path, modified = file["path"][skipped:], file["last_modified"]
+                    yield Entry(path, file["size"], modified, file["e_tag"])
 
     def sizes(self, folder: str) -> dict[str, int]:
         """List all files below a folder: their sizes, by path relative to it."""
@@ -185,8 +196,8 @@ class Backend:
     def folders(self, folder: str) -> list[str]:
         """List the names of the folders directly below a folder, sorted."""
         with _reported(f"{self.name}: {folder}"):
-            if self._root is not None:
-                return sorted(e.name for e in _scan(self._root, folder) if _is_folder(e))
+            if self.root is not None:
+                return sorted(e.name for e in _scan(self.root, folder) if _is_folder(e))
             found = obstore.list_with_delimiter(self._objects, folder or None)
             return sorted(path.rpartition("/")[2] for path in found["common_prefixes"])
 
@@ -203,9 +214,9 @@ class Backend:
 
         Object storage never shows a file before it is whole.
         """
-        if self._root is None:
+        if self.root is None:
             return
-        for above, _, names in os.walk(self._root):
+        for above, _, names in os.walk(self.root):
             for name in filter(_UNFINISHED.fullmatch, names):
                 path = Path(above) / name
                 try:
@@ -213,14 +224,14 @@ class Backend:
                 except FileNotFoundError:  # finished meanwhile
                     continue
                 modified = datetime.fromtimestamp(stat.st_mtime, UTC)
-                yield Entry(path.relative_to(self._root).as_posix(), stat.st_size, modified)
+                yield Entry(path.relative_to(self.root).as_posix(), stat.st_size, modified)
 
     def delete_unfinished(self, path: str) -> None:
         """Delete a file that `unfinished` named."""
-        if self._root is None or not _UNFINISHED.fullmatch(path):
+        if self.root is None or not _UNFINISHED.fullmatch(path):
             raise ValueError(f"{path} is not an unfinished file")
         with _reported(f"{self.name}: {path}"):
-            (self._root / path).unlink(missing_ok=True)
+            (self.root / path).unlink(missing_ok=True)
 
     def delete(self, paths: Iterable[str], lasting: bool = False) -> None:
         """Delete files; those that are gone already do not matter.
@@ -229,11 +240,11 @@ class Backend:
             lasting: a power loss must not bring one back once the next is deleted.
         """
         for path in paths:
-            if self._root is not None and _link_above(self._root, path):
+            if self.root is not None and _link_above(self.root, path):
                 continue
             with _reported(self.name), suppress(FileNotFoundError):
                 obstore.delete(self._objects, path)
-            if lasting and self._root is not None:
+            if lasting and self.root is not None:
                 self.sync([path])
 
     def sync(self, paths: Iterable[str], folders: bool = True) -> None:
@@ -244,7 +255,7 @@ class Backend:
         Args:
             folders: without them, the files' bytes are safe and their names are not.
         """
-        if self._root is None:
+        if self.root is None:
             return
         names = [PurePosixPath(path) for path in paths]
         above = {folder for name in names for folder in name.parents} if folders else set()
@@ -252,7 +263,7 @@ class Backend:
             for name in (*names, *sorted(above, reverse=True)):
                 # What a collector deleted meanwhile is seen by who looks after the commit.
                 with suppress(FileNotFoundError):
-                    _fsync(self._root / name)
+                    _fsync(self.root / name)
 
 
 def _replace(target: Path, data: bytes) -> None:

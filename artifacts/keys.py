@@ -10,9 +10,9 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NewType, TypeAlias
 
@@ -27,6 +27,7 @@ FLOAT_TAG = "$float"
 _HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
 _DEEPEST = 100
 _BLOCK = 1 << 20
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def canonical_json(value: object) -> bytes:
@@ -45,6 +46,31 @@ def canonical_json(value: object) -> bytes:
 def readable_json(value: object) -> bytes:
     """Encode like `canonical_json`, but with floats as the shortest decimals that read back."""
     return _dump(_checked(value, "value", float))
+
+
+class Shared(Mapping[str, Any]):
+    """A mapping that many actions have in common: its canonical form is made once.
+
+    What it was made of may not be changed any more.
+    """
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        """Take over a mapping."""
+        self._values = values
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    @cached_property
+    def canonical(self) -> bytes:
+        """The mapping as `canonical_json` encodes it."""
+        return canonical_json(self._values)
 
 
 def digest_bytes(tag: str, data: bytes) -> Digest:
@@ -118,24 +144,40 @@ class Action:
         for name, digest in (*self.inputs.items(), *self.models.items()):
             if not is_digest(digest):
                 raise ValueError(f"{self.stage}: {name} is not named by a digest: {digest!r}")
-        return Key(digest_json("action", self._ingredients()))
+        inputs = [
+            b'%b:"%b"' % (_object_key(name), digest.encode())
+            for name, digest in sorted(self.inputs.items())
+        ]
+        # The canonical form of all five, put together so that what is shared is encoded once.
+        ingredients = b'{"config":%b,"inputs":{%b},"models":%b,%b}' % (
+            _canonical(self.config),
+            b",".join(inputs),
+            _canonical(self.models),
+            _stage_and_version(self.stage, self.version),
+        )
+        return Key(digest_bytes("action", ingredients))
 
-    def _ingredients(self) -> dict[str, object]:
-        return {
-            "stage": self.stage,
-            "version": self.version,
-            "config": self.config,
-            "inputs": self.inputs,
-            "models": self.models,
-        }
+
+@cache
+def _object_key(name: str) -> bytes:
+    return _dump(_field(name, "inputs"))
+
+
+@cache
+def _stage_and_version(stage: str, version: int) -> bytes:
+    return b'"stage":%b,"version":%b' % (canonical_json(stage), canonical_json(version))
 
 
 def _hasher(tag: str, data: bytes = b"") -> hashlib._Hash:
     return hashlib.sha256(f"adaptivedrag/{tag}/1\0".encode() + data)
 
 
+def _canonical(mapping: Mapping[str, Any]) -> bytes:
+    return mapping.canonical if isinstance(mapping, Shared) else canonical_json(mapping)
+
+
 def _dump(value: object) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def _tagged_float(number: float) -> dict[str, str]:

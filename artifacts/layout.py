@@ -11,6 +11,7 @@ marks/0001.json                        what may be collected once a grace period
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from artifacts.keys import Digest, Key, is_digest
 
@@ -45,7 +46,17 @@ def key_folder(kind: str, stage: str, key: Key) -> str:
 
 def numbered(folder: str, number: int) -> str:
     """Return the path of a numbered file."""
-    return f"{folder}/{number:04d}.json"
+    return f"{folder}/{file_name(number)}"
+
+
+def file_name(number: int) -> str:
+    """Return the name of a numbered file."""
+    return f"{number:04d}.json"
+
+
+def numbers_of(names: Iterable[str]) -> list[int]:
+    """Return the numbers of those names that are of numbered files, in order."""
+    return sorted(number for name in names if (number := number_of(name)) is not None)
 
 
 def number_of(name: str) -> int | None:

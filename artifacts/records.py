@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -174,16 +174,37 @@ class Record(_Frozen):
         return cls.model_validate_json(unseal(data))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Lookup:
     """What the store knows of a key.
 
     Attributes:
         status: "hit" if the object is there too, "known" if only its digests are.
+        number: the record's.
+        object: id of the object that holds the payload.
+        logical: digest of the payload's values.
+        read: reads the record itself.
     """
 
     status: Literal["hit", "known"]
-    record: Record
+    number: int
+    object: Digest
+    logical: Digest
+    read: Callable[[], Record] = field(compare=False, repr=False)
+
+    @classmethod
+    def of(cls, status: Literal["hit", "known"], record: Record) -> Lookup:
+        """Say what a record says that was read already."""
+        return cls(status, record.number, record.object, record.logical, lambda: record)
+
+    @property
+    def record(self) -> Record:
+        """The record; it is read each time, since many of them would not fit into memory.
+
+        Raises:
+            ArtifactError: if it cannot be read any more.
+        """
+        return self.read()
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-import threading
+import os
 import time
 import zlib
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import platformdirs
+from artifacts.cache_file import CacheFile, cache_path
 
 T = TypeVar("T")
 
@@ -22,8 +20,7 @@ _SCHEMA = """
     ) WITHOUT ROWID
 """
 # A file can be written again within one tick of its file system's clock; two seconds is FAT's.
-_SETTLED_NS = 2_000_000_000
-_BUSY_SECONDS = 5.0
+SETTLED_NS = 2_000_000_000
 
 
 class StatCache:
@@ -35,9 +32,7 @@ class StatCache:
 
     def __init__(self, path: Path | None = None) -> None:
         """Use the cache at a path, by default in the user's cache folder."""
-        self._path = path or Path(platformdirs.user_cache_dir("adaptivedrag")) / "files.sqlite"
-        self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
+        self._file = CacheFile(path or cache_path("files.sqlite"), _SCHEMA)
 
     def digest(self, file: Path, kind: str, compute: Callable[[Path], T]) -> T:
         """Return what compute makes of the file, computing only if the file is not known.
@@ -50,7 +45,7 @@ class StatCache:
             OSError: if there is no such file.
         """
         # SQLite takes text only, and the name of a file need not be any.
-        name = str(file.absolute()).encode(errors="backslashreplace").decode()
+        name = os.path.abspath(file).encode(errors="backslashreplace").decode()
         stamp = _stamp(file)
         known = self._get(name, kind, stamp)
         if known is not None:
@@ -62,7 +57,7 @@ class StatCache:
 
     def _get(self, name: str, kind: str, stamp: str) -> str | None:
         query = "SELECT value, checksum FROM files WHERE path = ? AND kind = ? AND stamp = ?"
-        for value, checksum in self._run(query, name, kind, stamp):
+        for value, checksum in self._file.query(query, name, kind, stamp):
             if checksum == _checksum(name, kind, stamp, value):
                 return str(value)
         return None
@@ -70,49 +65,17 @@ class StatCache:
     def _put(self, name: str, kind: str, stamp: str, value: str) -> None:
         checksum = _checksum(name, kind, stamp, value)
         query = "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)"
-        self._run(query, name, kind, stamp, value, checksum)
-
-    def _run(self, query: str, *values: object) -> list[Any]:
-        """Run a query; a locked or unreachable cache gives nothing, a broken one is begun anew."""
-        with self._lock:
-            for _ in range(2):
-                try:
-                    return self._connected().execute(query, values).fetchall()
-                except sqlite3.OperationalError:
-                    return []
-                except sqlite3.DatabaseError:
-                    self._discard()
-        return []
-
-    def _connected(self) -> sqlite3.Connection:
-        if self._connection is None:
-            with suppress(OSError):  # then connecting fails, and the cache stays empty
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(
-                self._path, _BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-        # Cheap, and every time: another process may have begun the file anew.
-        self._connection.execute("PRAGMA synchronous = OFF")
-        self._connection.execute(_SCHEMA)
-        return self._connection
-
-    def _discard(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        with suppress(OSError):
-            self._path.unlink(missing_ok=True)
-            self._path.with_name(self._path.name + "-journal").unlink(missing_ok=True)
+        self._file.write(query, [(name, kind, stamp, value, checksum)])
 
 
 def _stamp(file: Path) -> str:
-    stat = file.stat()
+    stat = os.stat(file)
     return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns} {stat.st_ino}"
 
 
 def _is_settled(file: Path) -> bool:
-    stat = file.stat()
-    return time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > _SETTLED_NS
+    stat = os.stat(file)
+    return time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > SETTLED_NS
 
 
 def _checksum(*texts: str) -> int:

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from artifacts.backend import Backend
 from artifacts.errors import ArtifactCorrupt, StoreUnavailable
+from artifacts.glance import Glance, glance
+from artifacts.index import Index, Row
 from artifacts.keys import Action, Digest, Key, is_digest, readable_json
 from artifacts.layout import (
     ACTIONS,
@@ -28,9 +30,11 @@ from artifacts.layout import (
     PROGRESS,
     RUNS,
     action_folder,
+    file_name,
     key_folder,
     number_of,
     numbered,
+    numbers_of,
     object_folder,
     word,
 )
@@ -62,6 +66,8 @@ class ArtifactStore:
     def __init__(self, backend: Backend) -> None:
         """Use a backend as it is; `open` is the usual way."""
         self.backend = backend
+        # A store that was not opened by its name cannot be told from others.
+        self._index = Index(backend.name) if backend.is_named else None
 
     @classmethod
     def open(cls, location: str | Path | ObjectStore, create: bool = True) -> ArtifactStore:
@@ -92,15 +98,16 @@ class ArtifactStore:
 
     def lookup_many(self, stage: str, keys: Iterable[Key]) -> dict[Key, Lookup]:
         """Look up many keys at once; those that are not known are left out."""
-        wanted = {key: action_folder(stage, key) for key in keys}
-        shards = sorted({folder.rpartition("/")[0] for folder in wanted.values()})
-        listed = at_once(self._numbers_by_folder, shards, self.backend.parallel)
-        numbers = {folder: found for part in listed for folder, found in part.items()}
-        present = [key for key, folder in wanted.items() if folder in numbers]
-        found = at_once(
-            lambda key: self._look(stage, key, numbers[wanted[key]]), present, self.backend.parallel
-        )
-        return {key: lookup for key, lookup in zip(present, found, strict=True) if lookup}
+        folders = {key: action_folder(stage, key) for key in keys}
+        seen = glance(self.backend, folders.values())
+        rows = {row.key: row for row in self._remembered(stage, folders, seen)}
+        new = [key for key in folders if key not in rows and seen.names(folders[key])]
+        read = at_once(lambda key: self._row(stage, key, seen), new, self.backend.parallel)
+        rows |= {row.key: row for row in read if row}
+        if self._index and new:
+            self._index.keep(stage, (rows[key] for key in new if key in rows and rows[key].stamp))
+        there = glance(self.backend, (object_folder(row.object) for row in rows.values()))
+        return {key: self._told(stage, row, there) for key, row in rows.items()}
 
     def records_of(self, stage: str) -> Iterator[Record]:
         """Go through the newest record of each key of a stage."""
@@ -316,7 +323,41 @@ class ArtifactStore:
         record = self._newest_record(stage, key, numbers)
         if record is None:
             return None
-        return Lookup("hit" if self._is_complete(record) else "known", record)
+        return Lookup.of("hit" if self._is_complete(record) else "known", record)
+
+    def _remembered(self, stage: str, folders: Mapping[Key, str], seen: Glance) -> Iterator[Row]:
+        """Yield the rows of the index that are true of the records as they are now."""
+        for row in self._index.recall(stage, folders) if self._index else ():
+            if row.stamp == seen.stamp(folders[row.key], file_name(row.number)):
+                yield row
+
+    def _row(self, stage: str, key: Key, seen: Glance) -> Row | None:
+        """Read the newest record of a key."""
+        folder = action_folder(stage, key)
+        for number in reversed(numbers_of(seen.names(folder))):
+            # Before it is read: if it changes meanwhile, the stamp is of what was there before.
+            stamp = seen.stamp(folder, file_name(number))
+            if record := self._newest_record(stage, key, [number]):
+                return Row.of(record, stamp)
+        return None
+
+    def _told(self, stage: str, row: Row, there: Glance) -> Lookup:
+        """Say what a row does, and whether the object is there."""
+        complete = there.holds(object_folder(row.object), row.files, without=DAMAGED)
+        return Lookup(
+            "hit" if complete else "known",
+            row.number,
+            row.object,
+            row.logical,
+            lambda: self._record_numbered(stage, row.key, row.number),
+        )
+
+    def _record_numbered(self, stage: str, key: Key, number: int) -> Record:
+        record = self._newest_record(stage, key, [number])
+        if record is None:
+            path = numbered(action_folder(stage, key), number)
+            raise ArtifactCorrupt(f"{self.location}: {path} has gone, or changed, just now")
+        return record
 
     def _newest_of(self, stage: str, numbers: Mapping[Key, list[int]], key: Key) -> Record | None:
         return self._newest_record(stage, key, numbers[key])

@@ -125,8 +125,8 @@ def _copy(
         return told(Outcome.THERE)
     if key not in have:
         return told(Outcome.MISSING, reason="the source has no record of it")
-    record = have[key].record
     try:
+        record = have[key].record
         if have[key].status == "known":
             target.adopt(record, None)
             return told(Outcome.KNOWN, reason="the source has no bytes of it")

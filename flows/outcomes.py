@@ -21,6 +21,7 @@ from stages.plan import StagePlan, Status, plan_edits
 
 if TYPE_CHECKING:
     from stages.job import BadEdit, Edit, Job
+    from stages.plan import EditPlan
 
 SUMMARY = "summary.json"
 RUNS_ASKED = 3
@@ -124,15 +125,23 @@ def new_run_id() -> str:
 
 
 def conclude(
-    summary: RunSummary, edits: Sequence["Edit"], store: ArtifactStore, seconds: float
+    summary: RunSummary,
+    edits: Sequence["Edit"],
+    store: ArtifactStore,
+    seconds: float,
+    plans: Sequence["EditPlan"] | None = None,
 ) -> RunSummary:
     """Complete a run's summary with what the store says is done; nothing else is asked.
+
+    Args:
+        plans: of all edits that have not failed, if they are known already.
 
     Raises:
         StoreUnavailable: if the store cannot be read.
     """
     failed = {failure.id: failure for failure in summary.failed}
-    plans = plan_edits([edit for edit in edits if edit.id not in failed], store)
+    if plans is None:
+        plans = plan_edits([edit for edit in edits if edit.id not in failed], store)
     for plan in plans:
         if earlier := Failure.of_earlier(plan.edit.id, plan.quarantined):
             failed[plan.edit.id] = earlier

@@ -39,6 +39,7 @@ from flows.time_limits import time_limits
 from flows.watch import Watch, watch_over
 from stages import STAGE_NAMES
 from stages.job import Job, load_job, select_edits
+from stages.plan import EditPlan, plan_edits
 from stages.report import ReportUnwritable, check_out, write_report
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def run(
         failed = last_failed(store, found)
         found = replace(found, edits=tuple(edit for edit in found.edits if edit.id in failed))
     allowed = allowed_failures(max_failures, fail_fast, len(found.edits))
+    plans = plan_edits(found.edits, store)
     watch = watch_over(
         found,
         store,
@@ -121,12 +123,14 @@ def run(
         console=console,
         out=out,
         limits=limits,
+        plans=plans,
     )
-    if watch.todo:
-        request = Request(stages, device, forced, retry_failed, allowed, stage_timeout)
-        summary = _run_flow(found, store, request, watch, console)
-    else:
-        summary = _nothing_to_do(found, store, watch)
+    if not watch.todo:
+        summary = _nothing_to_do(found, store, watch, plans)
+        return _reported(summary, found, store, out, plans)
+    del plans  # the work makes them untrue
+    request = Request(stages, device, forced, retry_failed, allowed, stage_timeout)
+    summary = _run_flow(found, store, request, watch, console)
     return _reported(summary, found, store, out)
 
 
@@ -165,10 +169,16 @@ def chosen_stages(only: str | None, from_stage: str | None) -> tuple[str, ...]:
     return (named,) if only else STAGE_NAMES[STAGE_NAMES.index(named) :]
 
 
-def _reported(summary: RunSummary, job: Job, store: ArtifactStore, out: Path) -> RunSummary:
+def _reported(
+    summary: RunSummary,
+    job: Job,
+    store: ArtifactStore,
+    out: Path,
+    plans: Sequence[EditPlan] | None = None,
+) -> RunSummary:
     """Write the report; where that fails, the run counts as stopped early."""
     try:
-        page, damaged = write_report(job, store, summary, out)
+        page, damaged = write_report(job, store, summary, out, plans=plans)
     except (ReportUnwritable, StoreUnavailable) as error:
         return replace(summary, stopped=summary.stopped or str(error))
     except KeyboardInterrupt:
@@ -184,10 +194,12 @@ def _reported(summary: RunSummary, job: Job, store: ArtifactStore, out: Path) ->
     )
 
 
-def _nothing_to_do(job: Job, store: ArtifactStore, watch: Watch) -> RunSummary:
+def _nothing_to_do(
+    job: Job, store: ArtifactStore, watch: Watch, plans: Sequence[EditPlan]
+) -> RunSummary:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     summary = RunSummary(watch.run_id, job.name, str(job.path), now, bad=job.bad)
-    summary = conclude(summary, job.edits, store, 0.0)
+    summary = conclude(summary, job.edits, store, 0.0, plans)
     record_run(store, summary)
     return summary
 

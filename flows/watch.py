@@ -92,6 +92,7 @@ def watch_over(
     console: Console | None = None,
     out: Path | None = None,
     limits: Sequence[TimeLimit] = (),
+    plans: Sequence[EditPlan] | None = None,
 ) -> Watch:
     """Plan edits of a job, all by default, and return a watch over what is still to do.
 
@@ -100,12 +101,13 @@ def watch_over(
     Args:
         forced: stages that are done again where they are done.
         limits: after which the run stops.
+        plans: of those edits, if they are known already.
 
     Raises:
         ModelUnavailable: if the files of a model are not there.
     """
     edits = job.edits if edits is None else edits
-    plans = plan_edits(edits, store)
+    plans = plan_edits(edits, store) if plans is None else plans
     if not (retry or forced):
         plans = tuple(plan for plan in plans if not plan.quarantined)
     waiting = {stage: _waiting(plans, stage, stage in forced) for stage in stages}

@@ -1,10 +1,13 @@
 """Build the editable mask."""
 
-import numpy as np
+from typing import TYPE_CHECKING
 
 from adaptivedrag.errors import InvalidEdit
 from artifacts import Picture, digest_pixels
 from stages.stage import Made, Stage, Work, as_planned
+
+if TYPE_CHECKING:
+    import numpy as np
 
 STAGE_VERSION = 2
 
@@ -25,10 +28,10 @@ def build_mask(work: Work) -> Made:
     )
     picture = masks.image_mask(mask, work.frame)
     summary = {"mode": config.mode, "share": float(picture.mean()), "warnings": warnings}
-    return Made({"mask": mask, "picture": Picture(np.uint8(255) * picture)}, summary)
+    return Made({"mask": mask, "picture": Picture(picture.astype("uint8") * 255)}, summary)
 
 
-def _read_mask(work: Work) -> np.ndarray:
+def _read_mask(work: Work) -> "np.ndarray":
     from stages.images import read_mask
 
     edit = work.edit
@@ -36,7 +39,7 @@ def _read_mask(work: Work) -> np.ndarray:
         raise InvalidEdit(f'edit {edit.id}: build_mask.mode is "user", but the edit has no mask')
     with as_planned(edit, edit.mask_path) as check:
         mask = read_mask(edit.mask_path)
-        check(digest_pixels(mask.astype(np.uint8)[:, :, None]) == edit.mask_digest)
+        check(digest_pixels(mask.astype("uint8")[:, :, None]) == edit.mask_digest)
     return mask
 
 

@@ -161,8 +161,8 @@ def _records(stage: Stage, plans: Sequence[EditPlan]) -> Iterator[Record]:
         staged = plan.stages[stage.name]
         if staged.status in (Status.HIT, Status.KNOWN) and staged.key not in seen:
             seen.add(staged.key)
-            if staged.record:
-                yield staged.record
+            if staged.found:
+                yield staged.found.record
 
 
 def _tells(record: Record, device: str) -> bool:

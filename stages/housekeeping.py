@@ -45,7 +45,7 @@ def job_actions(edits: Sequence[Edit], store: ArtifactStore) -> JobActions:
     plain = [replace(evaluate.reconstruction(edit), id="", tags=()) for edit in edits if judged]
     plans = plan_edits([*edits, *dict.fromkeys(plain)], store)
     named = [staged for plan in plans for staged in plan.stages.values() if staged.key]
-    made = {(staged.stage, staged.key): None for staged in named if staged.key and staged.record}
+    made = {(staged.stage, staged.key): None for staged in named if staged.key and staged.found}
     if judged:
         made |= {(evaluate.STAGE, key): None for key in _judgements(plans, store)}
     keys = {staged.key for staged in named if staged.key} | {key for _, key in made}
@@ -68,7 +68,7 @@ def _judgements(plans: Sequence[EditPlan], store: ArtifactStore) -> Iterator[Key
     """Find the judgements of results, and those of controls, which have no result."""
     results, given = set[Digest](), set[tuple[Digest | None, ...]]()
     for plan in plans:
-        records = [staged.record for staged in plan.stages.values() if staged.record]
+        records = list(plan.records.values())
         results |= {record.logical for record in records if record.stage == _RESULT}
         inputs = {name: digest for record in records for name, digest in record.inputs.items()}
         given.add(tuple(inputs.get(name) for name in _GIVEN))

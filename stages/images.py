@@ -1,8 +1,7 @@
 """Images as users have them, decoded to 8-bit RGB, with notes on what was converted."""
 
-import stat
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +9,10 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
-import PIL
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from adaptivedrag.errors import InvalidEdit
-from artifacts import Digest, StatCache, digest_bands
+from artifacts import Digest, digest_bands
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -25,8 +23,6 @@ BAND = 256
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 """Formats that are decoded; others run interpreters (EPS) or say little about their size."""
 
-_DECODING = 1
-_SHOWN = 80
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 _MODE_NAMES = {
     "1": "black and white",
@@ -44,54 +40,11 @@ _MODE_NAMES = {
 
 
 @dataclass(frozen=True)
-class ImageInfo:
-    """What a job needs to know of an image.
-
-    Attributes:
-        digest: of the decoded, oriented RGB pixels.
-        width: in pixels, after EXIF orientation.
-        notes: what was converted, such as "grey: converted to RGB".
-    """
-
-    digest: Digest
-    width: int
-    height: int
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class DecodedImage:
     """The pixels of an image, uint8 (height, width, 3), and what was converted to get them."""
 
     pixels: Pixels
     notes: tuple[str, ...]
-
-
-def locate(root: Path, name: str) -> Path:
-    """Return the file called `name` under `root`, with links followed.
-
-    Raises:
-        InvalidEdit: if it is missing, is no regular file, or lies outside `root`.
-    """
-    root, shown = root.resolve(), repr(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…")
-    try:
-        path = (root / name).resolve()
-        inside = path.is_relative_to(root)
-        mode = path.stat().st_mode if inside else 0
-    except FileNotFoundError:
-        raise InvalidEdit(f"{shown} does not exist in {root}: correct the path") from None
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InvalidEdit(
-            f"{shown} cannot be opened in {root} ({reason}): correct the path"
-        ) from None
-    if not inside:
-        raise InvalidEdit(
-            f"{shown} lies outside {root}: move the file there or set image_root or mask_root"
-        )
-    if not stat.S_ISREG(mode):
-        raise InvalidEdit(f"{shown} is not a regular file: name an image file")
-    return path
 
 
 def read_image(path: Path, pixel_limit: int = PIXEL_LIMIT) -> Pixels:
@@ -123,38 +76,16 @@ def read_mask(path: Path, pixel_limit: int = PIXEL_LIMIT) -> Mask:
         return np.concatenate(list(_Bands(image).mask()))
 
 
-def inspect_image(path: Path, cache: StatCache) -> ImageInfo:
-    """Return the digest and size of an image, decoding it only if the file has changed.
-
-    Raises:
-        InvalidEdit: as `read_image`.
-    """
-    seen = cache.digest(path, f"image/{_DECODING}/{PIL.__version__}", _describe_image)
-    return _as_info(seen)
-
-
-def inspect_mask(path: Path, cache: StatCache) -> ImageInfo:
-    """Return the digest and size of a mask; the digest is that of its boolean values.
-
-    Raises:
-        InvalidEdit: as `read_mask`.
-    """
-    seen = cache.digest(path, f"mask/{_DECODING}/{PIL.__version__}", _describe_mask)
-    return _as_info(seen)
-
-
-def _as_info(seen: Mapping[str, Any]) -> ImageInfo:
-    return ImageInfo(seen["digest"], seen["width"], seen["height"], tuple(seen["notes"]))
-
-
-def _describe_image(path: Path) -> dict[str, Any]:
+def describe_image(path: Path) -> dict[str, Any]:
+    """Return the digest, size and notes of an image, as JSON; see `read_image`."""
     with _opened(path, PIXEL_LIMIT) as image:
         bands = _Bands(image)
         digest = digest_bands((image.height, image.width, 3), bands.rgb())
     return _description(digest, image, bands.notes)
 
 
-def _describe_mask(path: Path) -> dict[str, Any]:
+def describe_mask(path: Path) -> dict[str, Any]:
+    """Return the digest of a mask's boolean values and its size, as JSON; see `read_mask`."""
     with _opened(path, PIXEL_LIMIT) as image:
         bands = (band.astype(np.uint8)[:, :, None] for band in _Bands(image).mask())
         digest = digest_bands((image.height, image.width, 1), bands)

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adaptivedrag.errors import InvalidEdit
-from stages.images import Pixels, locate
+from stages.image_files import locate
+from stages.images import Pixels
 
 if TYPE_CHECKING:
     from adaptivedrag.scenes import Rendering, SceneDrag

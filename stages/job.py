@@ -10,7 +10,7 @@ import re
 import stat
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cache
@@ -32,7 +32,8 @@ from adaptivedrag.points import MIN_SIDE, Drag, ImagePoint, lies_inside
 from adaptivedrag.presets import POCKET, preset
 from artifacts import Digest, StatCache
 from stages import STAGE_NAMES
-from stages.images import ImageInfo, inspect_image, inspect_mask, locate
+from stages.image_files import ImageFolder, ImageInfo, inspect_image, inspect_mask
+from stages.keeping import keeping_all
 
 EDITS_FILE = "edits.jsonl"
 MOST_DRAGS = 100
@@ -211,11 +212,18 @@ class _Refused(Exception):
         self.field = field
 
 
-def load_job(path: Path, *, select: str | None = None) -> Job:
+@keeping_all()
+def load_job(
+    path: Path,
+    *,
+    select: str | None = None,
+    on_edit: Callable[[int, int], None] = lambda _read, _edits: None,
+) -> Job:
     """Read a job file and its edits; bad edits are in the result, beside the good ones.
 
     Args:
         select: keep only edits with such an id (with * and ?) or with exactly such a tag.
+        on_edit: told how many edits of how many were read, images that are new included.
 
     Raises:
         InvalidEdit: if nothing can start: the job file or its edits file cannot be read or used,
@@ -224,7 +232,10 @@ def load_job(path: Path, *, select: str | None = None) -> Job:
     spec = _read_spec(path)
     reader = _Reader.of(spec, path.resolve().parent)
     edits = _place("edits", spec.edits, reader.folder)
-    found = [reader.read(number, line) for number, line in _lines(edits)]
+    lines, found = list(_lines(edits)), []
+    for number, line in lines:
+        found.append(reader.read(number, line))
+        on_edit(len(found), len(lines))
     if not found:
         raise InvalidEdit(f"{edits} has no edits: write one per line, as JSON")
     job = _as_job(_name_of(path), path.resolve(), found)
@@ -272,7 +283,7 @@ def single_edit(
     """
     reader = _Reader.of(spec or JobSpec(), Path.cwd(), image.absolute().parent)
     if mask is not None:
-        reader = replace(reader, mask_root=mask.absolute().parent)
+        reader = replace(reader, mask_root=ImageFolder(mask.absolute().parent))
     points = [{"handle": [*drag.handle], "target": [*drag.target]} for drag in drags]
     line: dict[str, Any] = {
         "id": _id_from(image.stem),
@@ -368,8 +379,8 @@ class _Reader:
     """What all edits of a job have in common, and what was seen so far."""
 
     folder: Path
-    image_root: Path
-    mask_root: Path
+    image_root: ImageFolder
+    mask_root: ImageFolder
     lora: Lora
     model: str
     segmenter: str
@@ -381,13 +392,12 @@ class _Reader:
 
     @classmethod
     def of(cls, spec: JobSpec, folder: Path, image_root: Path | None = None) -> "_Reader":
-        image_root = image_root or _folder("image_root", spec.image_root, folder)
+        images = image_root or _folder("image_root", spec.image_root, folder)
+        masks = _folder("mask_root", spec.mask_root, folder) if spec.mask_root else images
         return cls(
             folder=folder,
-            image_root=image_root,
-            mask_root=_folder("mask_root", spec.mask_root, folder)
-            if spec.mask_root
-            else image_root,
+            image_root=ImageFolder(images),
+            mask_root=ImageFolder(masks),
             lora=_lora(spec.lora, folder),
             model=_local("model", spec.model, folder),
             segmenter=_local("segmenter", spec.segmenter, folder),
@@ -477,12 +487,11 @@ class _Reader:
         return seen
 
     def _look(self, name: str, value: str) -> "tuple[Path, ImageInfo] | _Refused":
-        root, inspect = {
-            "image": (self.image_root, inspect_image),
-            "mask": (self.mask_root, inspect_mask),
-        }[name]
+        root, inspect = (
+            (self.image_root, inspect_image) if name == "image" else (self.mask_root, inspect_mask)
+        )
         try:
-            path = locate(root, value)
+            path = root.locate(value)
             return path, inspect(path, self.cache)
         except InvalidEdit as error:
             return _Refused(name, f"{name} {_one_line(error)}")
@@ -579,11 +588,7 @@ def _parse(line: bytes) -> dict[str, Any]:
     if len(line) > LONGEST_LINE:
         raise _Refused("", f"the line is longer than {LONGEST_LINE >> 20} MiB: split the edit")
     try:
-        raw = json.loads(
-            line.decode("utf-8"),
-            parse_constant=_refuse_constant,
-            object_pairs_hook=_without_duplicates,
-        )
+        raw = _DECODER.decode(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise _Refused("", f"not UTF-8 at byte {error.start}: save the file as UTF-8") from None
     except json.JSONDecodeError as error:
@@ -609,6 +614,9 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         )
         raise _Refused(_key_name(twice), f"key {_shown(twice)} is there twice: keep one")
     return found
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_without_duplicates)
 
 
 def _edit_spec(raw: Mapping[str, Any]) -> EditSpec:

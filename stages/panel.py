@@ -210,7 +210,7 @@ def _read(plan: EditPlan, stage: str, store: ArtifactStore) -> Mapping[str, Any]
     if stage in ("train_lora", "invert_image") or staged.status is not Status.HIT:
         return {}
     try:
-        return store.read(staged.record) if staged.record else {}
+        return store.read(staged.found.record) if staged.found else {}
     except ArtifactCorrupt:  # the store remembers it, and the next run makes it anew
         return {}
 
@@ -226,9 +226,8 @@ def _title(plan: EditPlan) -> str:
 
 
 def _subtitle(plan: EditPlan) -> str:
-    records = [staged.record for staged in plan.stages.values() if staged.record]
-    seconds = sum(record.circumstances.seconds for record in records)
-    missing = [name for name, staged in plan.stages.items() if staged.record is None]
+    seconds = sum(record.circumstances.seconds for record in plan.records.values())
+    missing = [name for name, staged in plan.stages.items() if staged.found is None]
     parts = [repr(plan.edit.prompt) if plan.edit.prompt else "no prompt", f"{seconds:.0f} s"]
     if missing := [name for name in missing if plan.stages[name].status is not Status.OFF]:
         parts.append(f"not made: {', '.join(missing)}")

@@ -4,13 +4,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 
 from artifacts import Action, ArtifactStore, Key, Lookup, Record
 from stages.failures import Attempt, Policy
 from stages.job import Edit, Job
+from stages.keeping import keeping_all
 from stages.pipeline import BY_NAME, STAGES
 from stages.reasons import Explanation, History, with_causes
-from stages.stage import Resolved, Stage
+from stages.stage import Resolved, Settings, Stage
 
 
 class Status(StrEnum):
@@ -38,12 +40,21 @@ class StagePlan:
     stage: str
     status: Status
     key: Key | None = None
-    record: Record | None = None
+    found: Lookup | None = None
     why: str = ""
     made_otherwise: bool = False
     """Made before of the same image, prompt and drags, with other settings, code or weights."""
     failure: Attempt | None = None
     """How it failed when it was last tried, if it is not made."""
+
+    @property
+    def record(self) -> Record | None:
+        """The record of a hit, or of what is known; read from the store when it is asked for.
+
+        Raises:
+            ArtifactError: if it cannot be read any more.
+        """
+        return self.found.record if self.found else None
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,11 @@ class EditPlan:
         return self.stages[STAGES[-1].name].status is Status.HIT
 
     @property
+    def records(self) -> dict[str, Record]:
+        """The records of all stages that have one, by stage; see `StagePlan.record`."""
+        return {name: staged.found.record for name, staged in self.stages.items() if staged.found}
+
+    @property
     def failed(self) -> StagePlan | None:
         """The first stage that has to run and failed when it was last tried."""
         tried = (self.stages[name] for name in self.to_make)
@@ -70,7 +86,7 @@ class EditPlan:
         needed = (self.stages[name] for name in self.to_make)
         return next((s for s in needed if s.status is Status.QUARANTINED), None)
 
-    @property
+    @cached_property
     def to_make(self) -> tuple[str, ...]:
         """Stages that have to run for the edited image, in order."""
         wanted, missing = {STAGES[-1].name}, []
@@ -91,9 +107,13 @@ class JobPlan:
 
     def counts(self) -> dict[str, Counter[Status]]:
         """Count edits by stage and status."""
-        return {
-            stage.name: Counter(edit.stages[stage.name].status for edit in self.edits)
+        statuses = {
+            stage.name: Counter(edit.stages[stage.name].status.value for edit in self.edits)
             for stage in STAGES
+        }
+        return {
+            name: Counter({Status(value): number for value, number in counted.items()})
+            for name, counted in statuses.items()
         }
 
 
@@ -117,6 +137,7 @@ def plan_job(job: Job, store: ArtifactStore, *, explain: bool = False) -> JobPla
     return JobPlan(job, plan_edits(job.edits, store, explain=explain))
 
 
+@keeping_all()
 def plan_edits(
     edits: Sequence[Edit], store: ArtifactStore, *, explain: bool = False
 ) -> tuple[EditPlan, ...]:
@@ -125,7 +146,8 @@ def plan_edits(
     Raises:
         ModelUnavailable: if the files of a model are not there.
     """
-    drafts = [_Draft(Resolved.of(edit)) for edit in edits]
+    settings = Settings()
+    drafts = [_Draft(Resolved.of(edit, settings)) for edit in edits]
     for stage in STAGES:
         for draft in drafts:
             draft.name_action(stage)
@@ -165,7 +187,7 @@ def reasons(edit: Edit, store: ArtifactStore) -> dict[str, Reason]:
     """
     (plan,) = plan_edits([edit], store)
     resolved = Resolved.of(edit)
-    records = {name: s.record for name, s in plan.stages.items() if s.record}
+    records = plan.records
     found: dict[str, Reason] = {}
     for stage in STAGES:
         staged = plan.stages[stage.name]
@@ -282,14 +304,13 @@ class _Draft:
     resolved: Resolved
     stages: dict[str, StagePlan] = field(default_factory=dict)
     actions: dict[str, Action] = field(default_factory=dict)
-    records: dict[str, Record] = field(default_factory=dict)
+    found: dict[str, Lookup] = field(default_factory=dict)
 
     def name_action(self, stage: Stage) -> None:
         if self.resolved.skips(stage):
             return
-        needs = [BY_NAME[name] for name in stage.needs]
-        if all(need.name in self.records or self.resolved.skips(need) for need in needs):
-            self.actions[stage.name] = self.resolved.action(stage, self.records)
+        if all(name in self.found or self.resolved.skips(BY_NAME[name]) for name in stage.needs):
+            self.actions[stage.name] = self.resolved.action(stage, self.found)
 
     def settle(self, stage: Stage, found: Mapping[Key, Lookup], history: History | None) -> None:
         action = self.actions.get(stage.name)
@@ -298,10 +319,10 @@ class _Draft:
             return
         lookup = found.get(action.key)
         if lookup:
-            self.records[stage.name] = lookup.record
+            self.found[stage.name] = lookup
             why = "" if lookup.status == "hit" else "its bytes are gone or damaged"
             self.stages[stage.name] = StagePlan(
-                stage.name, Status(lookup.status), action.key, lookup.record, why
+                stage.name, Status(lookup.status), action.key, lookup, why
             )
         else:
             found_out = history.explain(action, self.resolved) if history else None
@@ -318,6 +339,6 @@ class _Draft:
         missing = [
             name
             for name in stage.needs
-            if name not in self.records and not self.resolved.skips(BY_NAME[name])
+            if name not in self.found and not self.resolved.skips(BY_NAME[name])
         ]
         return StagePlan(stage.name, Status.FOLLOWS, why=f"needs {', '.join(missing)}")

@@ -7,6 +7,7 @@
 Files appear whole or not at all, and pictures that are up to date are not written again.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -20,8 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from adaptivedrag.errors import AdaptiveDragError, InvalidEdit
-from artifacts import ArtifactError, ArtifactStore, Record, digest_json
-from stages.images import read_image
+from artifacts import ArtifactError, ArtifactStore, Record, digest_file, digest_json
 from stages.job import BadEdit, Edit, Job
 from stages.plan import EditPlan, Status, plan_edits
 
@@ -35,6 +35,7 @@ _THUMB_FILE = re.compile(r"[0-9a-f]{32}\.jpg")
 THUMB = 256
 _FORM = 1
 """Raise when rows change, so that old ones are not taken over."""
+_END = len(f"<!-- {0:032} -->\n")
 _DRAWING = 1
 """Raise when thumbnails are drawn differently, so that old ones are not taken for new."""
 
@@ -72,10 +73,14 @@ def check_out(job: Job, out: Path) -> None:
     Raises:
         InvalidEdit: naming the input.
     """
-    results = {(out / IMAGES / f"{edit.id}.png").resolve() for edit in job.edits}
-    for edit in job.edits:
+    folder = (out / IMAGES).resolve()
+    results = {f"{folder}/{edit.id}.png" for edit in job.edits}
+    with suppress(FileNotFoundError, NotADirectoryError):
+        links = [Path(entry) for entry in os.scandir(folder) if entry.is_symlink()]
+        results |= {str(link.resolve()) for link in links if str(link) in results}
+    for edit in job.edits:  # whose files were named with all links followed
         for source in (edit.image_path, edit.mask_path):
-            if source is not None and source.resolve() in results:
+            if source is not None and str(source) in results:
                 raise InvalidEdit(f"results in {out} would replace {source}: name another --out")
 
 
@@ -87,23 +92,39 @@ class Written(NamedTuple):
     """Reason by edit id."""
 
 
-def write_report(job: Job, store: ArtifactStore, run: Run, out: Path) -> Written:
-    """Write images, table and page of a job to `out`.
+def write_report(
+    job: Job,
+    store: ArtifactStore,
+    run: Run,
+    out: Path,
+    *,
+    plans: Sequence[EditPlan] | None = None,
+) -> Written:
+    """Write images, table and page of a job to `out`; what is there already is left as it is.
 
     Edits of the job's file that were not selected for this run keep the rows they had.
+
+    Args:
+        plans: of all edits of the job, if they are known already.
 
     Raises:
         ReportUnwritable: if `out` cannot be written.
         StoreUnavailable: if the store cannot be read.
     """
+    shown = _shown(job, plan_edits(job.edits, store) if plans is None else plans, run)
+    made_of = _digest(_form(), job.name, job.order, job.bad, [each.made_of for each in shown])
     try:
         for folder in (IMAGES, THUMBS):
             (out / folder).mkdir(parents=True, exist_ok=True)
+        if _end_of_page(out) == _end(out, made_of):
+            return Written(out / PAGE, {})
         previous = _previous_rows(out)
-        rows = _Report(job, store, out, previous).rows(run)
+        rows = _Report(job, store, out, previous).rows(shown)
         _write(out / RESULTS, "".join(json.dumps(row) + "\n" for row in rows).encode())
-        _write(out / PAGE, _page(job.name, rows).encode(errors="replace"))
         _sweep(out, rows, previous)
+        damage = any("object_damaged" in row for row in rows)
+        end = b"" if damage else _end(out, made_of)
+        _write(out / PAGE, _page(job.name, rows).encode(errors="replace") + end)
     except OSError as error:
         if isinstance(error, AdaptiveDragError | ArtifactError):
             raise
@@ -120,6 +141,60 @@ def write_report(job: Job, store: ArtifactStore, run: Run, out: Path) -> Written
     return Written(out / PAGE, damaged)
 
 
+class _Shown(NamedTuple):
+    """An edit, what became of it, and the digest of all that its row says."""
+
+    plan: EditPlan
+    failure: Failed | None
+    made_of: str
+
+
+def _shown(job: Job, plans: Sequence[EditPlan], run: Run) -> list[_Shown]:
+    failures = {failure.id: failure for failure in run.failed}
+    return [
+        _Shown(plan, failure, _row_digest(plan, failure))
+        for plan in plans
+        for failure in (failures.get(plan.edit.id),)
+    ]
+
+
+def _row_digest(plan: EditPlan, failure: Failed | None) -> str:
+    edit = plan.edit
+    reason = failure and (failure.stage, failure.kind, failure.message)
+    stages = [
+        (staged.status.value, staged.key, staged.found and staged.found.number)
+        for staged in plan.stages.values()
+    ]
+    image = (str(edit.image_path), edit.image.digest, edit.image.notes)
+    return _digest(edit.id, edit.prompt, edit.tags, image, edit.drags, stages, reason)
+
+
+def _digest(*what: object) -> str:
+    return hashlib.sha256(repr(what).encode()).hexdigest()[:32]
+
+
+def _form() -> tuple[object, ...]:
+    template = Path(__file__).parent / "templates" / PAGE
+    return _FORM, _DRAWING, digest_file(template)
+
+
+def _end(out: Path, made_of: str) -> bytes:
+    """Return how the page ends if all that it shows is made of this, and lies where it should."""
+    names = [sorted(os.listdir(out / folder)) for folder in (IMAGES, THUMBS)]
+    with suppress(FileNotFoundError):
+        table = digest_file(out / RESULTS)
+        return f"<!-- {_digest(made_of, names, table)} -->\n".encode()
+    return b""
+
+
+def _end_of_page(out: Path) -> bytes | None:
+    """Return as many bytes as an end has."""
+    with suppress(OSError), (out / PAGE).open("rb") as page:
+        page.seek(-_END, os.SEEK_END)
+        return page.read()
+    return None
+
+
 @dataclass(frozen=True)
 class _Report:
     job: Job
@@ -127,15 +202,27 @@ class _Report:
     out: Path
     previous: Mapping[str, Row]
 
-    def rows(self, run: Run) -> list[Row]:
+    def rows(self, shown: Sequence[_Shown]) -> list[Row]:
         """Return a row for every edit in the order of the job's file, writing its pictures."""
-        failures = {failure.id: failure for failure in run.failed}
         found = {bad.id: _bad_row(bad) for bad in self.job.bad}
-        for plan in plan_edits(self.job.edits, self.store):
-            found[plan.edit.id] = self._row(plan, failures.get(plan.edit.id))
+        for each in shown:
+            name = each.plan.edit.id
+            found[name] = self._old_row(name, each.made_of) or self._new_row(each)
         kept = {name: self.previous[name] for name in self.job.order if name in self.previous}
         found = {**kept, **found}
         return [found[name] for name in self.job.order if name in found]
+
+    def _old_row(self, name: str, made_of: str) -> Row | None:
+        """Return the row that an edit had, if it still says what it should and is all there."""
+        row = self.previous.get(name, {})
+        if row.get("made_of") != made_of:
+            return None
+        pictures = [*row["thumbs"].values(), *([row["image"]] if "image" in row else [])]
+        return row if all(path and (self.out / path).is_file() for path in pictures) else None
+
+    def _new_row(self, each: _Shown) -> Row:
+        row = self._row(each.plan, each.failure)
+        return row if "object_damaged" in row else {**row, "made_of": each.made_of}
 
     def _row(self, plan: EditPlan, failure: Failed | None) -> Row:
         edit = plan.edit
@@ -172,6 +259,7 @@ class _Report:
 
     def _before(self, edit: Edit) -> str | None:
         def draw() -> "Image.Image":
+            from stages.images import read_image
             from stages.panel import drag_tile
 
             return drag_tile(read_image(edit.image_path), edit.drags, THUMB)
@@ -180,11 +268,12 @@ class _Report:
 
     def _mask(self, plan: EditPlan) -> str | None:
         staged, edit = plan.stages["build_mask"], plan.edit
-        if staged.status is not Status.HIT or staged.record is None:
+        if staged.status is not Status.HIT or staged.found is None:
             return None
-        record = staged.record
+        record = staged.found.record
 
         def draw() -> "Image.Image":
+            from stages.images import read_image
             from stages.panel import mask_tile
 
             mask = self.store.read(record)["picture"]
@@ -236,7 +325,7 @@ class _Pixels:
 def _facts(plan: EditPlan) -> Row:
     """Return what is known of an edit, whatever became of it."""
     edit = plan.edit
-    records = {name: s.record for name, s in plan.stages.items() if s.record}
+    records = plan.records
     seconds = {name: record.circumstances.seconds for name, record in records.items()}
     drag = records["optimize_latent"].summary if "optimize_latent" in records else {}
     warnings = [w for record in records.values() for w in _texts(record.summary.get("warnings"))]

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import asdict, dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from adaptivedrag.config import EditConfig
 from adaptivedrag.errors import InvalidEdit
@@ -16,7 +16,7 @@ from artifacts import (
     Action,
     Digest,
     Payload,
-    Record,
+    Shared,
     StatCache,
     digest_bytes,
     digest_file,
@@ -32,17 +32,6 @@ if TYPE_CHECKING:
 
     from adaptivedrag.model import DiffusionModel
     from adaptivedrag.segmentation import Segmenter
-
-
-# Most edits of a job share their settings and sizes; both are pure and cost milliseconds.
-@cache
-def _fitted(config: EditConfig, channels: int, size: tuple[int, int]) -> EditConfig:
-    return config.scaled_to(channels, *size)
-
-
-@cache
-def _settings(config: EditConfig, stage: str) -> dict[str, JSON]:
-    return config.for_stage(stage)
 
 
 class InputChanged(InvalidEdit):
@@ -74,7 +63,7 @@ def as_planned(edit: Edit, path: Path) -> Iterator[Callable[[bool], None]]:
 
 
 OnStep = Callable[[int, int], None]
-EditInput = Literal["image", "prompt", "drags", "user_mask", "lora_file"]
+EditInput = Literal["image", "prompt", "drags", "user_mask"]
 
 
 @dataclass(frozen=True)
@@ -139,20 +128,30 @@ class Stage:
         return ladder(self.saves_memory_by, self.batch(config))
 
 
-@dataclass(frozen=True)
-class Resolved:
-    """An edit with its model files, its frame, and settings fitted to its latents."""
+class HasValues(Protocol):
+    """A result that a later stage needs, known by the digest of its values."""
 
-    edit: Edit
+    @property
+    def logical(self) -> Digest:
+        """Digest of the values."""
+        ...
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What edits with the same settings, models and image size have in common."""
+
     config: EditConfig
     frame: Frame
     diffusion: DiffusionFiles
     segmenter: SegmenterFiles | None
-    """None where neither superpixels nor mask need it."""
+    lora_file: Digest | None
+    """Of the file that takes the place of training."""
+    _of_stage: dict[str, tuple[Shared, Shared]] = field(default_factory=dict, compare=False)
 
     @classmethod
-    def of(cls, edit: Edit) -> "Resolved":
-        """Resolve an edit without loading a model.
+    def of(cls, edit: Edit) -> "Setting":
+        """Find an edit's models, and fit its settings to its latents.
 
         Raises:
             ModelUnavailable: if a model's files are not there.
@@ -167,45 +166,118 @@ class Resolved:
         )
         config = _fitted(edit.config, diffusion.channels, frame.latent_size)
         segmenter = segmenter_files(edit.segmenter) if config.needs_segmenter else None
-        return cls(edit, config, frame, diffusion, segmenter)
+        lora = edit.lora if isinstance(edit.lora, Path) else None
+        lora_file = Digest(StatCache().digest(lora, "file", digest_file)) if lora else None
+        return cls(config, frame, diffusion, segmenter, lora_file)
+
+    def of_stage(self, stage: "Stage") -> tuple[Shared, Shared]:
+        """Return what enters the keys of a stage beside its inputs: settings, and weights."""
+        if stage.name not in self._of_stage:
+            config = {**_settings(self.config, stage.name), "frame": asdict(self.frame)}
+            files = {"diffusion": self.diffusion, "segmenter": self.segmenter}
+            models: dict[str, Digest] = {
+                name: found.digest for name in stage.models if (found := files[name])
+            }
+            self._of_stage[stage.name] = Shared(config), Shared(models)
+        return self._of_stage[stage.name]
+
+
+# Both are pure and cost milliseconds.
+@cache
+def _fitted(config: EditConfig, channels: int, size: tuple[int, int]) -> EditConfig:
+    return config.scaled_to(channels, *size)
+
+
+@cache
+def _settings(config: EditConfig, stage: str) -> dict[str, JSON]:
+    return config.for_stage(stage)
+
+
+class Settings:
+    """Finds the setting of each of many edits; nothing is found twice.
+
+    Comparing settings costs more than all else here, so they are told apart by identity: edits of
+    a job with equal settings have one and the same.
+    """
+
+    def __init__(self) -> None:
+        """Know none yet."""
+        self._found: dict[tuple[object, ...], tuple[EditConfig, Setting]] = {}
+
+    def of(self, edit: Edit) -> Setting:
+        """Return the setting of an edit; raises as `Setting.of`."""
+        image = edit.image
+        name = (
+            *(id(edit.config), edit.lora, edit.model, edit.segmenter),
+            *(image.width, image.height),
+        )
+        found = self._found.get(name)
+        if found is None:
+            # With its config, so that no other can come to have that identity.
+            found = self._found[name] = edit.config, Setting.of(edit)
+        return found[1]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """An edit with its model files, its frame, and settings fitted to its latents."""
+
+    edit: Edit
+    setting: Setting
+
+    @classmethod
+    def of(cls, edit: Edit, settings: Settings | None = None) -> "Resolved":
+        """Resolve an edit without loading a model.
+
+        Raises:
+            ModelUnavailable: if a model's files are not there.
+            InvalidEdit: if the image is too small.
+        """
+        return cls(edit, settings.of(edit) if settings else Setting.of(edit))
+
+    @property
+    def config(self) -> EditConfig:
+        """The edit's settings, fitted to its latents."""
+        return self.setting.config
+
+    @property
+    def frame(self) -> Frame:
+        """The sizes of its image."""
+        return self.setting.frame
+
+    @property
+    def diffusion(self) -> DiffusionFiles:
+        """Its Stable Diffusion."""
+        return self.setting.diffusion
+
+    @property
+    def segmenter(self) -> SegmenterFiles | None:
+        """Its SAM 2; None where neither superpixels nor mask need it."""
+        return self.setting.segmenter
 
     def skips(self, stage: Stage) -> bool:
         """Tell whether the edit goes without this stage."""
         return stage.name == "train_lora" and self.edit.lora == "off"
 
-    def action(self, stage: Stage, upstream: Mapping[str, Record]) -> Action:
+    def action(self, stage: Stage, upstream: Mapping[str, HasValues]) -> Action:
         """Return the piece of work that `stage` is for this edit, given what went before."""
-        external = stage.name == "train_lora" and isinstance(self.edit.lora, Path)
-        if external:
-            return Action(
-                stage.name, stage.version, {"source": "file"}, self._inputs(("lora_file",)), {}
-            )
-        config = {**_settings(self.config, stage.name), "frame": asdict(self.frame)}
-        inputs = self._inputs(stage.reads)
+        if stage.name == "train_lora" and self.setting.lora_file:
+            inputs = {"lora_file": self.setting.lora_file}
+            return Action(stage.name, stage.version, {"source": "file"}, inputs, {})
+        config, models = self.setting.of_stage(stage)
+        inputs = {name: digest for name in stage.reads if (digest := self._inputs[name])}
         inputs |= {name: upstream[name].logical for name in stage.needs if name in upstream}
-        files = {"diffusion": self.diffusion, "segmenter": self.segmenter}
-        models: dict[str, Digest] = {
-            name: found.digest for name in stage.models if (found := files[name])
-        }
         return Action(stage.name, stage.version, config, inputs, models)
 
-    def _inputs(self, names: tuple[EditInput, ...]) -> dict[str, Digest]:
-        found = {name: self._input(name) for name in names}
-        return {name: digest for name, digest in found.items() if digest is not None}
-
-    def _input(self, name: EditInput) -> Digest | None:
+    @cached_property
+    def _inputs(self) -> Mapping[EditInput, Digest | None]:
+        """Digests of what is the edit's own; None for what it has not."""
         edit = self.edit
-        match name:
-            case "image":
-                return edit.image.digest
-            case "prompt":
-                return digest_bytes("prompt", edit.prompt.encode())
-            case "drags":
-                points = [[*map(float, (*drag.handle, *drag.target))] for drag in edit.drags]
-                return digest_json("drags", points)
-            case "user_mask":
-                return edit.mask_digest if self.config.build_mask.mode == "user" else None
-            case "lora_file":
-                if not isinstance(edit.lora, Path):
-                    return None
-                return Digest(StatCache().digest(edit.lora, "file", digest_file))
+        points = [[*map(float, (*drag.handle, *drag.target))] for drag in edit.drags]
+        own_mask = self.config.build_mask.mode == "user"
+        return {
+            "image": edit.image.digest,
+            "prompt": digest_bytes("prompt", edit.prompt.encode()),
+            "drags": digest_json("drags", points),
+            "user_mask": edit.mask_digest if own_mask else None,
+        }

@@ -1,9 +1,11 @@
 """Shared fixtures: a real but tiny Stable Diffusion, drawn at random, and an edit with it."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,12 +14,16 @@ from tiny_job import build_tiny_model
 from adaptivedrag.config import EditConfig, Runtime
 from adaptivedrag.points import Drag, ImagePoint
 from artifacts import ArtifactStore, StatCache
-from stages.images import inspect_image
+from stages.image_files import inspect_image
 from stages.job import Edit
 from stages.workbench import Workbench
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# How long an example takes is the machine's affair.
+hypothesis.settings.register_profile("any pace", deadline=None)
+hypothesis.settings.load_profile("any pace")
 
 
 QUICK = EditConfig().merged(
@@ -28,6 +34,14 @@ QUICK = EditConfig().merged(
         "optimize_latent": {"steps": 3, "max_steps": 4, "learning_rate": 0.1},
     }
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache folder of the tests' own, beside which nobody's is touched."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

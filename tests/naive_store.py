@@ -29,7 +29,7 @@ class NaiveStore:
 
     def lookup(self, stage: str, key: Key) -> Lookup | None:
         folder = self._root / stage / key
-        return Lookup("hit", _record(stage, key)) if folder.exists() else None
+        return Lookup.of("hit", _record(stage, key)) if folder.exists() else None
 
     def lookup_many(self, stage: str, keys: Iterable[Key]) -> dict[Key, Lookup]:
         found = {key: self.lookup(stage, key) for key in keys}

@@ -1,5 +1,6 @@
 import json
 import os
+import pty
 import re
 import shlex
 import subprocess
@@ -309,6 +310,28 @@ def test_a_plan_explains_one_edit_down_to_the_roots(done):
         "said": None,
         "cause": None,
     }
+
+
+IMPATIENT = """
+import itertools, sys, time
+seconds = itertools.count()
+time.monotonic = lambda: float(next(seconds))
+from cli import app
+app(["plan", sys.argv[1]])
+"""
+
+
+def test_a_terminal_shows_how_many_images_were_looked_at(job):
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", IMPATIENT, job]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for place, shown in ((theirs, True), (subprocess.PIPE, False)):
+        ended = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=place, check=True, env=environment
+        )
+        said = os.read(ours, 10_000) if place is theirs else ended.stderr
+        assert (b"Looking at images: 2 of 3 edits" in said) is shown
+        assert b"Looking" not in ended.stdout
 
 
 def test_a_plan_with_a_bad_edit_says_so(job):

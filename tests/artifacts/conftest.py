@@ -11,6 +11,11 @@ from artifacts import Action, ArtifactStore, Circumstances, Document, Picture, T
 from artifacts import digest_bytes as digest
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture(scope="session")
 def s3_port():
     """A server process for the whole session; each test takes a prefix of its own."""

@@ -54,7 +54,7 @@ def settle(store):
 
 def make_older(store, record, days):
     """Set back the times of an object's and its records' files on the local disk."""
-    root = store.backend._root
+    root = store.backend.root
     then = time.time() - 86400 * days
     for folder in (
         root / "objects" / record.object[:2] / record.object,
@@ -202,7 +202,7 @@ def test_old_checkpoints_of_what_is_not_done_go_by_age(folder_store, make_action
     old, wanted = make_action(0).key, make_action(1).key
     for key in (old, wanted):
         folder_store.put_progress("optimize_latent", key, 20, make_payload())
-        for path in folder_store.backend._root.glob(f"progress/*/{key}/**/*"):
+        for path in folder_store.backend.root.glob(f"progress/*/{key}/**/*"):
             os.utime(path, (1e9, 1e9))
     collect(folder_store, Policy(keep={wanted}, older_than=timedelta(days=30)))
     assert folder_store.latest_progress("optimize_latent", old) is None

@@ -73,6 +73,7 @@ def test_looking_up_many_finds_what_looking_up_one_finds(
     many = store.lookup_many("invert_image", [action.key for action in actions])
     single = {action.key: store.lookup("invert_image", action.key) for action in actions}
     assert many == {key: lookup for key, lookup in single.items() if lookup}
+    assert all(lookup.record == single[key].record for key, lookup in many.items())
     assert len(many) == 20
     assert store.lookup_many("invert_image", []) == {}
     assert store.lookup_many("train_lora", [action.key for action in actions]) == {}

@@ -199,7 +199,7 @@ def tiff_of_frames(count: int) -> bytes:
 def inspect(path: Path) -> str:
     """Read an image as a plan does."""
     from artifacts import StatCache
-    from stages.images import inspect_image
+    from stages.image_files import inspect_image
 
     found = inspect_image(path, StatCache(path.with_suffix(".sqlite")))
     return f"{found.width}x{found.height}"

@@ -27,7 +27,7 @@ from stages.evaluate import (
     reconstruction,
     scene_drags,
 )
-from stages.images import inspect_image
+from stages.image_files import inspect_image
 from stages.importers import import_dragscenes
 from stages.job import SceneEdit, load_job
 from stages.plan import plan_edits

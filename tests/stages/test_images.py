@@ -10,7 +10,8 @@ from PIL import Image, ImageOps
 
 from adaptivedrag.errors import InvalidEdit
 from artifacts import StatCache, digest_pixels
-from stages.images import decode_image, inspect_image, inspect_mask, locate, read_image, read_mask
+from stages.image_files import ImageFolder, inspect_image, inspect_mask, locate
+from stages.images import decode_image, read_image, read_mask
 
 
 @pytest.fixture
@@ -187,6 +188,32 @@ def test_a_link_within_the_folder_is_followed(tmp_path, gradient):
     assert locate(tmp_path, "link.png") == (tmp_path / "a.png").resolve()
 
 
+NAMES = "a.png in/b.png in/../a.png ./a.png in//b.png in/link.png round/b.png . in in/ .."
+NAMES += " ../outside.png out/outside.png out.png none.png /a.png //a.png in/none/b.png a.png/b.png"
+
+
+@pytest.mark.parametrize("name", [*NAMES.split(), "", "a\0b", "x" * 5000])
+def test_a_folder_finds_what_is_located_one_by_one(tmp_path, name):
+    root, other = tmp_path / "root", tmp_path / "other"
+    for file in (root / "a.png", root / "in" / "b.png", other / "outside.png"):
+        file.parent.mkdir(exist_ok=True, parents=True)
+        file.write_bytes(b"")
+    (tmp_path / "outside.png").write_bytes(b"")
+    links = {"in/link.png": root / "a.png", "out": other, "out.png": other / "outside.png"}
+    for link, target in {**links, "round": root / "in"}.items():
+        (root / link).symlink_to(target)
+
+    def found(find):
+        try:
+            return find(name)
+        except InvalidEdit as refusal:
+            return str(refusal)
+
+    folder = ImageFolder(root)
+    assert found(folder.locate) == found(lambda name: locate(root, name))
+    assert found(folder.locate) == found(folder.locate)
+
+
 def test_a_special_file_is_refused_without_being_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "folder.png").mkdir()
@@ -251,7 +278,7 @@ def test_a_large_image_is_digested_in_little_more_than_its_pixels(tmp_path, mode
     Image.new(mode, (4000, 4000), "white").save(tmp_path / "a.png")
     code = (
         "import resource, sys\nfrom pathlib import Path\nfrom artifacts import StatCache\n"
-        "from stages.images import inspect_image\n"
+        "from stages.image_files import inspect_image\n"
         "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
         "before = peak()\n"
         "inspect_image(Path(sys.argv[1]), StatCache(Path(sys.argv[2])))\n"

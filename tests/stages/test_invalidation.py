@@ -18,7 +18,7 @@ from adaptivedrag.config import EditConfig, Section
 from adaptivedrag.points import Drag, ImagePoint
 from artifacts import Circumstances, Digest, Record, StatCache
 from stages import STAGE_NAMES
-from stages.images import inspect_image, inspect_mask
+from stages.image_files import inspect_image, inspect_mask
 from stages.job import Edit
 from stages.pipeline import STAGES
 from stages.reasons import differences

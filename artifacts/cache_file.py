@@ -1,0 +1,88 @@
+"""An SQLite file in the user's cache, of what can always be found out again."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+_BUSY_SECONDS = 5.0
+
+
+def cache_path(name: str) -> Path:
+    """Return the path of a file in the user's cache."""
+    return Path(platformdirs.user_cache_dir("adaptivedrag")) / name
+
+
+class CacheFile:
+    """One table, which any number of threads and processes may use at once.
+
+    A file that is lost, broken or locked costs time, and nothing else: queries then find nothing,
+    and a broken file is begun anew. Nothing guards single rows: those who read them must.
+    """
+
+    def __init__(self, path: Path, schema: str) -> None:
+        """Use the file at a path, which is made when it is first needed.
+
+        Args:
+            schema: makes the table if there is none.
+        """
+        self._path = path
+        self._schema = schema
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+
+    def query(self, query: str, *values: object) -> list[Any]:
+        """Return the rows that a query finds; none if the file cannot be used."""
+        return self._try(lambda connection: connection.execute(query, values).fetchall())
+
+    def write(self, query: str, rows: Iterable[tuple[object, ...]]) -> None:
+        """Run a query for each row of values, all together or not at all."""
+        listed = list(rows)
+
+        def write(connection: sqlite3.Connection) -> list[Any]:
+            with connection:
+                connection.executemany(query, listed)
+            return []
+
+        self._try(write)
+
+    def _try(self, work: Any) -> list[Any]:
+        with self._lock:
+            for _ in range(2):
+                try:
+                    return work(self._connected())  # type: ignore[no-any-return]
+                except sqlite3.OperationalError as error:
+                    # The file may have been begun anew by another process, without its table.
+                    if "no such table" not in str(error):
+                        return []
+                    self._disconnect()
+                except sqlite3.DatabaseError:
+                    self._discard()
+        return []
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is None:
+            with suppress(OSError):  # then connecting fails, and nothing is found
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self._path, _BUSY_SECONDS, check_same_thread=False)
+            self._connection = connection
+            connection.execute("PRAGMA synchronous = OFF")
+            connection.execute(self._schema)
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _discard(self) -> None:
+        self._disconnect()
+        with suppress(OSError):
+            self._path.unlink(missing_ok=True)
+            self._path.with_name(self._path.name + "-journal").unlink(missing_ok=True)

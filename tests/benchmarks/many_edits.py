@@ -1,0 +1,191 @@
+"""A job of any size with all its results, in seconds: real records in a real store, no model run.
+
+    python tests/benchmarks/many_edits.py FOLDER EDITS [EDITS_PER_IMAGE]
+
+Pictures are small and can be decoded; of all other payloads only size and form are real.
+"""
+
+import io
+import itertools
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from adaptivedrag.checkpoints import PARTS
+from artifacts import ArtifactStore, Circumstances, Picture, Record, TensorFile, digest_json
+from artifacts.backend import Backend
+from artifacts.payload import Encoded, Payload, encode, object_id
+from artifacts.records import MANIFEST, Manifest, StoredFile
+from stages.job import Edit, load_job
+from stages.pipeline import STAGES
+from stages.stage import Resolved, Stage
+
+SIDE = 64
+CIRCUMSTANCES = Circumstances(
+    code="0.1.0",
+    libraries={"torch": "2.13.0", "diffusers": "0.42.1", "numpy": "2.3.0", "zarr": "3.1.6"},
+    started="2026-01-01T00:00:00+00:00",
+    seconds=1.5,
+)
+
+
+class Hasty(Backend):
+    """A store that does not wait for the disk: a benchmark's data may be lost."""
+
+    def sync(self, paths, folders=True):
+        """Sync nothing."""
+
+
+def picture(number: int, mode: str = "RGB") -> bytes:
+    """Return a PNG that shows a number as a pattern, unlike that of any other number."""
+    bits = np.unpackbits(np.frombuffer(number.to_bytes(4, "big"), np.uint8))
+    pixels = np.repeat(np.repeat(bits[None] * np.uint8(160), SIDE, 0), SIDE // 32, 1)
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_dataset(folder: Path, edits: int, per_image: int = 1) -> Path:
+    """Write a job of so many edits, with model files that nobody can load; return its path."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    for part in PARTS:
+        (folder / "model" / part).mkdir(parents=True, exist_ok=True)
+    vae = {"latent_channels": 4, "block_out_channels": [8, 8, 8, 8]}
+    (folder / "model" / "vae" / "config.json").write_text(json.dumps(vae))
+    (folder / "segmenter.pt").write_bytes(b"weights")
+    for number in range(-(-edits // per_image)):
+        (folder / "images" / f"{number:06d}.png").write_bytes(picture(number))
+    with (folder / "edits.jsonl").open("w") as file:
+        for number in range(edits):
+            image, turn = divmod(number, per_image)
+            edit = {
+                "id": f"edit-{number:06d}",
+                "image": f"{image:06d}.png",
+                "prompt": f"a photo of scene {image}",
+                "drags": [{"handle": [20, 20 + turn % 40], "target": [40, 30]}],
+                "tags": ["benchmark"],
+            }
+            file.write(json.dumps(edit) + "\n")
+    job = folder / "job.toml"
+    job.write_text('model = "model"\nsegmenter = "segmenter.pt"\nimage_root = "images"\n')
+    return job
+
+
+def fill(edits: tuple[Edit, ...], location: Path) -> int:
+    """Put the results of all stages of all edits into a store; return how many there are."""
+    store = ArtifactStore(Hasty.open(ArtifactStore.open(location).location, create=True))
+    forms = {name: Form.of(payload, summary) for name, (payload, summary) in _payloads().items()}
+    made: dict[str, Record] = {}
+    numbers = itertools.count()
+    for edit in edits:
+        resolved, records = Resolved.of(edit), dict[str, Record]()
+        for stage in STAGES:
+            key = resolved.action(stage, records).key
+            if key not in made:
+                record, encoded = forms[stage.name].filled(stage, resolved, records, next(numbers))
+                made[key] = store.adopt(record, encoded)
+            records[stage.name] = made[key]
+    return len(made)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a stage's results look like; each is this one with other bytes in one file."""
+
+    encoded: Encoded
+    summary: Mapping[str, Any]
+    varied: str
+
+    @classmethod
+    def of(cls, payload: Payload, summary: Mapping[str, Any]) -> "Form":
+        """Encode a payload once."""
+        encoded = encode(payload)
+        pictures = [name for name in encoded.files if name.endswith(".png")]
+        return cls(encoded, summary, (pictures or list(encoded.files))[0])
+
+    def filled(
+        self, stage: Stage, resolved: Resolved, upstream: Mapping[str, Record], number: int
+    ) -> tuple[Record, Encoded]:
+        """Return a result of a stage, and the record of it."""
+        files = {name: data for name, data in self.encoded.files.items() if name != MANIFEST}
+        if self.varied.endswith(".png"):
+            mode = "L" if stage.name == "build_mask" else "RGB"
+            files[self.varied] = picture(number, mode)
+        else:
+            files[self.varied] = files[self.varied][:-8] + number.to_bytes(8, "big")
+        manifest = self._manifest(files, number)
+        data = manifest.to_bytes()
+        action = resolved.action(stage, upstream)
+        record = Record(
+            stage=stage.name,
+            version=action.version,
+            key=action.key,
+            config=dict(action.config),
+            inputs=dict(action.inputs),
+            models=dict(action.models),
+            object=object_id(data),
+            logical=manifest.logical,
+            files={**{name: len(data) for name, data in files.items()}, MANIFEST: len(data)},
+            circumstances=CIRCUMSTANCES,
+            summary=dict(self.summary),
+        )
+        return record, Encoded({**files, MANIFEST: data}, manifest, record.object)
+
+    def _manifest(self, files: Mapping[str, bytes], number: int) -> Manifest:
+        changed = _stored(self.varied, files[self.varied])
+        return self.encoded.manifest.model_copy(
+            update={
+                "files": tuple(
+                    changed if file.path == self.varied else file
+                    for file in self.encoded.manifest.files
+                ),
+                "logical": digest_json("benchmark", number),
+            }
+        )
+
+
+def _stored(path: str, data: bytes) -> StoredFile:
+    import hashlib
+
+    return StoredFile(path=path, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+def _payloads() -> dict[str, tuple[Payload, Mapping[str, Any]]]:
+    pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
+    flat = np.zeros((8, 8), np.int32)
+    end = {"end": [40.0, 30.0], "target": [40.0, 30.0]}
+    point = {"verdict": "reached", "distance": 0.4, "handle": [20.0, 20.0], **end}
+    drag = {"steps": 11, "budget": 80, "verdict": "reached", "points": [point], "warnings": []}
+    lora = TensorFile({"weight": np.ones(16, np.float32)})
+    losses = [round(0.1 / (1 + step), 6) for step in range(80)]
+    return {
+        "train_lora": ({"lora": lora}, {"steps": 80, "losses": losses}),
+        "invert_image": ({"latents": np.zeros((2, 4, 8, 8), np.float32)}, {}),
+        "extract_superpixels": ({"labels": flat, "centroids": np.zeros((4, 2))}, {"count": 4}),
+        "build_mask": ({"mask": flat > 0, "picture": Picture(pixels[:, :, 0])}, {"warnings": []}),
+        "optimize_latent": (
+            {"latent": np.zeros((1, 4, 8, 8)), "tracks": np.zeros((12, 1, 2))},
+            drag,
+        ),
+        "sample_image": ({"image": Picture(pixels)}, {"unet": 50}),
+    }
+
+
+def main(arguments: list[str]) -> Iterator[str]:
+    """Write the job and its store; yield what was made."""
+    folder = Path(arguments[0])
+    job = write_dataset(folder, *map(int, arguments[1:]))
+    loaded = load_job(job)
+    yield f"{job}: {len(loaded.edits)} edits, {len(loaded.bad)} that cannot be done"
+    yield f"{folder / 'store'}: {fill(loaded.edits, folder / 'store')} artifacts"
+
+
+if __name__ == "__main__":
+    for line in main(sys.argv[1:]):
+        sys.stdout.write(line + "\n")
