@@ -40,8 +40,13 @@ MOST_DRAGS = 100
 LONGEST_LINE = 1 << 20
 LARGEST_JOB = 1 << 14
 """Bytes of a job file: TOML takes time that grows with the square of a table's depth."""
-LARGEST_SETTING = 1e9
+LARGEST_COUNT = 10**9
+LARGEST_SETTING = 1e30
 """Settings are scaled to the size of the latents, and have to stay numbers."""
+_LIMITS = (
+    f"give a whole number up to {LARGEST_COUNT}, 0, or a fraction from {1 / LARGEST_SETTING:g} "
+    f"to {LARGEST_SETTING:g}"
+)
 SHARED_SETTINGS = ("dtype", "seed", "working_size")
 
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
@@ -570,15 +575,14 @@ def _extreme(settings: Settings, above: str = "") -> tuple[str, str] | None:
             if extreme := _extreme(value, f"{path}."):
                 return extreme
         elif name != "seed" and any(_is_extreme(each) for each in values):
-            return path, (
-                f"{path} = {_shown(value)} cannot be used: give 0, or a number from "
-                f"{1 / LARGEST_SETTING:g} to {LARGEST_SETTING:g}"
-            )
+            return path, f"{path} = {_shown(value)} cannot be used: {_LIMITS}"
     return None
 
 
 def _is_extreme(value: object) -> bool:
-    if not isinstance(value, int | float) or value == 0:
+    if isinstance(value, int):
+        return abs(value) > LARGEST_COUNT
+    if not isinstance(value, float) or value == 0:
         return False
     return not 1 / LARGEST_SETTING <= abs(value) <= LARGEST_SETTING
 

@@ -75,7 +75,7 @@ class CarelessBackend(JournaledBackend):
     def sync(self, paths: Iterable[str], folders: bool = True) -> None:
         above = {parent for path in paths for parent in PurePosixPath(path).parents}
         for folder in above if folders else ():
-            descriptor = os.open(self._root / folder, os.O_RDONLY)
+            descriptor = os.open(self.root / folder, os.O_RDONLY)
             os.fsync(descriptor)
             os.close(descriptor)
 

@@ -68,7 +68,7 @@ class JumpingClock(Backend):
 
     def _stamp(self, path: str) -> None:
         self.now += 0.001
-        os.utime(self._root / path, (self.now, self.now))
+        os.utime(self.root / path, (self.now, self.now))
 
 
 def rows(seed: int) -> Iterator[Row]:
