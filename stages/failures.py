@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
 
-from adaptivedrag.errors import AdaptiveDragError, DragDiverged, InvalidEdit
+from adaptivedrag.errors import AdaptiveDragError, DragDiverged, InvalidEdit, Stopped
 from adaptivedrag.memory_ladder import is_out_of_memory
 from artifacts import StoreUnavailable
 from stages.stage import InputChanged
@@ -54,8 +54,11 @@ def policy_of(error: BaseException) -> Policy:
     return Policy.STEP_DOWN if is_out_of_memory(error) else Policy.FAIL
 
 
-class StageTimedOut(AdaptiveDragError, TimeoutError):
-    """A stage of an edit took longer than it may; the message says how long and how far it was."""
+class StageTimedOut(Stopped, AdaptiveDragError, TimeoutError):
+    """A stage of an edit took longer than it may; the message says how long and how far it was.
+
+    As any end that a step is asked for, it leaves a checkpoint of where the stage was.
+    """
 
 
 @dataclass(frozen=True)
