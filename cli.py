@@ -97,6 +97,13 @@ JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="Job file, such as 
 StorePlace = Annotated[
     str, typer.Option("--store", metavar="PATH", help="Where artifacts are kept: a folder or URL.")
 ]
+Only = Annotated[str | None, typer.Option(metavar="STAGE", help="Run this stage only.")]
+FromStage = Annotated[
+    str | None, typer.Option("--from", metavar="STAGE", help="Run this stage and later ones.")
+]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Only edits that failed or are quarantined.")
+]
 Select = Annotated[
     str | None,
     typer.Option(metavar="PATTERN", help="Only edits with such an id (* and ?), or with this tag."),
@@ -207,15 +214,10 @@ def edit(
 @app.command()
 def run(
     job: JobFile,
-    only: Annotated[str | None, typer.Option(metavar="STAGE", help="Run this stage only.")] = None,
-    from_stage: Annotated[
-        str | None, typer.Option("--from", metavar="STAGE", help="Run this stage and later ones.")
-    ] = None,
+    only: Only = None,
+    from_stage: FromStage = None,
     select: Select = None,
-    retry_failed: Annotated[
-        bool,
-        typer.Option("--retry-failed", help="Only edits that failed or are quarantined."),
-    ] = False,
+    retry_failed: RetryFailed = False,
     max_failures: Annotated[
         str | None,
         typer.Option(metavar="N|N%", help="Stop once more edits than this have failed."),
@@ -643,7 +645,10 @@ def deploy(
 @app.command()
 def submit(
     job: JobFile,
+    only: Only = None,
+    from_stage: FromStage = None,
     select: Select = None,
+    retry_failed: RetryFailed = False,
     shards: Annotated[int, typer.Option(min=1, help="At least so many flow runs.")] = 1,
     force: Annotated[bool, typer.Option("--force", help="Do again what is there.")] = False,
     stage_timeout: StageTimeout = None,
@@ -657,7 +662,10 @@ def submit(
         job,
         store_location=store,
         shards=shards,
+        only=only,
+        from_stage=from_stage,
         select=select,
+        retry_failed=retry_failed,
         force=force,
         device=device,
         stage_timeout=_seconds("--stage-timeout", stage_timeout),

@@ -5,6 +5,7 @@ Workers share the store, so a shard that is done twice costs time and nothing el
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from prefect.client.orchestration import get_client
@@ -18,6 +19,7 @@ from prefect.workers.process import ProcessWorker
 
 from artifacts import ArtifactStore
 from flows.edit_dataset import edit_dataset
+from flows.outcomes import chosen_stages, last_failed
 from flows.prefect_server import (
     PrefectServer,
     PrefectUnavailable,
@@ -26,7 +28,6 @@ from flows.prefect_server import (
 )
 from flows.shards import cut_shards
 from flows.watch import watch_over
-from stages import STAGE_NAMES
 from stages.job import load_job, select_edits
 
 POOL = "adaptivedrag"
@@ -61,7 +62,10 @@ def submit(
     *,
     store_location: str | Path,
     shards: int = 1,
+    only: str | None = None,
+    from_stage: str | None = None,
     select: str | None = None,
+    retry_failed: bool = False,
     force: bool = False,
     device: str = "cpu",
     max_failures: int | None = None,
@@ -74,6 +78,7 @@ def submit(
 
     Args:
         shards: make at least so many, as far as there are images.
+        only, from_stage, select, retry_failed, force: as of `flows.run_job.run`.
         max_failures: a shard stops once more of its edits have failed.
         stage_timeout: seconds that a stage may take for one edit.
 
@@ -83,21 +88,28 @@ def submit(
     Raises:
         PrefectUnavailable: if no server is configured, it does not answer, or it does not know
             the deployment.
+        InvalidRequest: for stages that cannot be chosen so.
         InvalidEdit, StoreUnavailable, ModelUnavailable: if the job cannot be planned.
     """
+    stages, forced = chosen_stages(only, from_stage, force)
     found = load_job(job)
     found = found if select is None else select_edits(found, select)
     location = str(store_location)
     location = location if "://" in location else str(Path(location).expanduser().absolute())
-    forced = STAGE_NAMES if force else ()
-    watch = watch_over(found, ArtifactStore.open(location), STAGE_NAMES, forced=forced)
+    store = ArtifactStore.open(location)
+    if retry_failed:
+        failed = last_failed(store, found)
+        found = replace(found, edits=tuple(edit for edit in found.edits if edit.id in failed))
+    watch = watch_over(found, store, stages, forced=forced, retry=retry_failed)
     todo = [edit for edit in found.edits if edit.id in watch.todo]
-    cut = cut_shards(todo, watch.seconds.of, STAGE_NAMES, at_least=shards) if todo else []
+    cut = cut_shards(todo, watch.seconds.of, stages, at_least=shards) if todo else []
     settings: dict[str, object] = {
         "job": str(found.path),
         "store": location,
         "device": device,
+        "stages": list(stages),
         "forced": list(forced),
+        "retry": retry_failed,
         "max_failures": max_failures,
         "stage_timeout": stage_timeout,
     }

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from artifacts import ArtifactCorrupt, ArtifactStore
+from stages import STAGE_NAMES
 from stages.plan import StagePlan, Status, plan_edits
 
 if TYPE_CHECKING:
@@ -117,6 +118,26 @@ class RunSummary:
         made = sum(self.made.values())
         parts.append(f"{made} artifacts made in {self.seconds:.1f} s")
         return ", ".join(parts)
+
+
+def chosen_stages(
+    only: str | None, from_stage: str | None, force: bool = False
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the stages that may run, and those of them that are done again where they are done.
+
+    Raises:
+        InvalidRequest: for the name of no stage, or both options.
+    """
+    if only and from_stage:
+        raise InvalidRequest("--only and --from exclude each other: give one.")
+    named = only or from_stage
+    if named is not None and named not in STAGE_NAMES:
+        raise InvalidRequest(f"There is no stage {named!r}; stages: {', '.join(STAGE_NAMES)}.")
+    if only:
+        stages: tuple[str, ...] = (only,)
+    else:
+        stages = STAGE_NAMES[STAGE_NAMES.index(from_stage) if from_stage else 0 :]
+    return stages, () if not force else stages[:1] if from_stage else stages
 
 
 def new_run_id() -> str:

@@ -22,9 +22,9 @@ from rich.console import Console
 from artifacts import ArtifactStore, StoreUnavailable
 from flows.outcomes import (
     Failure,
-    InvalidRequest,
     RunSummary,
     allowed_failures,
+    chosen_stages,
     conclude,
     last_failed,
     record_run,
@@ -103,8 +103,7 @@ def run(
             nothing could start; the message is one line.
     """
     limits = time_limits(deadline, budget)
-    stages = chosen_stages(only, from_stage)
-    forced = () if not force else stages[:1] if from_stage else stages
+    stages, forced = chosen_stages(only, from_stage, force)
     found = job if isinstance(job, Job) else load_job(job)
     found = found if select is None else select_edits(found, select)
     check_out(found, out)
@@ -151,22 +150,6 @@ def end_process(summary: Ending) -> NoReturn:
         sys.stderr.flush()
         os._exit(summary.exit_code)
     sys.exit(summary.exit_code)
-
-
-def chosen_stages(only: str | None, from_stage: str | None) -> tuple[str, ...]:
-    """Return the stages that may run.
-
-    Raises:
-        InvalidRequest: for the name of no stage, or both options.
-    """
-    if only and from_stage:
-        raise InvalidRequest("--only and --from exclude each other: give one.")
-    named = only or from_stage
-    if named is None:
-        return STAGE_NAMES
-    if named not in STAGE_NAMES:
-        raise InvalidRequest(f"There is no stage {named!r}; stages: {', '.join(STAGE_NAMES)}.")
-    return (named,) if only else STAGE_NAMES[STAGE_NAMES.index(named) :]
 
 
 def _reported(

@@ -26,6 +26,9 @@ steps = 3
 max_steps = 4
 """
 
+DIVERGING = {"optimize_latent": {"learning_rate": 1e30}}
+"""Settings of an edit whose latents stop being finite."""
+
 
 def build_tiny_model(directory: Path, *, seed: int = 0, channels: int = 4) -> Path:
     """Save a random Stable Diffusion with SD 1.x's topology and 8 to 16 channels."""

@@ -38,7 +38,7 @@ MARKS = "<!-- tables -->", "<!-- end of tables -->"
 FACTOR, CHANNELS = 8, 8
 """Of the pocket VAE; its factor is that of Stable Diffusion too."""
 
-OF_SUPERPIXELS, OF_SEGMENTS = ("superpixel_line", "union"), ("segment", "swept")
+OF_SUPERPIXELS, OF_SEGMENTS = ("superpixel_line", "union"), ("segment", "swept", "content")
 CAPSULES = (1 / 32, 1 / 16, 1 / 8)
 
 SCENES, SCENE_SIZE, TOLERANCE = 25, 256, 3

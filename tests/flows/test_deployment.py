@@ -4,13 +4,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import torch
+from prefect.client.orchestration import get_client
+from tiny_job import DIVERGING
 
 from artifacts import ArtifactStore
 from flows.deployment import deploy, submit
-from flows.prefect_server import PrefectUnavailable
+from flows.outcomes import InvalidRequest
+from flows.prefect_server import PrefectServer, PrefectUnavailable, client_settings
 from stages.job import load_job
 from stages.plan import plan_job
 
@@ -18,6 +22,11 @@ from stages.plan import plan_job
 def images_of(job: Path, store: Path) -> dict[str, str]:
     plan = plan_job(load_job(job), ArtifactStore.open(store))
     return {each.edit.id: each.stages["sample_image"].record.object for each in plan.edits}
+
+
+def parameters_of(run_id: str, server: PrefectServer) -> dict:
+    with client_settings(server), get_client(sync_client=True) as client:
+        return client.read_flow_run(UUID(run_id)).parameters
 
 
 def test_a_worker_on_the_same_store_makes_the_same_bytes_as_a_run(
@@ -43,6 +52,28 @@ def test_a_worker_on_the_same_store_makes_the_same_bytes_as_a_run(
     summaries = ArtifactStore.open(store)
     assert len(summaries.runs()) == 2
     assert submit(job, store_location=store, shards=2, deployment=name) == []
+
+
+def test_workers_get_the_stages_and_the_retries_that_were_asked_for(
+    make_job, run_here, users_server, tmp_path
+):
+    job = make_job(images=1, each=2, **{"edit-0-1": DIVERGING})
+    assert run_here(job).exit_code == 1
+    name = deploy(pool="unattended", name="unattended")
+    store = job.parent / "store"
+    assert submit(job, store_location=store, deployment=name) == []
+    [run_id] = submit(job, store_location=store, retry_failed=True, deployment=name)
+    asked = parameters_of(run_id, users_server)
+    assert (asked["edit_ids"], asked["retry"], asked["forced"]) == (["edit-0-1"], True, [])
+    edits_before = ["edit-0-0", "edit-0-1"]
+    [run_id] = submit(
+        job, store_location=store, from_stage="optimize_latent", force=True, deployment=name
+    )
+    asked = parameters_of(run_id, users_server)
+    assert asked["stages"] == ["optimize_latent", "sample_image"]
+    assert (asked["forced"], asked["edit_ids"]) == (["optimize_latent"], edits_before)
+    with pytest.raises(InvalidRequest, match="There is no stage 'paint'"):
+        submit(job, store_location=store, only="paint", deployment=name)
 
 
 def test_what_is_not_deployed_cannot_be_submitted(make_job, users_server, tmp_path):

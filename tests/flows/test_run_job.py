@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from tiny_job import DIVERGING
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 import flows.edit_dataset
@@ -29,7 +30,6 @@ EVERYTHING = {
     "optimize_latent": 4,
     "sample_image": 4,
 }
-DIVERGING = {"optimize_latent": {"learning_rate": 1e30}}
 
 
 def records_made(store: Path) -> int:
