@@ -401,6 +401,9 @@ def import_drag100(
 def import_dragscenes(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write.")],
     edits: Annotated[int, typer.Option(min=1, help="How many drags, of all kinds.")] = 100,
+    scenes: Annotated[
+        int, typer.Option(min=1, max=1000, help="Over how many scenes they are spread.")
+    ] = 25,
     ablation: Annotated[
         bool, typer.Option("--ablation", help="The fixed 40 drags of the ablation.")
     ] = False,
@@ -409,7 +412,7 @@ def import_dragscenes(
     """DragScenes: rendered here, with true masks and known true results."""
     from stages import importers
 
-    chosen = importers.dragscenes(None if ablation else edits)
+    chosen = importers.dragscenes(None if ablation else edits, scenes)
     _say_imported(importers.import_dragscenes(directory, chosen, size=size))
 
 

@@ -80,8 +80,8 @@ def import_drag100(directory: Path, out: Path | None = None) -> Imported:
     return _import(directory, out or directory, "points.json", "original.jpg", _drag100)
 
 
-def dragscenes(count: int | None) -> tuple[tuple[int, int], ...]:
-    """Choose drags of DragScenes: `count` of the benchmark, or those of the ablation if None.
+def dragscenes(count: int | None, scenes: int = 25) -> tuple[tuple[int, int], ...]:
+    """Choose drags of DragScenes: `count` on the first `scenes`, or the ablation's if None.
 
     Raises:
         InvalidEdit: if there are not so many.
@@ -89,9 +89,11 @@ def dragscenes(count: int | None) -> tuple[tuple[int, int], ...]:
     from adaptivedrag.scenes import ablation_drags, benchmark_drags
 
     try:
-        return ablation_drags() if count is None else benchmark_drags(count=count)
+        return ablation_drags() if count is None else benchmark_drags(scenes, count)
     except ValueError as error:
-        raise InvalidEdit(f"DragScenes cannot give {count} edits: {error}") from None
+        raise InvalidEdit(
+            f"DragScenes cannot give {count} edits on {scenes} scenes: {error}"
+        ) from None
 
 
 def import_dragscenes(

@@ -170,6 +170,10 @@ NOTHING_STARTS = {
     ),
     "no such row": (("eval", "ablation", "cats", "--only", "papr"), "no row 'papr'"),
     "no such preset": (("eval", "ablation", "cats", "--preset", "papr"), "unknown preset 'papr'"),
+    "more edits than scenes have": (
+        ("import", "dragscenes", "x", "--edits", "90", "--scenes", "1"),
+        "cannot give 90 edits on 1 scenes",
+    ),
     "size of scenes": (("import", "dragscenes", "x", "--edits", "1", "--size", "7"), "size 7"),
     "nothing selected": (("run", "cats/job.toml", "--select", "dog*"), "matches 'dog*'"),
     "store in the way": (("run", "cats/job.toml", "--store", "cats/cat.png"), "cats/cat.png"),
@@ -457,9 +461,9 @@ def test_an_import_prints_what_it_found(tmp_path):
 
 
 def test_scenes_are_imported_as_many_as_are_asked_for():
-    ended = call("import", "dragscenes", "scenes", "--edits", 3, "--size", 64)
+    ended = call("import", "dragscenes", "scenes", "--edits", 3, "--scenes", 2, "--size", 64)
     assert ended.exit_code == 0, ended.output
-    assert "3 images" in ended.output
+    assert "2 images" in ended.output
     edits = load_job(Path("scenes/job.toml")).edits
     assert len(edits) == 3
     assert {edit.image.width for edit in edits} == {64}
