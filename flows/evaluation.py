@@ -171,11 +171,16 @@ def evaluate_ablation(
 
 
 def ablation_rows(preset: str) -> dict[str, dict[str, Any]]:
-    """Return the rows of an ablation, by name, as keys of a job file."""
+    """Return the rows of an ablation, by name, as keys of a job file.
+
+    A change of a module that the preset does not have makes no row.
+    """
     table = tomllib.loads(files("flows").joinpath(ROWS).read_text("utf-8"))
+    own = find_preset(preset)
     modules = {
         f"{preset}-{name}": {"preset": preset, **changes}
         for name, changes in table["modules"].items()
+        if "lora" in changes or own.merged(changes) != own
     }
     return {**table["rows"], preset: {"preset": preset}, **modules}
 

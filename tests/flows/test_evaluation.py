@@ -281,13 +281,20 @@ def test_a_row_that_is_unknown_starts_nothing(finished):
         ablate(finished, "papr")
 
 
-@pytest.mark.parametrize("name", ablation_rows("paper"))
+def test_only_modules_that_a_preset_has_are_switched_off():
+    plus, paper = set(ablation_rows("plus")), set(ablation_rows("paper"))
+    assert {"plus-no-relocation", "plus-no-held-background", "plus-no-content-mask"} <= plus
+    assert "paper-no-backtracking" in paper
+    assert not paper & {f"paper-{name}" for name in ("no-relocation", "no-held-background")}
+
+
+@pytest.mark.parametrize("name", ablation_rows("plus"))
 def test_every_row_of_the_ablation_is_a_job(dataset, name, tmp_path):
     folder = shutil.copytree(dataset, tmp_path / "scenes", ignore=shutil.ignore_patterns("store"))
-    (folder / "job.toml").write_text('mask_root = "."\n')
-    changes = ablation_rows("paper")[name]
+    (folder / "job.toml").write_text('mask_root = "."\npreset = "plus"\n')
+    changes = ablation_rows("plus")[name]
     job = load_job(write_row_job(folder, name, changes))
     assert not job.bad
     (plain,) = {edit.config for edit in load_job(folder / "job.toml").edits}
     (own,) = {edit.config for edit in job.edits}
-    assert (own != plain) or name == "paper" or job.edits[0].lora == "off"
+    assert (own != plain) or name == "plus" or job.edits[0].lora == "off"
