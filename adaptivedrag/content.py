@@ -142,11 +142,17 @@ def _swing(handles: Points, targets: Points) -> Float[np.ndarray, "2 3"]:
 
 
 def _nearest_affine(handles: Points, targets: Points) -> Float[np.ndarray, "2 3"]:
-    """Return the affine map with the least squares; of handles on one line, the smallest one."""
+    """Return the affine map with the least squares; of handles on one line, the smallest one.
+
+    It neither mirrors nor stretches content beyond `STRETCHES`, whatever the targets ask for.
+    """
     centre = handles.mean(axis=0)
     offsets = (targets - handles) - (targets - handles).mean(axis=0)
     change, *_ = np.linalg.lstsq(handles - centre, offsets, rcond=1e-3)
-    linear = np.eye(2) + change.T
+    left, stretches, right = np.linalg.svd(np.eye(2) + change.T)
+    if np.linalg.det(left @ right) < 0:
+        left[:, 1] *= -1
+    linear = left @ np.diag(np.clip(stretches, *STRETCHES)) @ right
     return np.column_stack([linear, targets.mean(axis=0) - linear @ centre])
 
 

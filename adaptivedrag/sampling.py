@@ -18,7 +18,10 @@ from adaptivedrag.reference_control import reference_control
 
 @dataclass(frozen=True)
 class Background:
-    """What an edit leaves as it is: latents of the inversion wherever the mask is False."""
+    """What an edit leaves as it is: latents of the inversion wherever the mask is False.
+
+    An empty mask holds nothing, as in the optimisation.
+    """
 
     trajectory: Float[Tensor, "steps_1 c h w"]
     """Clean latents, then those after each inversion step."""
@@ -26,7 +29,8 @@ class Background:
 
     def laid_under(self, edited: Float[Tensor, "1 c h w"], level: int) -> Float[Tensor, "1 c h w"]:
         """Put the background around edited latents that `level` steps remain to be taken of."""
-        return torch.where(self.editable, edited, self.trajectory[level : level + 1])
+        held = ~self.editable & self.editable.any()
+        return torch.where(held, self.trajectory[level : level + 1], edited)
 
 
 @torch.no_grad()
@@ -50,14 +54,17 @@ def sample(
     Args:
         reference: inverted latents at the start timestep.
         edited: optimised latents at the start timestep.
-        background: what is not edited, for `hold_background`.
+        background: what is not edited; needed for `hold_background`.
 
     Returns:
         Clean latents of the reference and of the edit.
 
     Raises:
         DragDiverged: if the latents of the edit are not finite.
+        ValueError: if the background is to be held, and is not given.
     """
+    if config.hold_background and background is None:
+        raise ValueError("hold_background needs a background")
     start = edited
     schedule = model.schedule
     timesteps = schedule.timesteps(inversion.num_steps)[-inversion.inverted_steps :]
@@ -75,7 +82,7 @@ def sample(
             edited = schedule.move(edited, noise, timestep, below)
             if config.correspondence != "off" and timestep != timesteps[-1]:
                 edited = corresponding_update(reference, edited, drags, frame, config)
-            if config.hold_background and background is not None:
+            if config.hold_background and background:
                 edited = background.laid_under(edited, len(timesteps) - 1 - step)
             on_step(step + 1, len(timesteps))
     if not edited.isfinite().all():

@@ -77,6 +77,29 @@ def test_three_handles_that_an_affine_map_fits_all_arrive():
         assert moved(content, handle) == pytest.approx(target, abs=1e-6)
 
 
+POINT = st.tuples(st.floats(82, 118), st.floats(82, 158))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(POINT, min_size=3, max_size=5, unique=True), st.data())
+def test_many_handles_never_stretch_mirror_or_lose_content(handles, data):
+    """Targets in one place, on a line, or mirrored: an affine map alone would follow them."""
+    place = st.tuples(st.floats(90, 160), st.floats(90, 160))
+    targets = data.draw(
+        st.one_of(
+            place.map(lambda one: [one] * len(handles)),
+            st.lists(place, min_size=len(handles), max_size=len(handles)),
+            st.just([(200 - x, y) for x, y in handles]),
+        )
+    )
+    for content in found([BOX], *map(drag, handles, targets)):
+        linear = content.motion[:, :2]
+        stretches = np.linalg.svd(linear, compute_uv=False)
+        assert 0.25 - 1e-9 <= stretches.min() <= stretches.max() <= 4 + 1e-9
+        assert np.linalg.det(linear) > 0
+        assert content.arrival.any()
+
+
 def test_handles_on_two_contents_move_each_by_itself():
     other = box(180, 80, 220, 120)
     contents = found([BOX, other], drag((99, 121), (109, 121)), drag((99, 199), (89, 199)))

@@ -126,3 +126,28 @@ def test_the_background_is_held_at_the_inversions_own_latents(tiny, scenario):
     assert torch.equal(results[True][..., ~editable], trajectory[:1][..., ~editable])
     assert (results[True] - results[False])[..., ~editable].abs().mean() > 0.01
     assert (results[True] - trajectory[:1])[..., editable].abs().mean() > 0.01
+
+
+def test_an_empty_mask_holds_no_background_and_without_one_nothing_can_be_held(tiny, scenario):
+    trajectory = torch.cat([scenario.latents + 0.1 * step for step in range(6)])
+    nothing = torch.zeros(scenario.latents.shape[-2:], dtype=torch.bool)
+
+    def sampled(held, background):
+        config = SampleImageConfig(hold_background=held)
+        start, edited = trajectory[-1:], trajectory[-1:] + 0.2
+        return sample(
+            tiny,
+            start,
+            edited,
+            scenario.prompt,
+            scenario.drags,
+            scenario.frame,
+            config,
+            INVERSION,
+            background=background,
+        )[1]
+
+    free = sampled(False, None)
+    assert torch.equal(sampled(True, Background(trajectory, nothing)), free)
+    with pytest.raises(ValueError, match="needs a background"):
+        sampled(True, None)

@@ -6,6 +6,7 @@ the next use refuse it, does making the result again mend it. Every fifth result
 its stage, the others by publishing the same payload.
 """
 
+import os
 import random
 import shutil
 import time
@@ -14,15 +15,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 from fault_rows import Row, Stopwatch, on_seed
 from real_results import Result, Results, make_results
 from store_faults import delete, extend, flip, truncate, zero
 
-from artifacts import ArtifactCorrupt, StatCache, digest_file
+from artifacts import ArtifactCorrupt, ArtifactStore, Key, Lookup, StatCache, digest_file
 from artifacts.verify import Finding, Verification
 
-FAULTS, CACHE_FAULTS, PAIRS = 900, 100, 100
+FAULTS, CACHE_FAULTS, INDEX_FAULTS, PAIRS = 900, 100, 100, 100
 BY_STAGE = 5
 WAYS = [flip, truncate, extend, zero, delete, "swap"]
 KINDS = ["record", "manifest", "zarr", "safetensors", "png"]
@@ -48,6 +50,7 @@ def rows(seed: int) -> Iterator[Row]:
         results = make_results(place, images=2, each=2)
         yield found_and_healed(results, FAULTS, seed)
         yield cache_told_the_truth(place / "cache", CACHE_FAULTS, seed)
+        yield index_told_the_truth(results, place / "index", INDEX_FAULTS, seed)
         yield lost_without_a_trace(results, PAIRS, seed)
 
 
@@ -162,16 +165,22 @@ def is_named(places: set[Path], hurt: dict[Path, bytes], results: Results) -> bo
 
 def is_refused(results: Results, result: Result, kind: str, count: Count) -> bool:
     """Use a result: a false record must be passed over, false bytes must not be served."""
-    found = results.store.lookup(result.record.stage, result.record.key)
     if kind == "record":
-        count.served += found is not None and found.record != result.record
-        return found is None
+        found = looked_up(results, result)
+        count.served += any(one and one.record != result.record for one in found)
+        return found == [None, None]
     try:
         results.store.read(result.record)
     except ArtifactCorrupt:
-        return results.store.lookup(result.record.stage, result.record.key).status == "known"
+        return [one.status for one in looked_up(results, result)] == ["known", "known"]
     count.served += 1
     return False
+
+
+def looked_up(results: Results, result: Result) -> list[Lookup | None]:
+    """Look a key up by itself, and as one of many: by the index of records."""
+    stage, key, store = result.record.stage, result.record.key, results.store
+    return [store.lookup(stage, key), store.lookup_many(stage, [key]).get(key)]
 
 
 def heal(results: Results, result: Result, kind: str, count: Count) -> bool:
@@ -220,8 +229,51 @@ def cache_told_the_truth(place: Path, faults: int, seed: int) -> Row:
         wrong == 0,
         clock.seconds,
         "there is nothing to heal: a cache that is lost or broken is begun anew, and each of its "
-        "rows has a checksum. Records and objects are found by their paths, without an index.",
+        "rows has a checksum.",
     )
+
+
+def index_told_the_truth(results: Results, place: Path, faults: int, seed: int) -> Row:
+    """Damage the index of records, which spares reading them."""
+    clock, draw, wrong, counted = Stopwatch(), random.Random(seed), 0, Counter()
+    place.mkdir()
+    elsewhere = Results(results.job, place / "store", results.bench, results.all)
+    shutil.copytree(results.root, elsewhere.root, copy_function=shutil.copyfile)
+    with patch.dict(os.environ, XDG_CACHE_HOME=str(place)):
+        time.sleep(2.1)  # younger records are not remembered
+        truth, _ = plans_of(elsewhere), plans_of(results)
+        index, other = sorted(
+            (place / "adaptivedrag" / "stores").glob("*.sqlite"),
+            key=lambda path: path.stat().st_mtime_ns,
+        )
+        whole = index.read_bytes()
+        for number in range(faults):
+            way = WAYS[number % len(WAYS)]
+            counted[getattr(way, "__name__", way)] += 1
+            index.write_bytes(whole)
+            if way == "swap":
+                shutil.copy(other, index)
+            else:
+                way(index, draw)
+            wrong += plans_of(elsewhere) != truth
+    return Row(
+        "the index of records (SQLite): the same faults",
+        "nothing wrong served",
+        f"{faults} faults ({', '.join(f'{counted[name]} {name}' for name in counted)}): {wrong} "
+        "wrong answers",
+        wrong == 0 and len(truth) == len(results.all),
+        clock.seconds,
+        "a row of it counts only while its record's file is the one that was read.",
+    )
+
+
+def plans_of(results: Results) -> dict[Key, Lookup]:
+    """Look up everything as `plan` does, in a store that is opened anew."""
+    store, found = ArtifactStore.open(results.root), {}
+    for stage in {result.record.stage for result in results.all}:
+        keys = [result.record.key for result in results.all if result.record.stage == stage]
+        found |= store.lookup_many(stage, keys)
+    return found
 
 
 def is_shared(results: Results, result: Result) -> bool:

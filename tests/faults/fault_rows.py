@@ -14,16 +14,25 @@ class Row:
     Attributes:
         asked: the figure that is to be reached.
         reached: what was counted.
-        held: whether that is what was asked for.
+        held: whether that is what was asked for; None if it could not be tried here.
         notes: what a reader needs to judge it, in a few words.
     """
 
     test: str
     asked: str
     reached: str
-    held: bool
+    held: bool | None
     seconds: float
     notes: str = ""
+
+    @property
+    def told(self) -> str:
+        """What was reached, and how that is to be taken."""
+        return {True: "", False: "**missed**: ", None: "**not run**: "}[self.held] + self.reached
+
+
+class NotPossibleHere(Exception):
+    """What a fault needs cannot be had on this machine; the message says what."""
 
 
 Rows = Callable[[int], Iterator[Row]]
@@ -56,8 +65,7 @@ def table(rows: Iterable[Row], seed: int) -> list[str]:
     rows = list(rows)
     lines = ["| test | asked | reached | seconds |", "| --- | --- | --- | ---: |"]
     for row in rows:
-        reached = row.reached if row.held else f"**missed**: {row.reached}"
-        cells = (row.test, row.asked, reached, f"{row.seconds:.0f}")
+        cells = (row.test, row.asked, row.told, f"{row.seconds:.0f}")
         lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     notes = [f"- {row.test}: {row.notes}" for row in rows if row.notes]
     return [*lines, "", f"Seed {seed}.", *([""] if notes else []), *notes]

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import housekeeper
-from fault_rows import Row, Stopwatch, on_seed
+from fault_rows import NotPossibleHere, Row, Stopwatch, on_seed
 from lives import Errand, begin, contents, live, processes, ready, record_numbers, to_the_end
 from real_results import Result, make_results
 from tiny_job import write_job
@@ -40,14 +40,14 @@ def small_disk(place: Path, kibibytes: int) -> Iterator[Path]:
     """Mount a disk of so many KiB.
 
     Raises:
-        PermissionError: if mounting is not allowed here.
+        NotPossibleHere: if mounting is not allowed here.
     """
     disk = place / "disk"
     disk.mkdir(exist_ok=True)
     options = f"size={kibibytes}k"
     mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)]
     if subprocess.run(mount, capture_output=True).returncode:
-        raise PermissionError("mounting is not allowed here")
+        raise NotPossibleHere("mounting is not allowed here")
     try:
         yield disk
     finally:
@@ -61,7 +61,7 @@ def told_and_mended(results: list[Result], place: Path, every: int = BLOCK) -> R
         with small_disk(place, 4096) as disk:
             found = [fill(result, disk, every) for result in results]
         how = f"a tmpfs with every {every} bytes of room"
-    except PermissionError as reason:
+    except NotPossibleHere as reason:
         found = [limit(result, place) for result in results]
         how = f"RLIMIT_FSIZE at every file ({reason})"
     refused = sum(count for count, _ in found)
@@ -145,8 +145,8 @@ def gone_on_when_there_was_room(job: Path, place: Path) -> Row:
                 subprocess.run(resize, check=True)
             same = contents(errand.location) == contents(whole.location)
             first = set(record_numbers(errand.location)) == {"0001.json"}
-    except PermissionError as reason:
-        return Row("a job on a disk that is full", "resumes", f"skipped: {reason}", True, 0)
+    except NotPossibleHere as reason:
+        return Row("a job on a disk that is full", "resumes", str(reason), None, 0)
     return Row(
         "a 12-edit job on a disk that is full, with more room after each stop",
         "clear error, resumes after space returns, final bytes identical",
