@@ -74,6 +74,10 @@ class Index:
             ((key, row, _checksum(stage, key, row)) for key, row in written),
         )
 
+    def forget(self, keys: Iterable[Key]) -> None:
+        """Drop the rows of keys whose records turned out to be others."""
+        self._file.write("DELETE FROM records WHERE key = ?", ((key,) for key in keys))
+
 
 def _checksum(stage: str, key: Key, row: bytes) -> int:
     return zlib.crc32(f"{stage} {key} ".encode() + row)

@@ -182,7 +182,8 @@ class ArtifactStore:
             manifest, files = self._verified(record)
             return decode(manifest, files)
         except ArtifactCorrupt as damage:
-            self._mark_damaged(record, str(damage))
+            if self._is_complete(record):
+                self.mark_damaged(record.object, str(damage))
             raise ArtifactCorrupt(f"{self.location}: {folder}: {damage}") from damage
 
     def check_files(
@@ -215,6 +216,16 @@ class ArtifactStore:
             files[stored.path] = self._needed(folder, stored.path)
             check(stored, files[stored.path])
         return manifest, {**files, MANIFEST: data}
+
+    def mark_damaged(self, object_: Digest, reason: str) -> None:
+        """Let later lookups see what only reading every byte could find."""
+        with suppress(StoreUnavailable):  # a store that is only read cannot be marked
+            self._put_mark(object_folder(object_), reason)
+
+    def forget(self, key: Key) -> None:
+        """Read the records of a key again at the next look-up, however they look from outside."""
+        if self._index:
+            self._index.forget([key])
 
     def missing_bytes(self, record: Record) -> str:
         """Say why the object of a record cannot be served; "" if it can, as far as sizes tell."""
@@ -321,6 +332,8 @@ class ArtifactStore:
 
     def _look(self, stage: str, key: Key, numbers: list[int]) -> Lookup | None:
         record = self._newest_record(stage, key, numbers)
+        if numbers and (record is None or record.number != numbers[-1]):
+            self.forget(key)
         if record is None:
             return None
         return Lookup.of("hit" if self._is_complete(record) else "known", record)
@@ -355,6 +368,7 @@ class ArtifactStore:
     def _record_numbered(self, stage: str, key: Key, number: int) -> Record:
         record = self._newest_record(stage, key, [number])
         if record is None:
+            self.forget(key)
             path = numbered(action_folder(stage, key), number)
             raise ArtifactCorrupt(f"{self.location}: {path} has gone, or changed, just now")
         return record
@@ -446,12 +460,6 @@ class ArtifactStore:
         if data is None:
             raise ArtifactCorrupt(f"{path} is missing")
         return data
-
-    def _mark_damaged(self, record: Record, reason: str) -> None:
-        """Let later lookups see what only reading every byte could find."""
-        with suppress(StoreUnavailable):  # a store that is only read cannot be marked
-            if self._is_complete(record):
-                self._put_mark(object_folder(record.object), reason)
 
     def _put_mark(self, folder: str, reason: str) -> None:
         self.backend.put(f"{folder}/{DAMAGED}", seal({"reason": reason}))

@@ -196,12 +196,19 @@ def test_torn_and_left_checkpoints_attempts_and_strange_files_are_told(
     }
 
 
-def test_verifying_changes_nothing(folder_store, published, root):
+def test_verifying_changes_nothing_but_marks_what_is_damaged(folder_store, published, root):
     flip(object_folder(root, published[0]) / "lora.safetensors", random.Random(3))
     record_path(root, published[1]).unlink()
     before = snapshot(root)
     assert len(findings(folder_store)) == 2
-    assert snapshot(root) == before
+    after = snapshot(root)
+    [mark] = after.keys() - before.keys()
+    assert mark == object_folder(root, published[0]).relative_to(root) / "damaged.json"
+    assert all(after[path] == state for path, state in before.items() if path != mark.parent)
+    record = published[0]
+    assert folder_store.lookup(record.stage, record.key).status == "known"  # no hit any more
+    assert len(findings(folder_store)) == 2
+    assert snapshot(root) == after
 
 
 def swap(one, other):

@@ -64,6 +64,18 @@ rule {name}:
 """
 
 
+MEASURER = """
+import json, resource, subprocess, sys, time
+start = time.perf_counter()
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+seconds = time.perf_counter() - start
+print(json.dumps([seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]))
+sys.exit(done.returncode)
+"""
+"""A small process between: the ru_maxrss of a child is never below that of who forked it."""
+
+
 @dataclass(frozen=True)
 class Cost:
     """What a process cost: seconds of wall time and of CPU time, and its peak memory in MiB."""
@@ -79,18 +91,11 @@ class Cost:
 def cost_of(command: Sequence[str], folder: Path, cache: Path) -> Cost:
     """Run a command in a process of its own, which has to succeed."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "OMP_NUM_THREADS": "1"}
-    start = time.perf_counter()
-    with subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stderr
-        said = process.stderr.read()
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)}: {said.decode()[-2000:]}")
-    memory = used.ru_maxrss / 1024
-    return Cost(time.perf_counter() - start, used.ru_utime + used.ru_stime, memory)
+    measurer = [sys.executable, "-S", "-c", MEASURER, *command]
+    done = subprocess.run(measurer, cwd=folder, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr[-2000:]}")
+    return Cost(*json.loads(done.stdout))
 
 
 def ours(job: Path, cache: Path) -> dict[str, Cost]:
