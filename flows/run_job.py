@@ -21,6 +21,7 @@ from rich.console import Console
 
 from artifacts import ArtifactStore, StoreUnavailable
 from flows.outcomes import (
+    INTERRUPTED,
     Failure,
     RunSummary,
     allowed_failures,
@@ -254,14 +255,19 @@ def _call_flow(job: Job, store: ArtifactStore, request: Request, watch: Watch) -
 
 @contextmanager
 def _stopping(watch: Watch, console: Console) -> Iterator[None]:
-    """Turn the first Ctrl-C or SIGTERM into a wish to stop, and a second one into an end."""
+    """Turn the first Ctrl-C or SIGTERM into a wish to stop, and a second one into an end.
+
+    That end is like a kill: a stage may be in a long call that nothing can interrupt. What is
+    published stays, the rest goes on from its last checkpoint, and the server ends by itself.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def ask(_signal: int, _frame: FrameType | None) -> None:
         if watch.stop.asked:
-            raise KeyboardInterrupt
+            console.show_cursor(True)
+            os._exit(INTERRUPTED)
         watch.stop.ask()
         console.print("Stopping after the current step; Ctrl-C again stops at once.")
 

@@ -32,7 +32,7 @@ end_process(summary)
 """
 
 MakeJob = Callable[..., Path]
-StartRun = Callable[[Path], "subprocess.Popen[str]"]
+StartRun = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -86,12 +86,15 @@ def run_here(users_server: PrefectServer) -> Callable:
 
 @pytest.fixture
 def start_run() -> StartRun:
-    """Start the run of a job in a process of its own, with a temporary server of its own."""
+    """Start the run of a job in a process of its own, with a temporary server of its own.
 
-    def start(job: Path) -> "subprocess.Popen[str]":
+    `before` is code that this process runs first.
+    """
+
+    def start(job: Path, before: str = "") -> "subprocess.Popen[str]":
         named = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
         return subprocess.Popen(
-            [sys.executable, "-c", RUN, str(job.parent)],
+            [sys.executable, "-c", f"{before}\n{RUN}", str(job.parent)],
             cwd=ROOT,
             env=named | {"PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,

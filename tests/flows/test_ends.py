@@ -119,6 +119,35 @@ def test_ctrl_c_ends_the_run_after_its_step_and_the_server_with_it(make_job, sta
     assert b'"interrupted": true' in store.get_run(run_id, "summary.json")
 
 
+STUCK = """
+import sys, time
+from stages.workbench import Workbench
+
+def never_ends(*_, **__):
+    print("in a long call", flush=True)
+    time.sleep(600)
+
+Workbench.perform = never_ends
+"""
+
+
+def test_ctrl_c_twice_ends_a_run_at_once_whatever_a_stage_is_doing(make_job, start_run, run_here):
+    job = make_job(images=1, each=1)
+    process = start_run(job, before=STUCK)
+    assert any("in a long call" in line for line in process.stdout)
+    [server] = servers_of(process)
+    for _ in range(2):
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+    asked = time.monotonic()
+    output, _ = process.communicate(timeout=60)
+    assert time.monotonic() - asked < GONE_WITHIN / 2
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    assert ends_in_time(server)
+    assert run_here(job).exit_code == 0
+
+
 def test_a_server_that_dies_costs_its_page_and_not_the_run(make_job, start_run):
     job = make_job(images=1, each=2)
     process = start_run(job)
