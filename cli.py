@@ -153,14 +153,15 @@ def demo(out: Out = None, store: StorePlace = STORE, device: Device = "cpu") -> 
     """Edit six rendered scenes, truth beside."""
     from stages.demo import write_demo
     from stages.job import load_job
+    from stages.report import writing
 
     out = out or Path("results/demo")
-    with _writing(out):
+    with writing(out):
         written = write_demo(out / "inputs")
     job = load_job(written.path)
     summary = _run(job, store_location=store, out=out, device=device)
     if summary.exit_code in (ALL_DONE, SOME_FAILED):
-        with _writing(out):
+        with writing(out):
             panels = _write_panels(job, store, out / "panels", written.truths)
         _say(f"Before, mask, paths, result and truth of each edit: {panels}")
     _end(summary)
@@ -259,7 +260,7 @@ def run(
         max_failures=max_failures,
         fail_fast=fail_fast,
         force=force,
-        stage_timeout=_seconds("--stage-timeout", stage_timeout),
+        stage_timeout=_timeout(stage_timeout),
         deadline=deadline,
         budget=budget,
         device=device,
@@ -357,6 +358,7 @@ def show(
     from stages.panel import write_panel
     from stages.plan import plan_edits
     from stages.plan_report import stages_table
+    from stages.report import writing
 
     loaded = _load(job)
     wanted = _edit_of(loaded, name)
@@ -368,7 +370,7 @@ def show(
     _say(f"{wanted.id}: {wanted.image_path}")
     _console().print(stages_table(planned))
     folder = (out or Path("results") / loaded.name) / "panels"
-    with _writing(folder):
+    with writing(folder):
         panel = write_panel(wanted, opened, folder / f"{wanted.id}.png")
     _say(f"Panel: {panel}")
     if view:
@@ -671,7 +673,7 @@ def submit(
         retry_failed=retry_failed,
         force=force,
         device=device,
-        stage_timeout=_seconds("--stage-timeout", stage_timeout),
+        stage_timeout=_timeout(stage_timeout),
     )
     nothing = "Nothing to submit: every edit is done or quarantined"
     _say(f"{len(runs)} flow runs created" if runs else nothing)
@@ -729,19 +731,6 @@ def _fail_if_ours(error: Exception) -> None:
         _fail(str(error), NOT_STARTED)
 
 
-@contextmanager
-def _writing(place: Path) -> Iterator[None]:
-    """Name the place that could not be written."""
-    from stages.report import ReportUnwritable
-
-    try:
-        yield
-    except PermissionError as error:
-        raise ReportUnwritable(f"{place} cannot be written: name another with --out") from error
-    except (NotADirectoryError, FileExistsError, IsADirectoryError) as error:
-        raise ReportUnwritable(f"{place} is in the way: name another with --out") from error
-
-
 def _open(location: str, *, create: bool = True) -> "ArtifactStore":
     from artifacts import ArtifactStore
 
@@ -749,13 +738,14 @@ def _open(location: str, *, create: bool = True) -> "ArtifactStore":
 
 
 def _open_to_read(location: str) -> "ArtifactStore":
-    """Open a store that need not be writable; one that is not there yet is made."""
-    from artifacts import StoreUnavailable
+    """Open a store that need not be writable; for one that is not there yet, an empty one."""
+    from artifacts import StoreAbsent
 
     try:
         return _open(location, create=False)
-    except StoreUnavailable:
-        return _open(location)
+    except StoreAbsent:
+        _say(f"There is no store at {location} yet: nothing of this is made.", stderr=True)
+        return _open("memory://")
 
 
 def _run(job: "Job", **options: Any) -> "RunSummary":
@@ -903,6 +893,7 @@ def _edit_one(wanted: "Edit", store: str, target: Path, device: str) -> int:
     """Make what is missing of one edit, without Prefect, and save the picture."""
     from adaptivedrag.config import Runtime
     from stages.plan import plan_edits
+    from stages.report import writing
     from stages.workbench import Workbench
 
     opened = _open(store)
@@ -911,7 +902,7 @@ def _edit_one(wanted: "Edit", store: str, target: Path, device: str) -> int:
     code = _make(bench, wanted, planned.to_make)
     if code == ALL_DONE:
         (planned,) = plan_edits([wanted], opened)
-        with _writing(target):
+        with writing(target):
             _save_result(planned, opened, target)
     return code
 
@@ -1049,8 +1040,10 @@ def _print_attempts(wanted: "Edit", opened: "ArtifactStore") -> None:
         _say(f"{wanted.id}: {'done' if planned.done else 'not done, and no failure is kept'}")
 
 
-def _seconds(option: str, text: str | None) -> float | None:
-    return None if text is None else _parse_duration(option, text).total_seconds()
+def _timeout(text: str | None) -> int | None:
+    from flows.time_limits import seconds_of
+
+    return None if text is None else seconds_of("--stage-timeout", text)
 
 
 def _parse_duration(option: str, text: str) -> "timedelta":

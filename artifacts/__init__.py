@@ -1,6 +1,6 @@
 """Names results by what they are made of, and keeps them."""
 
-from artifacts.errors import ArtifactCorrupt, ArtifactError, StoreUnavailable
+from artifacts.errors import ArtifactCorrupt, ArtifactError, StoreAbsent, StoreUnavailable
 from artifacts.keys import (
     JSON,
     Action,
@@ -39,6 +39,7 @@ __all__ = [
     "Record",
     "Shared",
     "StatCache",
+    "StoreAbsent",
     "StoreUnavailable",
     "TensorFile",
     "canonical_json",

@@ -19,7 +19,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, MemoryStore, from_url
 
-from artifacts.errors import ArtifactCorrupt, StoreUnavailable
+from artifacts.errors import ArtifactCorrupt, StoreAbsent, StoreUnavailable
 from artifacts.layout import most_bytes
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Backend:
     @classmethod
     def _open_folder(cls, root: Path, create: bool) -> Backend:
         if not create and not root.is_dir():
-            raise StoreUnavailable(f"{root}: no such folder")
+            raise StoreAbsent(f"{root}: no such folder")
         with _reported(str(root)):
             folder = LocalStore(root, mkdir=create, automatic_cleanup=True)
             return cls(folder, str(root), root, is_named=True)

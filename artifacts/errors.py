@@ -2,6 +2,7 @@
 
 ArtifactError
   StoreUnavailable (OSError)   the store cannot be opened, read or written
+    StoreAbsent                there is none yet
   ArtifactCorrupt              stored bytes are not the bytes that were published
 """
 
@@ -14,6 +15,10 @@ class ArtifactError(Exception):
 
 class StoreUnavailable(ArtifactError, OSError):
     """The store cannot be opened, read or written; trying again later may help."""
+
+
+class StoreAbsent(StoreUnavailable):
+    """There is no store at this place, as far as can be seen."""
 
 
 class ArtifactCorrupt(ArtifactError):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from artifacts.backend import Backend
-from artifacts.errors import ArtifactCorrupt, StoreUnavailable
+from artifacts.errors import ArtifactCorrupt, StoreAbsent, StoreUnavailable
 from artifacts.glance import Glance, glance
 from artifacts.index import Index, Row
 from artifacts.keys import Action, Digest, Key, is_digest, readable_json
@@ -325,7 +325,7 @@ class ArtifactStore:
             # A power loss during the very first opening can leave a name without bytes.
             return self.backend.put(FORMAT_FILE, readable_json(FORMAT))
         if data is None:
-            raise StoreUnavailable(f"{self.location}: there is no store here")
+            raise StoreAbsent(f"{self.location}: there is no store here")
         if data != readable_json(FORMAT):
             raise StoreUnavailable(f"{self.location}: {_other_format(data)}")
         return None

@@ -40,7 +40,7 @@ from stages.evaluate import (
 from stages.job import Edit, Job, load_job, read_settings
 from stages.pipeline import STAGES
 from stages.plan import EditPlan, Status, plan_edits
-from stages.report import ReportUnwritable
+from stages.report import writing
 from stages.scores import (
     NO_REGION,
     Evaluation,
@@ -148,7 +148,7 @@ def evaluate_ablation(
     judged: list[Row] = []
     silent = interrupted = False
     for name, changes in rows.items():
-        with _writing(directory):
+        with writing(directory):
             path = write_row_job(directory, name, changes)
         try:
             job = load_job(path)
@@ -386,26 +386,14 @@ def _write(evaluation: Evaluation, rows: Sequence[Row], out: Path) -> Path:
     for row in rows:
         _write_row(row, out)
     report = out / "results.md"
-    with _writing(out):
+    with writing(out):
         (out / "results.json").write_text(as_json(evaluation), "utf-8")
         report.write_text(as_markdown(evaluation), "utf-8")
     return report
 
 
 def _write_row(row: Row, out: Path) -> None:
-    with _writing(out):
+    with writing(out):
         (out / "rows").mkdir(parents=True, exist_ok=True)
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", row.name)
         (out / "rows" / f"{name}.csv").write_text(as_csv(row), "utf-8")
-
-
-@contextmanager
-def _writing(place: Path) -> Iterator[None]:
-    try:
-        yield
-    except AdaptiveDragError:
-        raise
-    except OSError as error:
-        raise ReportUnwritable(
-            f"{place} cannot be written ({error.strerror}): name another folder with --out"
-        ) from error

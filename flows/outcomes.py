@@ -11,12 +11,14 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from artifacts import ArtifactCorrupt, ArtifactStore
+from artifacts.parallel import at_once
 from stages import STAGE_NAMES
 from stages.plan import StagePlan, Status, plan_edits
 
@@ -228,8 +230,8 @@ class _Summary(BaseModel):
 
 def _summaries(store: ArtifactStore, path: str) -> Iterator[dict[str, Any]]:
     """Yield the summaries of the job's runs, the latest first."""
-    for run_id in reversed(store.runs()):
-        document = _read_summary(store, run_id)
+    read = partial(_read_summary, store)
+    for document in at_once(read, reversed(store.runs()), store.backend.parallel):
         if document.get("path") == path:
             yield document
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from flows.outcomes import InvalidRequest
 
 _TIME_OF_DAY = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])")
-_BUDGET = re.compile(r"(?:([0-9]{1,4})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,6})s)?")
+_DURATION = re.compile(r"(?:([0-9]{1,4})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,6})s)?")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def time_limits(deadline: str | None = None, budget: str | None = None) -> tuple
     if deadline is not None:
         limits.append(TimeLimit(f"the deadline {deadline} was reached", *_next_time(deadline)))
     if budget is not None:
-        ends = time.monotonic() + _seconds(budget)
+        ends = time.monotonic() + seconds_of("--budget", budget)
         limits.append(TimeLimit(f"the budget of {budget} is spent", ends, time.monotonic))
     return tuple(limits)
 
@@ -63,10 +63,15 @@ def _next_time(deadline: str) -> tuple[float, Callable[[], float]]:
     return then.timestamp(), time.time
 
 
-def _seconds(budget: str) -> int:
-    match = _BUDGET.fullmatch(budget)
+def seconds_of(option: str, text: str) -> int:
+    """Read a time such as "6h", "90m", "45s" or "1h30m".
+
+    Raises:
+        InvalidRequest: if it cannot be read, or is none at all; naming the option.
+    """
+    match = _DURATION.fullmatch(text)
     hours, minutes, seconds = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
     total = 3600 * hours + 60 * minutes + seconds
     if not total:
-        raise InvalidRequest(f"--budget {budget!r} cannot be read: write it as 6h, 90m or 1h30m")
+        raise InvalidRequest(f"{option} {text!r} cannot be read: write it as 6h, 90m or 1h30m")
     return total

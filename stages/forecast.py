@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from statistics import median
+from statistics import median, median_low
 from typing import Any
 
 from artifacts import ArtifactStore, Key, Record
@@ -178,7 +178,8 @@ def _of_stage(
         alike.setdefault(_kind(record.models, record.config), []).append(record)
     rates = {
         kind: (
-            median(r.circumstances.seconds / _steps(stage.name, r.config) for r in group),
+            # The first one of a process has waited for its model, too.
+            median_low(r.circumstances.seconds / _steps(stage.name, r.config) for r in group),
             median(r.size for r in group),
         )
         for kind, group in alike.items()

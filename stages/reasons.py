@@ -69,7 +69,10 @@ class Explanation:
     def __str__(self) -> str:
         if self.nearest is None:
             return "never made"
-        return "; ".join(map(str, self.differences))
+        differences = "; ".join(map(str, self.differences))
+        if self.made_otherwise:
+            return differences
+        return f"never made; the nearest of other edits differs by: {differences}"
 
 
 class History:

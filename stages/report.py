@@ -13,8 +13,8 @@ import os
 import re
 import secrets
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -42,6 +42,25 @@ _DRAWING = 1
 
 class ReportUnwritable(AdaptiveDragError, OSError):
     """The folder of the results cannot be written; the message names it."""
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Name the place where results could not be written.
+
+    Raises:
+        ReportUnwritable: for any error of the file system.
+    """
+    try:
+        yield
+    except (AdaptiveDragError, ArtifactError):
+        raise
+    except (NotADirectoryError, FileExistsError, IsADirectoryError) as error:
+        raise ReportUnwritable(f"{place} is in the way: name another with --out") from error
+    except OSError as error:
+        raise ReportUnwritable(
+            f"{place} cannot be written ({error.strerror}): name another with --out"
+        ) from error
 
 
 class Failed(Protocol):

@@ -21,8 +21,7 @@ ONLY_IN = {
     "prefect": lambda path: path.parts[0] == "flows",
     "typer": lambda path: path.name == "cli.py",
     "sam2": lambda path: path.as_posix() == "adaptivedrag/segmentation.py",
-    # The importers' own unpickler, and the name of an error of `torch.load(weights_only=True)`.
-    "pickle": lambda path: path.name in ("importers.py", "segmentation.py"),
+    "pickle": lambda path: False,
 }
 
 

@@ -207,9 +207,9 @@ def test_looking_up_in_a_slow_store_is_neither_serial_nor_quadratic(circumstance
         store.publish(child.action(number), {"a": Document(number)}, circumstances)
     found, backend = look_up(objects, range(1000))
     assert len(found) == 1000
-    # One listing for each of at most 256 prefixes, then a record and a listing for each key.
-    assert backend.requests <= 256 + 2 * 1000
-    at_best = ceil(256 / backend.parallel) + 2 * ceil(1000 / backend.parallel)
+    # A listing for each of at most 256 prefixes of records and of objects, and each record once.
+    assert backend.requests <= 2 * 256 + 1000
+    at_best = 2 * ceil(256 / backend.parallel) + ceil(1000 / backend.parallel)
     assert backend.rounds <= 1.5 * at_best
     half, other = look_up(objects, range(500))
     assert len(half) == 500
