@@ -68,7 +68,7 @@ def cut_shards(
     """Cut edits into shards of about `SHARD_SECONDS` of work, every image whole in one shard.
 
     Two workers on two shards of one job need the same artifact only where different images come to
-    the same bytes. The cut depends on its arguments only; within a shard the edits keep their order.
+    the same bytes. The cut depends on its arguments only; in a shard the edits keep their order.
 
     Args:
         seconds_of: how long an item of a stage takes.

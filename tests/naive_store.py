@@ -53,6 +53,9 @@ class NaiveStore:
         folder = self._root / record.stage / record.key
         return {path.stem: _read(path) for path in sorted(folder.iterdir())}
 
+    def last_attempts(self, stage: str, keys: Iterable[Key]) -> dict[Key, dict[str, Any]]:
+        return {}
+
     def latest_progress(self, stage: str, key: Key) -> None:
         return None
 

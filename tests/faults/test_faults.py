@@ -39,6 +39,13 @@ def test_a_job_that_is_killed_again_and_again_ends_with_the_same_bytes_and_no_wo
 
 
 @pytest.mark.slow
+def test_a_naive_store_does_the_same_job_as_long_as_nothing_goes_wrong(small_job, tmp_path):
+    """What kills do to it at full size is then the store's fault."""
+    to_the_end(Errand(small_job, tmp_path / "naive", tmp_path / "naive.log", "naive"))
+    assert len(list((tmp_path / "naive" / "sample_image").iterdir())) == 2
+
+
+@pytest.mark.slow
 def test_processes_on_one_job_agree_while_some_are_killed(small_job, tmp_path):
     ready()
     clock, whole = Stopwatch(), Errand(small_job, tmp_path / "whole", tmp_path / "whole.log")
