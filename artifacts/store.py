@@ -312,9 +312,17 @@ class ArtifactStore:
         """Return a file of a run."""
         return self.backend.get(f"{RUNS}/{word(run_id)}/{word(name)}")
 
-    def runs(self) -> list[str]:
-        """Return the ids of all runs, sorted."""
-        return sorted({path.partition("/")[0] for path in self.backend.sizes(RUNS)})
+    def runs(self, having: str = "", lacking: str = "") -> list[str]:
+        """Return the ids of all runs, or of those that have one file and lack another; sorted."""
+        files: defaultdict[str, set[str]] = defaultdict(set)
+        for path in self.backend.sizes(RUNS):
+            run_id, _, name = path.partition("/")
+            files[run_id].add(name)
+        return sorted(
+            run_id
+            for run_id, names in files.items()
+            if (not having or having in names) and lacking not in names
+        )
 
     def _check_format(self, create: bool) -> None:
         # Tried first, since only a write tells whether the store can be written.

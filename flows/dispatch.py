@@ -59,8 +59,11 @@ class Dispatch:
         self._allowed = allowed
         self._settled: dict[tuple[str, str], Failure | None] = {}
 
-    def run(self, edits: Sequence["Edit"]) -> None:
+    def run(self, edits: Sequence["Edit"], apart: Sequence["Edit"] = ()) -> None:
         """Bring edits as far as the stages go.
+
+        Args:
+            apart: edits that come after all others, each by itself.
 
         Raises:
             StoppedEarly: if more edits failed than may, time is up, or somebody asked to stop.
@@ -69,6 +72,8 @@ class Dispatch:
             self._advance([edit])
         for shard in cut_shards(edits[FIRST_EDITS:], self._watch.seconds.of, self._stages):
             self._advance(shard)
+        for edit in apart:
+            self._advance([edit])
 
     def _advance(self, edits: Sequence["Edit"]) -> None:
         for stage in self._stages:

@@ -38,6 +38,8 @@ from flows.outcomes import (
     Made,
     RunSummary,
     conclude,
+    fatal_edits,
+    note_at_work,
     record_run,
 )
 from flows.watch import Interrupted, StoppedEarly, Watch, watch_over
@@ -187,6 +189,8 @@ def _perform_item(
     saved_by: tuple[str, ...] = ()
     try:
         on_step(0, 1)
+        if watch:
+            note_at_work(bench.store, watch.run_id, watch.path, edit.id, stage)
         record = bench.perform(stage, edit, force=force, on_step=on_step)
         saved_by = record.circumstances.memory_saved_by
     except StoppedEarly:
@@ -285,7 +289,15 @@ def _run_to_its_end(
         bad=job.bad if len(edits) == len(job.edits) else (),
     )
     try:
-        dispatch.run([edit for edit in edits if edit.id in watch.todo])
+        todo = [edit for edit in edits if edit.id in watch.todo]
+        deaths = fatal_edits(store, job)
+        apart = sorted((edit for edit in todo if deaths[edit.id]), key=lambda e: deaths[e.id])
+        if apart:
+            watch.progress.say(
+                "Put last, one by one, since an earlier run ended without a word while it was at "
+                f"them: {len(apart)} of {len(todo)} edits, among them {apart[-1].id}"
+            )
+        dispatch.run([edit for edit in todo if not deaths[edit.id]], apart)
     except Interrupted as stop:
         summary = replace(summary, stopped=str(stop), interrupted=True)
     except StoppedEarly as stop:

@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 import secrets
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from pydantic import BaseModel
 
 from artifacts import ArtifactCorrupt, ArtifactStore
 from artifacts.parallel import at_once
+from flows.shards import SHARED_STAGES
 from stages import STAGE_NAMES
 from stages.plan import StagePlan, Status, plan_edits
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from stages.plan import EditPlan
 
 SUMMARY = "summary.json"
+AT_WORK = "at-work.json"
 RUNS_ASKED = 3
 ALL_DONE, SOME_FAILED, STOPPED_EARLY, INTERRUPTED = 0, 1, 3, 130
 
@@ -190,6 +193,37 @@ def record_run(store: ArtifactStore, summary: RunSummary) -> None:
     store.put_run(summary.run_id, SUMMARY, data)
 
 
+def note_at_work(store: ArtifactStore, run_id: str, path: str, edit_id: str, stage: str) -> None:
+    """Keep what a run of the job at a path is about to do, over what it did before.
+
+    Raises:
+        StoreUnavailable: if it cannot be written.
+    """
+    document = {"path": path, "id": edit_id, "stage": stage}
+    store.put_run(run_id, AT_WORK, json.dumps(document).encode())
+
+
+def fatal_edits(store: ArtifactStore, job: "Job") -> Counter[str]:
+    """Count for each edit the runs of its job that ended without a word while they were at it.
+
+    A kill, a machine that went down, or an edit that takes its process with it: too little memory,
+    a crash in a library. A stage that the edits of an image share counts for all of them.
+    """
+    images = {edit.id: edit.image.digest for edit in job.edits}
+    of_image: defaultdict[str, list[str]] = defaultdict(list)
+    for own, image in images.items():
+        of_image[image].append(own)
+    deaths: Counter[str] = Counter()
+    read = partial(_read_run, store, _AtWork, AT_WORK)
+    ended = store.runs(having=AT_WORK, lacking=SUMMARY)
+    for document in at_once(read, ended, store.backend.parallel):
+        edit_id = document.get("id")
+        if document.get("path") == str(job.path) and edit_id in images:
+            is_shared = document["stage"] in SHARED_STAGES
+            deaths.update(of_image[images[edit_id]] if is_shared else [edit_id])
+    return deaths
+
+
 def last_failed(store: ArtifactStore, job: "Job") -> frozenset[str]:
     """Return the edits that failed, or were bad, in the latest run with a verdict on them.
 
@@ -214,6 +248,14 @@ def last_seconds(store: ArtifactStore, job: "Job") -> dict[str, float]:
     return seconds
 
 
+class _AtWork(BaseModel):
+    """What a run was at."""
+
+    path: str
+    id: str
+    stage: str
+
+
 class _Told(BaseModel):
     id: str
 
@@ -230,17 +272,19 @@ class _Summary(BaseModel):
 
 def _summaries(store: ArtifactStore, path: str) -> Iterator[dict[str, Any]]:
     """Yield the summaries of the job's runs, the latest first."""
-    read = partial(_read_summary, store)
+    read = partial(_read_run, store, _Summary, SUMMARY)
     for document in at_once(read, reversed(store.runs()), store.backend.parallel):
         if document.get("path") == path:
             yield document
 
 
-def _read_summary(store: ArtifactStore, run_id: str) -> dict[str, Any]:
-    """Return what is read of a run's summary; one that was cut off says nothing."""
+def _read_run(
+    store: ArtifactStore, form: type[BaseModel], name: str, run_id: str
+) -> dict[str, Any]:
+    """Return what is read of a file of a run; one that was cut off says nothing."""
     try:
-        data = store.get_run(run_id, SUMMARY)
-        return _Summary.model_validate_json(data).model_dump() if data else {}
+        data = store.get_run(run_id, name)
+        return form.model_validate_json(data).model_dump() if data else {}
     except (ValueError, ArtifactCorrupt):
         return {}
 

@@ -90,6 +90,11 @@ class Progress:
             if came:
                 self._show(stage, ", ".join(sorted(came)[:3]))
 
+    def say(self, text: str) -> None:
+        """Print a line."""
+        if self._console:
+            self._console.print(text, markup=False, soft_wrap=True)
+
     def failed(self, failure: Failure) -> None:
         """Say that an edit failed; its later stages count as over."""
         with self._lock:

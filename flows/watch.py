@@ -67,6 +67,7 @@ class Watch:
 
     Attributes:
         todo: ids of the edits for which there is anything to do.
+        path: of the job's file.
         out: folder of the results, where there is one.
         finished: set when the work is over and `summary` is written; Prefect may go on talking.
     """
@@ -74,6 +75,7 @@ class Watch:
     progress: Progress
     seconds: StageSeconds
     todo: frozenset[str]
+    path: str
     out: Path | None = None
     run_id: str = field(default_factory=new_run_id)
     stop: Stop = field(default_factory=Stop)
@@ -115,7 +117,7 @@ def watch_over(
     each = {stage: seconds.of(stage) for stage in stages}
     progress = Progress(waiting, each, _shares(edits), console)
     todo = frozenset[str]().union(*waiting.values())
-    return Watch(progress, seconds, todo, out, stop=Stop(limits))
+    return Watch(progress, seconds, todo, str(job.path), out, stop=Stop(limits))
 
 
 def _waiting(plans: Sequence[EditPlan], stage: str, force: bool) -> list[str]:

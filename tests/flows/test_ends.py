@@ -148,6 +148,37 @@ def test_ctrl_c_twice_ends_a_run_at_once_whatever_a_stage_is_doing(make_job, sta
     assert run_here(job).exit_code == 0
 
 
+FATAL = """
+import os
+from stages.workbench import Workbench
+
+perform = Workbench.perform
+
+def dies(bench, stage, edit, **options):
+    if (stage, edit.id) == ("optimize_latent", "edit-0-0"):
+        os._exit(137)
+    return perform(bench, stage, edit, **options)
+
+Workbench.perform = dies
+"""
+
+
+def test_an_edit_that_takes_its_process_with_it_comes_last_and_keeps_no_other_one_waiting(
+    make_job, start_run, run_here
+):
+    job = make_job(images=1, each=3)
+    outputs = []
+    for made in (0, 2):
+        process = start_run(job, before=FATAL)
+        outputs.append(process.communicate(timeout=120)[0])
+        assert process.returncode == 137, outputs[-1]
+        assert len(list((job.parent / "store").glob("actions/sample_image/*/*/*.json"))) == made
+    assert "Put last" not in outputs[0]
+    assert "1 of 3 edits, among them edit-0-0" in outputs[1]
+    last = run_here(job)  # nothing of it lies in the edit
+    assert (last.exit_code, len(last.done)) == (0, 3)
+
+
 def test_a_server_that_dies_costs_its_page_and_not_the_run(make_job, start_run):
     job = make_job(images=1, each=2)
     process = start_run(job)
