@@ -1,9 +1,9 @@
 """Automatic masks against people's, and superpixels against the true borders of scenes.
 
-    python tests/benchmarks/mask_table.py ../shared/data/dragbench-subset docs/masks.md
+    python tests/benchmarks/mask_table.py DRAGBENCH docs/masks.md
 
-measures both and writes the tables between the marks of the document. About two minutes on one
-core with the pocket segmenter asked at 16 points; longer the more points its config.json names.
+measures both and writes the tables between the marks of the document. About ten minutes on one
+core with the pocket segmenter, which is asked at 144 points.
 """
 
 import sys

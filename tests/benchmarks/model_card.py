@@ -1,6 +1,6 @@
 """The figures and the picture of the pocket models' card.
 
-    python tests/benchmarks/model_card.py docs/pocket.md ../shared/data/dragbench-subset
+    python tests/benchmarks/model_card.py docs/pocket.md DRAGBENCH
 
 measures what ships, on benchmark scenes, which nothing was trained on, and on photographs if a
 folder of DragBench samples is named. About ten minutes of one core.

@@ -1,5 +1,6 @@
 """The tables of `docs/masks.md` in small: what they measure, and that the command can make them."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,8 @@ from adaptivedrag.points import Drag, ImagePoint
 from adaptivedrag.segmentation import Segmenter
 from adaptivedrag.superpixels import Superpixels
 
-PHOTOGRAPHS = Path(__file__).parents[2].parent / "shared" / "data" / "dragbench-subset"
+DATA = os.environ.get("ADAPTIVEDRAG_DATA", Path(__file__).parents[3] / "shared" / "data")
+PHOTOGRAPHS = Path(DATA) / "dragbench-subset"
 
 
 @pytest.fixture(scope="module")
