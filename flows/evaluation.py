@@ -3,6 +3,7 @@
     OUT/results.md         tables with intervals, comparisons, protocols, and what is missing
     OUT/results.json       the same with the values of every edit and pair
     OUT/rows/<row>.csv     one line per edit of each row
+    OUT/pictures/<row>.png the best, the middle and the worst of each job's results
 
 What was judged before is read from the store, so that an evaluation resumes.
 """
@@ -37,6 +38,8 @@ from stages.evaluate import (
     OtherSize,
     reconstruction,
 )
+from stages.extremes import write_extremes
+from stages.images import Pixels
 from stages.job import Edit, Job, load_job, read_settings
 from stages.pipeline import STAGES
 from stages.plan import EditPlan, Status, plan_edits
@@ -111,7 +114,10 @@ def evaluate_job(
     if against is not None and against.name == job.name:
         raise InvalidRequest(f"Both jobs are called {job.name!r}: rename one of the files.")
     panel = _Panel.open(job, store_location, dift, device, console)
-    rows = [panel.job_row(each) for each in jobs] + panel.control_rows()
+    rows = [panel.job_row(each) for each in jobs]
+    for each, row in zip(jobs, rows, strict=True):
+        panel.show(each, row, out)
+    rows += panel.control_rows()
     evaluation = panel.evaluation(job.name, rows, job.name)
     return Evaluated(evaluation, _write(evaluation, rows, out))
 
@@ -160,6 +166,7 @@ def evaluate_ablation(
             continue
         judged.append(panel.job_row(job))
         _write_row(judged[-1], out)
+        panel.show(job, judged[-1], out)
         silent |= summary.prefect_is_silent
         interrupted = summary.interrupted
         if interrupted:
@@ -224,6 +231,10 @@ def _refused(name: str, dataset: Job, error: InvalidEdit) -> Row:
     return Row(name, (), tuple(missing))
 
 
+def _file_name(row: Row) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", row.name)
+
+
 @dataclass(frozen=True)
 class _Panel:
     """Judges rows over the edits of one dataset."""
@@ -279,6 +290,21 @@ class _Panel:
         unmade += [MissingResult(name, "not in the job", str(job.path)) for name in absent]
         seeds = tuple(sorted({edit.config.seed for edit in job.edits}))
         return replace(self._row(job.name, job.edits, find, unmade), seeds=seeds)
+
+    def show(self, job: Job, row: Row, out: Path) -> None:
+        """Save a picture of the best, the middle and the worst results of a job's row."""
+        edits = {edit.id: edit for edit in job.edits}
+
+        def result(name: str) -> tuple[Edit, Pixels | None]:
+            (plan,) = plan_edits([edits[name]], self.store)
+            record = plan.stages[RESULT].record
+            try:
+                return edits[name], self.store.read(record)["image"] if record else None
+            except ArtifactCorrupt:  # judged before; the next run makes it anew
+                return edits[name], None
+
+        with writing(out):
+            write_extremes(row, result, out / "pictures" / f"{_file_name(row)}.png")
 
     def control_rows(self) -> list[Row]:
         """Judge the controls on all edits of the dataset."""
@@ -395,5 +421,4 @@ def _write(evaluation: Evaluation, rows: Sequence[Row], out: Path) -> Path:
 def _write_row(row: Row, out: Path) -> None:
     with writing(out):
         (out / "rows").mkdir(parents=True, exist_ok=True)
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", row.name)
-        (out / "rows" / f"{name}.csv").write_text(as_csv(row), "utf-8")
+        (out / "rows" / f"{_file_name(row)}.csv").write_text(as_csv(row), "utf-8")

@@ -169,10 +169,10 @@ def write_panel(edit: Edit, store: ArtifactStore, path: Path, *, truth: Path | N
     (plan,) = plan_edits([edit], store)
     tiles = _tiles(plan, store)
     tiles["truth" if truth else "points"] = (
-        _plain(read_image(truth)) if truth else _points(plan, edit)
+        drag_tile(read_image(truth), ()) if truth else _points(plan, edit)
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    _panel(_title(plan), _subtitle(plan), tiles).save(path)
+    sheet(_title(plan), _subtitle(plan), tuple(tiles.items())).save(path)
     return path
 
 
@@ -191,7 +191,7 @@ def _tiles(plan: EditPlan, store: ArtifactStore) -> dict[str, Image.Image]:
         "superpixels": empty if labels is None else superpixel_tile(pixels, labels, frame),
         "mask": empty if mask is None else mask_tile(pixels, mask > 0, edit.drags),
         "paths": empty if tracks is None else path_tile(pixels, tracks, edit.drags, frame),
-        "result": empty if result is None else _plain(result),
+        "result": empty if result is None else drag_tile(result, ()),
     }
 
 
@@ -213,10 +213,6 @@ def _read(plan: EditPlan, stage: str, store: ArtifactStore) -> Mapping[str, Any]
         return store.read(staged.found.record) if staged.found else {}
     except ArtifactCorrupt:  # the store remembers it, and the next run makes it anew
         return {}
-
-
-def _plain(pixels: Pixels) -> Image.Image:
-    return Canvas.of(pixels, TILE).finished()
 
 
 def _title(plan: EditPlan) -> str:
@@ -253,21 +249,23 @@ def _point_lines(summary: Mapping[str, Any]) -> Iterable[str]:
         yield str(warning)
 
 
-def _panel(title: str, subtitle: str, tiles: Mapping[str, Image.Image]) -> Image.Image:
-    """Lay tiles out under a title, each with its name."""
-    width, height = (max(tile.size[axis] for tile in tiles.values()) for axis in (0, 1))
-    rows = -(-len(tiles) // COLUMNS)
-    size = COLUMNS * (width + GAP) + GAP, HEADER + rows * (height + CAPTION + GAP)
-    sheet = Image.new("RGB", size, PAPER)
-    draw = ImageDraw.Draw(sheet)
+def sheet(
+    title: str, subtitle: str, tiles: Sequence[tuple[str, Image.Image]], columns: int = COLUMNS
+) -> Image.Image:
+    """Lay tiles out in rows under a title, each with its name above it."""
+    width, height = (max(tile.size[axis] for _, tile in tiles) for axis in (0, 1))
+    rows = -(-len(tiles) // columns)
+    size = columns * (width + GAP) + GAP, HEADER + rows * (height + CAPTION + GAP)
+    picture = Image.new("RGB", size, PAPER)
+    draw = ImageDraw.Draw(picture)
     _text(draw, (GAP, 10), title, INK, 22, size[0] - 2 * GAP)
     _text(draw, (GAP, 38), subtitle, FAINT, 15, size[0] - 2 * GAP)
-    for number, (name, tile) in enumerate(tiles.items()):
-        left = GAP + number % COLUMNS * (width + GAP)
-        top = HEADER + number // COLUMNS * (height + CAPTION + GAP)
-        draw.text((left, top), name, INK, _font(16))
-        sheet.paste(tile, (left, top + CAPTION - 2))
-    return sheet
+    for number, (name, tile) in enumerate(tiles):
+        left = GAP + number % columns * (width + GAP)
+        top = HEADER + number // columns * (height + CAPTION + GAP)
+        _text(draw, (left, top), name, INK, 16, width)
+        picture.paste(tile, (left, top + CAPTION - 2))
+    return picture
 
 
 def _text(

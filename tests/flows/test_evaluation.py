@@ -110,6 +110,8 @@ def test_a_finished_job_is_measured_beside_all_controls(evaluated):
     assert {"tracked_distance", "true_distance", "matched_distance"} <= rows["scenes"].means.keys()
     assert "tracked_distance" not in rows["erase"].means
     assert rows["scenes"].seeds == (0,)
+    pictures = evaluated.report.parent / "pictures"
+    assert [path.name for path in pictures.iterdir()] == ["scenes.png"]
 
 
 def test_doing_nothing_is_exact(evaluated, finished):
