@@ -504,7 +504,7 @@ def store_gc(
     ] = None,
     older_than: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Only what was not written or used for 30d, 12h or 2w."),
+        typer.Option(metavar="TIME", help="Only what no run wrote or used for 30d, 12h or 2w."),
     ] = None,
     at_most: Annotated[
         str | None,

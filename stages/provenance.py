@@ -103,8 +103,10 @@ def _facts(each: Provenance, record: Record) -> Iterator[tuple[str, str]]:
     yield "code", f"{worked.code} ({now})"
     yield "libraries", ", ".join(f"{name} {version}" for name, version in worked.libraries.items())
     yield "device", f"{worked.device}, {worked.threads} thread{'s' * (worked.threads != 1)}"
+    begun = record.summary.get("resumed_after")
+    resumed = f" after a checkpoint of step {begun}" if begun else ""
     peak = f", at most {decimal(worked.peak_memory)} of memory" if worked.peak_memory else ""
-    yield "started", f"{worked.started}, {worked.seconds} s{peak}"
+    yield "started", f"{worked.started}, {worked.seconds} s{resumed}{peak}"
     if worked.memory_saved_by:
         yield "memory", f"was short: {', '.join(worked.memory_saved_by)}"
 

@@ -7,6 +7,7 @@ import pytest
 from adaptivedrag.config import Runtime
 from adaptivedrag.errors import DragDiverged, Stopped
 from artifacts import ArtifactStore
+from stages.provenance import provenance, provenance_lines
 from stages.workbench import Workbench
 
 BEFORE = ("train_lora", "invert_image", "extract_superpixels", "build_mask")
@@ -59,6 +60,10 @@ def test_a_stage_goes_on_from_its_last_checkpoint_to_the_same_bytes(make_store, 
     whole = made_whole(whole_store, edit, stage)
     assert whole.summary["resumed_after"] == 0
     assert resumed.object == whole.object
+    told = [
+        " ".join(provenance_lines(provenance(edit, store))) for store in (cut_store, whole_store)
+    ]
+    assert ["after a checkpoint of step 1" in lines for lines in told] == [True, False]
     assert not progress_of(cut_place)
 
 
