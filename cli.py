@@ -184,7 +184,9 @@ def edit(
     segmenter: Annotated[
         str, typer.Option(help='"pocket", a SAM 2 checkpoint, or a hub id.')
     ] = "pocket",
-    preset: Annotated[str, typer.Option(help="Settings to start from.")] = "paper",
+    preset: Annotated[
+        str, typer.Option(help='"plus", "paper", "released" or "dragdiffusion".')
+    ] = "plus",
     lora: Annotated[str, typer.Option(help='"train", "off", or a .safetensors file.')] = "train",
     settings: Annotated[
         list[str] | None,

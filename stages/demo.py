@@ -36,7 +36,7 @@ def write_demo(folder: Path) -> DemoJob:
         _save(truths[name], render(drag.after, SIZE).image)
         edits.append(_line(name, scene, caption, drag))
     _write(folder / "edits.jsonl", "".join(f"{line}\n" for line in edits).encode())
-    _write(folder / "demo.toml", b'model = "pocket"\nsegmenter = "pocket"\n')
+    _write(folder / "demo.toml", b'model = "pocket"\nsegmenter = "pocket"\npreset = "plus"\n')
     return DemoJob(folder / "demo.toml", truths)
 
 

@@ -16,6 +16,7 @@ def test_the_demo_is_six_edits_of_three_scenes_with_their_truth(tmp_path):
     job = load_job(written.path)
     assert not job.bad
     assert (job.name, len(job.edits)) == ("demo", 6)
+    assert {edit.config.build_mask.mode for edit in job.edits} == {"content"}  # of the preset plus
     assert len({edit.image.digest for edit in job.edits}) == 3
     assert len({(edit.image.digest, edit.prompt) for edit in job.edits}) == 3
     for edit in job.edits:
