@@ -211,7 +211,7 @@ def _scalar(dtype: _Dtype, raw: bytes) -> Any:
 
 def _encoded(text: str, encoding: str) -> bytes:
     """Do what `_codecs.encode` is named for, by which old protocols write bytes as text."""
-    if encoding != "latin1":
+    if _expected(str, encoding) != "latin1":
         raise _Unacceptable(f"encodes as {encoding!r:.40}")
     return text.encode("latin1")
 
@@ -345,7 +345,10 @@ class _Machine:
         self.stack.append(stand_in(*arguments))
 
 
-def _named(module: str, name: str) -> _Name:
+def _named(module: Any, name: Any) -> _Name:
+    """Look a name up; nested tuples in its place could take for ever to hash, or to print."""
+    _expected(str, module)
+    _expected(str, name)
     if (module, name) not in _NAMES:
         raise _Unacceptable(f"names {module}.{name}"[:120])
     return _Name(_NAMES[module, name])
@@ -462,9 +465,10 @@ def _write(root: Path, name: str, data: bytes) -> None:
 
 def _drags(folder: Path, points: Sequence[Sequence[float]]) -> list[dict[str, list[float]]]:
     """Pair up a flat list handle, target, handle, target, …"""
-    pairs = [[_coordinate(folder, value) for value in point] for point in points]
-    if not pairs or len(pairs) % 2 or any(len(pair) != 2 for pair in pairs):
+    # First of all: a list may hold one long list thousands of times.
+    if not len(points) or len(points) % 2 or any(len(point) != 2 for point in points):
         raise InvalidEdit(f"{folder}: points are not pairs of handle and target (x, y)")
+    pairs = [[_coordinate(folder, value) for value in point] for point in points]
     return [
         {"handle": handle, "target": target}
         for handle, target in zip(pairs[::2], pairs[1::2], strict=True)

@@ -228,6 +228,9 @@ def meta(points: Any, mask: Any = None, prompt: Any = "a cat") -> bytes:
 POINTS = [[1, 2], [3, 4]]
 DEEP = b"]" * 5000 + b"a" * 4999
 
+DOUBLED = b")\x940" + b"".join(b"h%ch%c\x86\x940" % (n, n) for n in range(60)) + b"h\x3c"
+"""A tuple of a tuple twice, of a tuple twice, and so on; the memo must be empty."""
+
 PICKLES: dict[str, tuple[bytes, str]] = {
     # name: (pickle, what is said of it)
     "a command": (pickle.dumps(Calling(os.system, "touch hacked")), "names posix.system"),
@@ -266,6 +269,24 @@ PICKLES: dict[str, tuple[bytes, str]] = {
         b"\x80\x04})\x940" + b"".join(b"h%ch%c\x86\x940" % (n, n) for n in range(60)) + b"h\x3cNs.",
         "damaged",
     ),
+    "an encoding of nested tuples, which takes for ever to print": (
+        named(b"_codecs", b"encode") + text(b"a") + DOUBLED + b"\x86R.",
+        "damaged",
+    ),
+    "a module of nested tuples": (b"\x80\x04" + DOUBLED + text(b"encode") + b"\x93.", "damaged"),
+    "a list that holds one long list many times": (
+        b"\x80\x04}"
+        + text(b"prompt")
+        + text(b"a")
+        + b"s"
+        + text(b"points")
+        + b"]("
+        + b"K\x01" * 40_000
+        + b"e\x940]("
+        + b"h\x00" * 40_000
+        + b"es.",
+        "points are not pairs",
+    ),
     "a list in a list in a list": (
         b"\x80\x04}"
         + text(b"prompt")
@@ -276,7 +297,7 @@ PICKLES: dict[str, tuple[bytes, str]] = {
         + DEEP
         + b"aK\x01ae"
         + b"s.",
-        "a list is not a coordinate",
+        "points are not pairs",
     ),
     "a coordinate of 5,000 digits": (meta([[10**5000, 2], [3, 4]]), "is not a coordinate"),
     "a coordinate that is a truth value": (meta([[True, 2], [3, 4]]), "is not a coordinate"),
