@@ -7,8 +7,9 @@ part of the project: install it beside a copy of the project (`pip install ather
     python tests/faults/fuzz.py job 200        # one target for so many seconds
     make faults ONLY=fuzz                      # all of them, ten minutes together
 
-A target holds if nothing but the errors that it documents comes out. An input that breaks it is
-kept by atheris as `crash-...` in the working folder, and belongs into the suite as a test.
+A target holds if nothing but the errors that it documents comes out, within a minute. An input that
+breaks it is kept by atheris in the working folder, or in the report, and belongs into the suite as
+a test.
 """
 
 import importlib.util
@@ -188,11 +189,12 @@ def rows(seed: int) -> Iterator["Row"]:
         with TemporaryDirectory() as folder:
             line = [sys.executable, __file__, name, str(SECONDS // len(TARGETS)), str(seed)]
             done = subprocess.run(line, cwd=folder, capture_output=True, text=True)
-            crashes = [path.name for path in Path(folder).glob("*-*")]
+            crashes = [path.read_bytes().hex() for path in Path(folder).glob("*-*")]
         runs = re.search(r"number_of_executed_units: (\d+)", done.stderr)
         told = f"{runs[1] if runs else 'unknown'} inputs, {len(crashes)} that broke it"
         held = done.returncode == 0 and not crashes and runs is not None
-        yield Row(test, asked, told, held, clock.seconds, "" if held else done.stderr[-500:])
+        notes = "" if held else f"input {' '.join(crashes)}: {done.stderr[-300:]}"
+        yield Row(test, asked, told, held, clock.seconds, " ".join(notes.split()))
 
 
 if __name__ == "__main__":
