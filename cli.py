@@ -308,6 +308,7 @@ def plan(
         lines += [*plan_report.edit_lines(planned)] if edits else []
         for line in [*lines, *plan_report.reason_lines(planned)]:
             _say(line)
+        _say_if_absent(opened)
         _print_bad(loaded)
     raise typer.Exit(SOME_FAILED if loaded.bad else ALL_DONE)
 
@@ -335,6 +336,7 @@ def status(
     total = len(planned.edits) + len(loaded.bad)
     _say(f"{loaded.name}: {done} of {total} edits done, {len(failures) + len(loaded.bad)} failed")
     _console().print(counts_table(planned))
+    _say_if_absent(opened)
     _print_lines("Failed", failures)
     _print_bad(loaded)
     return None
@@ -741,13 +743,17 @@ def _open(location: str, *, create: bool = True) -> "ArtifactStore":
 
 def _open_to_read(location: str) -> "ArtifactStore":
     """Open a store that need not be writable; for one that is not there yet, an empty one."""
-    from artifacts import StoreAbsent
+    from artifacts import ArtifactStore, StoreAbsent
 
     try:
         return _open(location, create=False)
     except StoreAbsent:
-        _say(f"There is no store at {location} yet: nothing of this is made.", stderr=True)
-        return _open("memory://")
+        return ArtifactStore.absent(location)
+
+
+def _say_if_absent(opened: "ArtifactStore") -> None:
+    if opened.is_absent:
+        _say(f"There is no store at {opened.location} yet")
 
 
 def _run(job: "Job", **options: Any) -> "RunSummary":

@@ -17,6 +17,8 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from obstore.store import MemoryStore
+
 from artifacts.backend import Backend
 from artifacts.errors import ArtifactCorrupt, StoreAbsent, StoreUnavailable
 from artifacts.glance import Glance, glance
@@ -63,9 +65,10 @@ A = TypeVar("A")
 class ArtifactStore:
     """Names and keeps results. Safe to use from any number of threads and processes."""
 
-    def __init__(self, backend: Backend) -> None:
-        """Use a backend as it is; `open` is the usual way."""
+    def __init__(self, backend: Backend, *, is_absent: bool = False) -> None:
+        """Use a backend as it is; `open` and `absent` are the usual ways."""
         self.backend = backend
+        self.is_absent = is_absent
         # A store that was not opened by its name cannot be told from others.
         self._index = Index(backend.name) if backend.is_named else None
 
@@ -83,6 +86,11 @@ class ArtifactStore:
         store = cls(Backend.open(location, create))
         store._check_format(create)
         return store
+
+    @classmethod
+    def absent(cls, location: str | Path) -> ArtifactStore:
+        """Return an empty store in memory, in place of one that is not there yet."""
+        return cls(Backend(MemoryStore(), str(location)), is_absent=True)
 
     @property
     def location(self) -> str:

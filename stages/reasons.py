@@ -70,9 +70,9 @@ class Explanation:
         if self.nearest is None:
             return "never made"
         differences = "; ".join(map(str, self.differences))
-        if self.made_otherwise:
-            return differences
-        return f"never made; the nearest of other edits differs by: {differences}"
+        if any((each.kind, each.name) == ("input", "image") for each in self.differences):
+            return f"never made; the nearest of other images differs by: {differences}"
+        return differences
 
 
 class History:

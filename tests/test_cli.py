@@ -517,6 +517,7 @@ def test_one_image_is_edited_and_a_second_time_everything_is_there(tmp_path, tin
     command = (
         *("edit", "cats/cat.png", "--drag", "30,30->50,32", "--prompt", "a cat", *settings),
         *("--model", tiny_model_directory, "--segmenter", "cats/segmenter.pt"),
+        *("--preset", "paper"),
     )
     ended = call(*command)
     assert ended.exit_code == 0, ended.output + ended.stderr

@@ -5,6 +5,7 @@ import random
 import crowd
 import full_disk
 import kills
+import object_storage
 import power_loss
 import pytest
 import surroundings
@@ -17,6 +18,7 @@ from corruption import (
 from fault_rows import Row, Stopwatch, table, written
 from lives import Errand, ready, to_the_end
 from real_results import make_results
+from s3_server import serve_s3
 from tiny_job import write_job
 
 
@@ -64,6 +66,12 @@ def test_damage_to_what_real_stages_made_is_found_and_healed(results, tmp_path):
         index_told_the_truth(results, tmp_path / "index", 12, seed=3),
     ):
         assert row.held, row
+
+
+def test_a_broken_request_to_object_storage_spoils_nothing(results):
+    with serve_s3() as port:
+        row = object_storage.survived(results.of_each_stage[3:4], port)
+    assert row.held, row
 
 
 def test_no_stage_s_payload_is_lost_on_a_full_disk(results, tmp_path):

@@ -3,20 +3,17 @@
 import shutil
 import traceback
 import weakref
-from contextlib import contextmanager
 from dataclasses import replace
 from pkgutil import resolve_name
 
 import numpy as np
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
-from torch.nn.modules.module import register_module_forward_pre_hook
+from memory_faults import difference, short_of_memory
 
 from adaptivedrag.config import Runtime
 from adaptivedrag.errors import DeviceMemoryExhausted
 from adaptivedrag.memory_ladder import (
-    AttentionByHeads,
     is_out_of_memory,
     ladder,
     release_memory,
@@ -59,41 +56,6 @@ def bench(finished, tmp_path):
     """A new worker on a copy of that store."""
     folder = shutil.copytree(finished, tmp_path / "store")
     return Workbench(ArtifactStore.open(folder), Runtime(threads=1))
-
-
-@contextmanager
-def short_of_memory(*, times, at_pass=2):
-    """Let the UNet run out of memory in some pass of so many attempts; give what it saw after."""
-    state, seen = {"failed": 0, "passes": 0}, []
-
-    def hook(module, inputs):
-        if not isinstance(module, UNet2DConditionModel):
-            return
-        state["passes"] += 1
-        if state["failed"] < times and state["passes"] == at_pass:
-            state.update(failed=state["failed"] + 1, passes=0)
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        processors = {type(each) for each in module.attn_processors.values()}
-        checkpointing = any(getattr(m, "gradient_checkpointing", False) for m in module.modules())
-        seen.append((len(inputs[0]), checkpointing, AttentionByHeads in processors))
-
-    handle = register_module_forward_pre_hook(hook)
-    try:
-        yield seen
-    finally:
-        handle.remove()
-
-
-def difference(store, one, other):
-    """Return the largest relative difference of the parts of two payloads."""
-
-    def parts(record):
-        for name, part in sorted(store.read(record).items()):
-            values = [part[key] for key in sorted(part)] if isinstance(part, dict) else [part]
-            yield name, np.concatenate([value.astype(float).ravel() for value in values])
-
-    pairs = zip(parts(one), parts(other), strict=True)
-    return max(np.linalg.norm(a - b) / np.linalg.norm(a) for (_, a), (_, b) in pairs)
 
 
 def test_the_rungs_of_a_stage_add_to_each_other():
