@@ -660,6 +660,10 @@ def submit(
     retry_failed: RetryFailed = False,
     shards: Annotated[int, typer.Option(min=1, help="At least so many flow runs.")] = 1,
     force: Annotated[bool, typer.Option("--force", help="Do again what is there.")] = False,
+    max_failures: Annotated[
+        int | None,
+        typer.Option(min=0, help="A flow run stops once more of its edits than this have failed."),
+    ] = None,
     stage_timeout: StageTimeout = None,
     store: StorePlace = STORE,
     device: Device = "cpu",
@@ -677,6 +681,7 @@ def submit(
         retry_failed=retry_failed,
         force=force,
         device=device,
+        max_failures=max_failures,
         stage_timeout=_timeout(stage_timeout),
     )
     nothing = "Nothing to submit: every edit is done or quarantined"

@@ -35,8 +35,8 @@ def segmenter():
 @pytest.mark.slow
 @pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason=f"the photographs are not in {PHOTOGRAPHS}")
 def test_masks_of_photographs_are_compared_with_those_that_people_drew(segmenter):
-    scores = score_photographs(PHOTOGRAPHS, segmenter, every=10)
-    assert {len(found) for found in scores.values()} == {4}
+    scores = score_photographs(PHOTOGRAPHS, segmenter, every=20)
+    assert {len(found) for found in scores.values()} == {2}
     assert all(score.overlap == 1 for score in scores["drawn by a person"])
     assert all((s.handles, s.targets, s.share) == (1, 1, 1) for s in scores["whole image"])
     for source in ("features", "segments", "rgb"):
