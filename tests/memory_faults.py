@@ -47,4 +47,4 @@ def difference(store: ArtifactStore, one: Record, other: Record) -> float:
             yield name, np.concatenate([value.astype(float).ravel() for value in values])
 
     pairs = zip(parts(one), parts(other), strict=True)
-    return max(np.linalg.norm(a - b) / np.linalg.norm(a) for (_, a), (_, b) in pairs)
+    return max(np.linalg.norm(a - b) / (np.linalg.norm(a) or 1.0) for (_, a), (_, b) in pairs)
