@@ -5,7 +5,6 @@ Workers share the store, so a shard that is done twice costs time and nothing el
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from prefect.client.orchestration import get_client
@@ -19,7 +18,7 @@ from prefect.workers.process import ProcessWorker
 
 from artifacts import ArtifactStore
 from flows.edit_dataset import edit_dataset
-from flows.outcomes import chosen_stages, last_failed
+from flows.outcomes import chosen_stages, only_failed
 from flows.prefect_server import (
     PrefectServer,
     PrefectUnavailable,
@@ -98,8 +97,7 @@ def submit(
     location = location if "://" in location else str(Path(location).expanduser().absolute())
     store = ArtifactStore.open(location)
     if retry_failed:
-        failed = last_failed(store, found)
-        found = replace(found, edits=tuple(edit for edit in found.edits if edit.id in failed))
+        found = only_failed(store, found)
     watch = watch_over(found, store, stages, forced=forced, retry=retry_failed)
     todo = [edit for edit in found.edits if edit.id in watch.todo]
     cut = cut_shards(todo, watch.seconds.of, stages, at_least=shards) if todo else []

@@ -240,6 +240,12 @@ def last_failed(store: ArtifactStore, job: "Job") -> frozenset[str]:
     return frozenset(failed)
 
 
+def only_failed(store: ArtifactStore, job: "Job") -> "Job":
+    """Return the job with its `last_failed` edits alone."""
+    failed = last_failed(store, job)
+    return replace(job, edits=tuple(edit for edit in job.edits if edit.id in failed))
+
+
 def last_seconds(store: ArtifactStore, job: "Job") -> dict[str, float]:
     """Return how long an artifact of each stage took in the job's earlier runs, where known."""
     seconds: dict[str, float] = {}

@@ -27,7 +27,7 @@ from flows.outcomes import (
     allowed_failures,
     chosen_stages,
     conclude,
-    last_failed,
+    only_failed,
     record_run,
 )
 from flows.prefect_server import (
@@ -110,8 +110,7 @@ def run(
     check_out(found, out)
     store = ArtifactStore.open(store_location)
     if retry_failed:
-        failed = last_failed(store, found)
-        found = replace(found, edits=tuple(edit for edit in found.edits if edit.id in failed))
+        found = only_failed(store, found)
     allowed = allowed_failures(max_failures, fail_fast, len(found.edits))
     plans = plan_edits(found.edits, store)
     watch = watch_over(
