@@ -1,5 +1,6 @@
 """Names results by what they are made of, and keeps them."""
 
+from artifacts.disk import Helper
 from artifacts.errors import ArtifactCorrupt, ArtifactError, StoreAbsent, StoreUnavailable
 from artifacts.keys import (
     JSON,
@@ -11,6 +12,7 @@ from artifacts.keys import (
     digest_bands,
     digest_bytes,
     digest_file,
+    digest_floats,
     digest_json,
     digest_pixels,
     readable_json,
@@ -29,6 +31,7 @@ __all__ = [
     "Circumstances",
     "Digest",
     "Document",
+    "Helper",
     "Key",
     "Lookup",
     "Manifest",
@@ -46,6 +49,7 @@ __all__ = [
     "digest_bands",
     "digest_bytes",
     "digest_file",
+    "digest_floats",
     "digest_json",
     "digest_pixels",
     "readable_json",

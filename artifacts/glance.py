@@ -8,17 +8,19 @@ prefix: of the folder itself where only one is wanted, else of all that share th
 from __future__ import annotations
 
 import os
-import stat
-import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from artifacts import disk
 from artifacts.backend import Backend, Entry
 from artifacts.errors import StoreUnavailable
 from artifacts.parallel import at_once
-from artifacts.stat_cache import SETTLED_NS
+
+A = TypeVar("A")
+Answer = Callable[[], list[bool]]
+"""Returns what was found, once it is needed; raises StoreUnavailable if that has failed."""
 
 
 class Glance(Protocol):
@@ -35,63 +37,60 @@ class Glance(Protocol):
         """
         ...
 
-    def holds(self, folder: str, sizes: Mapping[str, int], without: str) -> bool:
-        """Tell whether files of these sizes lie below a folder, and the one named `without` not."""
+    def stamps(self, files: Sequence[tuple[str, str]]) -> list[str | None]:
+        """Return the stamps of many files, given as `stamp` takes them."""
+        ...
+
+    def whole(self, folders: Sequence[tuple[str, Mapping[str, int]]], without: str) -> Answer:
+        """Tell of each folder whether files of these sizes lie below it, and `without` does not."""
         ...
 
 
-def glance(backend: Backend, folders: Iterable[str]) -> Glance:
+def glance(backend: Backend, folders: Iterable[str], helper: disk.Helper | None = None) -> Glance:
     """Look at folders.
+
+    Args:
+        helper: looks at files of a disk while the caller goes on.
 
     Raises:
         StoreUnavailable: if that fails, now or as the glance is asked.
     """
-    return _Listed(backend, set(folders)) if backend.root is None else _OnDisk(backend.root)
+    if backend.root is None:
+        return _Listed(backend, set(folders))
+    return _OnDisk(backend.root, helper)
 
 
 class _OnDisk:
-    def __init__(self, root: Path) -> None:
-        self._root = f"{root}/"
+    def __init__(self, root: Path, helper: disk.Helper | None) -> None:
+        self._root = str(root)
+        self._helper = helper
 
     def names(self, folder: str) -> list[str]:
         try:
-            return os.listdir(self._root + folder)
+            return os.listdir(f"{self._root}/{folder}")
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
-            raise StoreUnavailable(f"{self._root}{folder}: {error.strerror}") from error
+            raise StoreUnavailable(f"{self._root}/{folder}: {error.strerror}") from error
 
     def stamp(self, folder: str, name: str) -> str | None:
-        above, file = self._stat(folder), self._stat(f"{folder}/{name}")
-        if above is None or file is None:
-            return None
-        if time.time_ns() - max(above.st_ctime_ns, file.st_ctime_ns) < SETTLED_NS:
-            return None
-        return (
-            f"{above.st_ctime_ns} {file.st_ctime_ns} {file.st_mtime_ns} "
-            f"{file.st_size} {file.st_ino}"
-        )
+        return self.stamps([(folder, name)])[0]
 
-    def holds(self, folder: str, sizes: Mapping[str, int], without: str) -> bool:
-        path = f"{self._root}{folder}/"
-        try:
-            for name, size in sizes.items():
-                found = os.stat(path + name)
-                if found.st_size != size or not stat.S_ISREG(found.st_mode):
-                    return False
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except OSError as error:
-            raise StoreUnavailable(f"{path}: {error.strerror}") from error
-        return not os.access(path + without, os.F_OK)
+    def stamps(self, files: Sequence[tuple[str, str]]) -> list[str | None]:
+        return self._reported(lambda: disk.stamps(self._root, files))
 
-    def _stat(self, path: str) -> os.stat_result | None:
+    def whole(self, folders: Sequence[tuple[str, Mapping[str, int]]], without: str) -> Answer:
+        if self._helper:
+            asked = self._helper.whole(self._root, folders, without)
+            return lambda: self._reported(asked)
+        found = self._reported(lambda: disk.whole(self._root, folders, without))
+        return lambda: found
+
+    def _reported(self, look: Callable[[], A]) -> A:
         try:
-            return os.stat(self._root + path)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+            return look()
         except OSError as error:
-            raise StoreUnavailable(f"{self._root}{path}: {error.strerror}") from error
+            raise StoreUnavailable(f"{error.filename or self._root}: {error.strerror}") from error
 
 
 class _Listed:
@@ -110,7 +109,14 @@ class _Listed:
             return None
         return f"{' '.join(sorted(self.names(folder)))} {entry.size} {entry.e_tag} {entry.modified}"
 
-    def holds(self, folder: str, sizes: Mapping[str, int], without: str) -> bool:
+    def stamps(self, files: Sequence[tuple[str, str]]) -> list[str | None]:
+        return [self.stamp(folder, name) for folder, name in files]
+
+    def whole(self, folders: Sequence[tuple[str, Mapping[str, int]]], without: str) -> Answer:
+        found = [self._is_whole(folder, sizes, without) for folder, sizes in folders]
+        return lambda: found
+
+    def _is_whole(self, folder: str, sizes: Mapping[str, int], without: str) -> bool:
         there = {path: entry.size for path, entry in self._found.get(folder, {}).items()}
         return without not in there and sizes.items() <= there.items()
 

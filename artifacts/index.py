@@ -60,9 +60,10 @@ class Index:
     def recall(self, stage: str, keys: Iterable[Key]) -> Iterator[Row]:
         """Yield what is known of a stage's records, in any order."""
         query = (
-            "SELECT key, row, checksum FROM records WHERE key IN (SELECT value FROM json_each(?))"
+            "SELECT records.key, row, checksum FROM json_each(?) AS wanted "
+            "CROSS JOIN records ON records.key = wanted.value"
         )
-        for key, row, checksum in self._file.query(query, json.dumps(list(keys))):
+        for key, row, checksum in self._file.query(query, json.dumps(sorted(keys))):
             if checksum == _checksum(stage, key, row):
                 yield Row(key, *from_json(row))
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NewType, TypeAlias
+from typing import TYPE_CHECKING, Any, NewType, TypeAlias, cast
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +24,8 @@ Key = NewType("Key", str)
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
 FLOAT_TAG = "$float"
-_HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
+_DIGEST = "[0-9a-f]{64}"
+_match_digest = re.compile(_DIGEST).fullmatch
 _DEEPEST = 100
 _BLOCK = 1 << 20
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -68,9 +69,18 @@ class Shared(Mapping[str, Any]):
         return len(self._values)
 
     @cached_property
-    def canonical(self) -> bytes:
-        """The mapping as `canonical_json` encodes it."""
-        return canonical_json(self._values)
+    def begun(self) -> hashlib._Hash:
+        """The digest of an action with these settings, so far; to be copied."""
+        return _begun(canonical_json(self._values))
+
+    @cached_property
+    def digests(self) -> bytes:
+        """The canonical form of a mapping to digests.
+
+        Raises:
+            ValueError: if a value is no digest.
+        """
+        return _digests(self._values)
 
 
 def digest_bytes(tag: str, data: bytes) -> Digest:
@@ -81,6 +91,19 @@ def digest_bytes(tag: str, data: bytes) -> Digest:
 def digest_json(tag: str, value: object) -> Digest:
     """Digest a JSON value by its canonical form."""
     return digest_bytes(tag, canonical_json(value))
+
+
+def digest_floats(tag: str, rows: Iterable[Iterable[float]]) -> Digest:
+    """Digest lists of floats as `digest_json` does, in a third of the time.
+
+    Raises:
+        ValueError: for NaN and infinities.
+    """
+    texts = []
+    for row in rows:
+        tagged = [f'{{"{FLOAT_TAG}":"{_finite(number, tag).hex()}"}}' for number in row]
+        texts.append(f"[{','.join(tagged)}]")
+    return digest_bytes(tag, f"[{','.join(texts)}]".encode())
 
 
 def digest_file(path: Path) -> Digest:
@@ -113,7 +136,7 @@ def digest_bands(shape: tuple[int, ...], bands: Iterable[np.ndarray[Any, Any]]) 
 
 def is_digest(text: str) -> bool:
     """Tell whether the text is 64 lowercase hexadecimal digits."""
-    return _HEX_DIGEST.fullmatch(text) is not None
+    return _match_digest(text) is not None
 
 
 @dataclass(frozen=True)
@@ -134,33 +157,55 @@ class Action:
     inputs: Mapping[str, Digest]
     models: Mapping[str, Digest]
 
-    @cached_property
+    @property
     def key(self) -> Key:
-        """The action's key.
+        """The action's key: a digest of the canonical form of all five, made when it is asked for.
 
         Raises:
             ValueError: if an input or a model is not named by a digest.
         """
-        for name, digest in (*self.inputs.items(), *self.models.items()):
-            if not is_digest(digest):
-                raise ValueError(f"{self.stage}: {name} is not named by a digest: {digest!r}")
-        inputs = [
-            b'%b:"%b"' % (_object_key(name), digest.encode())
-            for name, digest in sorted(self.inputs.items())
-        ]
-        # The canonical form of all five, put together so that what is shared is encoded once.
-        ingredients = b'{"config":%b,"inputs":{%b},"models":%b,%b}' % (
-            _canonical(self.config),
-            b",".join(inputs),
-            _canonical(self.models),
-            _stage_and_version(self.stage, self.version),
-        )
-        return Key(digest_bytes("action", ingredients))
+        config, models = self.config, self.models
+        # What many actions share is encoded once, and digested once.
+        begun = config.begun if isinstance(config, Shared) else _begun(canonical_json(config))
+        hasher = begun.copy()
+        try:
+            weights = models.digests if isinstance(models, Shared) else _digests(models)
+            hasher.update(
+                b',"inputs":%b,"models":%b,%b}'
+                % (_digests(self.inputs), weights, _stage_and_version(self.stage, self.version))
+            )
+        except ValueError as error:
+            raise ValueError(f"{self.stage}: {error}") from None
+        return cast(Key, hasher.hexdigest())
+
+
+def _begun(config: bytes) -> hashlib._Hash:
+    """Begin the digest of an action, whose canonical form begins with its settings."""
+    return _hasher("action", b'{"config":' + config)
+
+
+def _digests(mapping: Mapping[str, Digest]) -> bytes:
+    """Encode like `canonical_json`, in a fraction of the time.
+
+    Raises:
+        ValueError: if a value is no digest.
+    """
+    names, form, is_right = _form_of(tuple(mapping))
+    text = form % tuple([mapping[name] for name in names])
+    if not is_right(text):
+        wrong = next(name for name in mapping if not is_digest(mapping[name]))
+        raise ValueError(f"{wrong} is not named by a digest: {mapping[wrong]!r}")
+    return text.encode()
 
 
 @cache
-def _object_key(name: str) -> bytes:
-    return _dump(_field(name, "inputs"))
+def _form_of(names: tuple[str, ...]) -> tuple[list[str], str, Callable[[str], object]]:
+    """Return names in order, a form to fill with their digests, and what it looks like then."""
+    ordered = sorted(names)
+    keys = [_ENCODER.encode(_field(name, "inputs")) for name in ordered]
+    form = ",".join(f'{key.replace("%", "%%")}:"%s"' for key in keys)
+    looks = ",".join(f'{re.escape(key)}:"{_DIGEST}"' for key in keys)
+    return ordered, "{" + form + "}", re.compile(r"\{" + looks + r"\}").fullmatch
 
 
 @cache
@@ -169,11 +214,12 @@ def _stage_and_version(stage: str, version: int) -> bytes:
 
 
 def _hasher(tag: str, data: bytes = b"") -> hashlib._Hash:
-    return hashlib.sha256(f"adaptivedrag/{tag}/1\0".encode() + data)
+    return hashlib.sha256(_prefix(tag) + data)
 
 
-def _canonical(mapping: Mapping[str, Any]) -> bytes:
-    return mapping.canonical if isinstance(mapping, Shared) else canonical_json(mapping)
+@cache
+def _prefix(tag: str) -> bytes:
+    return f"adaptivedrag/{tag}/1\0".encode()
 
 
 def _dump(value: object) -> bytes:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
 
 from artifacts.keys import Digest, Key, is_digest
 
@@ -36,7 +37,12 @@ def object_folder(digest: Digest) -> str:
 
 def action_folder(stage: str, key: Key) -> str:
     """Return the folder of an action's records; raises ValueError for what is no name or key."""
-    return f"{ACTIONS}/{word(stage)}/{_key(key)[:2]}/{key}"
+    return f"{_stage_folder(stage)}/{_key(key)[:2]}/{key}"
+
+
+@cache
+def _stage_folder(stage: str) -> str:
+    return f"{ACTIONS}/{word(stage)}"
 
 
 def key_folder(kind: str, stage: str, key: Key) -> str:

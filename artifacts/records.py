@@ -179,23 +179,28 @@ class Lookup:
     """What the store knows of a key.
 
     Attributes:
-        status: "hit" if the object is there too, "known" if only its digests are.
         number: the record's.
         object: id of the object that holds the payload.
         logical: digest of the payload's values.
         read: reads the record itself.
+        is_whole: tells whether the object is there.
     """
 
-    status: Literal["hit", "known"]
     number: int
     object: Digest
     logical: Digest
     read: Callable[[], Record] = field(compare=False, repr=False)
+    is_whole: Callable[[], bool] = field(compare=False, repr=False)
 
     @classmethod
-    def of(cls, status: Literal["hit", "known"], record: Record) -> Lookup:
+    def of(cls, record: Record, *, is_whole: bool) -> Lookup:
         """Say what a record says that was read already."""
-        return cls(status, record.number, record.object, record.logical, lambda: record)
+        return cls(record.number, record.object, record.logical, lambda: record, lambda: is_whole)
+
+    @property
+    def status(self) -> Literal["hit", "known"]:
+        """Either "hit" if the object is there too, or "known" if only its digests are."""
+        return "hit" if self.is_whole() else "known"
 
     @property
     def record(self) -> Record:

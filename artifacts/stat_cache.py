@@ -6,11 +6,12 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
 from artifacts.cache_file import CacheFile, cache_path
+from artifacts.disk import SETTLED_NS
 
 T = TypeVar("T")
 
@@ -19,8 +20,6 @@ _SCHEMA = """
         path TEXT, kind TEXT, stamp TEXT, value TEXT, checksum INTEGER, PRIMARY KEY (path, kind)
     ) WITHOUT ROWID
 """
-# A file can be written again within one tick of its file system's clock; two seconds is FAT's.
-SETTLED_NS = 2_000_000_000
 
 
 class StatCache:
@@ -33,6 +32,17 @@ class StatCache:
     def __init__(self, path: Path | None = None) -> None:
         """Use the cache at a path, by default in the user's cache folder."""
         self._file = CacheFile(path or cache_path("files.sqlite"), _SCHEMA)
+        self._recalled: dict[tuple[str, str], tuple[str, str, int]] = {}
+
+    def recall(self, files: Iterable[str], kind: str) -> None:
+        """Read in one go what is known of files that will be asked for, by absolute path."""
+        query = (
+            "SELECT path, stamp, value, checksum FROM files "
+            "WHERE path IN (SELECT value FROM json_each(?)) AND kind = ?"
+        )
+        named = json.dumps(sorted(_text(file) for file in set(files)))
+        for name, *known in self._file.query(query, named, kind):
+            self._recalled[name, kind] = tuple(known)
 
     def digest(self, file: Path, kind: str, compute: Callable[[Path], T]) -> T:
         """Return what compute makes of the file, computing only if the file is not known.
@@ -44,8 +54,7 @@ class StatCache:
         Raises:
             OSError: if there is no such file.
         """
-        # SQLite takes text only, and the name of a file need not be any.
-        name = os.path.abspath(file).encode(errors="backslashreplace").decode()
+        name = _text(os.path.abspath(file))
         stamp = _stamp(file)
         known = self._get(name, kind, stamp)
         if known is not None:
@@ -56,16 +65,23 @@ class StatCache:
         return value
 
     def _get(self, name: str, kind: str, stamp: str) -> str | None:
-        query = "SELECT value, checksum FROM files WHERE path = ? AND kind = ? AND stamp = ?"
-        for value, checksum in self._file.query(query, name, kind, stamp):
-            if checksum == _checksum(name, kind, stamp, value):
-                return str(value)
-        return None
+        known = self._recalled.pop((name, kind), None)
+        if known is None:
+            query = "SELECT stamp, value, checksum FROM files WHERE path = ? AND kind = ?"
+            known = next(iter(self._file.query(query, name, kind)), ("", "", 0))
+        found, value, checksum = known
+        is_right = found == stamp and checksum == _checksum(name, kind, stamp, value)
+        return value if is_right else None
 
     def _put(self, name: str, kind: str, stamp: str, value: str) -> None:
         checksum = _checksum(name, kind, stamp, value)
         query = "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?)"
         self._file.write(query, [(name, kind, stamp, value, checksum)])
+
+
+def _text(path: str) -> str:
+    # SQLite takes text only, and the name of a file need not be any.
+    return path if path.isascii() else path.encode(errors="backslashreplace").decode()
 
 
 def _stamp(file: Path) -> str:

@@ -5,7 +5,7 @@ Nothing that decodes is loaded for files that were seen before.
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,9 @@ from artifacts import Digest, StatCache
 _SHOWN = 80
 _DECODING = 1
 """Raise when images are decoded differently, so that old digests are not taken for new."""
+IMAGE = f"image/{_DECODING}/{PIL.__version__}"
+MASK = f"mask/{_DECODING}/{PIL.__version__}"
+"""What is remembered of files."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,11 @@ class ImageFolder:
     root: Path
     _folders: dict[str, str | None] = field(default_factory=dict)
 
+    def recall(self, names: Iterable[object], kind: str, cache: StatCache) -> None:
+        """Let the cache read in one go what it knows of files that will be asked for by name."""
+        if folder := self._resolved(""):
+            cache.recall((f"{folder}/{name}" for name in names if isinstance(name, str)), kind)
+
     def locate(self, name: str) -> Path:
         """Return the file of that name; see `locate`."""
         above, slash, leaf = name.rpartition("/")
@@ -102,7 +110,7 @@ def inspect_image(path: Path, cache: StatCache) -> ImageInfo:
     Raises:
         InvalidEdit: as `read_image`.
     """
-    seen = cache.digest(path, f"image/{_DECODING}/{PIL.__version__}", _decoded_image)
+    seen = cache.digest(path, IMAGE, _decoded_image)
     return _as_info(seen)
 
 
@@ -112,7 +120,7 @@ def inspect_mask(path: Path, cache: StatCache) -> ImageInfo:
     Raises:
         InvalidEdit: as `read_mask`.
     """
-    seen = cache.digest(path, f"mask/{_DECODING}/{PIL.__version__}", _decoded_mask)
+    seen = cache.digest(path, MASK, _decoded_mask)
     return _as_info(seen)
 
 

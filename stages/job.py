@@ -32,7 +32,14 @@ from adaptivedrag.points import MIN_SIDE, Drag, ImagePoint, lies_inside
 from adaptivedrag.presets import POCKET, preset
 from artifacts import Digest, StatCache
 from stages import STAGE_NAMES
-from stages.image_files import ImageFolder, ImageInfo, inspect_image, inspect_mask
+from stages.image_files import (
+    IMAGE,
+    MASK,
+    ImageFolder,
+    ImageInfo,
+    inspect_image,
+    inspect_mask,
+)
 from stages.keeping import keeping_all
 
 EDITS_FILE = "edits.jsonl"
@@ -238,8 +245,8 @@ def load_job(
     reader = _Reader.of(spec, path.resolve().parent)
     edits = _place("edits", spec.edits, reader.folder)
     lines, found = list(_lines(edits)), []
-    for number, line in lines:
-        found.append(reader.read(number, line))
+    for edit in reader.read(lines):
+        found.append(edit)
         on_edit(len(found), len(lines))
     if not found:
         raise InvalidEdit(f"{edits} has no edits: write one per line, as JSON")
@@ -409,13 +416,14 @@ class _Reader:
             config=_job_config(spec),
         )
 
-    def read(self, number: int, line: bytes) -> Edit | BadEdit:
-        """Read one line of the edits file."""
-        try:
-            raw = _parse(line)
-        except _Refused as refused:
-            return BadEdit(f"line {number}", number, refused.field, str(refused))
-        return self.check(number, raw)
+    def read(self, lines: Sequence[tuple[int, bytes]]) -> Iterator[Edit | BadEdit]:
+        """Read the lines of the edits file; what is known of their files is recalled at once."""
+        parsed = [(number, _parsed(number, line)) for number, line in lines]
+        whole = [raw for _, raw in parsed if not isinstance(raw, BadEdit)]
+        self.image_root.recall((raw.get("image") for raw in whole), IMAGE, self.cache)
+        self.mask_root.recall((raw.get("mask") for raw in whole), MASK, self.cache)
+        for number, raw in parsed:
+            yield raw if isinstance(raw, BadEdit) else self.check(number, raw)
 
     def check(self, number: int, raw: Mapping[str, Any]) -> Edit | BadEdit:
         """Check one edit, and everything that it names."""
@@ -585,6 +593,13 @@ def _is_extreme(value: object) -> bool:
     if not isinstance(value, float) or value == 0:
         return False
     return not 1 / LARGEST_SETTING <= abs(value) <= LARGEST_SETTING
+
+
+def _parsed(number: int, line: bytes) -> dict[str, Any] | BadEdit:
+    try:
+        return _parse(line)
+    except _Refused as refused:
+        return BadEdit(f"line {number}", number, refused.field, str(refused))
 
 
 def _parse(line: bytes) -> dict[str, Any]:

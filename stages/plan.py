@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
+from typing import NamedTuple
 
-from artifacts import Action, ArtifactStore, Key, Lookup, Record
+from artifacts import Action, ArtifactStore, Helper, Key, Lookup, Record
 from stages.failures import Attempt, Policy
 from stages.job import Edit, Job
 from stages.keeping import keeping_all
@@ -30,11 +32,12 @@ class Status(StrEnum):
     """The edit goes without this stage."""
 
 
+MANY = 1_000
+"""So many edits are worth a process that helps to look at the store."""
 MISSING = (Status.MISS, Status.QUARANTINED)
 
 
-@dataclass(frozen=True)
-class StagePlan:
+class StagePlan(NamedTuple):
     """One stage of one edit."""
 
     stage: str
@@ -89,6 +92,8 @@ class EditPlan:
     @cached_property
     def to_make(self) -> tuple[str, ...]:
         """Stages that have to run for the edited image, in order."""
+        if self.done:
+            return ()
         wanted, missing = {STAGES[-1].name}, []
         for stage in reversed(STAGES):
             status = self.stages[stage.name].status
@@ -146,18 +151,30 @@ def plan_edits(
     Raises:
         ModelUnavailable: if the files of a model are not there.
     """
+    with store.helper() if len(edits) >= MANY else nullcontext() as helper:
+        return tuple(_planned(edits, store, explain, helper))
+
+
+def _planned(
+    edits: Sequence[Edit], store: ArtifactStore, explain: bool, helper: Helper | None
+) -> Iterator[EditPlan]:
     settings = Settings()
     drafts = [_Draft(Resolved.of(edit, settings)) for edit in edits]
     for stage in STAGES:
         for draft in drafts:
             draft.name_action(stage)
-        keys = {action.key for d in drafts if (action := d.actions.get(stage.name))}
-        found = store.lookup_many(stage.name, keys)
+        keys = (draft.keys.get(stage.name) for draft in drafts)
+        found = store.lookup_many(stage.name, {key for key in keys if key}, helper)
+        for draft in drafts:
+            draft.take(stage, found)
+    # Only now, since objects may have been looked for meanwhile.
+    for stage in STAGES:
         history = History(store, stage.name) if explain else None
         for draft in drafts:
-            draft.settle(stage, found, history)
+            draft.settle(stage, history)
         _tell_failures(drafts, stage.name, store)
-    return tuple(EditPlan(draft.resolved.edit, draft.stages) for draft in drafts)
+    for draft in drafts:
+        yield EditPlan(draft.resolved.edit, draft.stages)
 
 
 @dataclass(frozen=True)
@@ -278,13 +295,12 @@ def _tell_failures(drafts: Sequence["_Draft"], stage: str, store: ArtifactStore)
     missing = [d for d in drafts if d.stages[stage].status is Status.MISS]
     if not missing:
         return
-    attempts = store.last_attempts(stage, {d.actions[stage].key for d in missing})
+    attempts = store.last_attempts(stage, {draft.keys[stage] for draft in missing})
     for draft in missing:
-        if document := attempts.get(draft.actions[stage].key):
+        if document := attempts.get(draft.keys[stage]):
             failure = Attempt.from_document(document)
             hopeless = failure.policy is Policy.QUARANTINE
-            draft.stages[stage] = replace(
-                draft.stages[stage],
+            draft.stages[stage] = draft.stages[stage]._replace(
                 status=Status.QUARANTINED if hopeless else Status.MISS,
                 why=f"failed before: {failure}",
                 failure=failure,
@@ -297,6 +313,12 @@ def _inputs_are_there(stage: str, plan: EditPlan) -> bool:
     )
 
 
+_OF_FOUND = {
+    "hit": (Status.HIT, ""),
+    "known": (Status.KNOWN, "its bytes are gone or damaged"),
+}
+
+
 @dataclass
 class _Draft:
     """An edit while its plan is made, stage by stage."""
@@ -304,34 +326,38 @@ class _Draft:
     resolved: Resolved
     stages: dict[str, StagePlan] = field(default_factory=dict)
     actions: dict[str, Action] = field(default_factory=dict)
+    keys: dict[str, Key] = field(default_factory=dict)
     found: dict[str, Lookup] = field(default_factory=dict)
 
     def name_action(self, stage: Stage) -> None:
         if self.resolved.skips(stage):
             return
-        if all(name in self.found or self.resolved.skips(BY_NAME[name]) for name in stage.needs):
-            self.actions[stage.name] = self.resolved.action(stage, self.found)
+        for name in stage.needs:
+            if name not in self.found and not self.resolved.skips(BY_NAME[name]):
+                return
+        action = self.actions[stage.name] = self.resolved.action(stage, self.found)
+        self.keys[stage.name] = action.key
 
-    def settle(self, stage: Stage, found: Mapping[Key, Lookup], history: History | None) -> None:
+    def take(self, stage: Stage, found: Mapping[Key, Lookup]) -> None:
+        key = self.keys.get(stage.name)
+        if key is not None and (lookup := found.get(key)):
+            self.found[stage.name] = lookup
+
+    def settle(self, stage: Stage, history: History | None) -> None:
         action = self.actions.get(stage.name)
         if action is None:
             self.stages[stage.name] = self._without_key(stage)
             return
-        lookup = found.get(action.key)
+        key, lookup = self.keys[stage.name], self.found.get(stage.name)
         if lookup:
-            self.found[stage.name] = lookup
-            why = "" if lookup.status == "hit" else "its bytes are gone or damaged"
-            self.stages[stage.name] = StagePlan(
-                stage.name, Status(lookup.status), action.key, lookup, why
-            )
+            status, why = _OF_FOUND[lookup.status]
+            self.stages[stage.name] = StagePlan(stage.name, status, key, lookup, why)
         else:
             found_out = history.explain(action, self.resolved) if history else None
             why, otherwise = (
                 (str(found_out), found_out.made_otherwise) if found_out else ("", False)
             )
-            self.stages[stage.name] = StagePlan(
-                stage.name, Status.MISS, action.key, None, why, otherwise
-            )
+            self.stages[stage.name] = StagePlan(stage.name, Status.MISS, key, None, why, otherwise)
 
     def _without_key(self, stage: Stage) -> StagePlan:
         if self.resolved.skips(stage):

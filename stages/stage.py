@@ -20,7 +20,7 @@ from artifacts import (
     StatCache,
     digest_bytes,
     digest_file,
-    digest_json,
+    digest_floats,
     digest_pixels,
 )
 from stages.checkpoints import Checkpoints
@@ -265,19 +265,22 @@ class Resolved:
             inputs = {"lora_file": self.setting.lora_file}
             return Action(stage.name, stage.version, {"source": "file"}, inputs, {})
         config, models = self.setting.of_stage(stage)
-        inputs = {name: digest for name in stage.reads if (digest := self._inputs[name])}
-        inputs |= {name: upstream[name].logical for name in stage.needs if name in upstream}
+        own = self._inputs
+        inputs = {name: digest for name in stage.reads if (digest := own[name])}
+        for name in stage.needs:
+            if name in upstream:
+                inputs[name] = upstream[name].logical
         return Action(stage.name, stage.version, config, inputs, models)
 
     @cached_property
     def _inputs(self) -> Mapping[EditInput, Digest | None]:
         """Digests of what is the edit's own; None for what it has not."""
         edit = self.edit
-        points = [[*map(float, (*drag.handle, *drag.target))] for drag in edit.drags]
+        points = ([*map(float, (*drag.handle, *drag.target))] for drag in edit.drags)
         own_mask = self.config.build_mask.mode == "user"
         return {
             "image": edit.image.digest,
             "prompt": digest_bytes("prompt", edit.prompt.encode()),
-            "drags": digest_json("drags", points),
+            "drags": digest_floats("drags", points),
             "user_mask": edit.mask_digest if own_mask else None,
         }

@@ -12,6 +12,7 @@ from artifacts import (
     Circumstances,
     Digest,
     Document,
+    Helper,
     Key,
     Lookup,
     Payload,
@@ -29,9 +30,11 @@ class NaiveStore:
 
     def lookup(self, stage: str, key: Key) -> Lookup | None:
         folder = self._root / stage / key
-        return Lookup.of("hit", _record(stage, key)) if folder.exists() else None
+        return Lookup.of(_record(stage, key), is_whole=True) if folder.exists() else None
 
-    def lookup_many(self, stage: str, keys: Iterable[Key]) -> dict[Key, Lookup]:
+    def lookup_many(
+        self, stage: str, keys: Iterable[Key], helper: Helper | None = None
+    ) -> dict[Key, Lookup]:
         found = {key: self.lookup(stage, key) for key in keys}
         return {key: lookup for key, lookup in found.items() if lookup}
 

@@ -14,7 +14,7 @@ STAGE = "invert_image"
 @pytest.fixture(autouse=True)
 def _everything_is_settled(monkeypatch):
     """Files count as written long ago; one test below says what happens to newer ones."""
-    monkeypatch.setattr("artifacts.glance.SETTLED_NS", 0)
+    monkeypatch.setattr("artifacts.disk.SETTLED_NS", 0)
 
 
 @pytest.fixture(params=["folder", "s3"])
@@ -72,7 +72,7 @@ def test_each_record_is_read_once(store, keys):
 
 def test_a_record_written_just_now_is_not_remembered(store, keys, monkeypatch):
     # On a disk it could be written again within the same tick of the clock.
-    monkeypatch.setattr("artifacts.glance.SETTLED_NS", 10**12)
+    monkeypatch.setattr("artifacts.disk.SETTLED_NS", 10**12)
     read_again(store, keys)
     assert read_again(store, keys) == (12 if store.backend.root else 0)
 

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import subprocess
 import sys
@@ -10,9 +11,11 @@ from hypothesis import strategies as st
 
 from artifacts import (
     Action,
+    Shared,
     canonical_json,
     digest_bytes,
     digest_file,
+    digest_floats,
     digest_json,
     digest_pixels,
     readable_json,
@@ -185,6 +188,33 @@ def test_every_ingredient_changes_the_key(make_action):
 def test_inputs_must_be_named_by_digests(make_action):
     with pytest.raises(ValueError, match="image is not named by a digest"):
         _ = make_action(inputs={"image": "cat.png"}).key
+
+
+@given(st.lists(st.lists(st.floats(allow_nan=False, allow_infinity=False))))
+def test_floats_are_digested_as_json(rows):
+    assert digest_floats("drags", rows) == digest_json("drags", rows)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_floats_that_are_none_are_refused(number):
+    with pytest.raises(ValueError, match=r"drags is (nan|inf)"):
+        digest_floats("drags", [[0.5, number]])
+
+
+@given(st.dictionaries(NAMES | st.just(FLOAT_TAG), st.integers(0, 9), max_size=4), st.booleans())
+def test_a_key_is_the_digest_of_the_canonical_form(numbers, is_shared):
+    inputs = {name: digest_bytes("test", bytes([n])) for name, n in numbers.items()}
+    config = {"steps": 50, "strength": 0.7, "seed": None}
+    shared = Shared if is_shared else dict
+    action = Action("train_lora", 3, shared(config), inputs, shared(inputs))
+    whole = {"stage": "train_lora", "version": 3, "config": config}
+    try:
+        wanted = digest_json("action", {**whole, "inputs": inputs, "models": inputs})
+    except ValueError:
+        with pytest.raises(ValueError, match="which is kept"):
+            _ = action.key
+    else:
+        assert action.key == wanted
 
 
 def test_tags_separate_kinds_of_data():

@@ -43,6 +43,31 @@ def test_a_file_that_stays_the_same_is_read_once(cache, photos, tmp_path):
     assert compute.times == 2
 
 
+def test_what_is_recalled_together_is_not_asked_for_one_by_one(cache, photos, monkeypatch):
+    compute, files = Counted(), [photos / f"{number}.bin" for number in range(3)]
+    known = [cache.digest(file, "image", compute) for file in files]
+    cache.recall([*map(str, files), str(photos / "gone.bin"), "\ud800"], "image")
+    queries = []
+    ask = cache._file.query
+    monkeypatch.setattr(cache._file, "query", lambda *query: queries.append(query) or ask(*query))
+    assert [cache.digest(file, "image", compute) for file in files] == known
+    assert queries == []
+    assert compute.times == 3
+    assert cache.digest(files[0], "image", compute) == known[0]
+    assert len(queries) == 1
+
+
+def test_what_is_recalled_is_of_the_file_as_it_was(cache, tmp_path):
+    file = tmp_path / "a.bin"
+    file.write_bytes(b"1")
+    os.utime(file, (1, 1))
+    time.sleep(2.1)
+    cache.digest(file, "file", digest_file)
+    cache.recall([str(file)], "file")
+    file.write_bytes(b"2")
+    assert cache.digest(file, "file", digest_file) == digest_file(file)
+
+
 def test_each_kind_of_value_is_computed_for_itself(cache, photos):
     assert cache.digest(photos / "0.bin", "size", lambda file: 1) == 1
     assert cache.digest(photos / "0.bin", "mask", lambda file: 2) == 2

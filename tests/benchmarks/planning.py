@@ -92,6 +92,8 @@ class Cost:
 def cost_of(command: Sequence[str], folder: Path, cache: Path) -> Cost:
     """Run a command in a process of its own, which has to succeed."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "OMP_NUM_THREADS": "1"}
+    # Else every process compiles all modules anew.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     measurer = [sys.executable, "-S", "-c", MEASURER, *command]
     done = subprocess.run(measurer, cwd=folder, env=environment, capture_output=True, text=True)
     if done.returncode:

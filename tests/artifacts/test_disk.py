@@ -1,0 +1,124 @@
+"""A process beside this one finds what this one would, whatever becomes of it."""
+
+import os
+import signal
+from select import select
+
+import pytest
+
+from artifacts import ArtifactStore, Helper
+from artifacts.disk import whole
+
+SIZES = {"manifest.json": 3, "latents/c": 5}
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Folders of all sorts, and what is expected in each."""
+    for number in range(8):
+        (tmp_path / f"{number}" / "latents").mkdir(parents=True)
+        (tmp_path / f"{number}" / "manifest.json").write_bytes(b"abc")
+        (tmp_path / f"{number}" / "latents" / "c").write_bytes(b"abcde")
+    (tmp_path / "1" / "damaged.json").write_bytes(b"")
+    (tmp_path / "2" / "latents" / "c").write_bytes(b"abc")
+    (tmp_path / "3" / "manifest.json").unlink()
+    (tmp_path / "4" / "latents" / "c").unlink()
+    (tmp_path / "4" / "latents" / "c").mkdir()
+    (tmp_path / "5" / "more").write_bytes(b"is none of our business")
+    return [(f"{number}", SIZES) for number in (*range(8), "gone")]
+
+
+FOUND = [True, False, False, False, False, True, True, True, False]
+
+
+def ask(helper, tmp_path, folders):
+    return helper.whole(str(tmp_path), folders, "damaged.json")
+
+
+def test_both_find_the_same(tmp_path, folders):
+    assert whole(str(tmp_path), folders, "damaged.json") == FOUND
+    with Helper() as helper:
+        assert ask(helper, tmp_path, folders)() == FOUND
+
+
+def test_it_looks_while_this_process_goes_on(tmp_path, folders):
+    with Helper() as helper:
+        answer = ask(helper, tmp_path, folders)
+        assert select([helper._process.stdout], [], [], 60)[0]
+        for number in range(8):
+            (tmp_path / f"{number}" / "manifest.json").unlink(missing_ok=True)
+        assert answer() == FOUND
+
+
+def test_every_answer_can_be_had_in_any_order_and_again(tmp_path, folders):
+    with Helper() as helper:
+        answers = [ask(helper, tmp_path, folders[number:]) for number in range(9)]
+        for number in (3, 8, 0, 3, 5):
+            assert answers[number]() == FOUND[number:]
+    assert answers[8]() == [False]
+
+
+def test_questions_and_answers_larger_than_a_pipe_arrive(tmp_path, folders):
+    many = folders * 20_000
+    with Helper() as helper:
+        first, second = ask(helper, tmp_path, many), ask(helper, tmp_path, many[1:])
+        assert second() == (FOUND * 20_000)[1:]
+        assert first() == FOUND * 20_000
+
+
+@pytest.mark.parametrize("when", ["before", "between", "after"])
+def test_it_may_die_at_any_time(tmp_path, folders, when):
+    with Helper() as helper:
+
+        def kill(moment):
+            if moment == when:
+                os.kill(helper._process.pid, signal.SIGKILL)
+                helper._process.wait()
+
+        kill("before")
+        first = ask(helper, tmp_path, folders * 2_000)
+        kill("between")
+        assert first() == FOUND * 2_000
+        kill("after")
+        assert ask(helper, tmp_path, folders)() == FOUND
+
+
+def test_no_process_is_left(tmp_path, folders):
+    with Helper() as helper:
+        ask(helper, tmp_path, folders)
+    assert helper._process.returncode == 0
+
+
+def test_where_none_can_be_started_all_is_found_all_the_same(tmp_path, folders, monkeypatch):
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    with Helper() as helper:
+        assert helper._process is None
+        assert ask(helper, tmp_path, folders)() == FOUND
+
+
+def test_what_cannot_be_looked_at_is_said_here(tmp_path, folders):
+    folders += [("0", {"n" * 300: 1})]
+    with pytest.raises(OSError, match="name too long"):
+        whole(str(tmp_path), folders, "damaged.json")
+    with Helper() as helper:
+        answer = ask(helper, tmp_path, folders)
+        with pytest.raises(OSError, match="name too long"):
+            answer()
+
+
+def test_lookups_are_the_same_with_it(tmp_path, make_action, make_payload, circumstances):
+    store = ArtifactStore.open(tmp_path / "store")
+    records = [
+        store.publish(make_action(number), make_payload(number), circumstances)
+        for number in range(6)
+    ]
+    store.mark_damaged(records[2].object, "for the test")
+    keys = [make_action(number).key for number in range(7)]
+    alone = store.lookup_many(records[0].stage, keys)
+    with store.helper() as helper:
+        found = store.lookup_many(records[0].stage, keys, helper)
+        assert found == alone
+        assert {key: each.status for key, each in found.items()} == {
+            key: each.status for key, each in alone.items()
+        }
+    assert [each.status for each in found.values()].count("known") == 1
