@@ -45,16 +45,15 @@ _DURATION = re.compile(r"([0-9]{1,5})([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(?:([kMGT])(i?))?B", re.IGNORECASE)
 
-# A process that ends need not be searched for garbage first: after a plan that takes as long as
-# all imports.
-atexit.register(gc.freeze)
-
 
 class Commands(TyperGroup):
     """Turns the errors that we raise on purpose into one line and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
+        # At its end Python searches all that there is for garbage: after a plan of ten thousand
+        # edits as long as all imports take, and for nothing.
+        atexit.register(gc.freeze)
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

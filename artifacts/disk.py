@@ -81,7 +81,8 @@ class _Opened:
         self._folder = folder
 
     def __enter__(self) -> int:
-        self._number = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        # Where there is such a thing, for a folder that may be passed through and not listed.
+        self._number = os.open(self._folder, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY)
         return self._number
 
     def __exit__(self, *_: object) -> None:
@@ -97,23 +98,19 @@ class Helper:
 
     def __init__(self) -> None:
         """Start it; if there is no room for one, all is looked at here."""
-        command = [sys.executable, "-I", "-S", __file__]
-        pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
-        self._process: subprocess.Popen[bytes] | None = None
-        with suppress(OSError):
-            self._process = subprocess.Popen(
-                command, stdin=pipe, stdout=pipe, stderr=nowhere, pipesize=_PIPE
-            )
+        self._process = _started(_PIPE) or _started(-1)
         self._asked: _Asked | None = None
 
     def __enter__(self) -> Helper:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Let the process end, once it has answered."""
-        if self._asked:
+    def __exit__(self, kind: object, *_: object) -> None:
+        """Let the process end, once it has answered; at once after an error."""
+        if self._asked and kind is None:
             self._asked.wait()
         if self._process:
+            if kind is not None:
+                self._process.kill()
             self._process.communicate()
 
     def whole(
@@ -124,6 +121,16 @@ class Helper:
             self._asked.wait()  # or else its answer and this question could wait for each other
         self._asked = _Asked(self._process, (root, folders, without))
         return self._asked
+
+
+def _started(pipe_size: int) -> subprocess.Popen[bytes] | None:
+    command = [sys.executable, "-I", "-S", __file__]
+    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+    with suppress(OSError):  # no room for a process, or for such pipes
+        return subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=nowhere, pipesize=pipe_size
+        )
+    return None
 
 
 class _Asked:

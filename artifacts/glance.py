@@ -90,7 +90,8 @@ class _OnDisk:
         try:
             return look()
         except OSError as error:
-            raise StoreUnavailable(f"{error.filename or self._root}: {error.strerror}") from error
+            path = os.path.join(self._root, error.filename or "")
+            raise StoreUnavailable(f"{path}: {error.strerror}") from error
 
 
 class _Listed:

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NewType, TypeAlias, cast
 
@@ -26,6 +26,7 @@ JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | Non
 FLOAT_TAG = "$float"
 _DIGEST = "[0-9a-f]{64}"
 _match_digest = re.compile(_DIGEST).fullmatch
+_match_digests = re.compile(f"{_DIGEST}(?:,{_DIGEST})*").fullmatch
 _DEEPEST = 100
 _BLOCK = 1 << 20
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -69,8 +70,12 @@ class Shared(Mapping[str, Any]):
         return len(self._values)
 
     @cached_property
-    def begun(self) -> hashlib._Hash:
-        """The digest of an action with these settings, so far; to be copied."""
+    def begun_action(self) -> hashlib._Hash:
+        """The digest of an action with these settings, so far; to be copied.
+
+        Raises:
+            TypeError, ValueError: as `canonical_json`.
+        """
         return _begun(canonical_json(self._values))
 
     @cached_property
@@ -78,7 +83,7 @@ class Shared(Mapping[str, Any]):
         """The canonical form of a mapping to digests.
 
         Raises:
-            ValueError: if a value is no digest.
+            TypeError, ValueError: if a name has no canonical form, or a value is no digest.
         """
         return _digests(self._values)
 
@@ -162,12 +167,15 @@ class Action:
         """The action's key: a digest of the canonical form of all five, made when it is asked for.
 
         Raises:
-            ValueError: if an input or a model is not named by a digest.
+            TypeError, ValueError: if the settings or a name have no canonical form, or an input or
+                a model is not named by a digest.
         """
         config, models = self.config, self.models
         # What many actions share is encoded once, and digested once.
-        begun = config.begun if isinstance(config, Shared) else _begun(canonical_json(config))
-        hasher = begun.copy()
+        if isinstance(config, Shared):
+            hasher = config.begun_action.copy()
+        else:
+            hasher = _begun(canonical_json(config))
         try:
             weights = models.digests if isinstance(models, Shared) else _digests(models)
             hasher.update(
@@ -188,24 +196,25 @@ def _digests(mapping: Mapping[str, Digest]) -> bytes:
     """Encode like `canonical_json`, in a fraction of the time.
 
     Raises:
-        ValueError: if a value is no digest.
+        TypeError, ValueError: if a name has no canonical form, or a value is no digest.
     """
-    names, form, is_right = _form_of(tuple(mapping))
-    text = form % tuple([mapping[name] for name in names])
-    if not is_right(text):
+    names, form = _form_of(tuple(mapping))
+    digests = tuple([mapping[name] for name in names])
+    # One look at all of them; by its length, none of them holds a comma.
+    listed = ",".join(digests)
+    if digests and not (len(listed) == 65 * len(digests) - 1 and _match_digests(listed)):
         wrong = next(name for name in mapping if not is_digest(mapping[name]))
         raise ValueError(f"{wrong} is not named by a digest: {mapping[wrong]!r}")
-    return text.encode()
+    return (form % digests).encode()
 
 
-@cache
-def _form_of(names: tuple[str, ...]) -> tuple[list[str], str, Callable[[str], object]]:
-    """Return names in order, a form to fill with their digests, and what it looks like then."""
+@lru_cache(64)
+def _form_of(names: tuple[str, ...]) -> tuple[list[str], str]:
+    """Return names in order, and a form to fill with their digests."""
     ordered = sorted(names)
-    keys = [_ENCODER.encode(_field(name, "inputs")) for name in ordered]
-    form = ",".join(f'{key.replace("%", "%%")}:"%s"' for key in keys)
-    looks = ",".join(f'{re.escape(key)}:"{_DIGEST}"' for key in keys)
-    return ordered, "{" + form + "}", re.compile(r"\{" + looks + r"\}").fullmatch
+    keys = [_ENCODER.encode(_field(name, "inputs or models")) for name in ordered]
+    pairs = [f'{key.replace("%", "%%")}:"%s"' for key in keys]
+    return ordered, f"{{{','.join(pairs)}}}"
 
 
 @cache

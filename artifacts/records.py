@@ -174,23 +174,23 @@ class Record(_Frozen):
         return cls.model_validate_json(unseal(data))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Lookup:
-    """What the store knows of a key.
+    """What the store knows of a key. Look-ups that say the same are equal.
 
     Attributes:
         number: the record's.
         object: id of the object that holds the payload.
         logical: digest of the payload's values.
         read: reads the record itself.
-        is_whole: tells whether the object is there.
+        is_whole: tells whether the object is there; raises StoreUnavailable if that fails.
     """
 
     number: int
     object: Digest
     logical: Digest
-    read: Callable[[], Record] = field(compare=False, repr=False)
-    is_whole: Callable[[], bool] = field(compare=False, repr=False)
+    read: Callable[[], Record] = field(repr=False)
+    is_whole: Callable[[], bool] = field(repr=False)
 
     @classmethod
     def of(cls, record: Record, *, is_whole: bool) -> Lookup:
@@ -199,8 +199,22 @@ class Lookup:
 
     @property
     def status(self) -> Literal["hit", "known"]:
-        """Either "hit" if the object is there too, or "known" if only its digests are."""
+        """Either "hit" if the object is there too, or "known" if only its digests are.
+
+        Raises:
+            StoreUnavailable: if the object cannot be looked for.
+        """
         return "hit" if self.is_whole() else "known"
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, Lookup) and self._said == other._said
+
+    def __hash__(self) -> int:
+        return hash(self._said)
+
+    @property
+    def _said(self) -> tuple[Any, ...]:
+        return self.status, self.number, self.object, self.logical
 
     @property
     def record(self) -> Record:

@@ -70,8 +70,9 @@ class StatCache:
             query = "SELECT stamp, value, checksum FROM files WHERE path = ? AND kind = ?"
             known = next(iter(self._file.query(query, name, kind)), ("", "", 0))
         found, value, checksum = known
-        is_right = found == stamp and checksum == _checksum(name, kind, stamp, value)
-        return value if is_right else None
+        # A flipped bit can make bytes of text.
+        is_text = found == stamp and type(value) is str
+        return value if is_text and checksum == _checksum(name, kind, stamp, value) else None
 
     def _put(self, name: str, kind: str, stamp: str, value: str) -> None:
         checksum = _checksum(name, kind, stamp, value)

@@ -116,8 +116,7 @@ class ArtifactStore:
         """Look up many keys at once; those that are not known are left out.
 
         Args:
-            helper: looks for objects meanwhile; what it has not found yet is waited for when a
-                status is asked for, which has to be before the helper's context ends.
+            helper: looks for objects meanwhile. A status that is asked for waits for its answer.
         """
         folders = {key: action_folder(stage, key) for key in keys}
         seen = glance(self.backend, folders.values(), helper)

@@ -20,8 +20,10 @@ _SHOWN = 80
 _DECODING = 1
 """Raise when images are decoded differently, so that old digests are not taken for new."""
 IMAGE = f"image/{_DECODING}/{PIL.__version__}"
+"""Names what is remembered of an image file."""
 MASK = f"mask/{_DECODING}/{PIL.__version__}"
-"""What is remembered of files."""
+"""Names what is remembered of a mask file."""
+_LONGEST = 1000
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,10 @@ class ImageFolder:
 
     def recall(self, names: Iterable[object], kind: str, cache: StatCache) -> None:
         """Let the cache read in one go what it knows of files that will be asked for by name."""
-        if folder := self._resolved(""):
-            cache.recall((f"{folder}/{name}" for name in names if isinstance(name, str)), kind)
+        folder = self._folders.setdefault("", self._resolved(""))
+        usual = {name for name in names if isinstance(name, str) and len(name) <= _LONGEST}
+        if folder and usual:
+            cache.recall((f"{folder}/{name}" for name in usual), kind)
 
     def locate(self, name: str) -> Path:
         """Return the file of that name; see `locate`."""

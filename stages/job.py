@@ -45,6 +45,7 @@ from stages.keeping import keeping_all
 EDITS_FILE = "edits.jsonl"
 MOST_DRAGS = 100
 LONGEST_LINE = 1 << 20
+LINES_AT_ONCE = 1_000
 LARGEST_JOB = 1 << 14
 """Bytes of a job file: TOML takes time that grows with the square of a table's depth."""
 LARGEST_COUNT = 10**9
@@ -417,13 +418,15 @@ class _Reader:
         )
 
     def read(self, lines: Sequence[tuple[int, bytes]]) -> Iterator[Edit | BadEdit]:
-        """Read the lines of the edits file; what is known of their files is recalled at once."""
-        parsed = [(number, _parsed(number, line)) for number, line in lines]
-        whole = [raw for _, raw in parsed if not isinstance(raw, BadEdit)]
-        self.image_root.recall((raw.get("image") for raw in whole), IMAGE, self.cache)
-        self.mask_root.recall((raw.get("mask") for raw in whole), MASK, self.cache)
-        for number, raw in parsed:
-            yield raw if isinstance(raw, BadEdit) else self.check(number, raw)
+        """Read the lines of the edits file; what is known of files is recalled for many at once."""
+        for first in range(0, len(lines), LINES_AT_ONCE):
+            some = lines[first : first + LINES_AT_ONCE]
+            parsed = [(number, _parsed(number, line)) for number, line in some]
+            whole = [raw for _, raw in parsed if not isinstance(raw, BadEdit)]
+            self.image_root.recall((raw.get("image") for raw in whole), IMAGE, self.cache)
+            self.mask_root.recall((raw.get("mask") for raw in whole), MASK, self.cache)
+            for number, raw in parsed:
+                yield raw if isinstance(raw, BadEdit) else self.check(number, raw)
 
     def check(self, number: int, raw: Mapping[str, Any]) -> Edit | BadEdit:
         """Check one edit, and everything that it names."""

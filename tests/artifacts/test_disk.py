@@ -1,13 +1,15 @@
 """A process beside this one finds what this one would, whatever becomes of it."""
 
 import os
+import shutil
 import signal
 from select import select
 
 import pytest
 
-from artifacts import ArtifactStore, Helper
+from artifacts import ArtifactStore, Helper, StoreUnavailable
 from artifacts.disk import whole
+from artifacts.layout import object_folder
 
 SIZES = {"manifest.json": 3, "latents/c": 5}
 
@@ -89,6 +91,27 @@ def test_no_process_is_left(tmp_path, folders):
     assert helper._process.returncode == 0
 
 
+def test_after_an_error_nobody_waits_for_it(tmp_path, folders):
+    helper = Helper()
+
+    def fail():
+        with helper:
+            os.kill(helper._process.pid, signal.SIGSTOP)
+            ask(helper, tmp_path, folders)
+            raise ValueError("for the test")
+
+    with pytest.raises(ValueError, match="for the test"):
+        fail()
+    assert helper._process.returncode == -signal.SIGKILL
+
+
+def test_pipes_may_be_small(tmp_path, folders, monkeypatch):
+    monkeypatch.setattr("artifacts.disk._PIPE", (1 << 31) - 1)
+    with Helper() as helper:
+        assert helper._process
+        assert ask(helper, tmp_path, folders * 20_000)() == FOUND * 20_000
+
+
 def test_where_none_can_be_started_all_is_found_all_the_same(tmp_path, folders, monkeypatch):
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     with Helper() as helper:
@@ -118,7 +141,20 @@ def test_lookups_are_the_same_with_it(tmp_path, make_action, make_payload, circu
     with store.helper() as helper:
         found = store.lookup_many(records[0].stage, keys, helper)
         assert found == alone
-        assert {key: each.status for key, each in found.items()} == {
-            key: each.status for key, each in alone.items()
-        }
     assert [each.status for each in found.values()].count("known") == 1
+
+
+def test_the_error_of_a_store_names_the_whole_path(
+    tmp_path, make_action, make_payload, circumstances
+):
+    store = ArtifactStore.open(tmp_path / "store")
+    record = store.publish(make_action(), make_payload(), circumstances)
+    object_ = tmp_path / "store" / object_folder(record.object)
+    shutil.rmtree(object_)
+    object_.symlink_to(object_)
+    with pytest.raises(StoreUnavailable, match=rf"^{object_}/.*symbolic links"):
+        store.lookup_many(record.stage, [record.key])
+    with store.helper() as helper:
+        found = store.lookup_many(record.stage, [record.key], helper)[record.key]
+        with pytest.raises(StoreUnavailable, match=rf"^{object_}/.*symbolic links"):
+            _ = found.status

@@ -77,6 +77,15 @@ def test_a_record_written_just_now_is_not_remembered(store, keys, monkeypatch):
     assert read_again(store, keys) == (12 if store.backend.root else 0)
 
 
+@pytest.mark.parametrize("type_", ["TEXT", "INTEGER"])
+def test_a_row_of_another_type_is_not_believed(store, keys, type_):
+    read_again(store, keys)
+    change = f"UPDATE records SET row = CAST(row AS {type_}) WHERE key = ?"
+    store._index._file.write(change, [(key,) for key in keys])
+    assert read_again(store, keys) == 12
+    assert read_again(store, keys) == 0
+
+
 def test_a_store_without_a_name_of_its_own_has_no_index(make_location, make_action):
     store = ArtifactStore.open(make_location("memory"))
     assert store.lookup_many(STAGE, [make_action().key]) == {}

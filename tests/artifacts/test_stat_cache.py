@@ -68,6 +68,19 @@ def test_what_is_recalled_is_of_the_file_as_it_was(cache, tmp_path):
     assert cache.digest(file, "file", digest_file) == digest_file(file)
 
 
+@pytest.mark.parametrize("column", ["stamp", "value", "checksum"])
+@pytest.mark.parametrize("type_", ["BLOB", "TEXT", "INTEGER"])
+def test_a_row_of_other_types_is_not_believed(cache, photos, column, type_):
+    file = photos / "2.bin"
+    change = f"UPDATE files SET {column} = CAST({column} AS {type_})"
+    for recall in (False, True):
+        cache.digest(file, "file", digest_file)
+        cache._file.write(f"{change} WHERE kind = ?", [("file",)])
+        if recall:
+            cache.recall([str(file)], "file")
+        assert cache.digest(file, "file", digest_file) == digest_file(file)
+
+
 def test_each_kind_of_value_is_computed_for_itself(cache, photos):
     assert cache.digest(photos / "0.bin", "size", lambda file: 1) == 1
     assert cache.digest(photos / "0.bin", "mask", lambda file: 2) == 2
