@@ -82,7 +82,7 @@ def lost_by_the_naive(job: Path, place: Path, kills: int, seed: int) -> Row:
         f"{found.stuck} could not go on by themselves",
         found.wrong + found.stuck > 0,
         clock.seconds,
-        "results are written in place; a folder that exists counts as done.",
+        "results are written in place, each part synced; a folder that exists counts as done.",
     )
 
 
