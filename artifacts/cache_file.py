@@ -60,6 +60,7 @@ class CacheFile:
                 except sqlite3.OperationalError as error:
                     # The file may have been begun anew by another process, without its table.
                     if "no such table" not in str(error):
+                        self._wait_no_more()
                         return []
                     self._disconnect()
                 except sqlite3.DatabaseError:
@@ -75,6 +76,11 @@ class CacheFile:
             connection.execute("PRAGMA synchronous = OFF")
             connection.execute(self._schema)
         return self._connection
+
+    def _wait_no_more(self) -> None:
+        """Take it that whoever holds the file for so long holds it for ever."""
+        if self._connection is not None:
+            self._connection.execute("PRAGMA busy_timeout = 0")
 
     def _disconnect(self) -> None:
         if self._connection is not None:

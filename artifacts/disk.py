@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import marshal
 import os
+import signal
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import IO, Any
+from functools import partial
+from queue import PriorityQueue
+from threading import Thread
+from typing import Any
 
 SETTLED_NS = 2_000_000_000
 """A file can be written again within one tick of its file system's clock; this is FAT's."""
@@ -48,6 +52,19 @@ def stamps(root: str, files: Sequence[tuple[str, str]]) -> list[str | None]:
             told = f"{changed} {made} {file.st_mtime_ns} {file.st_size} {file.st_ino}"
             found.append(told if changed <= newest and made <= newest else None)
     return found
+
+
+def unchanged(root: str, files: Sequence[tuple[str, str, str | None]]) -> list[bool]:
+    """Tell of each file, given with the stamp that it had, whether it has that still.
+
+    Raises:
+        OSError: if one cannot be looked at.
+    """
+    now = stamps(root, [(folder, name) for folder, name, _ in files])
+    return [
+        stamp is not None and stamp == before
+        for stamp, (_, _, before) in zip(now, files, strict=True)
+    ]
 
 
 def whole(root: str, folders: Sequence[tuple[str, Mapping[str, int]]], without: str) -> list[bool]:
@@ -90,37 +107,93 @@ class _Opened:
 
 
 _PIPE = 1 << 20
-"""Bytes that a pipe should hold, so that nobody waits while a question is read."""
+"""Bytes that a pipe should hold, so that nobody waits until an answer is read."""
+_NOW, _LATER = 0, 1
+"""Which questions come first."""
 
 
 class Helper:
-    """A process that looks whether folders are `whole` while this one goes on. For one thread."""
+    """A process that looks at files while this one goes on. For one thread."""
 
     def __init__(self) -> None:
         """Start it; if there is no room for one, all is looked at here."""
         self._process = _started(_PIPE) or _started(-1)
-        self._asked: _Asked | None = None
+        self._waiting: dict[int, _Asked] = {}
+        self._number = 0
 
     def __enter__(self) -> Helper:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
         """Let the process end, once it has answered; at once after an error."""
-        if self._asked and kind is None:
-            self._asked.wait()
+        if kind is None:
+            for asked in [*self._waiting.values()]:
+                asked.wait()
         if self._process:
             if kind is not None:
                 self._process.kill()
+                self._waiting.clear()
             self._process.communicate()
+
+    def unchanged(
+        self, root: str, files: Sequence[tuple[str, str, str | None]]
+    ) -> Callable[[], list[bool]]:
+        """Begin to look, before what can wait.
+
+        Returns:
+            What waits for the answer of `unchanged`, or raises as it does.
+        """
+        return self._ask(unchanged, _NOW, root, files)
 
     def whole(
         self, root: str, folders: Sequence[tuple[str, Mapping[str, int]]], without: str
     ) -> Callable[[], list[bool]]:
-        """Begin to look; what is returned waits for the answer of `whole`, or raises as it does."""
-        if self._asked:
-            self._asked.wait()  # or else its answer and this question could wait for each other
-        self._asked = _Asked(self._process, (root, folders, without))
-        return self._asked
+        """Begin to look, when nothing is urgent.
+
+        Returns:
+            What waits for the answer of `whole`, or raises as it does.
+        """
+        return self._ask(whole, _LATER, root, folders, without)
+
+    def _ask(self, look: Callable[..., list[bool]], urgency: int, *about: Any) -> _Asked:
+        self._number += 1
+        asked = _Asked(partial(look, *about), partial(self._hear, self._number))
+        if self._process and self._process.stdin:
+            with suppress(BrokenPipeError):
+                question = urgency, self._number, look.__name__, about
+                self._process.stdin.write(marshal.dumps(question))
+                self._process.stdin.flush()
+                self._waiting[self._number] = asked
+        return asked
+
+    def _hear(self, number: int) -> None:
+        """Take answers in until that of a question is there, or none will come any more."""
+        while number in self._waiting:
+            assert self._process
+            try:
+                answered, found = marshal.load(self._process.stdout)  # type: ignore[arg-type]
+            except (EOFError, ValueError, TypeError):  # it has died
+                self._waiting.clear()
+            else:
+                self._waiting.pop(answered).found = found
+
+
+class _Asked:
+    """A question, until its answer is there."""
+
+    def __init__(self, look: Callable[[], list[bool]], hear: Callable[[], None]) -> None:
+        self._look: Callable[[], list[bool]] | None = look
+        self.wait = hear
+        self.found: list[bool] | None = None
+
+    def __call__(self) -> list[bool]:
+        if self.found is None:
+            self.wait()
+            if self.found is None:
+                assert self._look
+                self.found = self._look()
+            self._look = None
+        return self.found
 
 
 def _started(pipe_size: int) -> subprocess.Popen[bytes] | None:
@@ -133,39 +206,37 @@ def _started(pipe_size: int) -> subprocess.Popen[bytes] | None:
     return None
 
 
-class _Asked:
-    def __init__(self, process: subprocess.Popen[bytes] | None, question: tuple[Any, ...]) -> None:
-        self._question = question
-        self._answers: IO[bytes] | None = None
-        self._found: list[bool] | None = None
-        if process and process.stdin:
-            with suppress(BrokenPipeError):
-                process.stdin.write(marshal.dumps(list(question)))
-                process.stdin.flush()
-                self._answers = process.stdout
-
-    def __call__(self) -> list[bool]:
-        self.wait()
-        if self._found is None:
-            self._found = whole(*self._question)
-        return self._found
-
-    def wait(self) -> None:
-        answers, self._answers = self._answers, None
-        if answers:
-            # It may have died: by chance, or of what will be met here, too.
-            with suppress(EOFError, ValueError, TypeError):
-                self._found = marshal.load(answers)
-
-
 def main() -> None:
-    """Answer what is asked on standard input, until that ends."""
-    with suppress(EOFError):
-        while True:
-            question = marshal.load(sys.stdin.buffer)
-            sys.stdout.buffer.write(marshal.dumps(whole(*question)))
-            sys.stdout.buffer.flush()
+    """Answer what is asked on standard input, the urgent first, until that ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which is for the process that asks
+    asked: PriorityQueue[Any] = PriorityQueue()
+    # Else a question and an answer, each larger than its pipe, would wait for each other.
+    Thread(target=_take_in, args=(asked,), daemon=True).start()
+    while (question := asked.get()) != _END:
+        _, number, look, about = question
+        found = None
+        with suppress(OSError):  # which is met again where it can be said
+            found = _LOOKS[look](*about)
+        sys.stdout.buffer.write(marshal.dumps([number, found]))
+        sys.stdout.buffer.flush()
+
+
+_LOOKS: Mapping[str, Callable[..., list[bool]]] = {"unchanged": unchanged, "whole": whole}
+_END = (_LATER + 1,)
+
+
+def _take_in(asked: PriorityQueue[Any]) -> None:
+    try:
+        with suppress(EOFError):
+            while True:
+                asked.put(marshal.load(sys.stdin.buffer))
+    finally:
+        asked.put(_END)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    finally:
+        # Python itself would wait for the thread that reads, and then abort.
+        os._exit(1 if sys.exc_info()[0] else 0)

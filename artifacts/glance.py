@@ -11,7 +11,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from artifacts import disk
 from artifacts.backend import Backend, Entry
@@ -19,7 +19,7 @@ from artifacts.errors import StoreUnavailable
 from artifacts.parallel import at_once
 
 A = TypeVar("A")
-Answer = Callable[[], list[bool]]
+Answer: TypeAlias = Callable[[], list[bool]]
 """Returns what was found, once it is needed; raises StoreUnavailable if that has failed."""
 
 
@@ -37,8 +37,8 @@ class Glance(Protocol):
         """
         ...
 
-    def stamps(self, files: Sequence[tuple[str, str]]) -> list[str | None]:
-        """Return the stamps of many files, given as `stamp` takes them."""
+    def unchanged(self, files: Sequence[tuple[str, str, str | None]]) -> Answer:
+        """Tell of each file, given by folder and name, whether it still has a stamp."""
         ...
 
     def whole(self, folders: Sequence[tuple[str, Mapping[str, int]]], without: str) -> Answer:
@@ -74,10 +74,15 @@ class _OnDisk:
             raise StoreUnavailable(f"{self._root}/{folder}: {error.strerror}") from error
 
     def stamp(self, folder: str, name: str) -> str | None:
-        return self.stamps([(folder, name)])[0]
+        (found,) = self._reported(lambda: disk.stamps(self._root, [(folder, name)]))
+        return found
 
-    def stamps(self, files: Sequence[tuple[str, str]]) -> list[str | None]:
-        return self._reported(lambda: disk.stamps(self._root, files))
+    def unchanged(self, files: Sequence[tuple[str, str, str | None]]) -> Answer:
+        if self._helper:
+            asked = self._helper.unchanged(self._root, files)
+            return lambda: self._reported(asked)
+        found = self._reported(lambda: disk.unchanged(self._root, files))
+        return lambda: found
 
     def whole(self, folders: Sequence[tuple[str, Mapping[str, int]]], without: str) -> Answer:
         if self._helper:
@@ -110,8 +115,10 @@ class _Listed:
             return None
         return f"{' '.join(sorted(self.names(folder)))} {entry.size} {entry.e_tag} {entry.modified}"
 
-    def stamps(self, files: Sequence[tuple[str, str]]) -> list[str | None]:
-        return [self.stamp(folder, name) for folder, name in files]
+    def unchanged(self, files: Sequence[tuple[str, str, str | None]]) -> Answer:
+        now = [(self.stamp(folder, name), before) for folder, name, before in files]
+        found = [stamp is not None and stamp == before for stamp, before in now]
+        return lambda: found
 
     def whole(self, folders: Sequence[tuple[str, Mapping[str, int]]], without: str) -> Answer:
         found = [self._is_whole(folder, sizes, without) for folder, sizes in folders]

@@ -10,20 +10,20 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from obstore.store import MemoryStore
 
 from artifacts.backend import Backend
 from artifacts.disk import Helper
 from artifacts.errors import ArtifactCorrupt, StoreAbsent, StoreUnavailable
-from artifacts.glance import Glance, glance
+from artifacts.glance import Answer, Glance, glance
 from artifacts.index import Index, Row
 from artifacts.keys import Action, Digest, Key, is_digest, readable_json
 from artifacts.layout import (
@@ -60,6 +60,8 @@ if TYPE_CHECKING:
 
 FORMAT = {"store": "adaptivedrag", "version": 1}
 _KEPT_STEPS = 2
+_PART = 1_000
+"""So many keys are looked for together where others are still made."""
 
 A = TypeVar("A")
 
@@ -116,29 +118,25 @@ class ArtifactStore:
         """Look up many keys at once; those that are not known are left out.
 
         Args:
-            helper: looks for objects meanwhile. A status that is asked for waits for its answer.
+            keys: all of them are taken; with a helper one part after the other, so that the first
+                are looked for while later ones are still made.
+            helper: looks at files meanwhile. A status that is asked for waits for its answer.
+
+        Raises:
+            StoreUnavailable: if a record cannot be looked for.
         """
-        folders = {key: action_folder(stage, key) for key in keys}
-        seen = glance(self.backend, folders.values(), helper)
-        rows = {row.key: row for row in self._remembered(stage, folders, seen)}
-        new = [key for key in folders if key not in rows and seen.names(folders[key])]
-        read = at_once(lambda key: self._row(stage, key, seen), new, self.backend.parallel)
-        rows |= {row.key: row for row in read if row}
+        # In object storage parts would only mean more listings.
+        parts = _parts(keys) if helper and self.backend.root else [keys]
+        looking = deque(self._begun(stage, part, helper) for part in parts)
+        found: dict[Key, Lookup] = {}
+        new: list[Row] = []
+        while looking:
+            rows, read = self._rows(stage, looking.popleft())
+            found |= self._lookups(stage, rows, helper)
+            new += (row for row in read if row.stamp)
         if self._index and new:
-            self._index.keep(stage, (rows[key] for key in new if key in rows and rows[key].stamp))
-        objects = [(object_folder(row.object), row.files) for row in rows.values()]
-        there = glance(self.backend, (folder for folder, _ in objects), helper)
-        whole = there.whole(objects, without=DAMAGED)
-        return {
-            row.key: Lookup(
-                row.number,
-                row.object,
-                row.logical,
-                partial(self._record_numbered, stage, row.key, row.number),
-                partial(_nth, whole, place),
-            )
-            for place, row in enumerate(rows.values())
-        }
+            self._index.keep(stage, new)
+        return found
 
     def records_of(self, stage: str) -> Iterator[Record]:
         """Go through the newest record of each key of a stage."""
@@ -377,11 +375,35 @@ class ArtifactStore:
             return None
         return Lookup.of(record, is_whole=self._is_complete(record))
 
-    def _remembered(self, stage: str, folders: Mapping[Key, str], seen: Glance) -> Iterator[Row]:
-        """Return the rows of the index that are true of the records as they are now."""
+    def _begun(self, stage: str, keys: Iterable[Key], helper: Helper | None) -> _Looking:
+        """Begin to look for records."""
+        folders = {key: action_folder(stage, key) for key in keys}
+        seen = glance(self.backend, folders.values(), helper)
         known = list(self._index.recall(stage, folders)) if self._index else []
-        stamps = seen.stamps([(folders[row.key], file_name(row.number)) for row in known])
-        return (row for row, stamp in zip(known, stamps, strict=True) if row.stamp == stamp)
+        files = [(folders[row.key], file_name(row.number), row.stamp) for row in known]
+        return _Looking(folders, seen, known, seen.unchanged(files))
+
+    def _rows(self, stage: str, looking: _Looking) -> tuple[list[Row], list[Row]]:
+        """Return the records that are there, and those of them that had to be read."""
+        folders, seen, known, unchanged = looking
+        rows = [row for row, is_true in zip(known, unchanged(), strict=True) if is_true]
+        remembered = {row.key for row in rows}
+        new = [key for key in folders if key not in remembered and seen.names(folders[key])]
+        found = at_once(lambda key: self._row(stage, key, seen), new, self.backend.parallel)
+        read = [row for row in found if row]
+        return [*rows, *read], read
+
+    def _lookups(
+        self, stage: str, rows: Sequence[Row], helper: Helper | None
+    ) -> Iterator[tuple[Key, Lookup]]:
+        """Begin to look for the objects of records, and yield what is known by then."""
+        objects = [(object_folder(row.object), row.files) for row in rows]
+        there = glance(self.backend, (folder for folder, _ in objects), helper)
+        whole = there.whole(objects, without=DAMAGED)
+        for place, row in enumerate(rows):
+            read = partial(self._record_numbered, stage, row.key, row.number)
+            is_whole = partial(_nth, whole, place)
+            yield row.key, Lookup(row.number, row.object, row.logical, read, is_whole)
 
     def _row(self, stage: str, key: Key, seen: Glance) -> Row | None:
         """Read the newest record of a key."""
@@ -525,7 +547,27 @@ class ArtifactStore:
         return None
 
 
-def _nth(answer: Callable[[], list[bool]], place: int) -> bool:
+class _Looking(NamedTuple):
+    """Records that are being looked for."""
+
+    folders: Mapping[Key, str]
+    seen: Glance
+    known: Sequence[Row]
+    """What the index has of them."""
+    unchanged: Answer
+    """Whether it is true of the records as they are now."""
+
+
+def _parts(keys: Iterable[Key]) -> Iterator[list[Key]]:
+    """Yield keys, none twice, a part at a time."""
+    seen: set[Key] = set()
+    left = filter(lambda key: key not in seen, keys)
+    while part := list(dict.fromkeys(islice(left, _PART))):
+        seen.update(part)
+        yield part
+
+
+def _nth(answer: Answer, place: int) -> bool:
     return answer()[place]
 
 

@@ -110,8 +110,10 @@ def watch_over(
     """
     edits = job.edits if edits is None else edits
     plans = plan_edits(edits, store) if plans is None else plans
+    if not forced:  # then what is done waits for nothing
+        plans = [plan for plan in plans if not plan.done]
     if not (retry or forced):
-        plans = tuple(plan for plan in plans if not plan.quarantined)
+        plans = [plan for plan in plans if not plan.quarantined]
     waiting = {stage: _waiting(plans, stage, stage in forced) for stage in stages}
     seconds = StageSeconds(last_seconds(store, job))
     each = {stage: seconds.of(stage) for stage in stages}

@@ -161,10 +161,9 @@ def _planned(
     settings = Settings()
     drafts = [_Draft(Resolved.of(edit, settings)) for edit in edits]
     for stage in STAGES:
-        for draft in drafts:
-            draft.name_action(stage)
-        keys = (draft.keys.get(stage.name) for draft in drafts)
-        found = store.lookup_many(stage.name, {key for key in keys if key}, helper)
+        # Named while the first of them are looked for.
+        keys = (key for draft in drafts if (key := draft.name_action(stage)))
+        found = store.lookup_many(stage.name, keys, helper)
         for draft in drafts:
             draft.take(stage, found)
     # Only now, since objects may have been looked for meanwhile.
@@ -329,14 +328,16 @@ class _Draft:
     keys: dict[str, Key] = field(default_factory=dict)
     found: dict[str, Lookup] = field(default_factory=dict)
 
-    def name_action(self, stage: Stage) -> None:
+    def name_action(self, stage: Stage) -> Key | None:
+        """Note the action and return its key, if there is one yet."""
         if self.resolved.skips(stage):
-            return
+            return None
         for name in stage.needs:
             if name not in self.found and not self.resolved.skips(BY_NAME[name]):
-                return
+                return None
         action = self.actions[stage.name] = self.resolved.action(stage, self.found)
-        self.keys[stage.name] = action.key
+        key = self.keys[stage.name] = action.key
+        return key
 
     def take(self, stage: Stage, found: Mapping[Key, Lookup]) -> None:
         key = self.keys.get(stage.name)

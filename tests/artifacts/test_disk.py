@@ -3,12 +3,13 @@
 import os
 import shutil
 import signal
+import time
 from select import select
 
 import pytest
 
 from artifacts import ArtifactStore, Helper, StoreUnavailable
-from artifacts.disk import whole
+from artifacts.disk import SETTLED_NS, stamps, unchanged, whole
 from artifacts.layout import object_folder
 
 SIZES = {"manifest.json": 3, "latents/c": 5}
@@ -41,6 +42,34 @@ def test_both_find_the_same(tmp_path, folders):
     assert whole(str(tmp_path), folders, "damaged.json") == FOUND
     with Helper() as helper:
         assert ask(helper, tmp_path, folders)() == FOUND
+
+
+def test_both_find_the_same_changes(tmp_path, folders):
+    files = [(folder, name) for folder, sizes in folders for name in sizes]
+    assert stamps(str(tmp_path), files) == [None] * len(files)  # they are too new
+    time.sleep(SETTLED_NS / 1e9)
+    before = [
+        (*file, stamp) for file, stamp in zip(files, stamps(str(tmp_path), files), strict=True)
+    ]
+    (tmp_path / "0" / "manifest.json").write_bytes(b"ABC")
+    (tmp_path / "1" / "beside").touch()
+    changed = {
+        ("0", "manifest.json"),
+        *((folder, name) for folder in ("1", "gone") for name in SIZES),
+    }
+    expected = [file not in {*changed, ("3", "manifest.json")} for file in files]
+    assert unchanged(str(tmp_path), before) == expected
+    with Helper() as helper:
+        assert helper.unchanged(str(tmp_path), before)() == expected
+
+
+def test_urgent_questions_come_first(tmp_path, folders):
+    with Helper() as helper:
+        patient = [ask(helper, tmp_path, folders * 2_000) for _ in range(3)]
+        urgent = helper.unchanged(str(tmp_path), [("0", "manifest.json", "")])
+        urgent()
+        assert patient[-1].found is None
+        assert [answer() for answer in patient] == [FOUND * 2_000] * 3
 
 
 def test_it_looks_while_this_process_goes_on(tmp_path, folders):
@@ -85,6 +114,22 @@ def test_it_may_die_at_any_time(tmp_path, folders, when):
         assert ask(helper, tmp_path, folders)() == FOUND
 
 
+def test_of_something_unforeseen_it_dies_at_once(tmp_path, folders):
+    with Helper() as helper:
+        answer = ask(helper, tmp_path, [("\0", SIZES)])
+        assert helper._process.wait(60) == 1
+        with pytest.raises(ValueError, match="null"):
+            answer()
+
+
+def test_ctrl_c_is_not_for_it(tmp_path, folders):
+    with Helper() as helper:
+        assert ask(helper, tmp_path, folders)() == FOUND
+        helper._process.send_signal(signal.SIGINT)
+        assert ask(helper, tmp_path, folders)() == FOUND
+    assert helper._process.returncode == 0
+
+
 def test_no_process_is_left(tmp_path, folders):
     with Helper() as helper:
         ask(helper, tmp_path, folders)
@@ -127,6 +172,8 @@ def test_what_cannot_be_looked_at_is_said_here(tmp_path, folders):
         answer = ask(helper, tmp_path, folders)
         with pytest.raises(OSError, match="name too long"):
             answer()
+        assert ask(helper, tmp_path, folders[:-1])() == FOUND
+        assert helper._process.poll() is None
 
 
 def test_lookups_are_the_same_with_it(tmp_path, make_action, make_payload, circumstances):
@@ -136,7 +183,7 @@ def test_lookups_are_the_same_with_it(tmp_path, make_action, make_payload, circu
         for number in range(6)
     ]
     store.mark_damaged(records[2].object, "for the test")
-    keys = [make_action(number).key for number in range(7)]
+    keys = [make_action(number).key for number in range(7)] * 2
     alone = store.lookup_many(records[0].stage, keys)
     with store.helper() as helper:
         found = store.lookup_many(records[0].stage, keys, helper)
@@ -158,3 +205,24 @@ def test_the_error_of_a_store_names_the_whole_path(
         found = store.lookup_many(record.stage, [record.key], helper)[record.key]
         with pytest.raises(StoreUnavailable, match=rf"^{object_}/.*symbolic links"):
             _ = found.status
+
+
+def test_the_first_keys_are_looked_for_while_later_ones_are_made(
+    tmp_path, make_action, make_payload, circumstances, monkeypatch
+):
+    monkeypatch.setattr("artifacts.store._PART", 2)
+    store = ArtifactStore.open(tmp_path / "store")
+    for number in range(6):
+        store.publish(make_action(number), make_payload(number), circumstances)
+    keys = [make_action(number).key for number in (0, 1, 2, 0, 3, 4, 5, 6)]
+    alone = store.lookup_many(make_action().stage, keys)
+    questions = []
+
+    def made():
+        for key in keys:
+            questions.append(helper._number)
+            yield key
+
+    with Helper() as helper:
+        assert store.lookup_many(make_action().stage, made(), helper) == alone
+    assert questions == [0, 0, 1, 1, 1, 2, 2, 3]

@@ -1,5 +1,8 @@
 """The index spares work and decides nothing: whatever happens to it or behind it, answers agree."""
 
+import sqlite3
+from contextlib import closing
+
 import platformdirs
 import pytest
 from store_faults import FaultyBackend, flip, truncate
@@ -198,3 +201,15 @@ def test_an_index_that_cannot_be_kept_costs_time_alone(tmp_path, store, keys, mo
     (tmp_path / "a file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a file"))
     assert told(ArtifactStore(store.backend), keys) == without_index(store, keys)
+
+
+def test_a_locked_index_is_waited_for_once(store, keys, monkeypatch):
+    monkeypatch.setattr("artifacts.cache_file._BUSY_SECONDS", 0.1)
+    expected = told(store, keys)
+    file = store._index._file
+    with closing(sqlite3.connect(file._path)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        assert told(store, keys) == expected
+        assert file._connection.execute("PRAGMA busy_timeout").fetchall() == [(0,)]
+        assert told(store, keys) == expected
+    assert told(store, keys) == expected
