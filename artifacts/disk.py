@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from queue import PriorityQueue
+from select import select
 from threading import Thread
 from typing import Any
 
@@ -110,6 +111,8 @@ _PIPE = 1 << 20
 """Bytes that a pipe should hold, so that nobody waits until an answer is read."""
 _NOW, _LATER = 0, 1
 """Which questions come first."""
+_ENOUGH = 12
+"""With so many questions before them, those that can wait are answered sooner here."""
 
 
 class Helper:
@@ -158,7 +161,11 @@ class Helper:
     def _ask(self, look: Callable[..., list[bool]], urgency: int, *about: Any) -> _Asked:
         self._number += 1
         asked = _Asked(partial(look, *about), partial(self._hear, self._number))
-        if self._process and self._process.stdin:
+        while self._waiting and self._has_answered():
+            self._take_answer()
+        if urgency == _LATER and len(self._waiting) >= _ENOUGH:
+            asked.look()
+        elif self._process and self._process.stdin:
             with suppress(BrokenPipeError):
                 question = urgency, self._number, look.__name__, about
                 self._process.stdin.write(marshal.dumps(question))
@@ -169,13 +176,20 @@ class Helper:
     def _hear(self, number: int) -> None:
         """Take answers in until that of a question is there, or none will come any more."""
         while number in self._waiting:
-            assert self._process
-            try:
-                answered, found = marshal.load(self._process.stdout)  # type: ignore[arg-type]
-            except (EOFError, ValueError, TypeError):  # it has died
-                self._waiting.clear()
-            else:
-                self._waiting.pop(answered).found = found
+            self._take_answer()
+
+    def _has_answered(self) -> bool:
+        assert self._process
+        return bool(select([self._process.stdout], [], [], 0)[0])
+
+    def _take_answer(self) -> None:
+        assert self._process
+        try:
+            number, found = marshal.load(self._process.stdout)  # type: ignore[arg-type]
+        except (EOFError, ValueError, TypeError):  # it has died
+            self._waiting.clear()
+        else:
+            self._waiting.pop(number).tell(found)
 
 
 class _Asked:
@@ -189,11 +203,19 @@ class _Asked:
     def __call__(self) -> list[bool]:
         if self.found is None:
             self.wait()
-            if self.found is None:
-                assert self._look
-                self.found = self._look()
-            self._look = None
+            self.look()
+            assert self.found is not None
         return self.found
+
+    def look(self) -> None:
+        """Find the answer here, unless it is known."""
+        if self._look:
+            self.tell(self._look())
+
+    def tell(self, found: list[bool] | None) -> None:
+        """Take the answer over, if it is one; the question is of no more use then."""
+        if found is not None:
+            self.found, self._look = found, None
 
 
 def _started(pipe_size: int) -> subprocess.Popen[bytes] | None:

@@ -168,15 +168,17 @@ def conclude(
     failed = {failure.id: failure for failure in summary.failed}
     if plans is None:
         plans = plan_edits([edit for edit in edits if edit.id not in failed], store)
-    for plan in plans:
+    undone = [plan for plan in plans if not plan.done]
+    for plan in undone:
         if earlier := Failure.of_earlier(plan.edit.id, plan.quarantined):
             failed[plan.edit.id] = earlier
-    others = [plan for plan in plans if plan.edit.id not in failed]
+    unfinished = tuple(plan.edit.id for plan in undone if plan.edit.id not in failed)
+    others = {*failed, *unfinished}
     return replace(
         summary,
-        done=tuple(plan.edit.id for plan in others if plan.done),
+        done=tuple(plan.edit.id for plan in plans if plan.edit.id not in others),
         failed=tuple(failed[edit.id] for edit in edits if edit.id in failed),
-        unfinished=tuple(plan.edit.id for plan in others if not plan.done),
+        unfinished=unfinished,
         seconds=round(seconds, 3),
     )
 

@@ -115,10 +115,10 @@ def watch_over(
     if not (retry or forced):
         plans = [plan for plan in plans if not plan.quarantined]
     waiting = {stage: _waiting(plans, stage, stage in forced) for stage in stages}
-    seconds = StageSeconds(last_seconds(store, job))
+    todo = frozenset[str]().union(*waiting.values())
+    seconds = StageSeconds(last_seconds(store, job) if todo else {})
     each = {stage: seconds.of(stage) for stage in stages}
     progress = Progress(waiting, each, _shares(edits), console)
-    todo = frozenset[str]().union(*waiting.values())
     return Watch(progress, seconds, todo, str(job.path), out, stop=Stop(limits))
 
 

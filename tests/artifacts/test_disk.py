@@ -9,7 +9,7 @@ from select import select
 import pytest
 
 from artifacts import ArtifactStore, Helper, StoreUnavailable
-from artifacts.disk import SETTLED_NS, stamps, unchanged, whole
+from artifacts.disk import _ENOUGH, SETTLED_NS, stamps, unchanged, whole
 from artifacts.layout import object_folder
 
 SIZES = {"manifest.json": 3, "latents/c": 5}
@@ -70,6 +70,15 @@ def test_urgent_questions_come_first(tmp_path, folders):
         urgent()
         assert patient[-1].found is None
         assert [answer() for answer in patient] == [FOUND * 2_000] * 3
+
+
+def test_with_enough_questions_before_them_others_are_answered_here(tmp_path, folders):
+    with Helper() as helper:
+        helper._process.send_signal(signal.SIGSTOP)
+        answers = [ask(helper, tmp_path, folders) for _ in range(_ENOUGH + 2)]
+        assert [answer.found for answer in answers] == [*[None] * _ENOUGH, FOUND, FOUND]
+        helper._process.send_signal(signal.SIGCONT)
+        assert [answer() for answer in answers] == [FOUND] * len(answers)
 
 
 def test_it_looks_while_this_process_goes_on(tmp_path, folders):
