@@ -36,6 +36,7 @@ class CacheFile:
         self._schema = schema
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._is_patient = True
 
     def query(self, query: str, *values: object) -> list[Any]:
         """Return the rows that a query finds; none if the file cannot be used."""
@@ -56,15 +57,20 @@ class CacheFile:
         with self._lock:
             for _ in range(2):
                 try:
-                    return work(self._connected())  # type: ignore[no-any-return]
+                    found: list[Any] = work(self._connected())
                 except sqlite3.OperationalError as error:
                     # The file may have been begun anew by another process, without its table.
+                    if "locked" in str(error):
+                        self._wait_for(0)
                     if "no such table" not in str(error):
-                        self._wait_no_more()
                         return []
                     self._disconnect()
                 except sqlite3.DatabaseError:
                     self._discard()
+                else:
+                    if not self._is_patient:
+                        self._wait_for(_BUSY_SECONDS)
+                    return found
         return []
 
     def _connected(self) -> sqlite3.Connection:
@@ -72,15 +78,16 @@ class CacheFile:
             with suppress(OSError):  # then connecting fails, and nothing is found
                 self._path.parent.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(self._path, _BUSY_SECONDS, check_same_thread=False)
-            self._connection = connection
+            self._connection, self._is_patient = connection, True
             connection.execute("PRAGMA synchronous = OFF")
             connection.execute(self._schema)
         return self._connection
 
-    def _wait_no_more(self) -> None:
-        """Take it that whoever holds the file for so long holds it for ever."""
+    def _wait_for(self, seconds: float) -> None:
+        """Wait so long when the file is locked: once, since it may be locked for ever."""
         if self._connection is not None:
-            self._connection.execute("PRAGMA busy_timeout = 0")
+            self._connection.execute(f"PRAGMA busy_timeout = {round(1000 * seconds)}")
+            self._is_patient = seconds > 0
 
     def _disconnect(self) -> None:
         if self._connection is not None:

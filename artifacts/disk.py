@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from queue import PriorityQueue
-from select import select
+from select import POLLIN, poll
 from threading import Thread
 from typing import Any
 
@@ -129,14 +129,16 @@ class Helper:
 
     def __exit__(self, kind: object, *_: object) -> None:
         """Let the process end, once it has answered; at once after an error."""
-        if kind is None:
-            for asked in [*self._waiting.values()]:
-                asked.wait()
-        if self._process:
-            if kind is not None:
-                self._process.kill()
-                self._waiting.clear()
-            self._process.communicate()
+        try:
+            if kind is None:
+                for asked in [*self._waiting.values()]:
+                    asked.wait()
+        finally:
+            if self._process:
+                if kind is not None or self._waiting:
+                    self._process.kill()
+                    self._waiting.clear()
+                self._process.communicate()
 
     def unchanged(
         self, root: str, files: Sequence[tuple[str, str, str | None]]
@@ -164,14 +166,21 @@ class Helper:
         while self._waiting and self._has_answered():
             self._take_answer()
         if urgency == _LATER and len(self._waiting) >= _ENOUGH:
-            asked.look()
+            with suppress(OSError):  # which is met again where it can be said
+                asked.look()
         elif self._process and self._process.stdin:
             with suppress(BrokenPipeError):
                 question = urgency, self._number, look.__name__, about
-                self._process.stdin.write(marshal.dumps(question))
+                self._process.stdin.write(_packed(question))
                 self._process.stdin.flush()
                 self._waiting[self._number] = asked
         return asked
+
+    @property
+    def _answers(self) -> int:
+        """Where answers come from; read as a file, some could lie unseen in its buffer."""
+        assert self._process and self._process.stdout  # noqa: PT018
+        return self._process.stdout.fileno()
 
     def _hear(self, number: int) -> None:
         """Take answers in until that of a question is there, or none will come any more."""
@@ -179,13 +188,13 @@ class Helper:
             self._take_answer()
 
     def _has_answered(self) -> bool:
-        assert self._process
-        return bool(select([self._process.stdout], [], [], 0)[0])
+        ready = poll()
+        ready.register(self._answers, POLLIN)
+        return bool(ready.poll(0))
 
     def _take_answer(self) -> None:
-        assert self._process
         try:
-            number, found = marshal.load(self._process.stdout)  # type: ignore[arg-type]
+            number, found = _unpacked(self._answers)
         except (EOFError, ValueError, TypeError):  # it has died
             self._waiting.clear()
         else:
@@ -239,7 +248,7 @@ def main() -> None:
         found = None
         with suppress(OSError):  # which is met again where it can be said
             found = _LOOKS[look](*about)
-        sys.stdout.buffer.write(marshal.dumps([number, found]))
+        sys.stdout.buffer.write(_packed([number, found]))
         sys.stdout.buffer.flush()
 
 
@@ -251,9 +260,34 @@ def _take_in(asked: PriorityQueue[Any]) -> None:
     try:
         with suppress(EOFError):
             while True:
-                asked.put(marshal.load(sys.stdin.buffer))
+                asked.put(_unpacked(sys.stdin.fileno()))
     finally:
         asked.put(_END)
+
+
+def _packed(what: Any) -> bytes:
+    data = marshal.dumps(what)
+    return len(data).to_bytes(8, "big") + data
+
+
+def _unpacked(source: int) -> Any:
+    """Read what was packed, in ever so few calls: `marshal` itself would make one per value.
+
+    Raises:
+        EOFError: if there is no more.
+    """
+    return marshal.loads(_read(source, int.from_bytes(_read(source, 8), "big")))
+
+
+def _read(source: int, count: int) -> bytes:
+    parts = []
+    while count:
+        part = os.read(source, min(count, _PIPE))
+        if not part:
+            raise EOFError
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
 
 
 if __name__ == "__main__":

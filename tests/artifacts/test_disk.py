@@ -47,7 +47,7 @@ def test_both_find_the_same(tmp_path, folders):
 def test_both_find_the_same_changes(tmp_path, folders):
     files = [(folder, name) for folder, sizes in folders for name in sizes]
     assert stamps(str(tmp_path), files) == [None] * len(files)  # they are too new
-    time.sleep(SETTLED_NS / 1e9)
+    time.sleep(SETTLED_NS / 1e9 + 0.1)
     before = [
         (*file, stamp) for file, stamp in zip(files, stamps(str(tmp_path), files), strict=True)
     ]
@@ -58,6 +58,8 @@ def test_both_find_the_same_changes(tmp_path, folders):
         *((folder, name) for folder in ("1", "gone") for name in SIZES),
     }
     expected = [file not in {*changed, ("3", "manifest.json")} for file in files]
+    of_another = ("6", "manifest.json", before[files.index(("7", "manifest.json"))][2])
+    before, expected = [*before, of_another], [*expected, False]
     assert unchanged(str(tmp_path), before) == expected
     with Helper() as helper:
         assert helper.unchanged(str(tmp_path), before)() == expected
@@ -65,11 +67,13 @@ def test_both_find_the_same_changes(tmp_path, folders):
 
 def test_urgent_questions_come_first(tmp_path, folders):
     with Helper() as helper:
-        patient = [ask(helper, tmp_path, folders * 2_000) for _ in range(3)]
+        helper._process.send_signal(signal.SIGSTOP)
+        patient = [ask(helper, tmp_path, folders * 20) for _ in range(10)]
         urgent = helper.unchanged(str(tmp_path), [("0", "manifest.json", "")])
-        urgent()
+        helper._process.send_signal(signal.SIGCONT)
+        assert urgent() == [False]
         assert patient[-1].found is None
-        assert [answer() for answer in patient] == [FOUND * 2_000] * 3
+        assert [answer() for answer in patient] == [FOUND * 20] * 10
 
 
 def test_with_enough_questions_before_them_others_are_answered_here(tmp_path, folders):
@@ -79,6 +83,27 @@ def test_with_enough_questions_before_them_others_are_answered_here(tmp_path, fo
         assert [answer.found for answer in answers] == [*[None] * _ENOUGH, FOUND, FOUND]
         helper._process.send_signal(signal.SIGCONT)
         assert [answer() for answer in answers] == [FOUND] * len(answers)
+
+
+def test_what_cannot_be_looked_at_here_is_said_where_it_is_needed(tmp_path, folders):
+    with Helper() as helper:
+        helper._process.send_signal(signal.SIGSTOP)
+        answers = [ask(helper, tmp_path, folders) for _ in range(_ENOUGH)]
+        wrong = ask(helper, tmp_path, [("0", {"n" * 300: 1})])
+        with pytest.raises(OSError, match="name too long"):
+            wrong()
+        helper._process.send_signal(signal.SIGCONT)
+        assert [answer() for answer in answers] == [FOUND] * len(answers)
+
+
+def test_after_its_death_all_is_found_here(tmp_path, folders):
+    with Helper() as helper:
+        helper._process.send_signal(signal.SIGSTOP)
+        answers = [ask(helper, tmp_path, folders) for _ in range(3)]
+        helper._process.kill()
+        helper._process.wait()
+        answers += [ask(helper, tmp_path, folders) for _ in range(3)]
+        assert [answer() for answer in answers] == [FOUND] * 6
 
 
 def test_it_looks_while_this_process_goes_on(tmp_path, folders):

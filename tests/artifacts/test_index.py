@@ -213,3 +213,4 @@ def test_a_locked_index_is_waited_for_once(store, keys, monkeypatch):
         assert file._connection.execute("PRAGMA busy_timeout").fetchall() == [(0,)]
         assert told(store, keys) == expected
     assert told(store, keys) == expected
+    assert file._connection.execute("PRAGMA busy_timeout").fetchall() == [(100,)]

@@ -131,6 +131,23 @@ def test_a_forced_stage_reruns_what_follows_exactly_where_its_bytes_changed(make
     assert len(once_more.done) == 2
 
 
+def test_a_run_with_nothing_to_do_reads_no_earlier_ones(make_job, run_here, monkeypatch):
+    job, asked = make_job(images=1), []
+    read = ArtifactStore.get_run
+
+    def reading(store, run_id, name):
+        asked.append(run_id)
+        return read(store, run_id, name)
+
+    monkeypatch.setattr(ArtifactStore, "get_run", reading)
+    run_here(job)
+    assert run_here(job, from_stage="sample_image", force=True).made == {"sample_image": 1}
+    assert asked
+    asked.clear()
+    assert run_here(job).made == {}
+    assert not asked
+
+
 def test_a_run_stops_when_its_time_is_up_and_a_later_one_goes_on(make_job, run_here):
     job = make_job(images=1, each=2)
     # The time is over before the first step: starting takes longer.
