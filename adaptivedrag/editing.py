@@ -112,7 +112,11 @@ def edit(
             frame,
             settings.optimize_latent,
             settings.invert_image,
-            relocated=relocated_latents(diffusion, trajectory, contents, settings.invert_image),
+            relocated=relocated_latents(
+                diffusion, working, embedding, contents, settings.invert_image
+            )
+            if contents
+            else None,
         )
         held = torch.from_numpy(latent_mask(editable)).to(diffusion.device)
         _, clean = sample(

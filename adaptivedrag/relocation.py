@@ -1,128 +1,101 @@
-"""Latent relocation: content is moved in the inverted latents before the drag (preset `plus`).
+"""Relocation: content is moved in the picture, which is inverted anew (preset `plus`).
 
 The paper's optimisation pulls the latents towards the target a little at a time. Where features at
 the start timestep follow the latents without the picture following, that leaves the content behind.
-Here its inverted latents are moved themselves, whole cells at a time: values between cells would be
-less noisy than the model expects, and a cell's noise holds the details of its clean latent. What
-is then missing to the target, at most half a cell, is left to the optimisation.
+Here the drag begins from the inverted latents of a picture in which the content has been moved: by
+fractions of a pixel, where latents could only be moved by whole cells of eight. The optimisation
+is left with what the motion got wrong.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, pad
 
 from adaptivedrag.config import InvertImageConfig
 from adaptivedrag.content import Content
+from adaptivedrag.inversion import invert
 from adaptivedrag.model import DiffusionModel
-from adaptivedrag.points import FEATURES_PER_LATENT
 
-RIM = 2
-"""Feature cells around content that go with it: latents at its border show both sides."""
+RIM = 1
+"""Pixels around content that go with it: anti-aliased, they hold some of it."""
 
-SMOOTHING = 60
-"""Rounds in which what is filled in becomes smooth."""
+FRINGE = 2
+"""Pixels around content and its rim that are filled in behind it: they hold its glow."""
+
+SOFTNESS = 0.7
+"""Width in pixels (standard deviation) of the edge at which moved content is laid on."""
+
+SMOOTHING = 40
+"""Rounds in which what is filled in becomes smooth, each over 5 × 5 pixels."""
 
 
 def relocated_latents(
     model: DiffusionModel,
-    trajectory: Float[Tensor, "steps_1 c h w"],
+    image: UInt8[np.ndarray, "hp wp 3"],
+    prompt: Float[Tensor, "1 tokens d"],
     contents: Sequence[Content],
     inversion: InvertImageConfig,
-) -> Float[Tensor, "1 c h w"] | None:
-    """Return `relocate` of an inversion; None without any content.
-
-    Args:
-        trajectory: clean latents, then those after each inversion step.
-    """
-    if not contents:
-        return None
-    start = model.schedule.start(inversion.num_steps, inversion.inverted_steps)
-    clean, noised = (trajectory[place].to(model.device)[None] for place in (0, -1))
-    return relocate(clean, noised, model.schedule.alpha(start), contents)
-
-
-@torch.no_grad()
-def relocate(
-    clean: Float[Tensor, "1 c h w"],
-    noised: Float[Tensor, "1 c h w"],
-    alpha: float,
-    contents: Sequence[Content],
 ) -> Float[Tensor, "1 c h w"]:
-    """Return inverted latents in which contents lie where their motions take them.
-
-    What content leaves behind is filled from around it; the noise there is that of the background
-    which the content now covers.
+    """Return the inverted latents of an image whose contents have been moved.
 
     Args:
-        clean: latents of the image.
-        noised: the same inverted to the start timestep.
-        alpha: cumulative product of alphas at the start timestep.
+        image: the working image.
+
+    Raises:
+        DragDiverged: if latents are not finite.
     """
-    noise = (noised - alpha**0.5 * clean) / (1 - alpha) ** 0.5
-    shares = [_share_of_latents(content).to(clean.device) for content in contents]
-    touched = torch.stack([share > 0 for share in shares]).any(dim=0)
-    gone = torch.stack([share > 0.5 for share in shares]).any(dim=0)
-    moves = [
-        _moved_cells(content, share > 0.5) for content, share in zip(contents, shares, strict=True)
+    moved = move_contents(image, contents)
+    return invert(model, model.posterior(moved)[0], prompt, inversion)[-1:]
+
+
+def move_contents(
+    image: UInt8[np.ndarray, "hp wp 3"], contents: Sequence[Content]
+) -> UInt8[np.ndarray, "hp wp 3"]:
+    """Return an image in which contents lie where their motions take them, later ones in front.
+
+    What content leaves behind is filled from around it. Without any contents nothing changes.
+    """
+    from scipy.ndimage import binary_dilation, gaussian_filter
+    from skimage.transform import resize, warp
+
+    if not contents:
+        return image.copy()
+    rows, cols = image.shape[:2]
+    step = rows / contents[0].region.shape[0]
+    regions = [
+        binary_dilation(resize(content.region, (rows, cols), order=0), iterations=RIM)
+        for content in contents
     ]
-    laid = torch.stack([arrived for _, arrived in moves]).any(dim=0)
-    behind = _refilled(noise, gone & ~laid, laid & ~gone)
-    result = alpha**0.5 * _filled(clean, touched) + (1 - alpha) ** 0.5 * behind
-    for source, arrived in moves:
-        result[..., arrived] = noised.flatten(2)[..., source[arrived]]
-    return result
+    gap = binary_dilation(np.any(regions, axis=0), iterations=FRINGE)
+    source = image.astype(np.float64)
+    result = _filled(source, gap)
+    for content, region in zip(contents, regions, strict=True):
+        back = _in_pixels(content.back, step)
+        soft = gaussian_filter(region.astype(np.float64), SOFTNESS)
+        share = warp(soft, back, order=1, preserve_range=True)[..., None]
+        moved = warp(source, back, order=3, mode="edge", preserve_range=True)
+        result += share * (moved - result)
+    return result.round().clip(0, 255).astype(np.uint8)
 
 
-def _share_of_latents(content: Content) -> Float[Tensor, "h w"]:
-    """Return how much of each latent cell is content or its rim."""
-    from scipy.ndimage import binary_dilation
-
-    region = binary_dilation(content.region, iterations=RIM)
-    rows, cols = (side // FEATURES_PER_LATENT for side in region.shape)
-    cells = region.reshape(rows, FEATURES_PER_LATENT, cols, FEATURES_PER_LATENT)
-    return torch.from_numpy(cells.mean(axis=(1, 3), dtype=np.float32))
+def _in_pixels(motion: Float[np.ndarray, "2 3"], step: float) -> Float[np.ndarray, "3 3"]:
+    """Bring a map of (row, col) of the feature grid to one of (x, y) in pixels."""
+    to_pixel = np.array([[0, step, (step - 1) / 2], [step, 0, (step - 1) / 2], [0, 0, 1]])
+    return to_pixel @ np.vstack([motion, [0, 0, 1]]) @ np.linalg.inv(to_pixel)
 
 
-def _moved_cells(
-    content: Content, held: Bool[Tensor, "h w"]
-) -> tuple[Int[Tensor, "h w"], Bool[Tensor, "h w"]]:
-    """Return from which cell (row-major) each latent cell would come, and which ones do."""
-    rows, cols = held.shape
-    grid = np.stack(np.meshgrid(np.arange(rows), np.arange(cols), indexing="ij"), axis=-1)
-    centres = (grid + 0.5) * FEATURES_PER_LATENT - 0.5
-    origins = centres @ content.back[:, :2].T + content.back[:, 2]
-    cells = np.rint((origins + 0.5) / FEATURES_PER_LATENT - 0.5).astype(int)
-    inside = ((cells >= 0) & (cells < (rows, cols))).all(axis=-1)
-    index = np.where(inside, cells[..., 0] * cols + cells[..., 1], 0)
-    source = torch.from_numpy(index).to(held.device)
-    return source, held.flatten()[source] & torch.from_numpy(inside).to(held.device)
-
-
-def _filled(clean: Float[Tensor, "1 c h w"], gap: Bool[Tensor, "h w"]) -> Float[Tensor, "1 c h w"]:
-    """Fill a gap from the nearest latents around it, then smooth what was filled in."""
-    from scipy.ndimage import distance_transform_edt
+def _filled(
+    image: Float[np.ndarray, "hp wp 3"], gap: Bool[np.ndarray, "hp wp"]
+) -> Float[np.ndarray, "hp wp 3"]:
+    """Fill a gap from the nearest pixels around it, then smooth what was filled in."""
+    from scipy.ndimage import distance_transform_edt, uniform_filter
 
     if gap.all():
-        return clean.clone()
-    rows, cols = distance_transform_edt(
-        gap.cpu().numpy(), return_distances=False, return_indices=True
-    )
-    filled = clean[..., torch.from_numpy(rows).long(), torch.from_numpy(cols).long()]
+        return image.copy()
+    rows, cols = distance_transform_edt(gap, return_distances=False, return_indices=True)
+    filled = image[rows, cols]
     for _ in range(SMOOTHING):
-        around = avg_pool2d(pad(filled, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-        filled = torch.where(gap, around, filled)
+        filled[gap] = uniform_filter(filled, (5, 5, 0))[gap]
     return filled
-
-
-def _refilled(
-    noise: Float[Tensor, "1 c h w"], empty: Bool[Tensor, "h w"], covered: Bool[Tensor, "h w"]
-) -> Float[Tensor, "1 c h w"]:
-    """Give empty cells the noise of covered ones, in their order; over again if they are few."""
-    noise, spare, count = noise.clone(), noise[..., covered], int(empty.sum())
-    if spare.shape[-1] and count:
-        noise[..., empty] = spare[..., torch.arange(count, device=noise.device) % spare.shape[-1]]
-    return noise

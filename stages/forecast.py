@@ -130,7 +130,7 @@ def _ingredients(stage: Stage, plan: EditPlan, identities: Mapping[str, int]) ->
     edit = plan.edit
     config = edit.config
     reads = (
-        edit.image.digest if "image" in stage.reads else None,
+        edit.image.digest if {"image", "relocated_image"} & {*stage.reads} else None,
         edit.prompt if "prompt" in stage.reads else None,
         edit.drags if "drags" in stage.reads else None,
         edit.mask_digest if "user_mask" in stage.reads else None,

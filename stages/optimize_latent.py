@@ -9,7 +9,9 @@ STAGE_VERSION = 2
 
 
 def optimize_latent(work: Work) -> Made:
-    """Everything before it + prompt + drags -> parts `latent` and `tracks`."""
+    """Everything before it + prompt + drags, and the image to move content in it -> parts `latent`
+    and `tracks`.
+    """
     import torch
 
     from adaptivedrag.content import find_contents
@@ -21,7 +23,8 @@ def optimize_latent(work: Work) -> Made:
     model = work.load_diffusion()
     before = replace(model.passes)
     begun = work.checkpoints.latest()
-    trajectory = torch.from_numpy(work.upstream["invert_image"]["latents"].copy())
+    inverted = torch.from_numpy(work.upstream["invert_image"]["latents"][-1:].copy())
+    prompt = model.encode_prompt(work.edit.prompt)
     divided = work.upstream["extract_superpixels"]
     superpixels = Superpixels(divided["labels"])
     contents = (
@@ -30,17 +33,24 @@ def optimize_latent(work: Work) -> Made:
         else ()
     )
     with lora_applied(model.unet, work.upstream.get("train_lora", {}).get("lora")):
+        relocated = (
+            relocated_latents(
+                model, work.working_image(), prompt, contents, work.config.invert_image
+            )
+            if contents
+            else None
+        )
         result = drag_latents(
             model,
-            trajectory[-1:].to(model.device),
-            model.encode_prompt(work.edit.prompt),
+            inverted.to(model.device),
+            prompt,
             work.edit.drags,
             superpixels,
             work.upstream["build_mask"]["mask"],
             work.frame,
             work.config.optimize_latent,
             work.config.invert_image,
-            relocated=relocated_latents(model, trajectory, contents, work.config.invert_image),
+            relocated=relocated,
             on_step=work.on_step,
             resume_from=begun,
             on_state=work.checkpoints.keep,
@@ -74,7 +84,7 @@ def optimize_latent(work: Work) -> Made:
 STAGE = Stage(
     name="optimize_latent",
     version=STAGE_VERSION,
-    reads=("prompt", "drags"),
+    reads=("relocated_image", "prompt", "drags"),
     needs=("train_lora", "invert_image", "extract_superpixels", "build_mask"),
     models=("diffusion",),
     run=optimize_latent,

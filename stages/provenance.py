@@ -157,7 +157,7 @@ def _inputs(plan: EditPlan, record: Record | None) -> tuple[Ingredient, ...]:
 def _source(name: str, plan: EditPlan) -> str:
     edit = plan.edit
     match name:
-        case "image":
+        case "image" | "relocated_image":
             return f"{edit.image_path}, {edit.image.width}x{edit.image.height} pixels"
         case "prompt":
             return repr(edit.prompt)

@@ -63,7 +63,8 @@ def as_planned(edit: Edit, path: Path) -> Iterator[Callable[[bool], None]]:
 
 
 OnStep = Callable[[int, int], None]
-EditInput = Literal["image", "prompt", "drags", "user_mask"]
+EditInput = Literal["image", "relocated_image", "prompt", "drags", "user_mask"]
+"""`relocated_image` is the image, for a drag that begins with content moved in it."""
 
 
 @dataclass(frozen=True)
@@ -278,8 +279,10 @@ class Resolved:
         edit = self.edit
         points = ([*map(float, (*drag.handle, *drag.target))] for drag in edit.drags)
         own_mask = self.config.build_mask.mode == "user"
+        relocates = self.config.optimize_latent.relocation
         return {
             "image": edit.image.digest,
+            "relocated_image": edit.image.digest if relocates else None,
             "prompt": digest_bytes("prompt", edit.prompt.encode()),
             "drags": digest_floats("drags", points),
             "user_mask": edit.mask_digest if own_mask else None,

@@ -1,4 +1,4 @@
-"""Content moved in inverted latents, and what the drag and the sampling make of it."""
+"""Content moved in the picture, its inversion, and what the drag and the sampling make of it."""
 
 import numpy as np
 import pytest
@@ -7,74 +7,119 @@ import torch
 from adaptivedrag.config import InvertImageConfig, SampleImageConfig
 from adaptivedrag.content import Content
 from adaptivedrag.drag import drag_latents
-from adaptivedrag.relocation import relocate, relocated_latents
+from adaptivedrag.inversion import invert
+from adaptivedrag.relocation import move_contents, relocated_latents
 from adaptivedrag.sampling import Background, sample
 
-ALPHA = 0.1
-CELLS = 16
+STEP = 2
+"""Pixels per feature cell."""
+
+SIZE = 128
 INVERSION = InvertImageConfig(num_steps=8, inverted_steps=5)
+SKY, GROUND, BALL = (90, 140, 220), (60, 120, 40), (230, 60, 30)
 
 
-def region(rows, cols):
-    """Whole latent cells, on the feature grid; the rim stays within one cell around them."""
-    grid = np.zeros((CELLS * 4, CELLS * 4), bool)
-    grid[rows.start * 4 : rows.stop * 4, cols.start * 4 : cols.stop * 4] = True
-    return grid
+def picture(centre, radius=14.0, size=SIZE):
+    """A ball before a sky and a ground, with smooth edges; its centre is (x, y) in pixels."""
+    y, x = np.mgrid[:size, :size]
+    reach = np.hypot(x - centre[0], y - centre[1])
+    inside = np.clip(radius + 0.5 - reach, 0, 1)[..., None]
+    behind = np.where(y[..., None] < size // 2, SKY, GROUND)
+    return (behind * (1 - inside) + np.array(BALL) * inside).round().astype(np.uint8)
 
 
-def shifted(cells_down, cells_right):
-    """Four feature cells are a latent one."""
-    return np.array([[1.0, 0, 4 * cells_down], [0, 1.0, 4 * cells_right]])
+def ball_region(centre, radius=14.0, size=SIZE):
+    """Where the ball is, on the feature grid."""
+    y, x = (np.mgrid[: size // STEP, : size // STEP] + 0.5) * STEP - 0.5
+    return np.hypot(x - centre[0], y - centre[1]) <= radius
 
 
-@pytest.fixture(scope="module")
-def latents():
-    draw = torch.Generator().manual_seed(3)
-    clean, noise = torch.randn(2, 1, 4, CELLS, CELLS, generator=draw)
-    return clean, noise, ALPHA**0.5 * clean + (1 - ALPHA) ** 0.5 * noise
+def carried(right, down):
+    """A motion by pixels, in feature cells."""
+    return np.array([[1.0, 0, down / STEP], [0, 1.0, right / STEP]])
 
 
-def test_content_arrives_with_its_own_noise_and_the_rest_stays(latents):
-    clean, _, noised = latents
-    content = Content(region(slice(2, 6), slice(2, 6)), shifted(6, 7))
-    result = relocate(clean, noised, ALPHA, [content])
-    assert torch.allclose(result[..., 8:12, 9:13], noised[..., 2:6, 2:6], atol=1e-5)
-    assert torch.allclose(result[..., :, 15], noised[..., :, 15], atol=1e-5)
-    assert torch.allclose(result[..., 14:, :], noised[..., 14:, :], atol=1e-5)
-    assert (result[..., 2:6, 2:6] - noised[..., 2:6, 2:6]).abs().mean() > 0.5
+def error(made, wanted, region=...):
+    return np.abs(made.astype(float) - wanted)[region].mean()
+
+
+@pytest.mark.parametrize("way", [(40.0, 10.0), (33.5, 7.25), (-9.3, 20.6)])
+def test_content_is_moved_by_fractions_of_a_pixel(way):
+    before, after = picture((50, 40)), picture((50 + way[0], 40 + way[1]))
+    moved = move_contents(before, [Content(ball_region((50, 40)), carried(*way))])
+    changed = (before != after).any(axis=2)
+    assert error(moved, after, changed) < 0.1 * error(before, after, changed)
+    rounded = picture((50 + round(way[0] / 8) * 8, 40 + round(way[1] / 8) * 8))
+    assert error(moved, after) < error(rounded, after)  # what whole latent cells could do
+
+
+def test_content_is_stretched_about_its_far_end():
+    """A bar that stands on the ground of its picture and becomes half as long again."""
+    image = np.full((SIZE, SIZE, 3), SKY, np.uint8)
+    image[60:100, 60:68] = BALL
+    wanted = np.full((SIZE, SIZE, 3), SKY, np.uint8)
+    wanted[40:100, 60:68] = BALL
+    region = np.zeros((SIZE // STEP, SIZE // STEP), bool)
+    region[30:50, 30:34] = True
+    foot = 49.5  # the lower edge of its last cell
+    longer = np.array([[1.5, 0, foot - 1.5 * foot], [0, 1.0, 0]])
+    moved = move_contents(image, [Content(region, longer)])
+    around = (slice(36, 104), slice(56, 72))
+    assert error(moved, wanted, around) < 0.3 * error(image, wanted, around)
 
 
 def test_what_is_left_behind_is_filled_from_around_it():
-    clean = torch.ones(1, 4, CELLS, CELLS)
-    clean[..., 2:6, 2:6] = -5
-    content = Content(region(slice(2, 6), slice(2, 6)), shifted(6, 7))
-    result = relocate(clean, ALPHA**0.5 * clean, ALPHA, [content]) / ALPHA**0.5
-    assert torch.allclose(result[..., 2:6, 2:6], torch.ones(()), atol=1e-4)
-    assert torch.allclose(result[..., 8:12, 9:13], torch.tensor(-5.0), atol=1e-4)
+    before, empty = picture((50, 40)), picture((500, 40))
+    moved = move_contents(before, [Content(ball_region((50, 40)), carried(40, 0))])
+    left = np.hypot(*(np.mgrid[:SIZE, :SIZE] - np.array([40, 50])[:, None, None])) < 17
+    assert error(moved, empty, left) < 1
+    assert error(before, empty, left) > 50
 
 
-def test_noise_is_moved_and_neither_lost_nor_doubled(latents):
-    clean, noise, noised = latents
-    content = Content(region(slice(2, 6), slice(2, 6)), shifted(6, 7))
-    result = relocate(torch.zeros_like(clean), noised - ALPHA**0.5 * clean, ALPHA, [content])
-    made = result / (1 - ALPHA) ** 0.5
-    assert torch.allclose(made.flatten().sort().values, noise.flatten().sort().values, atol=1e-5)
+def test_what_is_neither_content_nor_near_it_keeps_its_bytes():
+    before = picture((50, 40))
+    moved = move_contents(before, [Content(ball_region((50, 40)), carried(40, 10))])
+    far = np.ones((SIZE, SIZE), bool)
+    far[15:75, 25:115] = False
+    assert np.array_equal(moved[far], before[far])
 
 
-def test_content_that_does_not_move_stays(latents):
-    clean, _, noised = latents
-    inside = region(slice(4, 9), slice(4, 9))
-    result = relocate(clean, noised, ALPHA, [Content(inside, shifted(0, 0))])
-    assert torch.allclose(result[..., 4:9, 4:9], noised[..., 4:9, 4:9], atol=1e-5)
+def test_the_later_content_lies_in_front():
+    image = np.full((SIZE, SIZE, 3), SKY, np.uint8)
+    image[20:40, 20:40], image[20:40, 80:100] = BALL, GROUND
+    cells = np.zeros((2, SIZE // STEP, SIZE // STEP), bool)
+    cells[0, 10:20, 10:20], cells[1, 10:20, 40:50] = True, True
+    ball, block = Content(cells[0], carried(30, 40)), Content(cells[1], carried(-30, 40))
+    assert tuple(move_contents(image, [ball, block])[70, 60]) == GROUND
+    assert tuple(move_contents(image, [block, ball])[70, 60]) == BALL
 
 
-def test_the_inversions_own_ends_are_relocated(tiny, latents):
-    clean, _, noised = latents
-    content = Content(region(slice(2, 6), slice(2, 6)), shifted(6, 7))
-    alpha = tiny.schedule.alpha(tiny.schedule.start(8, 5))
-    made = relocated_latents(tiny, torch.cat([clean, noised]), [content], INVERSION)
-    assert torch.equal(made, relocate(clean, noised, alpha, [content]))
-    assert relocated_latents(tiny, torch.cat([clean, noised]), [], INVERSION) is None
+def test_without_contents_and_without_motion_nothing_is_moved():
+    before = picture((50, 40))
+    assert np.array_equal(move_contents(before, []), before)
+    stayed = move_contents(before, [Content(ball_region((50, 40)), carried(0, 0))])
+    assert error(stayed, before) < 1
+
+
+def test_content_that_fills_its_picture_is_moved_over_itself():
+    before = picture((50, 40))
+    everywhere = np.ones((SIZE // STEP, SIZE // STEP), bool)
+    moved = move_contents(before, [Content(everywhere, carried(10, 0))])
+    assert error(moved[20:60, 30:100], picture((60, 40))[20:60, 30:100]) < 3
+
+
+def test_relocated_latents_are_those_of_the_moved_picture_inverted(tiny, scenario):
+    image = picture((50, 40), size=scenario.frame.padded_height)
+    cells = scenario.frame.feature_size
+    region = np.zeros(cells, bool)
+    region[cells[0] // 4 : cells[0] // 2, cells[1] // 4 : cells[1] // 2] = True
+    content = Content(region, np.array([[1.0, 0, 3.5], [0, 1.0, 5.25]]))
+    made = relocated_latents(tiny, image, scenario.prompt, [content], INVERSION)
+    moved = move_contents(image, [content])
+    clean = tiny.posterior(moved)[0]
+    assert torch.equal(made, invert(tiny, clean, scenario.prompt, INVERSION)[-1:])
+    stayed = invert(tiny, tiny.posterior(image)[0], scenario.prompt, INVERSION)[-1:]
+    assert (made - stayed).abs().mean() > 0.01
 
 
 def dragged(tiny, scenario, relocated):

@@ -257,6 +257,8 @@ def test_a_pixel_reruns_what_reads_the_image_and_a_copy_nothing(edit, place):
     direct = {LORA, INVERSION, SUPERPIXELS}
     check(edit, replace(edit, **place.image("dot.png", dot=(7, 9))), direct)
     check(edit, replace(edit, **place.image("copy.png")), set())
+    relocating = with_setting(edit, "optimize_latent.relocation", True)
+    check(relocating, replace(relocating, **place.image("dot.png", dot=(7, 9))), direct | {DRAG})
 
 
 def test_a_point_a_prompt_and_a_name_rerun_what_reads_them(edit):
