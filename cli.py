@@ -465,6 +465,10 @@ def eval_ablation(
     only: Annotated[
         str | None, typer.Option(metavar="ROW,...", help="Only these rows of the table.")
     ] = None,
+    finished: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="CSVs of rows that were measured before; not run again."),
+    ] = None,
     out: Out = None,
     dift: Dift = None,
     store: StorePlace = STORE,
@@ -477,6 +481,7 @@ def eval_ablation(
         directory,
         preset=preset,
         only=[name.strip() for name in only.split(",")] if only else (),
+        finished=finished,
         store_location=store,
         out=out or Path("results") / f"ablation-{preset}",
         dift=dift,

@@ -21,7 +21,7 @@ LARGEST = 0.5
 SAME = 0.5
 """Contents that share more than this part of the smaller one are one content."""
 
-END = 0.25
+END = 0.3
 """A handle in the outermost part of its content, seen from the centroid, lies at an end of it."""
 
 STRETCHES = (0.25, 4.0)

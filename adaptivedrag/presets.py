@@ -1,7 +1,8 @@
 """Named settings: the paper's method, what its authors released, the baseline of both, and ours.
 
-`plus` is `paper` with three things that the paper does not have: content is found under the
-handles, moved in the inverted latents before they are optimised, and all else is held.
+`plus` has three things that the paper does not have: content is found under the handles, it is
+moved in the picture, which is inverted anew, and all else is held. It does not optimise the latents
+after that: it moved nothing nearer, and tore what had been moved (`docs/fidelity.md`).
 """
 
 from adaptivedrag.config import Dtype, EditConfig
@@ -44,7 +45,7 @@ PRESETS: dict[str, EditConfig] = {
 PRESETS["plus"] = PRESETS["paper"].merged(
     {
         "build_mask": {"mode": "content"},
-        "optimize_latent": {"relocation": True},
+        "optimize_latent": {"relocation": True, "steps": 1, "max_steps": 1},
         "sample_image": {"hold_background": True},
     }
 )

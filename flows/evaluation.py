@@ -13,7 +13,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from stages.evaluate import (
 from stages.extremes import write_extremes
 from stages.images import Pixels
 from stages.job import Edit, Job, load_job, read_settings
-from stages.pipeline import STAGES
+from stages.pipeline import STAGES, recipe
 from stages.plan import EditPlan, Status, plan_edits
 from stages.report import writing
 from stages.scores import (
@@ -54,7 +54,9 @@ from stages.scores import (
     as_csv,
     as_json,
     as_markdown,
+    from_csv,
 )
+from stages.stage import Settings
 from stages.workbench import Workbench
 
 RESULT = STAGES[-1].name
@@ -127,6 +129,7 @@ def evaluate_ablation(
     *,
     preset: str = "paper",
     only: Sequence[str] = (),
+    finished: Path | None = None,
     store_location: str | Path,
     out: Path,
     dift: str | None = None,
@@ -142,14 +145,17 @@ def evaluate_ablation(
         directory: folder of a dataset with its `job.toml`.
         preset: the method whose modules are switched off one by one.
         only: names of rows; all by default.
+        finished: a folder of CSVs, one per row, of an earlier evaluation of the same edits, on
+            any machine. A row or control that has one is taken over from it: nothing is run.
 
     Raises:
-        InvalidRequest: for a row that there is not.
+        InvalidRequest: for a row that there is not, or a CSV that is no row's.
         InvalidEdit, ModelUnavailable, StoreUnavailable, ReportUnwritable: nothing could start.
     """
     find_preset(preset)
     dataset = load_job(directory / "job.toml")
     rows = _chosen(ablation_rows(preset), only)
+    taken = _finished_rows(finished)
     panel = _Panel.open(dataset, store_location, dift, device, console)
     judged: list[Row] = []
     silent = interrupted = False
@@ -158,6 +164,10 @@ def evaluate_ablation(
             path = write_row_job(directory, name, changes)
         try:
             job = load_job(path)
+            if name in taken:
+                judged.append(_taken_over(taken[name], job, dataset))
+                console.print(f"{name}: {len(judged[-1].scored)} taken over", highlight=False)
+                continue
             summary = run(
                 job, store_location=store_location, out=out / "runs" / name, console=console
             )
@@ -172,7 +182,12 @@ def evaluate_ablation(
         if interrupted:
             break
     reference = preset if preset in rows else judged[0].name
-    judged += panel.control_rows()
+    judged += [
+        _taken_over(replace(taken[name], control=True), None, dataset)
+        if name in taken
+        else panel.control_row(name)
+        for name in CONTROLS
+    ]
     evaluation = panel.evaluation(f"Ablation of {preset}", judged, reference)
     return Evaluated(evaluation, _write(evaluation, judged, out), interrupted, silent)
 
@@ -231,8 +246,54 @@ def _refused(name: str, dataset: Job, error: InvalidEdit) -> Row:
     return Row(name, (), tuple(missing))
 
 
-def _file_name(row: Row) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", row.name)
+def _finished_rows(folder: Path | None) -> dict[str, Row]:
+    """Read the rows of earlier evaluations from their CSVs, by name."""
+    if folder is None:
+        return {}
+    if not folder.is_dir():
+        raise InvalidRequest(f"{folder} is no folder: --finished takes one of CSVs, one per row.")
+    controls = {_file_name(name): name for name in CONTROLS}
+    rows = {}
+    for path in sorted(folder.glob("*.csv")):
+        name = controls.get(path.stem, path.stem)
+        try:
+            rows[name] = from_csv(path.read_text("utf-8"), name)
+        except (ValueError, OSError) as error:
+            raise InvalidRequest(
+                f"{path} cannot be taken over: {error}. Delete it to measure the row anew."
+            ) from error
+    return rows
+
+
+def _taken_over(row: Row, job: Job | None, dataset: Job) -> Row:
+    """Take what a finished row says of the edits of this dataset, made as its job says now.
+
+    Args:
+        job: of the row; None for a control.
+    """
+    scored = {edit.id: edit for edit in row.scored}
+    gone = {missing.id: missing for missing in row.missing}
+    jobs_own = {edit.id: edit for edit in job.edits} if job else {}
+    settings = Settings()
+    kept, missing = list[ScoredEdit](), list[MissingResult]()
+    for edit in dataset.edits:
+        found = scored.get(edit.id)
+        own = jobs_own.get(edit.id)
+        if found is None:
+            missing.append(gone.get(edit.id, MissingResult(edit.id, "not made", "not in its CSV")))
+        elif not edit.image.digest.startswith(found.image) or len(edit.drags) != found.pairs:
+            missing.append(MissingResult(edit.id, "another edit", "of this id in its CSV"))
+        elif job and not (own and found.recipe and recipe(own, settings).startswith(found.recipe)):
+            reason = "its CSV is of a result that was made with others"
+            missing.append(MissingResult(edit.id, "other settings", reason))
+        else:
+            kept.append(replace(found, image=edit.image.digest))
+    seeds = tuple(sorted({edit.config.seed for edit in job.edits})) if job else ()
+    return replace(row, scored=tuple(kept), missing=tuple(missing), seeds=seeds)
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)
 
 
 @dataclass(frozen=True)
@@ -244,6 +305,7 @@ class _Panel:
     judge: Judge
     bench: Workbench
     console: Console
+    settings: Settings = field(default_factory=Settings)
 
     @classmethod
     def open(
@@ -304,19 +366,21 @@ class _Panel:
                 return edits[name], None
 
         with writing(out):
-            write_extremes(row, result, out / "pictures" / f"{_file_name(row)}.png")
+            write_extremes(row, result, out / "pictures" / f"{_file_name(row.name)}.png")
 
     def control_rows(self) -> list[Row]:
         """Judge the controls on all edits of the dataset."""
-        return [replace(self._control_row(name), control=True) for name in CONTROLS]
+        return [self.control_row(name) for name in CONTROLS]
 
-    def _control_row(self, name: str) -> Row:
+    def control_row(self, name: str) -> Row:
+        """Judge a control on all edits of the dataset."""
+
         def find(edit: Edit) -> tuple[Candidate, None]:
             if name == RECONSTRUCT:
                 return Candidate.of_record(self.store, self._reconstructed(edit)), None
             return Candidate.of_control(name, edit), None
 
-        return self._row(name, self.dataset.edits, find)
+        return replace(self._row(name, self.dataset.edits, find), control=True)
 
     def _reconstructed(self, edit: Edit) -> Record:
         """Return the image that sampling without a drag gives; it is made once per image."""
@@ -369,7 +433,8 @@ class _Panel:
         if "true_distance" in measures:
             measures["true_arrived"] = arrived(measures["true_distance"], shorter)
         kind = judgement.kind or next(iter(edit.tags), "")
-        return ScoredEdit(edit.id, edit.image.digest, kind, len(edit.drags), measures)
+        made_of = recipe(edit, self.settings) if drag else ""
+        return ScoredEdit(edit.id, edit.image.digest, kind, len(edit.drags), measures, made_of)
 
 
 class _Missing(Exception):
@@ -421,4 +486,4 @@ def _write(evaluation: Evaluation, rows: Sequence[Row], out: Path) -> Path:
 def _write_row(row: Row, out: Path) -> None:
     with writing(out):
         (out / "rows").mkdir(parents=True, exist_ok=True)
-        (out / "rows" / f"{_file_name(row)}.csv").write_text(as_csv(row), "utf-8")
+        (out / "rows" / f"{_file_name(row.name)}.csv").write_text(as_csv(row), "utf-8")

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 SEED = 0
+SHORT = 16
+"""Digits of a digest in a CSV."""
+
 ARRIVED_WITHIN = 1 / 16
 """A point has arrived within this part of the image's shorter side."""
 
@@ -37,6 +40,7 @@ class Metric:
         name: key of the values in `Measures`, CSV and JSON.
         shown: whether it is in the Markdown table too.
         protocol: what the number is, in one line.
+        by_pair: whether an edit has one value for each of its pairs.
     """
 
     name: str
@@ -45,6 +49,7 @@ class Metric:
     digits: int
     protocol: str
     shown: bool = True
+    by_pair: bool = False
 
 
 def _dai(radius: int) -> tuple[Metric, Metric]:
@@ -91,6 +96,7 @@ METRICS: tuple[Metric, ...] = (
         "lower",
         1,
         "from where the method's own tracker ended to the target; over pairs",
+        by_pair=True,
     ),
     Metric(
         "true_distance",
@@ -98,6 +104,7 @@ METRICS: tuple[Metric, ...] = (
         "lower",
         1,
         "from the handle in the render nearest to the edit to the target; over pairs",
+        by_pair=True,
     ),
     Metric(
         "tracked_arrived",
@@ -105,6 +112,7 @@ METRICS: tuple[Metric, ...] = (
         "higher",
         3,
         "share of pairs whose tracked end lies within 1/16 of the image's shorter side",
+        by_pair=True,
     ),
     Metric(
         "true_arrived",
@@ -112,6 +120,7 @@ METRICS: tuple[Metric, ...] = (
         "higher",
         3,
         "share of pairs whose true end lies within 1/16 of the image's shorter side",
+        by_pair=True,
     ),
     Metric(
         "content_found",
@@ -127,6 +136,7 @@ METRICS: tuple[Metric, ...] = (
         "lower",
         1,
         "{dift}; match over the whole image, native pixels, mean over pairs",
+        by_pair=True,
     ),
     Metric(
         "masked_distance",
@@ -134,6 +144,7 @@ METRICS: tuple[Metric, ...] = (
         "lower",
         1,
         "{dift}; match inside the true or the dataset's mask, mean over pairs",
+        by_pair=True,
     ),
     *(metric for radius in DAI_RADII for metric in _dai(radius)),
     Metric(
@@ -161,6 +172,7 @@ class ScoredEdit:
         image: digest; what intervals are drawn by.
         kind: of the drag.
         pairs: pairs of handle and target.
+        recipe: of a job's result, what it was made of (`stages.pipeline.recipe`).
     """
 
     id: str
@@ -168,6 +180,7 @@ class ScoredEdit:
     kind: str
     pairs: int
     measures: Measures
+    recipe: str = ""
 
 
 @dataclass(frozen=True)
@@ -325,13 +338,45 @@ def as_csv(row: Row) -> str:
     names = [metric.name for metric in METRICS]
     written = io.StringIO()
     table = csv.writer(written, lineterminator="\n")
-    table.writerow(["edit", "image", "kind", "pairs", "status", "reason", *names])
+    table.writerow(["edit", "image", "recipe", "kind", "pairs", "status", "reason", *names])
     for edit in row.scored:
         values = [_mean(edit.measures.get(name, [])) for name in names]
-        table.writerow([edit.id, edit.image[:16], edit.kind, edit.pairs, "judged", "", *values])
+        known = (edit.id, edit.image[:SHORT], edit.recipe[:SHORT], edit.kind, edit.pairs)
+        table.writerow([*known, "judged", "", *values])
     for gone in row.missing:
-        table.writerow([gone.id, "", "", "", gone.kind, gone.reason, *[""] * len(names)])
+        table.writerow([gone.id, *[""] * 4, gone.kind, gone.reason, *[""] * len(names)])
     return written.getvalue()
+
+
+def from_csv(text: str, name: str) -> Row:
+    """Return the row that `as_csv` wrote: each pair of an edit has the mean over its pairs.
+
+    Raises:
+        ValueError: if it is no such text; the message says what is wrong.
+    """
+    table = csv.DictReader(io.StringIO(text))
+    lacking = {"edit", "image", "recipe", "kind", "pairs", "status", "reason"} - {
+        *(table.fieldnames or ())
+    }
+    if lacking:
+        raise ValueError(f"it has no column {', '.join(sorted(lacking))}")
+    lines = list(table)
+    # A metric that no edit has was not measured; one that some have is undefined for the others.
+    measured = [metric for metric in METRICS if any(line.get(metric.name) for line in lines)]
+    scored, missing = [], []
+    for line in lines:
+        if line["status"] != "judged":
+            missing.append(MissingResult(line["edit"], line["status"], line["reason"]))
+            continue
+        pairs = int(line["pairs"])
+        measures: Measures = {}
+        for metric in measured:
+            value = float(line[metric.name]) if line[metric.name] else None
+            measures[metric.name] = [value] * (pairs if metric.by_pair else 1)
+        scored.append(
+            ScoredEdit(line["edit"], line["image"], line["kind"], pairs, measures, line["recipe"])
+        )
+    return Row(name, tuple(scored), tuple(missing))
 
 
 def _mean(values: Sequence[float | None]) -> str:

@@ -17,6 +17,7 @@ from stages.scores import (
     as_json,
     as_markdown,
     compare,
+    from_csv,
 )
 
 
@@ -82,6 +83,21 @@ def test_the_csv_has_a_line_for_every_edit_also_where_it_is_missing():
     assert [line["matched_distance"] for line in lines] == ["3", "9", "1", ""]
     assert lines[0]["pairs"] == "2"
     assert (lines[3]["status"], lines[3]["reason"]) == ("not made", "run the job")
+
+
+def test_a_row_read_from_its_csv_has_the_same_means():
+    again = from_csv(as_csv(OURS), "ours")
+    assert again.counts == OURS.counts
+    assert again.missing == OURS.missing
+    for metric, interval in OURS.means.items():
+        read = again.means[metric]
+        assert (read.mean, read.pairs, read.missing) == (
+            pytest.approx(interval.mean),
+            interval.pairs,
+            interval.missing,
+        )
+    undefined = from_csv(as_csv(THEIRS), "theirs").means["arrival_recovery"]
+    assert (undefined.mean, undefined.pairs, undefined.missing) == (0.5, 2, 1)
 
 
 def test_the_json_has_every_value_and_every_interval():
