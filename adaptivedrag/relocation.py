@@ -3,8 +3,8 @@
 The paper's optimisation pulls the latents towards the target a little at a time. Where features at
 the start timestep follow the latents without the picture following, that leaves the content behind.
 Here the drag begins from the inverted latents of a picture in which the content has been moved: by
-fractions of a pixel, where latents could only be moved by whole cells of eight. The optimisation
-is left with what the motion got wrong.
+fractions of a pixel, where latents could only be moved by whole cells of eight. The preset stops
+there; with a larger budget of steps the optimisation goes on from those latents.
 """
 
 from collections.abc import Sequence
