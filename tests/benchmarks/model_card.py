@@ -165,7 +165,7 @@ def figures(photographs: Sequence[Picture]) -> list[str]:
 
 
 def true_results(model: DiffusionModel) -> list[str]:
-    """The recovery of true results that went through the VAE: no edit through it can do better.
+    """The recovery of true results that went through the VAE: what even a perfect edit loses.
 
     Where a part hardly changes where it arrives, the round trip costs more than is at stake.
     """
@@ -182,7 +182,7 @@ def true_results(model: DiffusionModel) -> list[str]:
     kinds = [kind for kind in DRAG_KINDS if found[kind]]
     rows = [
         f"Arrival recovery of the {len(benchmark_drags())} benchmark drags after one round trip, "
-        "mean and median: of the true result, which no edit can pass, and of doing nothing:",
+        "mean and median: of the true result (a perfect edit), and of doing nothing:",
         "",
         "| | " + " | ".join(kinds) + " |",
         "| --- |" + " --- |" * len(kinds),
