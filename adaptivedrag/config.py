@@ -108,7 +108,7 @@ class OptimizeLatentConfig(Section):
     overshoot_returns: bool = True
     """A handle that was tracked past its target may come back along its way; not in the paper."""
     relocation: bool = False
-    """Move the content under the handles in the inverted latents first; not in the paper."""
+    """Move the content under the handles in the picture first; not in the paper."""
     patience: Positive = 40
     """Stop when no handle has advanced for this many steps."""
 

@@ -2,7 +2,7 @@
 
 `plus` has three things that the paper does not have: content is found under the handles, it is
 moved in the picture, which is inverted anew, and all else is held. It does not optimise the latents
-after that: it moved nothing nearer, and tore what had been moved (`docs/fidelity.md`).
+after that: it moved nothing nearer, and tore what had been moved (`docs/results.md`).
 """
 
 from adaptivedrag.config import Dtype, EditConfig

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from adaptivedrag.config import InvertImageConfig
 from adaptivedrag.content import Content
+from adaptivedrag.errors import DragDiverged
 from adaptivedrag.inversion import invert
 from adaptivedrag.model import DiffusionModel
 
@@ -47,7 +48,10 @@ def relocated_latents(
         DragDiverged: if latents are not finite.
     """
     moved = move_contents(image, contents)
-    return invert(model, model.posterior(moved)[0], prompt, inversion)[-1:]
+    try:
+        return invert(model, model.posterior(moved)[0], prompt, inversion)[-1:]
+    except DragDiverged as error:  # its state is of the inversion: no drag goes on from it
+        raise DragDiverged(f"content that was moved: {error}", step=0, state={}) from error
 
 
 def move_contents(

@@ -24,7 +24,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from adaptivedrag.config import Runtime
 from adaptivedrag.errors import AdaptiveDragError, InvalidEdit
 from adaptivedrag.presets import preset as find_preset
-from artifacts import ArtifactCorrupt, ArtifactStore, Record
+from artifacts import ArtifactCorrupt, ArtifactStore, Digest, Record, digest_json
 from flows.outcomes import ALL_DONE, INTERRUPTED, SOME_FAILED, InvalidRequest
 from flows.run_job import run
 from stages.evaluate import (
@@ -46,6 +46,7 @@ from stages.plan import EditPlan, Status, plan_edits
 from stages.report import writing
 from stages.scores import (
     NO_REGION,
+    SHORT,
     Evaluation,
     MissingResult,
     Row,
@@ -155,6 +156,8 @@ def evaluate_ablation(
     find_preset(preset)
     dataset = load_job(directory / "job.toml")
     rows = _chosen(ablation_rows(preset), only)
+    if finished is not None and finished.resolve() == (out / "rows").resolve():
+        raise InvalidRequest(f"{finished} would be written over: name another --out.")
     taken = _finished_rows(finished)
     panel = _Panel.open(dataset, store_location, dift, device, console)
     judged: list[Row] = []
@@ -165,7 +168,7 @@ def evaluate_ablation(
         try:
             job = load_job(path)
             if name in taken:
-                judged.append(_taken_over(taken[name], job, dataset))
+                judged.append(panel.taken_over(taken[name], job))
                 console.print(f"{name}: {len(judged[-1].scored)} taken over", highlight=False)
                 continue
             summary = run(
@@ -183,9 +186,7 @@ def evaluate_ablation(
             break
     reference = preset if preset in rows else judged[0].name
     judged += [
-        _taken_over(replace(taken[name], control=True), None, dataset)
-        if name in taken
-        else panel.control_row(name)
+        panel.taken_over(taken[name], None) if name in taken else panel.control_row(name)
         for name in CONTROLS
     ]
     evaluation = panel.evaluation(f"Ablation of {preset}", judged, reference)
@@ -202,7 +203,9 @@ def ablation_rows(preset: str) -> dict[str, dict[str, Any]]:
     modules = {
         f"{preset}-{name}": {"preset": preset, **changes}
         for name, changes in table["modules"].items()
-        if "lora" in changes or own.merged(changes) != own
+        if ("lora" in changes or own.merged(changes) != own)
+        # Budgets of steps are changed to switch relocation, which others do not have.
+        and (own.optimize_latent.relocation or "steps" not in changes.get("optimize_latent", {}))
     }
     return {**table["rows"], preset: {"preset": preset}, **modules}
 
@@ -263,33 +266,6 @@ def _finished_rows(folder: Path | None) -> dict[str, Row]:
                 f"{path} cannot be taken over: {error}. Delete it to measure the row anew."
             ) from error
     return rows
-
-
-def _taken_over(row: Row, job: Job | None, dataset: Job) -> Row:
-    """Take what a finished row says of the edits of this dataset, made as its job says now.
-
-    Args:
-        job: of the row; None for a control.
-    """
-    scored = {edit.id: edit for edit in row.scored}
-    gone = {missing.id: missing for missing in row.missing}
-    jobs_own = {edit.id: edit for edit in job.edits} if job else {}
-    settings = Settings()
-    kept, missing = list[ScoredEdit](), list[MissingResult]()
-    for edit in dataset.edits:
-        found = scored.get(edit.id)
-        own = jobs_own.get(edit.id)
-        if found is None:
-            missing.append(gone.get(edit.id, MissingResult(edit.id, "not made", "not in its CSV")))
-        elif not edit.image.digest.startswith(found.image) or len(edit.drags) != found.pairs:
-            missing.append(MissingResult(edit.id, "another edit", "of this id in its CSV"))
-        elif job and not (own and found.recipe and recipe(own, settings).startswith(found.recipe)):
-            reason = "its CSV is of a result that was made with others"
-            missing.append(MissingResult(edit.id, "other settings", reason))
-        else:
-            kept.append(replace(found, image=edit.image.digest))
-    seeds = tuple(sorted({edit.config.seed for edit in job.edits})) if job else ()
-    return replace(row, scored=tuple(kept), missing=tuple(missing), seeds=seeds)
 
 
 def _file_name(name: str) -> str:
@@ -353,6 +329,47 @@ class _Panel:
         seeds = tuple(sorted({edit.config.seed for edit in job.edits}))
         return replace(self._row(job.name, job.edits, find, unmade), seeds=seeds)
 
+    def taken_over(self, row: Row, job: Job | None) -> Row:
+        """Take what a finished row says of the edits of the dataset, made as it would be now.
+
+        Args:
+            job: of the row; None for a control.
+        """
+        scored = {edit.id: edit for edit in row.scored}
+        gone = {missing.id: missing for missing in row.missing}
+        own = {edit.id: edit for edit in (job or self.dataset).edits}
+        bad = job.bad if job else ()
+        kept = list[ScoredEdit]()
+        missing = [MissingResult(each.id, "cannot be done", each.reason) for each in bad]
+        for edit in self.dataset.edits:
+            if edit.id not in own:  # named above
+                continue
+            found = scored.get(edit.id)
+            if found is None:
+                absent = MissingResult(edit.id, "not made", "not in its CSV")
+                missing.append(gone.get(edit.id, absent))
+            elif not edit.image.digest.startswith(found.image) or len(edit.drags) != found.pairs:
+                missing.append(MissingResult(edit.id, "another edit", "of this id in its CSV"))
+            elif found.recipe != self._recipe(own[edit.id], None if job else row.name)[:SHORT]:
+                reason = "its CSV is of a result that was made or judged with others"
+                missing.append(MissingResult(edit.id, "other settings", reason))
+            else:
+                kept.append(replace(found, image=edit.image.digest))
+        seeds = tuple(sorted({edit.config.seed for edit in job.edits})) if job else ()
+        return replace(
+            row, scored=tuple(kept), missing=tuple(missing), seeds=seeds, control=job is None
+        )
+
+    def _recipe(self, edit: Edit, control: str | None) -> str:
+        """Return a digest of all that a line of a row is made of."""
+        if control is None:
+            made_of = recipe(edit, self.settings)
+        elif control == RECONSTRUCT:
+            made_of = recipe(reconstruction(edit), self.settings)
+        else:
+            made_of = Digest("")
+        return digest_json("line", [made_of, self.judge.yardstick(edit, control)])
+
     def show(self, job: Job, row: Row, out: Path) -> None:
         """Save a picture of the best, the middle and the worst results of a job's row."""
         edits = {edit.id: edit for edit in job.edits}
@@ -380,7 +397,7 @@ class _Panel:
                 return Candidate.of_record(self.store, self._reconstructed(edit)), None
             return Candidate.of_control(name, edit), None
 
-        return replace(self._row(name, self.dataset.edits, find), control=True)
+        return replace(self._row(name, self.dataset.edits, find, control=name), control=True)
 
     def _reconstructed(self, edit: Edit) -> Record:
         """Return the image that sampling without a drag gives; it is made once per image."""
@@ -405,13 +422,14 @@ class _Panel:
         edits: Sequence[Edit],
         find: Callable[[Edit], tuple[Candidate, Record | None]],
         unmade: Sequence[MissingResult] = (),
+        control: str | None = None,
     ) -> Row:
         scored, missing = dict[str, ScoredEdit](), list(unmade)
         with _progress(self.console, name, len(edits)) as advance:
             # Edits of one image in a row: what is known of the image serves them all.
             for edit in sorted(edits, key=lambda each: each.image.digest):
                 try:
-                    scored[edit.id] = self._scored(edit, *find(edit))
+                    scored[edit.id] = self._scored(edit, *find(edit), control)
                 except _Missing as gone:
                     missing.append(MissingResult(edit.id, gone.kind, str(gone)))
                 except (AdaptiveDragError, ArtifactCorrupt) as error:
@@ -422,7 +440,9 @@ class _Panel:
         in_order = tuple(scored[edit.id] for edit in edits if edit.id in scored)
         return Row(name, in_order, tuple(missing))
 
-    def _scored(self, edit: Edit, candidate: Candidate, drag: Record | None) -> ScoredEdit:
+    def _scored(
+        self, edit: Edit, candidate: Candidate, drag: Record | None, control: str | None
+    ) -> ScoredEdit:
         judgement = self.judge.judge(edit, candidate)
         measures = dict(judgement.measures)
         shorter = min(edit.image.width, edit.image.height)
@@ -433,7 +453,7 @@ class _Panel:
         if "true_distance" in measures:
             measures["true_arrived"] = arrived(measures["true_distance"], shorter)
         kind = judgement.kind or next(iter(edit.tags), "")
-        made_of = recipe(edit, self.settings) if drag else ""
+        made_of = self._recipe(edit, control)
         return ScoredEdit(edit.id, edit.image.digest, kind, len(edit.drags), measures, made_of)
 
 

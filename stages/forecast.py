@@ -23,7 +23,9 @@ SAMPLED = 32
 STEPS: Mapping[str, Callable[[Mapping[str, Any]], int]] = {
     "train_lora": lambda config: config["steps"] * config["batch_size"],
     "invert_image": lambda config: config["inverted_steps"],
-    "optimize_latent": lambda config: config["steps"],
+    "optimize_latent": lambda config: (
+        config["steps"] + config["relocation"] * config["inversion"]["inverted_steps"]
+    ),
     "sample_image": lambda config: config["inversion"]["inverted_steps"],
 }
 """What the time of a stage grows with, by its settings; others take the same time each."""
@@ -221,7 +223,7 @@ def _asked(stage: Stage, edit: Edit) -> tuple[dict[str, str], Mapping[str, Any]]
 
 
 def _kind(models: Mapping[str, str], config: Mapping[str, Any]) -> Hashable:
-    deciding = tuple(config.get(name) for name in ("dtype", "source", "segments"))
+    deciding = tuple(config.get(name) for name in ("dtype", "source", "segments", "relocation"))
     return tuple(sorted(models.items())), deciding
 
 

@@ -37,7 +37,7 @@ def optimize_latent(work: Work) -> Made:
             relocated_latents(
                 model, work.working_image(), prompt, contents, work.config.invert_image
             )
-            if contents
+            if contents and not (begun and int(begun["step"]))  # else it has been moved to
             else None
         )
         result = drag_latents(

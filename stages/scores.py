@@ -172,7 +172,7 @@ class ScoredEdit:
         image: digest; what intervals are drawn by.
         kind: of the drag.
         pairs: pairs of handle and target.
-        recipe: of a job's result, what it was made of (`stages.pipeline.recipe`).
+        recipe: digest of all that the result and its judgement are made of.
     """
 
     id: str

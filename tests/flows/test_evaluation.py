@@ -308,10 +308,12 @@ def test_a_finished_row_counts_only_for_the_same_edits_and_settings(copied, user
     (rows / "paper.csv").write_text("\n".join(lines[:3]) + "\n")
     (rows / "paper-no-lora.csv").unlink()
     text = (copied / "job.toml").read_text()
-    taken = ablate(copied, "paper", finished=rows)
+    with pytest.raises(InvalidRequest, match="would be written over"):
+        ablate(copied, "paper", finished=rows)
+    taken = ablate(copied, "paper", finished=rows, out="there")
     assert [gone.kind for gone in rows_of(taken)["paper"].missing] == ["another edit", "not made"]
     (copied / "job.toml").write_text(text.replace("max_steps = 3", "max_steps = 2"))
-    taken = ablate(copied, "paper", "paper-no-lora", finished=rows)
+    taken = ablate(copied, "paper", "paper-no-lora", finished=rows, out="there")
     kinds = [gone.kind for gone in rows_of(taken)["paper"].missing]
     assert kinds == ["another edit", "other settings", "not made"]
     assert rows_of(taken)["paper-no-lora"].counts["edits"] == 3  # had no CSV: run here
@@ -335,6 +337,7 @@ def test_only_modules_that_a_preset_has_are_switched_off():
     assert {"plus-no-relocation", "plus-no-held-background", "plus-no-content-mask"} <= plus
     assert "paper-no-backtracking" in paper
     assert not paper & {f"paper-{name}" for name in ("no-relocation", "no-held-background")}
+    assert not {name for name in ablation_rows("released") if name.endswith("optimisation")}
 
 
 @pytest.mark.parametrize("name", ablation_rows("plus"))
