@@ -101,7 +101,8 @@ def test_inputs_weights_and_versions_are_named(edit, store, tmp_path, monkeypatc
     colours = with_settings(edit, extract_superpixels={"source": "rgb"})
     said = why(colours, store, "extract_superpixels")
     assert said.endswith("features → rgb; model segmenter is not used any more")
-    newer = replace(BY_NAME["build_mask"], version=3)
+    now = BY_NAME["build_mask"].version
+    newer = replace(BY_NAME["build_mask"], version=now + 1)
     monkeypatch.setattr(
         "stages.plan.STAGES", [newer if s.name == "build_mask" else s for s in BY_NAME.values()]
     )
