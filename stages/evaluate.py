@@ -50,6 +50,8 @@ STAGE_VERSION = 1
 SEED = 0
 """Of the draws of DIFT, the same for a source and its edits: equal pictures match exactly."""
 DAI_RADII = (1, 20)
+SOURCES = 32
+"""Images whose features are kept, of up to 5 MB each."""
 POINT_DIGITS = 0.01
 """Points of scenes are written with two digits."""
 
@@ -276,7 +278,8 @@ class Judge:
         if files is None:
             return {}
         source = self._source_features(files, edit)
-        edited = self._features(files, picture, edit.prompt)
+        same = np.array_equal(picture, source_image(edit))
+        edited = source if same else self._features(files, picture, edit.prompt)
         handles, targets = zip(*edit.drags, strict=True)
         size = picture.shape[:2]
         ends = find_handles(source, edited, handles, size)
@@ -303,10 +306,12 @@ class Judge:
         return found
 
     def _source_features(self, files: DiffusionFiles, edit: Edit) -> "npt.NDArray[np.float32]":
-        """Return the features of the edit's image; edits of one image are judged in a row."""
+        """Return the features of the edit's image; every row asks for the same images in turn."""
         key = (files.digest, edit.image.digest, edit.prompt)
         if key not in self._sources:
-            self._sources = {key: self._features(files, source_image(edit), edit.prompt)}
+            if len(self._sources) == SOURCES:
+                del self._sources[next(iter(self._sources))]
+            self._sources[key] = self._features(files, source_image(edit), edit.prompt)
         return self._sources[key]
 
     def _features(

@@ -6,6 +6,7 @@ nearest one tells how far the content came, and its handles how far they are fro
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,13 +74,13 @@ def find_true_end(drag: "SceneDrag", edited: UInt8[np.ndarray, "size size 3"]) -
     Raises:
         ValueError: if the picture is not square, as scenes are.
     """
-    from adaptivedrag.scenes import render
-
     size = len(edited)
     if edited.shape[1] != size:
         raise ValueError(f"a scene is square; the edited picture is {edited.shape[:2]}")
     picture = _halved(edited) if size >= 256 and size % 2 == 0 else edited.astype(np.float32)
-    errors, region = _swept(drag, picture)
+    sweep = _sweep(drag, len(picture))
+    seen = picture[sweep.region]
+    errors = {float(share): _difference(sweep.at(float(share)), seen) for share in SHARES}
     start = errors[0.0]
     mean = float(np.mean(list(errors.values())))
     step = SHARES[1] - SHARES[0]
@@ -87,11 +88,9 @@ def find_true_end(drag: "SceneDrag", edited: UInt8[np.ndarray, "size size 3"]) -
         near = min(errors, key=errors.__getitem__) + fineness * step * np.arange(-3, 4)
         for share in map(float, near.clip(SHARES[0], SHARES[-1])):
             if share not in errors:
-                image = render(drag.scene_at(share), len(picture)).image
-                errors[share] = _difference(image, picture, region)
+                errors[share] = _difference(sweep.at(share), seen)
     share = min(errors, key=errors.__getitem__)
-    without = render_without(drag.before, drag.part, len(picture))
-    absent = _difference(without, picture, region)
+    absent = _difference(sweep.absent, seen)
     found = errors[share] <= GONE * absent
     ends = drag.handles_at(share if found else 0.0)
     return TrueEnd(
@@ -107,30 +106,46 @@ def find_true_end(drag: "SceneDrag", edited: UInt8[np.ndarray, "size size 3"]) -
     )
 
 
-def _swept(
-    drag: "SceneDrag", picture: Float[np.ndarray, "n n 3"]
-) -> tuple[dict[float, float], Bool[np.ndarray, "n n"]]:
-    """Return the error at every first share, and the region where the part could be."""
-    from scipy.ndimage import binary_dilation
+class _Sweep:
+    """Renders of a drag, cut to where its part could be; each share is painted once.
 
-    from adaptivedrag.scenes import render
+    Attributes:
+        region: where the part could be.
+        absent: the scene without the part, there.
+    """
 
-    renderings = {float(share): render(drag.scene_at(share), len(picture)) for share in SHARES}
-    masks = [rendering.mask(drag.part) for rendering in renderings.values()]
-    region = binary_dilation(np.logical_or.reduce(masks), iterations=MARGIN)
-    errors = {
-        share: _difference(rendering.image, picture, region)
-        for share, rendering in renderings.items()
-    }
-    return errors, region
+    def __init__(self, drag: "SceneDrag", size: int) -> None:
+        from scipy.ndimage import binary_dilation
+
+        from adaptivedrag.scenes import render
+
+        self.drag, self.size = drag, size
+        renderings = {float(share): render(drag.scene_at(share), size) for share in SHARES}
+        masks = [rendering.mask(drag.part) for rendering in renderings.values()]
+        self.region: Bool[np.ndarray, "n n"] = binary_dilation(
+            np.logical_or.reduce(masks), iterations=MARGIN
+        )
+        self.absent = render_without(drag.before, drag.part, size)[self.region]
+        self._cuts = {share: each.image[self.region] for share, each in renderings.items()}
+
+    def at(self, share: float) -> UInt8[np.ndarray, "pixels 3"]:
+        """Return the pixels of the region at a share of the drag."""
+        from adaptivedrag.scenes import render
+
+        if share not in self._cuts:
+            image = render(self.drag.scene_at(share), self.size).image
+            self._cuts[share] = image[self.region]
+        return self._cuts[share]
+
+
+# The results and controls of a drag are all compared with the same renders.
+_sweep = lru_cache(maxsize=128)(_Sweep)
 
 
 def _difference(
-    image: UInt8[np.ndarray, "n n 3"],
-    picture: Float[np.ndarray, "n n 3"],
-    region: Bool[np.ndarray, "n n"],
+    render: UInt8[np.ndarray, "pixels 3"], picture: Float[np.ndarray, "pixels 3"]
 ) -> float:
-    return float(np.abs(image[region] - picture[region]).mean())
+    return float(np.abs(render - picture).mean())
 
 
 def _halved(image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h2 w2 3"]:

@@ -83,12 +83,8 @@ class Canvas:
 
     def mask(self, part: str) -> NDArray[np.bool_]:
         """Where a part, or a group of parts named ``group/part``, is seen."""
-        numbers = [
-            number
-            for number, name in enumerate(self.parts)
-            if name == part or name.startswith(part + "/")
-        ]
-        return np.isin(self.owners, numbers)
+        belongs = [name == part or name.startswith(part + "/") for name in self.parts]
+        return np.array(belongs)[self.owners]
 
     def _number(self, part: str) -> int:
         if part not in self.parts:

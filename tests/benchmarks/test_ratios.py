@@ -6,6 +6,8 @@ from collections.abc import Callable
 import torch
 
 from adaptivedrag.features import sample_features, window
+from adaptivedrag.metrics import find_true_end
+from adaptivedrag.scenes import benchmark_scene, drags, render
 from stages import STAGE_NAMES
 from stages.plan import plan_edits
 
@@ -47,3 +49,12 @@ def test_planning_many_edits_costs_less_than_making_one(bench, store, changed):
     edits = [changed(id=f"e{index}") for index in range(100)]
     planned = seconds(lambda: plan_edits(edits, store), repeats=3)
     assert planned < made, f"planned 100 edits in {planned:.3f} s, made one in {made:.3f} s"
+
+
+def test_a_second_picture_of_a_drag_is_compared_with_the_renders_of_the_first():
+    drag = drags(benchmark_scene(5))[0]
+    before, after = (render(scene, 512).image for scene in (drag.before, drag.after))
+    first = seconds(lambda: find_true_end(drag, before), repeats=1)
+    find_true_end(drag, after)
+    second = seconds(lambda: find_true_end(drag, after))
+    assert first / second > 5, f"the first {first:.3f} s, another {second:.3f} s"
