@@ -36,7 +36,11 @@ SUPERVISION_SHARE = 2 / 7
 TRACKING_SHARE = 4 / 5
 """Tracking radius per superpixel spacing, on the feature grid (two fifths of it in pixels)."""
 
-Verdict = Literal["reached", "stalled", "lost", "no-op"]
+Verdict = Literal["reached", "moved", "stalled", "lost", "no-op"]
+"""How a drag ended. "moved": its content was laid where the drag takes it, and nothing was
+optimised after that. The tracker does not find the handle at its target, but then it often does not
+where the picture agrees with the truth.
+"""
 
 DragState = Mapping[str, Tensor]
 """Everything that a run needs to go on after some step, by name; see `drag_latents`."""
@@ -71,6 +75,8 @@ class DragResult:
         verdicts = {point.verdict for point in self.points} - {"no-op"}
         if not verdicts:
             return "no-op"
+        if verdicts == {"reached", "moved"}:
+            return "moved"
         if len(verdicts) == 1:
             return verdicts.pop()
         return "partial" if "reached" in verdicts else "stalled"
@@ -379,6 +385,7 @@ class _DragLoop:
 
     def _reports(self) -> tuple[PointReport, ...]:
         arrived, lost = ~self.pending, self.matches >= self.chance
+        only_moved = self.config.relocation and self.config.max_steps == 1
         reports = []
         for index, drag in enumerate(self.drags):
             end = self.frame.to_image(FeaturePoint(*self.handles[index].tolist()))
@@ -387,6 +394,8 @@ class _DragLoop:
                 verdict, end = "no-op", drag.handle
             elif arrived[index]:
                 verdict = "reached"
+            elif only_moved:
+                verdict = "moved"
             elif lost[index]:
                 verdict = "lost"
             distance = math.dist(end, drag.target)

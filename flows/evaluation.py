@@ -21,7 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from adaptivedrag.config import Runtime
+from adaptivedrag.config import EditConfig, Runtime
 from adaptivedrag.errors import AdaptiveDragError, InvalidEdit
 from adaptivedrag.presets import preset as find_preset
 from artifacts import ArtifactCorrupt, ArtifactStore, Digest, Record, digest_json
@@ -196,18 +196,33 @@ def evaluate_ablation(
 def ablation_rows(preset: str) -> dict[str, dict[str, Any]]:
     """Return the rows of an ablation, by name, as keys of a job file.
 
-    A change of a module that the preset does not have makes no row.
+    A change of a module that the preset does not have, or of one that does nothing in it, makes no
+    row.
     """
     table = tomllib.loads(files("flows").joinpath(ROWS).read_text("utf-8"))
     own = find_preset(preset)
     modules = {
         f"{preset}-{name}": {"preset": preset, **changes}
         for name, changes in table["modules"].items()
-        if ("lora" in changes or own.merged(changes) != own)
+        if ("lora" in changes or _acting(own.merged(changes)) != _acting(own))
         # Budgets of steps are changed to switch relocation, which others do not have.
         and (own.optimize_latent.relocation or "steps" not in changes.get("optimize_latent", {}))
     }
     return {**table["rows"], preset: {"preset": preset}, **modules}
+
+
+def _acting(config: EditConfig) -> EditConfig:
+    """Return settings with those at their defaults that do nothing beside the others."""
+    plain = EditConfig()
+    if config.build_mask.mode == "content":
+        line = plain.build_mask.line_extension
+        config = config.merged({"build_mask": {"line_extension": line}})
+    drag = config.optimize_latent
+    if drag.relocation and drag.max_steps == 1:  # content is moved, and nothing optimised
+        acting = {name: getattr(drag, name) for name in ("relocation", "steps", "max_steps")}
+        own = plain.optimize_latent.model_dump() | acting
+        config = config.merged({"optimize_latent": own})
+    return config
 
 
 def write_row_job(directory: Path, name: str, changes: Mapping[str, Any]) -> Path:

@@ -244,7 +244,7 @@ def _points(plan: EditPlan, edit: Edit) -> Image.Image:
 def _point_lines(summary: Mapping[str, Any]) -> Iterable[str]:
     yield f"{summary.get('steps', 0)} of {summary.get('budget', 0)} steps"
     for number, point in enumerate(summary.get("points", ()), start=1):
-        yield f"{number}  {point['verdict']}, {point['distance']:.1f} px from its target"
+        yield f"{number}  {point['verdict']}, tracked {point['distance']:.1f} px from its target"
     for warning in summary.get("warnings", ()):
         yield str(warning)
 

@@ -122,8 +122,9 @@ def test_relocated_latents_are_those_of_the_moved_picture_inverted(tiny, scenari
     assert (made - stayed).abs().mean() > 0.01
 
 
-def dragged(tiny, scenario, relocated):
-    config = scenario.config.merged({"optimize_latent": {"steps": 4, "max_steps": 4}})
+def dragged(tiny, scenario, relocated, **settings):
+    settings = {"steps": 4, "max_steps": 4, **settings}
+    config = scenario.config.merged({"optimize_latent": settings})
     return drag_latents(
         tiny,
         scenario.latents,
@@ -148,6 +149,16 @@ def test_handles_of_relocated_latents_are_where_they_are_found(tiny, scenario):
     way = (8, -12)
     rolled = torch.roll(scenario.latents, way, dims=(2, 3))
     assert not torch.equal(dragged(tiny, scenario, rolled).latents, honest.latents)
+
+
+def test_a_drag_that_only_moves_content_is_not_said_to_have_stalled(tiny, scenario):
+    """The tracker is no judge of it: the latents here show nothing at the target."""
+    only_moved = {"relocation": True, "steps": 1, "max_steps": 1}
+    result = dragged(tiny, scenario, scenario.latents, **only_moved)
+    assert result.verdict == result.points[0].verdict == "moved"
+    assert result.points[0].distance > 0
+    pulled = dragged(tiny, scenario, scenario.latents, relocation=True)
+    assert pulled.verdict in ("stalled", "lost")
 
 
 def test_the_background_is_held_at_the_inversions_own_latents(tiny, scenario):

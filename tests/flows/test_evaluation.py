@@ -336,6 +336,9 @@ def test_only_modules_that_a_preset_has_are_switched_off():
     plus, paper = set(ablation_rows("plus")), set(ablation_rows("paper"))
     assert {"plus-no-relocation", "plus-no-held-background", "plus-no-content-mask"} <= plus
     assert "paper-no-backtracking" in paper
+    # `plus` optimises nothing after it has moved content.
+    idle = ("no-backtracking", "no-background-loss", "no-regions-in-tracking", "no-line-extension")
+    assert not plus & {f"plus-{name}" for name in idle}
     assert not paper & {f"paper-{name}" for name in ("no-relocation", "no-held-background")}
     assert not {name for name in ablation_rows("released") if name.endswith("optimisation")}
 
