@@ -319,7 +319,7 @@ class _Panel:
                 "MD and m-MD of photographs need Stable Diffusion 2.1, as the public protocol "
                 "has it: name its directory or hub id with --dift"
             )
-        return Evaluation(name, tuple(rows), reference, _in_words(instruments), tuple(lacking))
+        return Evaluation(name, tuple(rows), reference, instruments.in_words, tuple(lacking))
 
     def job_row(self, job: Job) -> Row:
         """Judge the results of a job, edit by edit as the dataset has them."""
@@ -488,15 +488,6 @@ def _why_missing(plan: EditPlan) -> tuple[str, str]:
     if first.made_otherwise:
         return "other settings", f"{first.stage} was made with others: {first.why}"
     return "not made", f"{first.stage} {first.why or first.status}: run the job"
-
-
-def _in_words(instruments: Instruments) -> str:
-    protocol = instruments.protocol
-    model = instruments.dift or "the pocket UNet (scenes only)"
-    return (
-        f"DIFT features of {model}, timestep {protocol.timestep}, up block {protocol.up_block}, "
-        f"ensemble {protocol.ensemble}, one seed for source and edit"
-    )
 
 
 @contextmanager

@@ -157,6 +157,16 @@ class Instruments:
 
         return POCKET_PROTOCOL if self.dift in (None, POCKET) else DRAGBENCH_PROTOCOL
 
+    @property
+    def in_words(self) -> str:
+        """Say which features MD compares."""
+        protocol = self.protocol
+        model = self.dift or "the pocket UNet (scenes only)"
+        return (
+            f"DIFT features of {model}, timestep {protocol.timestep}, up block "
+            f"{protocol.up_block}, ensemble {protocol.ensemble}, one seed for source and edit"
+        )
+
     def dift_files(self, edit: Edit) -> DiffusionFiles | None:
         """Return the model whose features are compared for this edit."""
         name = self.dift or (POCKET if edit.scene else None)

@@ -2,8 +2,10 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+from jaxtyping import Float
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,7 @@ def mean_interval(
     place = {image: i for i, image in enumerate(dict.fromkeys(image for _, image in kept))}
     owner = np.array([place[image] for _, image in kept])
     sums, counts = np.bincount(owner, numbers), np.bincount(owner)
-    drawn = np.random.default_rng(seed).multinomial(
-        len(place), np.full(len(place), 1 / len(place)), resamples
-    )
+    drawn = _drawn(len(place), resamples, seed)
     means = (drawn @ sums) / (drawn @ counts)
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
@@ -64,6 +64,14 @@ def mean_interval(
         images=len(place),
         missing=len(values) - len(kept),
     )
+
+
+# One table asks hundreds of times for the draws of as many images.
+@lru_cache(maxsize=32)
+def _drawn(images: int, resamples: int, seed: int) -> Float[np.ndarray, "resamples images"]:
+    """Return how often each image is drawn in each resample."""
+    shares = np.full(images, 1 / images)
+    return np.random.default_rng(seed).multinomial(images, shares, resamples).astype(float)
 
 
 def paired_difference(

@@ -1,0 +1,93 @@
+"""The tables of `docs/results.md`, from the CSVs beside it.
+
+    python tests/benchmarks/results_page.py docs/results.md
+
+reads one CSV per row from `results/hundred` and `results/ablation`, as `adaptivedrag eval ablation`
+writes them into `OUT/rows`, and writes means, intervals and comparisons between the marks of the
+document. Neither a model nor a store is needed.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from adaptivedrag.config import EditConfig
+from stages.evaluate import CONTROLS, Instruments
+from stages.scores import Evaluation, Row, as_markdown, from_csv
+
+DATASETS = {"hundred": ("plus", "paper"), "ablation": ("paper", "plus")}
+"""Folders of CSVs, and the rows that all others are compared with."""
+
+POCKET = Instruments(dift=None, device="cpu", fidelity=None, clip=None, unavailable=())
+"""What the CSVs were measured with."""
+
+BASELINES = ("dragdiffusion-80", "dragdiffusion-300", "released", "paper", "plus")
+"""In the order of the tables; modules come after their preset."""
+
+
+def read_rows(folder: Path) -> tuple[Row, ...]:
+    """Read the rows of a dataset: baselines and presets, then their modules, then the controls."""
+    names = [path.stem for path in folder.glob("*.csv")]
+    controls = [name for name in CONTROLS if name.replace(" ", "-") in names]
+    rows = sorted(set(names) - {name.replace(" ", "-") for name in controls}, key=_place)
+    seeds = (EditConfig().seed,)
+    found = []
+    for name in (*rows, *controls):
+        text = (folder / f"{name.replace(' ', '-')}.csv").read_text("utf-8")
+        control = name in controls
+        row = from_csv(text, name)
+        found.append(replace(row, control=control, seeds=() if control else seeds))
+    return tuple(found)
+
+
+def _place(name: str) -> tuple[int, str]:
+    for place, baseline in enumerate(BASELINES):
+        if name.startswith(baseline):
+            return place, name
+    raise ValueError(f"{name}.csv is of no row that `eval ablation` has")
+
+
+def tables(rows: tuple[Row, ...], references: Sequence[str]) -> Iterator[str]:
+    """Write the tables of one dataset, as `eval` has them."""
+    first, *others = (_sections(rows, reference) for reference in references)
+    yield from (first.pop(""), "")
+    for title in (title for title in first if title.endswith("by kind of drag")):
+        yield from (f"### {title}", "", first[title], "")
+    for found in (first, *others):
+        for title in (title for title in found if title.endswith("paired")):
+            yield from (f"### {title}", "", found[title], "")
+    missing = first["Missing results"]
+    yield f"Missing results:\n\n{missing}" if missing != "None." else "No result is missing."
+
+
+def _sections(rows: tuple[Row, ...], reference: str) -> dict[str, str]:
+    """Return the sections of a page of `eval` by title; the first, of the main table, has none."""
+    page = as_markdown(Evaluation("", rows, reference, POCKET.in_words, ()))
+    parts = (part.partition("\n") for part in page.removeprefix("# ").split("\n## "))
+    return {title: text.strip() for title, _, text in parts}
+
+
+def written(document: str, parts: dict[str, str]) -> str:
+    """Return the document with every part between its marks."""
+    for name, text in parts.items():
+        begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        before, rest = document.split(begin)
+        _, after = rest.split(end)
+        document = "\n".join([before + begin, "", text, "", end + after])
+    return document
+
+
+def main(document: Path) -> None:
+    """Write all tables into the document."""
+    folder = document.parent / "results"
+    parts = {}
+    for name, references in DATASETS.items():
+        rows = read_rows(folder / name)
+        parts[name] = "\n".join(tables(rows, references))
+        parts["protocols"] = _sections(rows, references[0])["Protocols"]
+    document.write_text(written(document.read_text("utf-8"), parts), "utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
