@@ -973,7 +973,7 @@ def _save_result(planned: "EditPlan", opened: "ArtifactStore", target: Path) -> 
     target.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(opened.read(last)["image"]).save(target)
     panel = write_panel(planned.edit, opened, target.with_name(f"{target.stem}-panel.png"))
-    _say(f"{_verdict(records['optimize_latent'])}: {target} (all stages: {panel})")
+    _say(f"{target}: {_verdict(records['optimize_latent'])} (all stages: {panel})")
 
 
 def _verdict(record: "Record | None") -> str:

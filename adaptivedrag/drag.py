@@ -37,9 +37,9 @@ TRACKING_SHARE = 4 / 5
 """Tracking radius per superpixel spacing, on the feature grid (two fifths of it in pixels)."""
 
 Verdict = Literal["reached", "moved", "stalled", "lost", "no-op"]
-"""How a drag ended. "moved": its content was laid where the drag takes it, and nothing was
-optimised after that. The tracker does not find the handle at its target, but then it often does not
-where the picture agrees with the truth.
+"""How a drag ended, by the tracker. "moved": its content was moved in the picture and nothing was
+optimised after that; the tracker does not find the handle at its target, as it often does not where
+the picture agrees with the truth.
 """
 
 DragState = Mapping[str, Tensor]
@@ -71,7 +71,10 @@ class DragResult:
 
     @property
     def verdict(self) -> str:
-        """The edit's verdict: that of all its moving points, or "partial" if some arrived."""
+        """The edit's verdict: that of all its moving points.
+
+        Of mixed ones "moved" if all others arrived, "partial" if some did, else "stalled".
+        """
         verdicts = {point.verdict for point in self.points} - {"no-op"}
         if not verdicts:
             return "no-op"
@@ -385,7 +388,7 @@ class _DragLoop:
 
     def _reports(self) -> tuple[PointReport, ...]:
         arrived, lost = ~self.pending, self.matches >= self.chance
-        only_moved = self.config.relocation and self.config.max_steps == 1
+        only_moved = self.relocated is not None and int(self.steps) == 1
         reports = []
         for index, drag in enumerate(self.drags):
             end = self.frame.to_image(FeaturePoint(*self.handles[index].tolist()))

@@ -214,15 +214,20 @@ def ablation_rows(preset: str) -> dict[str, dict[str, Any]]:
 def _acting(config: EditConfig) -> EditConfig:
     """Return settings with those at their defaults that do nothing beside the others."""
     plain = EditConfig()
-    if config.build_mask.mode == "content":
+    if config.build_mask.mode not in ("superpixel_line", "union"):
         line = plain.build_mask.line_extension
         config = config.merged({"build_mask": {"line_extension": line}})
     drag = config.optimize_latent
-    if drag.relocation and drag.max_steps == 1:  # content is moved, and nothing optimised
-        acting = {name: getattr(drag, name) for name in ("relocation", "steps", "max_steps")}
-        own = plain.optimize_latent.model_dump() | acting
-        config = config.merged({"optimize_latent": own})
-    return config
+    idle: set[str] = set()
+    if not drag.backtracking:
+        idle |= {"overshoot_returns"}
+    if not (drag.regions_in_supervision or drag.regions_in_tracking):
+        idle |= {"region_anchor"}
+    if drag.relocation and drag.steps == 1:  # content is moved, and nothing optimised
+        idle |= {*drag.model_dump()} - {"relocation", "steps"}
+    return config.merged(
+        {"optimize_latent": {name: getattr(plain.optimize_latent, name) for name in idle}}
+    )
 
 
 def write_row_job(directory: Path, name: str, changes: Mapping[str, Any]) -> Path:

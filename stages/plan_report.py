@@ -206,6 +206,9 @@ def _said(summary: Mapping[str, Any]) -> str:
         for name, value in short.items()
         if value not in (None, "")
     ]
-    points = [f"{p['verdict']} {p['distance']:.1f} px" for p in summary.get("points", [])]
+    points = [
+        f"{point['verdict']} (tracked {point['distance']:.1f} px from its target)"
+        for point in summary.get("points", [])
+    ]
     warnings = [str(warning) for warning in summary.get("warnings", [])]
     return ", ".join([*lines, *points, *warnings])

@@ -107,7 +107,7 @@ def find_true_end(drag: "SceneDrag", edited: UInt8[np.ndarray, "size size 3"]) -
 
 
 class _Sweep:
-    """Renders of a drag, cut to where its part could be; each share is painted once.
+    """Renders of a drag at the first shares, cut to where its part could be: 1 MB of 256 pixels.
 
     Attributes:
         region: where the part could be.
@@ -132,10 +132,9 @@ class _Sweep:
         """Return the pixels of the region at a share of the drag."""
         from adaptivedrag.scenes import render
 
-        if share not in self._cuts:
-            image = render(self.drag.scene_at(share), self.size).image
-            self._cuts[share] = image[self.region]
-        return self._cuts[share]
+        if share in self._cuts:
+            return self._cuts[share]
+        return render(self.drag.scene_at(share), self.size).image[self.region]
 
 
 # The results and controls of a drag are all compared with the same renders.

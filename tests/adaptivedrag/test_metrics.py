@@ -160,13 +160,13 @@ def test_erased_content_is_not_found_and_scores_as_if_it_had_not_moved(number):
 
 
 def test_what_was_compared_before_does_not_change_where_a_drag_ended():
-    drag = first_drag(5)
+    drag, other = drags(benchmark_scene(5))[:2]
     rough = render(drag.scene_at(0.4), SIZE).image
     # A part named twice is the same part, and another drag to what keeps renders.
     alone = find_true_end(replace(drag, part=f"{drag.part}+{drag.part}"), rough)
-    for share in (0.9, 0.1):
-        find_true_end(drag, render(drag.scene_at(share), SIZE).image)
-    assert find_true_end(drag, rough) == alone
+    for each, share in ((drag, 0.9), (other, 0.4), (drag, 0.1)):
+        find_true_end(each, render(each.scene_at(share), SIZE).image)
+    assert find_true_end(drag, rough) == alone != find_true_end(other, rough)
 
 
 def test_an_edit_that_is_not_square_is_refused():

@@ -1,5 +1,7 @@
 """Content moved in the picture, its inversion, and what the drag and the sampling make of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -153,10 +155,17 @@ def test_handles_of_relocated_latents_are_where_they_are_found(tiny, scenario):
 
 def test_a_drag_that_only_moves_content_is_not_said_to_have_stalled(tiny, scenario):
     """The tracker is no judge of it: the latents here show nothing at the target."""
-    only_moved = {"relocation": True, "steps": 1, "max_steps": 1}
-    result = dragged(tiny, scenario, scenario.latents, **only_moved)
-    assert result.verdict == result.points[0].verdict == "moved"
-    assert result.points[0].distance > 0
+    for longest in (1, 4):
+        only_moved = {"relocation": True, "steps": 1, "max_steps": longest}
+        result = dragged(tiny, scenario, scenario.latents, **only_moved)
+        assert result.verdict == result.points[0].verdict == "moved"
+        assert result.points[0].distance > 0
+    found = replace(result.points[0], verdict="reached")
+    assert replace(result, points=(*result.points, found)).verdict == "moved"
+    gone = replace(result.points[0], verdict="lost")
+    assert replace(result, points=(*result.points, gone)).verdict == "stalled"
+    # Without latents to move to, one step is taken, and not called a move.
+    assert dragged(tiny, scenario, None, steps=1, max_steps=1).verdict in ("stalled", "lost")
     pulled = dragged(tiny, scenario, scenario.latents, relocation=True)
     assert pulled.verdict in ("stalled", "lost")
 

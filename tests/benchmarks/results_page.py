@@ -13,39 +13,38 @@ from dataclasses import replace
 from pathlib import Path
 
 from adaptivedrag.config import EditConfig
+from flows.evaluation import ablation_rows
 from stages.evaluate import CONTROLS, Instruments
 from stages.scores import Evaluation, Row, as_markdown, from_csv
 
 DATASETS = {"hundred": ("plus", "paper"), "ablation": ("paper", "plus")}
 """Folders of CSVs, and the rows that all others are compared with."""
 
-POCKET = Instruments(dift=None, device="cpu", fidelity=None, clip=None, unavailable=())
-"""What the CSVs were measured with."""
-
+MEASURED_WITH = Instruments(dift=None, device="cpu", fidelity=None, clip=None, unavailable=())
 BASELINES = ("dragdiffusion-80", "dragdiffusion-300", "released", "paper", "plus")
 """In the order of the tables; modules come after their preset."""
 
 
 def read_rows(folder: Path) -> tuple[Row, ...]:
     """Read the rows of a dataset: baselines and presets, then their modules, then the controls."""
-    names = [path.stem for path in folder.glob("*.csv")]
-    controls = [name for name in CONTROLS if name.replace(" ", "-") in names]
-    rows = sorted(set(names) - {name.replace(" ", "-") for name in controls}, key=_place)
-    seeds = (EditConfig().seed,)
+    paths = {path.stem: path for path in folder.glob("*.csv")}
+    jobs = [name for preset in ("paper", "plus") for name in ablation_rows(preset)]
+    jobs = sorted(dict.fromkeys(jobs), key=_place)
     found = []
-    for name in (*rows, *controls):
-        text = (folder / f"{name.replace(' ', '-')}.csv").read_text("utf-8")
-        control = name in controls
-        row = from_csv(text, name)
-        found.append(replace(row, control=control, seeds=() if control else seeds))
+    for name in (*jobs, *CONTROLS):
+        path = paths.pop(name.replace(" ", "-"), None)
+        if path is not None:
+            row = from_csv(path.read_text("utf-8"), name)
+            control = name in CONTROLS
+            seeds = () if control else (EditConfig().seed,)
+            found.append(replace(row, control=control, seeds=seeds))
+    if paths:
+        raise ValueError(f"of no row that `eval ablation` has: {', '.join(sorted(paths))}")
     return tuple(found)
 
 
-def _place(name: str) -> tuple[int, str]:
-    for place, baseline in enumerate(BASELINES):
-        if name.startswith(baseline):
-            return place, name
-    raise ValueError(f"{name}.csv is of no row that `eval ablation` has")
+def _place(name: str) -> int:
+    return next(place for place, first in enumerate(BASELINES) if name.startswith(first))
 
 
 def tables(rows: tuple[Row, ...], references: Sequence[str]) -> Iterator[str]:
@@ -63,7 +62,7 @@ def tables(rows: tuple[Row, ...], references: Sequence[str]) -> Iterator[str]:
 
 def _sections(rows: tuple[Row, ...], reference: str) -> dict[str, str]:
     """Return the sections of a page of `eval` by title; the first, of the main table, has none."""
-    page = as_markdown(Evaluation("", rows, reference, POCKET.in_words, ()))
+    page = as_markdown(Evaluation("", rows, reference, MEASURED_WITH.in_words, ()))
     parts = (part.partition("\n") for part in page.removeprefix("# ").split("\n## "))
     return {title: text.strip() for title, _, text in parts}
 

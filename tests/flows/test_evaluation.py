@@ -339,6 +339,13 @@ def test_only_modules_that_a_preset_has_are_switched_off():
     # `plus` optimises nothing after it has moved content.
     idle = ("no-backtracking", "no-background-loss", "no-regions-in-tracking", "no-line-extension")
     assert not plus & {f"plus-{name}" for name in idle}
+    # Nor has a baseline what acts only beside what it lacks.
+    for name in ("released", "dragdiffusion"):
+        rows = ablation_rows(name)
+        assert f"{name}-no-background-loss" in rows
+        assert not {f"{name}-{idle}" for idle in ("no-line-extension", "no-overshoot-returns")} & {
+            *rows
+        }
     assert not paper & {f"paper-{name}" for name in ("no-relocation", "no-held-background")}
     assert not {name for name in ablation_rows("released") if name.endswith("optimisation")}
 

@@ -10,7 +10,7 @@ from scipy.ndimage import binary_dilation
 from adaptivedrag.metrics.controls import FRINGE
 from adaptivedrag.scenes import render
 from artifacts import ArtifactStore, StatCache
-from stages import STAGE_NAMES
+from stages import STAGE_NAMES, evaluate
 from stages.evaluate import (
     BLUR,
     CONTROLS,
@@ -94,6 +94,36 @@ def test_everything_is_measured_of_a_scene_with_a_mask(judge, scene_edit):
 def test_what_was_judged_is_read_from_the_store(judge, scene_edit):
     first = judge.judge(scene_edit, picture(truth(scene_edit)))
     assert judge.judge(scene_edit, Candidate(None, "made here", never)) == first
+
+
+def test_features_of_an_image_are_made_once_for_all_rows(judge, dataset, monkeypatch):
+    edits = load_job(dataset / "job.toml").edits
+    made = []
+    features = Judge._features
+
+    def counted(self, files, pixels, prompt):
+        made.append(prompt)
+        return features(self, files, pixels, prompt)
+
+    monkeypatch.setattr(Judge, "_features", counted)
+    monkeypatch.setattr(judge.store, "lookup", lambda *_: None)
+
+    def row(name: str, judge: Judge) -> list:
+        made.clear()
+        controls = [Candidate.of_control(name, edit) for edit in edits]
+        found = zip(edits, controls, strict=True)
+        return [judge.judge(edit, each).measures["matched_distance"] for edit, each in found]
+
+    first = row(BLUR, judge)
+    assert len(made) == 4  # the pictures and both images
+    flat = row(FLAT, judge)
+    assert len(made) == 2
+    row(DO_NOTHING, judge)
+    assert not made
+    monkeypatch.setattr(evaluate, "SOURCES", 1)
+    forgetful = Judge(judge.store, judge.instruments)
+    assert [row(BLUR, forgetful), row(FLAT, forgetful)] == [first, flat]
+    assert len(forgetful._sources) == 1
 
 
 def test_an_evaluation_is_named_by_all_that_it_depends_on(judge, store, scene_edit):
