@@ -358,8 +358,9 @@ def _outside_mask(edit: Edit, picture: Pixels) -> Measures:
 def reconstruction(edit: Edit) -> Edit:
     """Return the edit that drags nothing: LoRA, inversion and sampling with this edit's settings.
 
-    All edits of an image have the same one. A drag without length leaves the inverted latents as
-    they are, and an edit that is its own reference needs no control.
+    All edits of an image have the same one, whatever their preset does with a drag. A drag without
+    length leaves the inverted latents as they are, and an edit that is its own reference needs no
+    control; nor is a background held at what the inversion found of it.
     """
     centre = ImagePoint(edit.image.width // 2, edit.image.height // 2)
     plain = EditConfig()
@@ -368,7 +369,11 @@ def reconstruction(edit: Edit) -> Edit:
             "extract_superpixels": {**plain.extract_superpixels.model_dump(), "source": "rgb"},
             "build_mask": plain.build_mask.model_dump(),
             "optimize_latent": plain.optimize_latent.model_dump(),
-            "sample_image": {"reference_control": False, "correspondence": "off"},
+            "sample_image": {
+                "reference_control": False,
+                "correspondence": "off",
+                "hold_background": False,
+            },
         }
     )
     return replace(edit, drags=(Drag(centre, centre),), config=config, scene=None)

@@ -8,6 +8,7 @@ from PIL import Image
 from scipy.ndimage import binary_dilation
 
 from adaptivedrag.metrics.controls import FRINGE
+from adaptivedrag.presets import PRESETS
 from adaptivedrag.scenes import render
 from artifacts import ArtifactStore, StatCache
 from stages import STAGE_NAMES, evaluate
@@ -30,7 +31,9 @@ from stages.evaluate import (
 from stages.image_files import inspect_image
 from stages.importers import import_dragscenes
 from stages.job import SceneEdit, load_job
+from stages.pipeline import recipe
 from stages.plan import plan_edits
+from stages.stage import Settings
 
 PICTURE_METRICS = {"dai_1", "dai_1_legacy", "dai_20", "dai_20_legacy"}
 TRUTH_METRICS = {
@@ -217,3 +220,12 @@ def test_reconstructing_drags_nothing_and_shares_lora_and_inversion(bench, store
     (plan,) = plan_edits([edit], store)
     assert plan.stages["train_lora"].key == records["train_lora"].key
     assert plan.stages["invert_image"].key == records["invert_image"].key
+
+
+def test_presets_of_one_inversion_share_the_reconstruction(edit):
+    """What tells them apart is what they do with a drag, and nothing is dragged."""
+    made_of = [
+        recipe(reconstruction(replace(edit, config=PRESETS[name])), Settings())
+        for name in ("paper", "plus", "dragdiffusion")
+    ]
+    assert len(set(made_of)) == 1
