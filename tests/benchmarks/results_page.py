@@ -1,10 +1,10 @@
-"""The tables of `docs/results.md`, from the CSVs beside it.
+"""The tables of `docs/results.md` and of the modules in `docs/fidelity.md`, from CSVs.
 
-    python tests/benchmarks/results_page.py docs/results.md
+    python tests/benchmarks/results_page.py docs
 
 reads one CSV per row from `results/hundred` and `results/ablation`, as `adaptivedrag eval ablation`
 writes them into `OUT/rows`, and writes means, intervals and comparisons between the marks of the
-document. Neither a model nor a store is needed.
+documents. Neither a model nor a store is needed.
 """
 
 import sys
@@ -15,12 +15,21 @@ from pathlib import Path
 from adaptivedrag.config import EditConfig
 from flows.evaluation import ablation_rows
 from stages.evaluate import CONTROLS, Instruments
-from stages.scores import Evaluation, Row, as_markdown, from_csv
+from stages.scores import METRICS, Evaluation, Row, as_markdown, compare, from_csv
 
 DATASETS = {"hundred": ("plus", "paper"), "ablation": ("paper", "plus")}
 """Folders of CSVs, and the rows that all others are compared with."""
 
 MEASURED_WITH = Instruments(dift=None, device="cpu", fidelity=None, clip=None, unavailable=())
+OF_MODULES = (
+    "arrival_recovery",
+    "preservation",
+    "tracked_distance",
+    "true_distance",
+    "matched_distance",
+)
+"""Metrics of the table of modules."""
+
 BASELINES = ("dragdiffusion-80", "dragdiffusion-300", "released", "paper", "plus")
 """In the order of the tables; modules come after their preset."""
 
@@ -60,6 +69,27 @@ def tables(rows: tuple[Row, ...], references: Sequence[str]) -> Iterator[str]:
     yield f"Missing results:\n\n{missing}" if missing != "None." else "No result is missing."
 
 
+def modules(rows: tuple[Row, ...], preset: str = "paper") -> Iterator[str]:
+    """Write what each module that is switched off or changed makes of a preset, paired."""
+    by_name = {row.name: row for row in rows}
+    shown = [metric for metric in METRICS if metric.name in OF_MODULES]
+    yield f"| row | edits | {' | '.join(metric.title for metric in shown)} |"
+    yield f"| --- | ---: |{' ---: |' * len(shown)}"
+    for name, row in by_name.items():
+        if not name.startswith(f"{preset}-"):
+            continue
+        found = compare(row, by_name[preset])
+        cells = []
+        for metric in shown:
+            each = found.differences[metric.name]
+            mean, low, high = (
+                f"{value:+.{metric.digits}f}" for value in (each.mean, each.low, each.high)
+            )
+            text = f"{mean} ({low} to {high})"
+            cells.append(f"**{text}**" if each.low > 0 or each.high < 0 else text)
+        yield f"| `{name.removeprefix(f'{preset}-')}` | {found.edits} | {' | '.join(cells)} |"
+
+
 def _sections(rows: tuple[Row, ...], reference: str) -> dict[str, str]:
     """Return the sections of a page of `eval` by title; the first, of the main table, has none."""
     page = as_markdown(Evaluation("", rows, reference, MEASURED_WITH.in_words, ()))
@@ -77,15 +107,17 @@ def written(document: str, parts: dict[str, str]) -> str:
     return document
 
 
-def main(document: Path) -> None:
-    """Write all tables into the document."""
-    folder = document.parent / "results"
+def main(docs: Path) -> None:
+    """Write all tables into the documents of a folder."""
     parts = {}
     for name, references in DATASETS.items():
-        rows = read_rows(folder / name)
+        rows = read_rows(docs / "results" / name)
         parts[name] = "\n".join(tables(rows, references))
         parts["protocols"] = _sections(rows, references[0])["Protocols"]
-    document.write_text(written(document.read_text("utf-8"), parts), "utf-8")
+    of_modules = {"modules": "\n".join(modules(read_rows(docs / "results" / "ablation")))}
+    for page, found in (("results.md", parts), ("fidelity.md", of_modules)):
+        document = docs / page
+        document.write_text(written(document.read_text("utf-8"), found), "utf-8")
 
 
 if __name__ == "__main__":

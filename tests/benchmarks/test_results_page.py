@@ -1,4 +1,4 @@
-"""The tables of `docs/results.md` are those of the CSVs beside it, and its command makes them."""
+"""The tables of the documents are those of the CSVs beside them, and a command makes them."""
 
 import shutil
 import subprocess
@@ -12,12 +12,13 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
 
-def test_the_tables_of_the_results_are_what_the_csvs_say(tmp_path):
-    page = shutil.copy(DOCS / "results.md", tmp_path)
+def test_the_tables_of_results_and_modules_are_what_the_csvs_say(tmp_path):
+    pages = [shutil.copy(DOCS / name, tmp_path) for name in ("results.md", "fidelity.md")]
     shutil.copytree(DOCS / "results", tmp_path / "results")
     script = ROOT / "tests" / "benchmarks" / "results_page.py"
-    subprocess.run([sys.executable, script, page], cwd=ROOT, check=True)
-    assert Path(page).read_text("utf-8") == (DOCS / "results.md").read_text("utf-8")
+    subprocess.run([sys.executable, script, tmp_path], cwd=ROOT, check=True)
+    for page in pages:
+        assert Path(page).read_text("utf-8") == (DOCS / page.name).read_text("utf-8")
 
 
 @pytest.mark.parametrize(("folder", "edits"), [("hundred", 100), ("ablation", 40)])
