@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 LAST_WORD_SECONDS = 30.0
 """So long Prefect may take to end a run whose results are complete."""
+HEARING_SECONDS = 0.5
+"""So long a Ctrl-C may go unheard."""
 
 
 @dataclass(frozen=True)
@@ -243,7 +245,9 @@ def _call_flow(job: Job, store: ArtifactStore, request: Request, watch: Watch) -
     with watch.progress:
         thread = threading.Thread(target=copy_context().run, args=(call,), daemon=True)
         thread.start()
-        watch.finished.wait()
+        # The system may hand a signal to any thread, and Python hears it in this one, once awake.
+        while not watch.finished.wait(HEARING_SECONDS):
+            pass
     deadline = time.monotonic() + LAST_WORD_SECONDS
     thread.join(LAST_WORD_SECONDS)
     all_sent = send_events(max(1.0, deadline - time.monotonic()))

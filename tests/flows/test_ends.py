@@ -119,6 +119,30 @@ def test_ctrl_c_ends_the_run_after_its_step_and_the_server_with_it(make_job, sta
     assert b'"interrupted": true' in store.get_run(run_id, "summary.json")
 
 
+HEARD_AT_WORK = """
+import signal, threading
+from stages.workbench import Workbench
+
+perform = Workbench.perform
+
+def asks(bench, stage, edit, **options):
+    if (stage, edit.id) == ("sample_image", "edit-0-0"):
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+    return perform(bench, stage, edit, **options)
+
+Workbench.perform = asks
+"""
+
+
+def test_a_ctrl_c_that_reaches_the_thread_at_work_ends_the_run_after_its_step(make_job, start_run):
+    job = make_job(images=1, each=40)
+    process = start_run(job, before=HEARD_AT_WORK)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "Stopping after the current step" in output
+    assert len(list((job.parent / "store").glob("actions/sample_image/*/*/*.json"))) <= 1
+
+
 STUCK = """
 import sys, time
 from stages.workbench import Workbench
