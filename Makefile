@@ -8,10 +8,12 @@ export SAM2_BUILD_CUDA := 0
 
 setup: .venv/installed
 
+# Bytecode is compiled once: where Python may not write it, each process would do it anew, which
+# more than doubles the seconds that imports take.
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11")'
 	test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet uv; }
-	$(BIN)/uv pip sync --quiet --require-hashes requirements.lock --python $(BIN)/python
+	$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes requirements.lock --python $(BIN)/python
 	$(BIN)/uv pip install --quiet --no-deps --editable . --python $(BIN)/python
 	touch $@
 
