@@ -2,8 +2,9 @@
 
 A drag says where one point goes, not what goes with it. Here its content is the segment of middle
 size at its handle: SAM 2 finds parts, things and groups of things. A handle inside its content
-carries it along; a handle at an end of it turns and stretches it about its other end; two handles
-on one content turn, stretch and carry it. All on the feature grid, (row, col).
+carries it along; a handle at an end of it stretches it in the direction of the drag, its other side
+staying, or turns it about its other end where the drag goes across; two handles on one content
+turn, stretch and carry it. All on the feature grid, (row, col).
 """
 
 from collections.abc import Sequence
@@ -23,6 +24,14 @@ SAME = 0.5
 
 END = 0.3
 """A handle in the outermost part of its content, seen from the centroid, lies at an end of it."""
+
+ALIKE = 0.6
+"""Segments that overlap the chosen one by more than this (intersection over union) show the same
+thing, and vote on its cells."""
+
+ALONG = 0.6
+"""A drag at an end that goes along the line from the centroid (cosine) stretches the content; one
+across turns it."""
 
 STRETCHES = (0.25, 4.0)
 """Content is never stretched by more than this."""
@@ -89,12 +98,17 @@ def content_mask(contents: Sequence[Content], shape: tuple[int, int], margin: in
 
 
 def _region_at(segments: Segments, superpixels: Superpixels, cell: tuple[int, int]) -> Region:
-    """Return the middle one by size of the segments at a cell, in one piece and without holes."""
+    """Return the middle one by size of the segments at a cell, in one piece and without holes.
+
+    Its cells are those of half of the segments that are like it, and hold the cell.
+    """
     from scipy.ndimage import binary_fill_holes, label
 
     holding = [segment for segment in segments if segment[cell] and segment.mean() <= LARGEST]
     if holding:
-        region = sorted(holding, key=np.sum)[len(holding) // 2]
+        middle = sorted(holding, key=np.sum)[len(holding) // 2]
+        alike = [each for each in holding if (each & middle).sum() > ALIKE * (each | middle).sum()]
+        region = np.mean(alike, axis=0) >= 0.5
     else:
         region = superpixels.labels == superpixels.labels[cell]
     pieces, _ = label(region)
@@ -111,6 +125,10 @@ def _motion(region: Region, drags: Sequence[Drag], frame: Frame) -> Float[np.nda
     far = _other_end(region, handles[0])
     if far is None:
         return np.column_stack([np.eye(2), (targets - handles)[0]])
+    line, way = handles[0] - _cells(region).mean(axis=0), targets[0] - handles[0]
+    cosine = line @ way / (np.linalg.norm(line) * np.linalg.norm(way))
+    if abs(cosine) >= ALONG:
+        return _stretch(region, handles[0], way, outwards=cosine > 0)
     return _swing(np.stack([far, handles[0]]), np.stack([far, targets[0]]))
 
 
@@ -125,6 +143,19 @@ def _other_end(region: Region, handle: Float[np.ndarray, "2"]) -> Float[np.ndarr
     if reach < (1 - END) * along.max():
         return None
     return cells[along <= np.quantile(along, 0.1)].mean(axis=0)
+
+
+def _stretch(
+    region: Region, handle: Float[np.ndarray, "2"], way: Float[np.ndarray, "2"], outwards: bool
+) -> Float[np.ndarray, "2 3"]:
+    """Return the map that takes a handle along its way, and leaves the far side of its region."""
+    length = np.linalg.norm(way)
+    along = way / length
+    places = _cells(region) @ along
+    side = places.min() if outwards else places.max()
+    stretch = np.clip(1 + length / (handle @ along - side), *STRETCHES)
+    linear = np.eye(2) + (stretch - 1) * np.outer(along, along)
+    return np.column_stack([linear, (1 - stretch) * side * along])
 
 
 def _swing(handles: Points, targets: Points) -> Float[np.ndarray, "2 3"]:

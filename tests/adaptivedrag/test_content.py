@@ -47,13 +47,32 @@ def test_a_handle_inside_its_content_carries_it():
     assert moved(content, (90, 90)) == pytest.approx((130, 70))
 
 
-def test_a_handle_at_an_end_stretches_content_about_its_other_end():
-    (content,) = found([BOX], drag((99.5, 82), (99.5, 42)))
-    assert moved(content, (99.5, 82)) == pytest.approx((99.5, 42))
-    far = moved(content, (99.5, 155.5))
-    assert far == pytest.approx((99.5, 155.5), abs=2.5)
-    across = moved(content, (85, 82))[0] - moved(content, (115, 82))[0]
+RANGE = box(80, 110, 160, 150) | box(130, 0, 160, 150)
+"""With a peak at one side of it: its far end lies rather beside the peak than below."""
+
+
+@pytest.mark.parametrize("rise", [40, -30])
+def test_a_drag_along_content_stretches_it_and_leaves_its_far_side(rise):
+    (content,) = found([RANGE], drag((129.5, 82), (129.5, 82 - rise)))
+    assert moved(content, (129.5, 82)) == pytest.approx((129.5, 82 - rise))
+    for foot in ((2, 158.5), (80, 158.5), (148, 158.5)):
+        assert moved(content, foot) == pytest.approx(foot)
+    across = moved(content, (115, 82))[0] - moved(content, (145, 82))[0]
     assert across == pytest.approx(-30)
+
+
+def test_a_drag_inwards_leaves_no_less_than_a_quarter():
+    (content,) = found([BOX], drag((99.5, 82), (99.5, 155)))
+    assert moved(content, (99.5, 82))[1] == pytest.approx(158.5 - (158.5 - 82) / 4)
+
+
+def test_how_far_across_a_drag_goes_decides_between_stretching_and_turning():
+    """At a cosine of `ALONG` to the line from the centroid."""
+    for degrees, turns in ((45, False), (60, True), (120, True), (135, False)):
+        way = 20 * np.array([np.sin(np.deg2rad(degrees)), -np.cos(np.deg2rad(degrees))])
+        (content,) = found([BOX], drag((99.5, 82), np.array([99.5, 82]) + way))
+        linear = content.motion[:, :2]
+        assert (not np.allclose(linear, linear.T)) == turns
 
 
 def test_a_handle_at_an_end_turns_content_about_its_other_end():
@@ -112,6 +131,14 @@ def test_of_several_segments_at_a_handle_the_middle_one_by_size_is_its_content()
     (content,) = found([BOX, part, group], drag((99, 121), (109, 121)))
     assert np.array_equal(content.region, BOX)
     (content,) = found([part, BOX], drag((99, 121), (109, 121)))
+    assert np.array_equal(content.region, BOX)
+
+
+def test_segments_that_are_alike_vote_on_the_cells_of_content():
+    unlike = [box(120, 80, 160, 120), box(130, 80, 160, 120)]
+    dented, wider = BOX & ~box(80, 90, 100, 110), box(80, 80, 164, 120)
+    # The dented one is of middle size.
+    (content,) = found([*unlike, dented, BOX, wider], drag((99, 141), (109, 141)))
     assert np.array_equal(content.region, BOX)
 
 
