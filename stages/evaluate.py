@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, lru_cache
-from importlib import metadata
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
@@ -36,7 +35,7 @@ from stages.job import Edit, SceneEdit
 from stages.models import DiffusionFiles, diffusion_files
 from stages.sources import code_of
 from stages.stage import Made
-from stages.workbench import LIBRARIES
+from stages.workbench import library_versions
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -190,6 +189,7 @@ class Judge:
         self.instruments = instruments
         self._load_dift = lru_cache(maxsize=1)(self._loaded)
         self._sources: dict[tuple[str, ...], npt.NDArray[np.float32]] = {}
+        self._last: tuple[tuple[str, ...], npt.NDArray[np.float32]] | None = None
 
     def judge(self, edit: Edit, candidate: Candidate) -> Judgement:
         """Return what the store knows of a picture, or measure it.
@@ -210,7 +210,7 @@ class Judge:
         made = self._measured(edit, candidate.read())
         circumstances = Circumstances(
             code=code_of(STAGE),
-            libraries={name: metadata.version(name) for name in LIBRARIES},
+            libraries=library_versions(),
             device=self.instruments.device,
             started=started.isoformat(timespec="seconds"),
             seconds=round(perf_counter() - clock, 3),
@@ -327,10 +327,18 @@ class Judge:
     def _features(
         self, files: DiffusionFiles, picture: Pixels, prompt: str
     ) -> "npt.NDArray[np.float32]":
+        """Return the features of a picture; those of the last one are kept.
+
+        Edits of one image, one after another, may have the same result: without a drag they do.
+        """
         from adaptivedrag.metrics import dift_features
 
-        model = self._load_dift(files)
-        return dift_features(model, picture, prompt, self.instruments.protocol, SEED)
+        key = (files.digest, digest_pixels(picture), prompt)
+        if self._last is None or self._last[0] != key:
+            model = self._load_dift(files)
+            found = dift_features(model, picture, prompt, self.instruments.protocol, SEED)
+            self._last = key, found
+        return self._last[1]
 
     def _loaded(self, files: DiffusionFiles) -> "DiffusionModel":
         from adaptivedrag.model import DiffusionModel
@@ -439,7 +447,7 @@ def scene_drags(number: int) -> "tuple[SceneDrag, ...]":
     return drags(benchmark_scene(number))
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=128)
 def true_result(scene: SceneEdit, size: int) -> "TrueResult":
     """Render the true result of a drag of a scene."""
     from adaptivedrag.metrics import TrueResult

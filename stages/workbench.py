@@ -148,7 +148,7 @@ class Workbench:
             raise
         circumstances = Circumstances(
             code=code_of(stage.name),
-            libraries=_versions(),
+            libraries=library_versions(),
             device=_device_name(self.runtime.device),
             threads=_threads(),
             started=started.isoformat(timespec="seconds"),
@@ -264,7 +264,8 @@ def _ancestors(stage: str) -> set[str]:
 
 
 @cache
-def _versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that results may depend on."""
     versions = {name: metadata.version(name) for name in LIBRARIES}
     return {"python": platform.python_version(), **versions}
 

@@ -107,7 +107,7 @@ def find_true_end(drag: "SceneDrag", edited: UInt8[np.ndarray, "size size 3"]) -
 
 
 class _Sweep:
-    """Renders of a drag at the first shares, cut to where its part could be: 1 MB of 256 pixels.
+    """Renders of a drag at the shares tried, cut to where its part could be: 1 MB of 256 pixels.
 
     Attributes:
         region: where the part could be.
@@ -132,9 +132,10 @@ class _Sweep:
         """Return the pixels of the region at a share of the drag."""
         from adaptivedrag.scenes import render
 
-        if share in self._cuts:
-            return self._cuts[share]
-        return render(self.drag.scene_at(share), self.size).image[self.region]
+        if share not in self._cuts:
+            cut = render(self.drag.scene_at(share), self.size).image[self.region]
+            self._cuts[share] = cut
+        return self._cuts[share]
 
 
 # The results and controls of a drag are all compared with the same renders.

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import binary_dilation
 
+from adaptivedrag import metrics
 from adaptivedrag.metrics.controls import FRINGE
 from adaptivedrag.presets import PRESETS
 from adaptivedrag.scenes import render
@@ -127,6 +128,17 @@ def test_features_of_an_image_are_made_once_for_all_rows(judge, dataset, monkeyp
     forgetful = Judge(judge.store, judge.instruments)
     assert [row(BLUR, forgetful), row(FLAT, forgetful)] == [first, flat]
     assert len(forgetful._sources) == 1
+
+
+def test_features_of_a_result_that_comes_again_are_not_made_again(judge, scene_edit, monkeypatch):
+    """All edits of an image have one reconstruction."""
+    made, features = [], metrics.dift_features
+    monkeypatch.setattr(metrics, "dift_features", lambda *of: made.append(of) or features(*of))
+    first = judge.judge(scene_edit, picture(truth(scene_edit), "one"))
+    assert judge.judge(scene_edit, picture(truth(scene_edit), "another")) == first
+    assert len(made) == 2  # of the image and of the result
+    judge.judge(scene_edit, Candidate.of_control(FLAT, scene_edit))
+    assert len(made) == 3
 
 
 def test_an_evaluation_is_named_by_all_that_it_depends_on(judge, store, scene_edit):
