@@ -20,6 +20,9 @@ RadiusRange = Annotated[tuple[Positive, Positive], Field(strict=False)]  # JSON 
 SMALLEST_WORKING_SIZE = 64
 REFERENCE_LATENT_SIZE = 64
 REFERENCE_LATENT_CHANNELS = 4
+CONTENT_VERSION = 2
+"""Of how content is found and moved (`adaptivedrag.content`): raised when that changes, it makes
+anew what stages make of content, and nothing else."""
 
 
 class Section(BaseModel):
@@ -175,7 +178,14 @@ class EditConfig(Section):
             shared["seed"] = self.seed
         if stage in ("optimize_latent", "sample_image"):
             shared["inversion"] = self.invert_image.model_dump(mode="json")
+        if self._finds_content(stage):
+            shared["content"] = CONTENT_VERSION
         return {**getattr(self, stage).model_dump(mode="json"), **shared}
+
+    def _finds_content(self, stage: str) -> bool:
+        return (stage == "build_mask" and self.build_mask.mode == "content") or (
+            stage == "optimize_latent" and self.optimize_latent.relocation
+        )
 
     def merged(self, overrides: dict[str, Any]) -> Self:
         """Return these settings with `overrides` (nested by section) on top, validated anew.

@@ -100,7 +100,7 @@ def content_mask(contents: Sequence[Content], shape: tuple[int, int], margin: in
 def _region_at(segments: Segments, superpixels: Superpixels, cell: tuple[int, int]) -> Region:
     """Return the middle one by size of the segments at a cell, in one piece and without holes.
 
-    Its cells are those of half of the segments that are like it, and hold the cell.
+    Its cells are those of at least half of the segments that are like it and hold the cell.
     """
     from scipy.ndimage import binary_fill_holes, label
 
@@ -148,7 +148,10 @@ def _other_end(region: Region, handle: Float[np.ndarray, "2"]) -> Float[np.ndarr
 def _stretch(
     region: Region, handle: Float[np.ndarray, "2"], way: Float[np.ndarray, "2"], outwards: bool
 ) -> Float[np.ndarray, "2 3"]:
-    """Return the map that takes a handle along its way, and leaves the far side of its region."""
+    """Return the map that takes a handle along its way, and leaves the far side of its region.
+
+    Beyond `STRETCHES` the handle stops short of its target.
+    """
     length = np.linalg.norm(way)
     along = way / length
     places = _cells(region) @ along

@@ -9,7 +9,7 @@ from stages.stage import Made, Stage, Work, as_planned
 if TYPE_CHECKING:
     import numpy as np
 
-STAGE_VERSION = 4
+STAGE_VERSION = 3
 
 
 def build_mask(work: Work) -> Made:

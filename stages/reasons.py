@@ -199,6 +199,8 @@ def _settings(action: Action) -> Iterator[tuple[str, Any]]:
                     yield f"invert_image.{field}", number
             case "segments":
                 yield "automatic segments", value
+            case "content":
+                yield "version of content", value
             case "dtype" | "seed":
                 yield name, value
             case _:

@@ -107,7 +107,9 @@ def find_true_end(drag: "SceneDrag", edited: UInt8[np.ndarray, "size size 3"]) -
 
 
 class _Sweep:
-    """Renders of a drag at the shares tried, cut to where its part could be: 1 MB of 256 pixels.
+    """Renders of a drag at the shares tried, cut to where its part could be.
+
+    At 256 pixels 1 MB for the first shares, and up to four with those of many pictures' searches.
 
     Attributes:
         region: where the part could be.

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from adaptivedrag import config
 from adaptivedrag.checkpoints import PARTS
 from adaptivedrag.config import EditConfig, Section
 from adaptivedrag.points import Drag, ImagePoint
@@ -23,6 +24,7 @@ from stages.job import Edit
 from stages.pipeline import STAGES
 from stages.reasons import differences
 from stages.stage import Resolved
+from stages.stage import _settings as stage_settings
 
 LORA, INVERSION, SUPERPIXELS, MASK, DRAG, IMAGE = STAGE_NAMES
 ALL = set(STAGE_NAMES)
@@ -240,6 +242,32 @@ def test_a_setting_reruns_exactly_what_depends_on_it(edit, name, value):
 def test_a_raised_version_reruns_its_stage_and_what_follows(edit, stage):
     raised = [replace(s, version=s.version + 1) if s is stage else s for s in STAGES]
     check(edit, edit, {stage.name}, raised)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "direct"),
+    [
+        ("build_mask.mode", "content", {MASK}),
+        ("build_mask.mode", "union", set()),
+        ("optimize_latent.relocation", True, {DRAG}),
+    ],
+)
+def test_another_way_to_find_content_reruns_the_stages_that_find_it(
+    edit, monkeypatch, name, value, direct
+):
+    asked = with_setting(edit, name, value)
+    before = actions(asked, same_values=True)
+    monkeypatch.setattr(config, "CONTENT_VERSION", config.CONTENT_VERSION + 1)
+    stage_settings.cache_clear()
+    after = actions(asked, same_values=True)
+    stage_settings.cache_clear()
+    assert changed(before, after) == direct
+    named = [
+        difference.name
+        for stage in direct
+        for difference in differences(before[stage], after[stage])
+    ]
+    assert named == ["version of content"] * len(direct)
 
 
 def test_other_weights_rerun_the_stages_that_load_them(edit, place):
