@@ -273,14 +273,14 @@ def library_versions() -> dict[str, str]:
 def _threads() -> int:
     import torch
 
-    return torch.get_num_threads()
+    return int(torch.get_num_threads())
 
 
 def _device_name(device: str) -> str:
     if device.startswith("cuda"):
         import torch
 
-        return torch.cuda.get_device_name(device)
+        return str(torch.cuda.get_device_name(device))
     return device
 
 
@@ -289,6 +289,6 @@ def _peak_memory(device: str) -> int:
     if device.startswith("cuda"):
         import torch
 
-        return torch.cuda.max_memory_allocated(device)
+        return int(torch.cuda.max_memory_allocated(device))
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

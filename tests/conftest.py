@@ -26,6 +26,11 @@ hypothesis.settings.register_profile("any pace", deadline=None)
 hypothesis.settings.load_profile("any pace")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the slow tests: one that comes last keeps the other workers waiting."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 QUICK = EditConfig().merged(
     {
         "train_lora": {"steps": 2, "batch_size": 1},

@@ -68,6 +68,7 @@ def invoke(words: list[str]) -> str:
     return result.output
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_job_run_as_they_are_written(workplace, monkeypatch, edit):
     monkeypatch.chdir(workplace)
     assert "train_lora" in invoke(in_readme("plan"))

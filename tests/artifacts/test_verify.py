@@ -217,6 +217,7 @@ def swap(one, other):
     other.write_bytes(held)
 
 
+@pytest.mark.slow
 def test_two_hundred_faults_are_found_by_verifying_and_on_use_and_healed(
     folder_store, published, root, make_payload, circumstances, check_payload
 ):

@@ -58,6 +58,7 @@ def test_processes_on_one_job_agree_while_some_are_killed(small_job, tmp_path):
     assert row.held, row
 
 
+@pytest.mark.slow
 def test_damage_to_what_real_stages_made_is_found_and_healed(results, tmp_path):
     for row in (
         found_and_healed(results, 20, seed=3),
@@ -68,6 +69,7 @@ def test_damage_to_what_real_stages_made_is_found_and_healed(results, tmp_path):
         assert row.held, row
 
 
+@pytest.mark.slow
 def test_a_broken_request_to_object_storage_spoils_nothing(results):
     with serve_s3() as port:
         row = object_storage.survived(results.of_each_stage[3:4], port)

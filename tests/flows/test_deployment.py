@@ -29,6 +29,7 @@ def parameters_of(run_id: str, server: PrefectServer) -> dict:
         return client.read_flow_run(UUID(run_id)).parameters
 
 
+@pytest.mark.slow
 def test_a_worker_on_the_same_store_makes_the_same_bytes_as_a_run(
     make_job, run_here, users_server, tmp_path
 ):

@@ -12,6 +12,8 @@ from artifacts import ArtifactStore
 from stages.job import load_job
 from stages.plan import plan_job
 
+pytestmark = pytest.mark.slow
+
 GONE_WITHIN = 10.0
 
 LISTENER = """

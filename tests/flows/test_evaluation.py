@@ -251,6 +251,7 @@ def ablate(folder: Path, *only: str, finished: Path | None = None, out: str = "a
     )
 
 
+@pytest.mark.slow
 def test_an_ablation_runs_what_is_missing_once(copied, users_server):
     rows = ("dragdiffusion-80", "paper", "paper-no-lora")
     # The tiny model's budget holds for every row of this test.

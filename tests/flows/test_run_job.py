@@ -113,6 +113,7 @@ def test_a_forced_stage_is_made_once_more_and_equal_bytes_change_nothing_after_i
     assert all(edit.done for edit in plan.edits)
 
 
+@pytest.mark.slow
 def test_a_forced_stage_reruns_what_follows_exactly_where_its_bytes_changed(make_job, run_here):
     job = make_job(images=1, each=2)
     store = ArtifactStore.open(job.parent / "store")
@@ -222,6 +223,7 @@ def test_edits_that_share_a_failed_artifact_fail_alike_and_it_is_tried_once(make
     assert store.attempts("train_lora", key)[0]["policy"] == "fail"  # the file may come back
 
 
+@pytest.mark.slow
 def test_memory_that_is_short_costs_time_and_at_worst_the_edit_that_is_too_large(
     make_job, run_here
 ):
