@@ -294,8 +294,8 @@ def _run_to_its_end(
         apart = sorted((edit for edit in todo if deaths[edit.id]), key=lambda e: deaths[e.id])
         if apart:
             watch.progress.say(
-                "Put last, one by one, since an earlier run ended without a word while it was at "
-                f"them: {len(apart)} of {len(todo)} edits, among them {apart[-1].id}"
+                "Put last, one by one, since a run that was at them has not said how it ended: "
+                f"{len(apart)} of {len(todo)} edits, among them {apart[-1].id}"
             )
         dispatch.run([edit for edit in todo if not deaths[edit.id]], apart)
     except Interrupted as stop:

@@ -206,10 +206,11 @@ def note_at_work(store: ArtifactStore, run_id: str, path: str, edit_id: str, sta
 
 
 def fatal_edits(store: ArtifactStore, job: "Job") -> Counter[str]:
-    """Count for each edit the runs of its job that ended without a word while they were at it.
+    """Count for each edit the runs of its job that were at it and have not said how they ended.
 
     A kill, a machine that went down, or an edit that takes its process with it: too little memory,
-    a crash in a library. A stage that the edits of an image share counts for all of them.
+    a crash in a library; or one that is still at work. A stage that the edits of an image share
+    counts for all of them.
     """
     images = {edit.id: edit.image.digest for edit in job.edits}
     of_image: defaultdict[str, list[str]] = defaultdict(list)
