@@ -2,8 +2,8 @@
 
 `stage_sources.json` holds a hash of each stage's sources with all modules of the method they use,
 comments and docstrings left out. After a change: raise STAGE_VERSION if the stage's numbers can
-change, add a line to the CHANGELOG, and run this file with ADAPTIVEDRAG_RECORD=1 to note the new
-hashes.
+change (for `adaptivedrag.content` CONTENT_VERSION instead, which stages share), add a line to the
+CHANGELOG, and run this file with ADAPTIVEDRAG_RECORD=1 to note the new hashes.
 """
 
 import json
