@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
     from adaptivedrag.points import Drag
     from artifacts import ArtifactStore, Key, Record
-    from artifacts.collect import Candidate, Policy
-    from artifacts.transfer import Transferred
-    from artifacts.usage import Amount, Usage
-    from flows.evaluation import Evaluated
+    from artifacts.upkeep.collect import Candidate, Policy
+    from artifacts.upkeep.transfer import Transferred
+    from artifacts.upkeep.usage import Amount, Usage
+    from flows.evaluation.judging import Evaluated
     from flows.outcomes import RunSummary
-    from stages.housekeeping import Collected, JobActions
-    from stages.importers import Imported
-    from stages.job import Edit, Job, JobSpec
-    from stages.plan import EditPlan
-    from stages.scores import Evaluation
+    from stages.jobs.importers import Imported
+    from stages.jobs.job import Edit, Job, JobSpec
+    from stages.planning.housekeeping import Collected, JobActions
+    from stages.planning.plan import EditPlan
+    from stages.reports.score_tables import Evaluation
 
 ALL_DONE, SOME_FAILED, NOT_STARTED, STOPPED_EARLY, INTERRUPTED = 0, 1, 2, 3, 130
 EDITS_SHOWN = 10
@@ -156,9 +156,9 @@ def main(
 @app.command()
 def demo(out: Out = None, store: StorePlace = STORE, device: Device = "cpu") -> None:
     """Edit six rendered scenes, truth beside."""
-    from stages.demo import write_demo
-    from stages.job import load_job
-    from stages.report import writing
+    from stages.jobs.demo import write_demo
+    from stages.jobs.job import load_job
+    from stages.reports.report import writing
 
     out = out or Path("results/demo")
     with writing(out):
@@ -207,7 +207,7 @@ def edit(
     device: Device = "cpu",
 ) -> None:
     """Edit one image."""
-    from stages.job import single_edit
+    from stages.jobs.job import single_edit
 
     named = {"model": model, "segmenter": segmenter, "preset": preset, "lora": lora}
     drags = [_parse_drag(text) for text in drag]
@@ -294,9 +294,9 @@ def plan(
     device: Device = "cpu",
 ) -> None:
     """Say what is missing of a job, why, and what it will take."""
-    from stages import plan_report
-    from stages.forecast import forecast
-    from stages.plan import plan_job
+    from stages.planning.forecast import forecast
+    from stages.planning.plan import plan_job
+    from stages.reports import plan_tables as plan_report
 
     _check_why(why, stage)
     loaded, opened = _load(job, select), _open_to_read(store)
@@ -328,8 +328,8 @@ def status(
     store: StorePlace = STORE,
 ) -> None:
     """Say how far a job is, and what failed."""
-    from stages.plan import plan_job
-    from stages.plan_report import counts_table
+    from stages.planning.plan import plan_job
+    from stages.reports.plan_tables import counts_table
 
     loaded = _load(job, select)
     opened = _open_to_read(store)
@@ -364,10 +364,10 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print the provenance as JSON.")] = False,
 ) -> None:
     """Show what each stage made of an edit."""
-    from stages.panel import write_panel
-    from stages.plan import plan_edits
-    from stages.plan_report import stages_table
-    from stages.report import writing
+    from stages.planning.plan import plan_edits
+    from stages.reports.panel import write_panel
+    from stages.reports.plan_tables import stages_table
+    from stages.reports.report import writing
 
     loaded = _load(job)
     wanted = _edit_of(loaded, name)
@@ -392,7 +392,7 @@ def import_dragbench(
     out: Out = None,
 ) -> None:
     """DragBench: folders with original_image.png and meta_data.pkl."""
-    from stages import importers
+    from stages.jobs import importers
 
     _say_imported(importers.import_dragbench(directory, out))
 
@@ -403,7 +403,7 @@ def import_drag100(
     out: Out = None,
 ) -> None:
     """Drag100: folders with original.jpg, points.json and mask.png."""
-    from stages import importers
+    from stages.jobs import importers
 
     _say_imported(importers.import_drag100(directory, out))
 
@@ -421,7 +421,7 @@ def import_dragscenes(
     size: Annotated[int, typer.Option(help="Side of the pictures in pixels.")] = 256,
 ) -> None:
     """DragScenes: rendered here, with true masks and known true results."""
-    from stages import importers
+    from stages.jobs import importers
 
     chosen = importers.dragscenes(None if ablation else edits, scenes)
     _say_imported(importers.import_dragscenes(directory, chosen, size=size))
@@ -440,8 +440,8 @@ def eval_job(
     device: Device = "cpu",
 ) -> None:
     """Measure the results of a job."""
-    from flows.evaluation import evaluate_job
-    from stages.job import load_job
+    from flows.evaluation.judging import evaluate_job
+    from stages.jobs.job import load_job
 
     loaded = _load(job, select)
     evaluated = evaluate_job(
@@ -475,7 +475,7 @@ def eval_ablation(
     device: Device = "cpu",
 ) -> None:
     """Run and measure the baselines and each module on and off."""
-    from flows.evaluation import evaluate_ablation
+    from flows.evaluation.judging import evaluate_ablation
 
     evaluated = evaluate_ablation(
         directory,
@@ -496,8 +496,8 @@ def store_verify(store: StorePlace = STORE) -> None:
     """Read every byte, and name what is damaged."""
     from rich.filesize import decimal
 
-    from artifacts.verify import Verification
-    from stages.housekeeping import KNOWN_STAGES
+    from artifacts.upkeep.verify import Verification
+    from stages.planning.housekeeping import KNOWN_STAGES
 
     checked = Verification(_open(store, create=False), KNOWN_STAGES)
     for finding in checked:
@@ -540,8 +540,8 @@ def store_gc(
     Without --keep, --older-than or --at-most only what nobody can ask for goes; of these, all
     that are given must hold.
     """
-    from artifacts.collect import Policy, plan_collection
-    from stages.housekeeping import collect
+    from artifacts.upkeep.collect import Policy, plan_collection
+    from stages.planning.housekeeping import collect
 
     policy = Policy(
         older_than=_parse_duration("--older-than", older_than) if older_than else None,
@@ -568,7 +568,7 @@ def store_du(
     """Say how much there is, by stage and by job."""
     from dataclasses import asdict
 
-    from artifacts.usage import measure_usage
+    from artifacts.upkeep.usage import measure_usage
 
     opened = _open(store, create=False)
     found = {str(path): _actions_of(path, opened)[1] for path in jobs or []}
@@ -586,7 +586,7 @@ def store_export(
     store: StorePlace = STORE,
 ) -> None:
     """Copy what a job is made of to another store."""
-    from artifacts.transfer import transfer
+    from artifacts.upkeep.transfer import transfer
     from flows.outcomes import InvalidRequest
 
     opened = _open(store, create=False)
@@ -603,8 +603,8 @@ def store_import(
     store: StorePlace = STORE,
 ) -> None:
     """Copy everything of another store."""
-    from artifacts.transfer import transfer
-    from stages.housekeeping import all_actions
+    from artifacts.upkeep.transfer import transfer
+    from stages.planning.housekeeping import all_actions
 
     opened = _open(source, create=False)
     raise typer.Exit(_print_transferred(transfer(opened, _open(store), all_actions(opened))))
@@ -645,7 +645,7 @@ def train_pocket(
     ] = False,
 ) -> None:
     """Train the embedded models, or go on."""
-    from flows.train_pocket import train_pocket as train
+    from flows.pocket.train import train_pocket as train
 
     train(work_dir, minutes, only, from_shipped=from_shipped)
 
@@ -702,7 +702,7 @@ def submit(
 
 def _load(path: Path, select: str | None = None) -> "Job":
     """Read a job; on a terminal, say how far that is once it takes longer than a moment."""
-    from stages.job import load_job
+    from stages.jobs.job import load_job
 
     shown, begun = sys.stderr.isatty(), time.monotonic()
     said = begun
@@ -742,7 +742,7 @@ def _fail_if_ours(error: Exception) -> None:
     from artifacts import ArtifactError
     from flows.outcomes import InvalidRequest
     from flows.prefect_server import PrefectUnavailable
-    from stages.report import ReportUnwritable
+    from stages.reports.report import ReportUnwritable
 
     if isinstance(error, ReportUnwritable):
         _fail(str(error), STOPPED_EARLY)
@@ -857,7 +857,7 @@ def _say_what_pocket_is(job: "Job") -> None:
 
 
 def _write_panels(job: "Job", store: str, folder: Path, truths: Mapping[str, Path]) -> Path:
-    from stages.panel import write_panel
+    from stages.reports.panel import write_panel
 
     opened = _open(store)
     for each in job.edits:
@@ -878,7 +878,7 @@ def _parse_drag(text: str) -> "Drag":
 
 def _spec(named: Mapping[str, str], settings: Sequence[str]) -> "JobSpec":
     """Make the settings of `edit` from its options."""
-    from stages.job import parse_spec
+    from stages.jobs.job import parse_spec
 
     raw: dict[str, Any] = dict(named)
     for setting in settings:
@@ -915,8 +915,8 @@ def _picture_path(path: Path, image: Path) -> Path:
 def _edit_one(wanted: "Edit", store: str, target: Path, device: str) -> int:
     """Make what is missing of one edit, without Prefect, and save the picture."""
     from adaptivedrag.config import Runtime
-    from stages.plan import plan_edits
-    from stages.report import writing
+    from stages.planning.plan import plan_edits
+    from stages.reports.report import writing
     from stages.workbench import Workbench
 
     opened = _open(store)
@@ -965,7 +965,7 @@ def _progress(stage: str) -> Iterator[Callable[[int, int], None]]:
 def _save_result(planned: "EditPlan", opened: "ArtifactStore", target: Path) -> None:
     from PIL import Image
 
-    from stages.panel import write_panel
+    from stages.reports.panel import write_panel
 
     records = {name: staged.record for name, staged in planned.stages.items()}
     last = records["sample_image"]
@@ -1008,8 +1008,8 @@ def _check_why(why: str | None, stage: str | None) -> None:
 
 def _explain(wanted: "Edit", stage: str | None, opened: "ArtifactStore", *, as_json: bool) -> None:
     """Say why stages of an edit have to run, or have not."""
-    from stages import plan_report
-    from stages.plan import reasons
+    from stages.planning.plan import reasons
+    from stages.reports import plan_tables as plan_report
 
     found = reasons(wanted, opened)
     found = {name: reason for name, reason in found.items() if stage in (None, name)}
@@ -1021,7 +1021,7 @@ def _explain(wanted: "Edit", stage: str | None, opened: "ArtifactStore", *, as_j
 
 
 def _print_provenance(wanted: "Edit", opened: "ArtifactStore", *, as_json: bool) -> None:
-    from stages.provenance import provenance, provenance_document, provenance_lines
+    from stages.planning.provenance import provenance, provenance_document, provenance_lines
 
     chain = provenance(wanted, opened)
     if as_json:
@@ -1036,7 +1036,7 @@ def _failure_line(planned: "EditPlan", job: Path) -> str:
     staged = planned.failed
     if staged is None or staged.failure is None:
         return ""
-    from stages.plan import Status
+    from stages.planning.plan import Status
 
     held = "quarantined, " if staged.status is Status.QUARANTINED else ""
     return (
@@ -1048,7 +1048,7 @@ def _failure_line(planned: "EditPlan", job: Path) -> str:
 def _print_attempts(wanted: "Edit", opened: "ArtifactStore") -> None:
     """Print the failed attempts at what an edit still needs, each with its traceback."""
     from stages.failures import Attempt
-    from stages.plan import plan_edits
+    from stages.planning.plan import plan_edits
 
     (planned,) = plan_edits([wanted], opened)
     told = False
@@ -1093,8 +1093,8 @@ def _parse_size(option: str, text: str) -> int:
 
 def _actions_of(path: Path, opened: "ArtifactStore") -> tuple["Job", "JobActions"]:
     """Find what a job is made of in a store; say what of the job cannot be read."""
-    from stages.housekeeping import job_actions
-    from stages.job import load_job
+    from stages.jobs.job import load_job
+    from stages.planning.housekeeping import job_actions
 
     job = load_job(path)
     for bad in job.bad:
@@ -1107,8 +1107,8 @@ def _keeping(jobs: Sequence[Path], policy: "Policy", opened: "ArtifactStore") ->
     from dataclasses import replace
 
     from flows.outcomes import InvalidRequest
-    from stages.housekeeping import job_actions
-    from stages.job import load_job
+    from stages.jobs.job import load_job
+    from stages.planning.housekeeping import job_actions
 
     if not jobs:
         return policy
@@ -1201,7 +1201,7 @@ def _print_transferred(transferred: Iterator["Transferred"]) -> int:
 
     from rich.filesize import decimal
 
-    from artifacts.transfer import Outcome
+    from artifacts.upkeep.transfer import Outcome
 
     counts, size = Counter[Outcome](), 0
     for each in transferred:
@@ -1267,13 +1267,13 @@ def _devices() -> str:
 
 
 def _model_place(name: str) -> str:
-    from adaptivedrag.checkpoints import find_diffusion
+    from adaptivedrag.model.weights import find_diffusion
 
     return f"{name} at {find_diffusion(name)}"
 
 
 def _segmenter_place(name: str) -> str:
-    from adaptivedrag.checkpoints import find_segmenter
+    from adaptivedrag.model.weights import find_segmenter
 
     return f"{name} at {find_segmenter(name)}"
 

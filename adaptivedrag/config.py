@@ -21,8 +21,8 @@ SMALLEST_WORKING_SIZE = 64
 REFERENCE_LATENT_SIZE = 64
 REFERENCE_LATENT_CHANNELS = 4
 CONTENT_VERSION = 2
-"""Of how content is found and moved (`adaptivedrag.content`): raised when that changes, it makes
-anew what stages make of content, and nothing else."""
+"""Version of how content is found and moved (`adaptivedrag.warp.content`). Raise it when that
+changes: it enters the keys of the stages that find content, and of no other."""
 
 
 class Section(BaseModel):
@@ -77,7 +77,7 @@ class BuildMaskConfig(Section):
     )
     """Superpixels of the handles and along the lines to their targets; the smallest automatic
     segment at each handle; both; that segment moved along the line; the content under the handles
-    before and after its motion (`adaptivedrag.content`); or the mask that is given."""
+    before and after its motion (`adaptivedrag.warp.content`); or the mask that is given."""
     content_margin: Annotated[int, Field(ge=0)] = 8
     """Cells of the feature grid around the content that may change too; for the mode `content`."""
     line_extension: bool = True

@@ -20,7 +20,7 @@ from adaptivedrag.config import InvertImageConfig, OptimizeLatentConfig
 from adaptivedrag.errors import DragDiverged, stop_of
 from adaptivedrag.features import sample_features, window
 from adaptivedrag.masks import latent_mask
-from adaptivedrag.model import DiffusionModel
+from adaptivedrag.model.diffusion import DiffusionModel
 from adaptivedrag.motion_supervision import background_loss, motion_loss
 from adaptivedrag.point_tracking import track_points
 from adaptivedrag.points import Drag, FeaturePoint, Frame, ImagePoint
@@ -107,7 +107,7 @@ def drag_latents(
     Args:
         latents: those at the start timestep; never changed in place.
         mask: True where the image may change, on the feature grid. An empty one holds nothing.
-        relocated: latents in which the content has been moved (`adaptivedrag.relocation`). The
+        relocated: latents in which the content has been moved (`adaptivedrag.warp.relocation`). The
             loop goes on from them: handles are looked for around their targets, wherever that
             is on their way, and pulled if they are not there.
         resume_from: what `on_state` was given by an earlier call with the same arguments; on the

@@ -7,21 +7,21 @@ import numpy as np
 import torch
 from jaxtyping import Bool, UInt8
 
-from adaptivedrag.checkpoints import find_diffusion, find_segmenter
 from adaptivedrag.config import EditConfig, Runtime
-from adaptivedrag.content import find_contents
 from adaptivedrag.drag import DragResult, drag_latents
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.inversion import invert
-from adaptivedrag.lora import lora_applied, seed_of_draws, train_lora
 from adaptivedrag.masks import build_mask, image_mask, latent_mask
-from adaptivedrag.model import DiffusionModel, native_image, working_image
+from adaptivedrag.model.diffusion import DiffusionModel, native_image, working_image
+from adaptivedrag.model.lora import lora_applied, seed_of_draws, train_lora
+from adaptivedrag.model.weights import find_diffusion, find_segmenter
 from adaptivedrag.points import Drag, ImagePoint, lies_inside
 from adaptivedrag.presets import POCKET, preset
-from adaptivedrag.relocation import relocated_latents
 from adaptivedrag.sampling import Background, sample
-from adaptivedrag.segmentation import Segmenter
+from adaptivedrag.segmenter.segmentation import Segmenter
 from adaptivedrag.superpixels import Superpixels, divide_image
+from adaptivedrag.warp.content import find_contents
+from adaptivedrag.warp.relocation import relocated_latents
 
 Pixels = UInt8[np.ndarray, "h w 3"]
 CPU = Runtime()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from adaptivedrag.config import InvertImageConfig
 from adaptivedrag.errors import DragDiverged
-from adaptivedrag.model import DiffusionModel
+from adaptivedrag.model.diffusion import DiffusionModel
 
 
 @torch.no_grad()

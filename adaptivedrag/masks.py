@@ -7,10 +7,10 @@ from jaxtyping import Bool, Int
 from skimage.draw import line
 
 from adaptivedrag.config import BuildMaskConfig
-from adaptivedrag.content import content_mask, find_contents
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.points import FEATURES_PER_LATENT, Drag, Frame
 from adaptivedrag.superpixels import Segments, Superpixels
+from adaptivedrag.warp.content import content_mask, find_contents
 
 WHOLE_FROM = 0.5
 """Share of a handle's segment ahead of it from which the whole segment may change."""

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from adaptivedrag.model import DiffusionModel
+from adaptivedrag.model.diffusion import DiffusionModel
 
 
 class _ReferenceProcessor:

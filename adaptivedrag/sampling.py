@@ -11,7 +11,7 @@ from torch import Tensor
 from adaptivedrag.config import InvertImageConfig, SampleImageConfig
 from adaptivedrag.correspondence import corresponding_update
 from adaptivedrag.errors import DragDiverged
-from adaptivedrag.model import DiffusionModel
+from adaptivedrag.model.diffusion import DiffusionModel
 from adaptivedrag.points import Drag, Frame
 from adaptivedrag.reference_control import reference_control
 

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from adaptivedrag.config import EditConfig, ExtractSuperpixelsConfig
 
 if TYPE_CHECKING:
-    from adaptivedrag.segmentation import Segmenter
+    from adaptivedrag.segmenter.segmentation import Segmenter
 
 Segments = Bool[np.ndarray, "n h w"]
 """Automatic segments on the feature grid, largest first; they may overlap and leave gaps."""

@@ -1,6 +1,5 @@
 """Names results by what they are made of, and keeps them."""
 
-from artifacts.disk import Helper
 from artifacts.errors import ArtifactCorrupt, ArtifactError, StoreAbsent, StoreUnavailable
 from artifacts.keys import (
     JSON,
@@ -17,9 +16,10 @@ from artifacts.keys import (
     digest_pixels,
     readable_json,
 )
+from artifacts.lookup.disk import Helper
+from artifacts.lookup.stat_cache import StatCache
 from artifacts.payload import Document, Part, Payload, Picture, TensorFile
 from artifacts.records import Circumstances, Lookup, Manifest, Progress, Record
-from artifacts.stat_cache import StatCache
 from artifacts.store import ArtifactStore
 
 __all__ = [

@@ -20,11 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from obstore.store import MemoryStore
 
-from artifacts.backend import Backend
-from artifacts.disk import Helper
 from artifacts.errors import ArtifactCorrupt, StoreAbsent, StoreUnavailable
-from artifacts.glance import Answer, Glance, glance
-from artifacts.index import Index, Row
 from artifacts.keys import Action, Digest, Key, is_digest, readable_json
 from artifacts.layout import (
     ACTIONS,
@@ -42,8 +38,12 @@ from artifacts.layout import (
     object_folder,
     word,
 )
-from artifacts.parallel import at_once
+from artifacts.lookup.disk import Helper
+from artifacts.lookup.glance import Answer, Glance, glance
+from artifacts.lookup.index import Index, Row
 from artifacts.payload import Encoded, Payload, check, decode, encode, object_id
+from artifacts.places.backend import Backend
+from artifacts.places.parallel import at_once
 from artifacts.records import (
     MANIFEST,
     Circumstances,

@@ -27,7 +27,7 @@ from flows.prefect_server import (
 )
 from flows.shards import cut_shards
 from flows.watch import watch_over
-from stages.job import load_job, select_edits
+from stages.jobs.job import load_job, select_edits
 
 POOL = "adaptivedrag"
 DEPLOYMENT = "default"

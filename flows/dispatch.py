@@ -12,10 +12,10 @@ from artifacts import ArtifactStore
 from flows.outcomes import Failure, Made
 from flows.shards import cut_chunks, cut_shards
 from flows.watch import StoppedEarly, Watch
-from stages.plan import WorkItem, work_for
+from stages.planning.plan import WorkItem, work_for
 
 if TYPE_CHECKING:
-    from stages.job import Edit
+    from stages.jobs.job import Edit
 
 FIRST_EDITS = 10
 """So many edits go through all stages before the rest: a systematic fault shows in minutes."""

@@ -45,8 +45,8 @@ from flows.outcomes import (
 from flows.watch import Interrupted, StoppedEarly, Watch, watch_over
 from stages import STAGE_NAMES
 from stages.failures import Attempt, Policy, StageTimedOut, policy_of
-from stages.job import Edit, Job, load_job
-from stages.plan import WorkItem
+from stages.jobs.job import Edit, Job, load_job
+from stages.planning.plan import WorkItem
 from stages.workbench import Workbench
 
 logger = logging.getLogger(__name__)

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from artifacts import ArtifactCorrupt, ArtifactStore
-from artifacts.parallel import at_once
+from artifacts.places.parallel import at_once
 from flows.shards import SHARED_STAGES
 from stages import STAGE_NAMES
-from stages.plan import StagePlan, Status, plan_edits
+from stages.planning.plan import StagePlan, Status, plan_edits
 
 if TYPE_CHECKING:
-    from stages.job import BadEdit, Edit, Job
-    from stages.plan import EditPlan
+    from stages.jobs.job import BadEdit, Edit, Job
+    from stages.planning.plan import EditPlan
 
 SUMMARY = "summary.json"
 AT_WORK = "at-work.json"

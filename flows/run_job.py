@@ -39,9 +39,9 @@ from flows.prefect_server import (
 from flows.time_limits import time_limits
 from flows.watch import Watch, watch_over
 from stages import STAGE_NAMES
-from stages.job import Job, load_job, select_edits
-from stages.plan import EditPlan, plan_edits
-from stages.report import ReportUnwritable, check_out, write_report
+from stages.jobs.job import Job, load_job, select_edits
+from stages.planning.plan import EditPlan, plan_edits
+from stages.reports.report import ReportUnwritable, check_out, write_report
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State

@@ -15,10 +15,10 @@ from flows.outcomes import RunSummary, last_seconds, new_run_id
 from flows.progress import Progress
 from flows.shards import StageSeconds
 from flows.time_limits import TimeLimit
-from stages.plan import EditPlan, Status, plan_edits
+from stages.planning.plan import EditPlan, Status, plan_edits
 
 if TYPE_CHECKING:
-    from stages.job import Edit, Job
+    from stages.jobs.job import Edit, Job
 
 
 class StoppedEarly(Stopped):

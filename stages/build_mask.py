@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from adaptivedrag.errors import InvalidEdit
 from artifacts import Picture, digest_pixels
-from stages.stage import Made, Stage, Work, as_planned
+from stages.stage import Made, Stage, Work, as_planned, one_by_one
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +32,7 @@ def build_mask(work: Work) -> Made:
 
 
 def _read_mask(work: Work) -> "np.ndarray":
-    from stages.images import read_mask
+    from stages.jobs.images import read_mask
 
     edit = work.edit
     if edit.mask_path is None:
@@ -49,5 +49,5 @@ STAGE = Stage(
     reads=("drags", "user_mask"),
     needs=("extract_superpixels",),
     models=(),
-    run=build_mask,
+    run=one_by_one(build_mask),
 )

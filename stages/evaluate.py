@@ -30,10 +30,10 @@ from artifacts import (
     digest_json,
     digest_pixels,
 )
-from stages.images import Mask, Pixels, read_image, read_mask
-from stages.job import Edit, SceneEdit
-from stages.models import DiffusionFiles, diffusion_files
-from stages.sources import code_of
+from stages.jobs.images import Mask, Pixels, read_image, read_mask
+from stages.jobs.job import Edit, SceneEdit
+from stages.planning.models import DiffusionFiles, diffusion_files
+from stages.planning.sources import code_of
 from stages.stage import Made
 from stages.workbench import library_versions
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from adaptivedrag.metrics import ClipImages, DiftProtocol, ImageFidelity, TrueResult
-    from adaptivedrag.model import DiffusionModel
+    from adaptivedrag.model.diffusion import DiffusionModel
     from adaptivedrag.scenes import SceneDrag
 
 STAGE = "evaluate"
@@ -341,7 +341,7 @@ class Judge:
         return self._last[1]
 
     def _loaded(self, files: DiffusionFiles) -> "DiffusionModel":
-        from adaptivedrag.model import DiffusionModel
+        from adaptivedrag.model.diffusion import DiffusionModel
 
         return DiffusionModel.load(
             files.directory, "float32", self.instruments.device, any_prediction=True

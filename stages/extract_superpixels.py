@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from adaptivedrag.memory_ladder import POINTS_AT_ONCE
-from stages.stage import Made, Stage, Work
+from adaptivedrag.model.memory_ladder import POINTS_AT_ONCE
+from stages.stage import Made, Stage, Work, one_by_one
 
 STAGE_VERSION = 2
 
@@ -37,7 +37,7 @@ STAGE = Stage(
     reads=("image",),
     needs=(),
     models=("segmenter",),
-    run=extract_superpixels,
+    run=one_by_one(extract_superpixels),
     saves_memory_by=("smaller batches",),
     batch=lambda config: POINTS_AT_ONCE if config.needs_segments else 1,
 )

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from adaptivedrag.errors import AdaptiveDragError, DragDiverged, InvalidEdit, Stopped
-from adaptivedrag.memory_ladder import is_out_of_memory
+from adaptivedrag.model.memory_ladder import is_out_of_memory
 from artifacts import StoreUnavailable
 from stages.stage import InputChanged
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from stages.stage import Made, Stage, Work
+from stages.stage import Made, Stage, Work, one_by_one
 
 STAGE_VERSION = 1
 
@@ -10,7 +10,7 @@ STAGE_VERSION = 1
 def invert_image(work: Work) -> Made:
     """Encode and invert; image + prompt + LoRA -> part `latents`, (steps + 1, c, h, w)."""
     from adaptivedrag.inversion import invert
-    from adaptivedrag.lora import lora_applied
+    from adaptivedrag.model.lora import lora_applied
 
     model = work.load_diffusion()
     before = replace(model.passes)
@@ -37,6 +37,6 @@ STAGE = Stage(
     reads=("image", "prompt"),
     needs=("train_lora",),
     models=("diffusion",),
-    run=invert_image,
+    run=one_by_one(invert_image),
     saves_memory_by=("attention by heads",),
 )

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from stages.stage import Made, Stage, Work
+from stages.stage import Made, Stage, Work, one_by_one
 
 STAGE_VERSION = 2
 
@@ -14,11 +14,11 @@ def optimize_latent(work: Work) -> Made:
     """
     import torch
 
-    from adaptivedrag.content import find_contents
     from adaptivedrag.drag import drag_latents
-    from adaptivedrag.lora import lora_applied
-    from adaptivedrag.relocation import relocated_latents
+    from adaptivedrag.model.lora import lora_applied
     from adaptivedrag.superpixels import Superpixels
+    from adaptivedrag.warp.content import find_contents
+    from adaptivedrag.warp.relocation import relocated_latents
 
     model = work.load_diffusion()
     before = replace(model.passes)
@@ -87,7 +87,7 @@ STAGE = Stage(
     reads=("relocated_image", "prompt", "drags"),
     needs=("train_lora", "invert_image", "extract_superpixels", "build_mask"),
     models=("diffusion",),
-    run=optimize_latent,
+    run=one_by_one(optimize_latent),
     checkpoints=True,
     saves_memory_by=("gradient checkpointing", "attention by heads"),
 )

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from artifacts import Picture
-from stages.stage import Made, Stage, Work
+from stages.stage import Made, Stage, Work, one_by_one
 
 STAGE_VERSION = 1
 
@@ -12,9 +12,9 @@ def sample_image(work: Work) -> Made:
     """Everything before it but superpixels + prompt + drags -> part `image`, native size."""
     import torch
 
-    from adaptivedrag.lora import lora_applied
     from adaptivedrag.masks import latent_mask
-    from adaptivedrag.model import native_image
+    from adaptivedrag.model.diffusion import native_image
+    from adaptivedrag.model.lora import lora_applied
     from adaptivedrag.sampling import Background, sample
 
     model = work.load_diffusion()
@@ -50,6 +50,6 @@ STAGE = Stage(
     reads=("prompt", "drags"),
     needs=("train_lora", "invert_image", "build_mask", "optimize_latent"),
     models=("diffusion",),
-    run=sample_image,
+    run=one_by_one(sample_image),
     saves_memory_by=("attention by heads",),
 )

@@ -1,6 +1,6 @@
 """What a stage is: a named, versioned step from an edit and earlier results to a payload."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from adaptivedrag.config import EditConfig
 from adaptivedrag.errors import InvalidEdit
-from adaptivedrag.memory_ladder import TOP, Measure, Rung, ladder
+from adaptivedrag.model.memory_ladder import TOP, Measure, Rung, ladder
 from adaptivedrag.points import Frame
 from artifacts import (
     JSON,
@@ -23,15 +23,15 @@ from artifacts import (
     digest_floats,
     digest_pixels,
 )
-from stages.checkpoints import Checkpoints
-from stages.job import Edit
-from stages.models import DiffusionFiles, SegmenterFiles, diffusion_files, segmenter_files
+from stages.jobs.job import Edit
+from stages.planning.models import DiffusionFiles, SegmenterFiles, diffusion_files, segmenter_files
+from stages.resume import Checkpoints
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from adaptivedrag.model import DiffusionModel
-    from adaptivedrag.segmentation import Segmenter
+    from adaptivedrag.model.diffusion import DiffusionModel
+    from adaptivedrag.segmenter.segmentation import Segmenter
 
 
 class InputChanged(InvalidEdit):
@@ -99,13 +99,22 @@ class Work:
         Raises:
             InputChanged: if the file's pixels are not those that the plan was made for.
         """
-        from adaptivedrag.model import working_image
-        from stages.images import read_image
+        from adaptivedrag.model.diffusion import working_image
+        from stages.jobs.images import read_image
 
         with as_planned(self.edit, self.edit.image_path) as check:
             pixels = read_image(self.edit.image_path)
             check(digest_pixels(pixels) == self.edit.image.digest)
         return working_image(pixels, self.frame)
+
+
+Run = Callable[[Sequence[Work]], Sequence[Made]]
+"""Does a stage for a batch of edits; returns what it made of each, in order."""
+
+
+def one_by_one(run: Callable[[Work], Made]) -> Run:
+    """Adapt a stage that does one edit at a time."""
+    return lambda works: [run(work) for work in works]
 
 
 @dataclass(frozen=True)
@@ -117,7 +126,7 @@ class Stage:
     reads: tuple[EditInput, ...]
     needs: tuple[str, ...]
     models: tuple[Literal["diffusion", "segmenter"], ...]
-    run: Callable[[Work], Made]
+    run: Run
     checkpoints: bool = False
     """Whether it leaves checkpoints while it works."""
     saves_memory_by: tuple[Measure, ...] = ()

@@ -6,8 +6,8 @@ from typing import Any
 
 from adaptivedrag.errors import InvalidEdit
 from artifacts import TensorFile
-from stages.job import Edit
-from stages.stage import Made, Stage, Work, as_planned
+from stages.jobs.job import Edit
+from stages.stage import Made, Stage, Work, as_planned, one_by_one
 
 STAGE_VERSION = 1
 
@@ -16,7 +16,7 @@ def train_lora(work: Work) -> Made:
     """Train on the edit's image and prompt; image + prompt -> part `lora`."""
     if isinstance(work.edit.lora, Path):
         return _adopt(work.edit, work.edit.lora)
-    from adaptivedrag import lora
+    from adaptivedrag.model import lora
 
     model = work.load_diffusion()
     before = replace(model.passes)
@@ -74,7 +74,7 @@ STAGE = Stage(
     reads=("image", "prompt"),
     needs=(),
     models=("diffusion",),
-    run=train_lora,
+    run=one_by_one(train_lora),
     checkpoints=True,
     saves_memory_by=("smaller batches", "gradient checkpointing", "attention by heads"),
     batch=lambda config: config.train_lora.batch_size,

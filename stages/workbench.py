@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 from adaptivedrag.config import SMALLEST_WORKING_SIZE, Dtype, Runtime
 from adaptivedrag.errors import DeviceMemoryExhausted, DragDiverged
-from adaptivedrag.memory_ladder import Rung, release_memory, stepped_down
+from adaptivedrag.model.memory_ladder import Rung, release_memory, stepped_down
 from artifacts import Action, ArtifactCorrupt, ArtifactError, ArtifactStore, Circumstances, Record
-from stages.checkpoints import Checkpoints
 from stages.failures import Policy, policy_of
-from stages.job import Edit
+from stages.jobs.job import Edit
 from stages.pipeline import BY_NAME, STAGES
-from stages.sources import code_of
+from stages.planning.sources import code_of
+from stages.resume import Checkpoints
 from stages.stage import Made, OnStep, Resolved, Stage, Work
 
 if TYPE_CHECKING:
-    from adaptivedrag.model import DiffusionModel
-    from adaptivedrag.segmentation import Segmenter
+    from adaptivedrag.model.diffusion import DiffusionModel
+    from adaptivedrag.segmenter.segmentation import Segmenter
 
 LIBRARIES = (
     "torch",
@@ -54,8 +54,8 @@ class _InputRemade(Exception):
 class Workbench:
     """Performs stages; safe to share between threads, which take turns with the models.
 
-    Where memory is short a stage steps down the ladder of `adaptivedrag.memory_ladder`, and stays
-    there for the edits that follow; a new bench begins at the top.
+    Where memory is short a stage steps down the ladder of `adaptivedrag.model.memory_ladder` and
+    stays there for the edits that follow; a new bench begins at the top.
     """
 
     def __init__(self, store: ArtifactStore, runtime: Runtime) -> None:
@@ -193,11 +193,11 @@ class Workbench:
 
             if rung.idle_models_away:
                 self._let_go_of_others(stage)
-            return stage.run(
-                replace(
-                    work, rung=rung, load_diffusion=load_diffusion, load_segmenter=load_segmenter
-                )
+            work = replace(
+                work, rung=rung, load_diffusion=load_diffusion, load_segmenter=load_segmenter
             )
+            (made,) = stage.run([work])
+            return made
 
     def _exhausted(
         self, stage: Stage, work: Work, rung: Rung, error: Exception
@@ -233,7 +233,7 @@ class Workbench:
         wanted = (resolved.diffusion.directory, resolved.config.dtype)
         if self._diffusion is None or self._diffusion[0] != wanted:
             self._pin_threads()
-            from adaptivedrag.model import DiffusionModel
+            from adaptivedrag.model.diffusion import DiffusionModel
 
             self._diffusion = None  # one at a time: two may not fit
             model = DiffusionModel.load(*wanted, self.runtime.device)
@@ -246,7 +246,7 @@ class Workbench:
         path = resolved.segmenter.path
         if self._segmenter is None or self._segmenter[0] != path:
             self._pin_threads()
-            from adaptivedrag.segmentation import Segmenter
+            from adaptivedrag.segmenter.segmentation import Segmenter
 
             self._segmenter = (path, Segmenter.load(path, self.runtime.device))
         return self._segmenter[1]

@@ -9,13 +9,13 @@ import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_job import build_tiny_model
+from support.tiny_job import build_tiny_model
 
 from adaptivedrag.config import EditConfig, Runtime
 from adaptivedrag.points import Drag, ImagePoint
 from artifacts import ArtifactStore, StatCache
-from stages.image_files import inspect_image
-from stages.job import Edit
+from stages.jobs.image_files import inspect_image
+from stages.jobs.job import Edit
 from stages.workbench import Workbench
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")

@@ -20,7 +20,7 @@ ALLOWED = {
 ONLY_IN = {
     "prefect": lambda path: path.parts[0] == "flows",
     "typer": lambda path: path.name == "cli.py",
-    "sam2": lambda path: path.as_posix() == "adaptivedrag/segmentation.py",
+    "sam2": lambda path: path.as_posix() == "adaptivedrag/segmenter/segmentation.py",
     "pickle": lambda path: False,
 }
 
@@ -59,7 +59,14 @@ def test_the_artifacts_know_no_torch_and_the_method_writes_no_file():
 
 @pytest.mark.parametrize(
     "module",
-    ["cli", "adaptivedrag", "artifacts", "stages.pipeline", "stages.plan", "flows.run_job"],
+    [
+        "cli",
+        "adaptivedrag",
+        "artifacts",
+        "stages.pipeline",
+        "stages.planning.plan",
+        "flows.run_job",
+    ],
 )
 def test_importing_costs_neither_torch_nor_prefect(module):
     check = (

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from finished_job import finish, write_job
 from PIL import Image
+from support.finished_job import finish, write_job
 from typer.testing import CliRunner
 
 from artifacts import ArtifactStore
 from cli import app
 from flows.outcomes import last_failed
 from stages import STAGE_NAMES
-from stages.job import load_job
-from stages.plan import plan_edits
+from stages.jobs.job import load_job
+from stages.planning.plan import plan_edits
 
 ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "prefect", "diffusers", "zarr")
@@ -243,7 +243,7 @@ def test_ctrl_c_ends_with_130(job, monkeypatch):
     def interrupt(*_arguments, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("stages.job.load_job", interrupt)
+    monkeypatch.setattr("stages.jobs.job.load_job", interrupt)
     ended = call("plan", job)
     assert ended.exit_code == 130
     assert "interrupted" in ended.stderr

@@ -6,15 +6,15 @@ import time
 from pathlib import Path
 
 import pytest
-from finished_job import finish, write_job
+from support.finished_job import finish, write_job
 from test_cli import call, loaded_by
 
 from artifacts import ArtifactStore
-from artifacts.collect import marks
+from artifacts.upkeep.collect import marks
 from stages.evaluate import Candidate, Instruments, Judge, reconstruction
-from stages.housekeeping import job_actions
-from stages.job import load_job
-from stages.plan import Status, plan_edits, plan_job
+from stages.jobs.job import load_job
+from stages.planning.housekeeping import job_actions
+from stages.planning.plan import Status, plan_edits, plan_job
 
 ALL_OTHER = '[train_lora]\nsteps = 7\n[extract_superpixels]\nsource = "rgb"\n'
 EVERYTHING = ("store", "gc", "--at-most", "0B")

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from adaptivedrag.model import DiffusionModel
+from adaptivedrag.model.diffusion import DiffusionModel
 
 
 @dataclass(frozen=True)

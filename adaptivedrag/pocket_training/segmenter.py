@@ -18,7 +18,7 @@ from adaptivedrag.pocket_training.settings import SegmenterSettings
 from adaptivedrag.pocket_training.training import Losses, Training
 from adaptivedrag.scenes import Scene, render, training_scene
 from adaptivedrag.scenes.canvas import Canvas
-from adaptivedrag.segmentation import (
+from adaptivedrag.segmenter.segmentation import (
     INPUT_SIZE,
     AutomaticMasks,
     PocketArchitecture,
@@ -265,7 +265,7 @@ def _excess_size(embedding: Tensor) -> Tensor:
 
 
 def _sheet_column(model: nn.Module, scene: Scene) -> list[Picture]:
-    from adaptivedrag.segmentation import Segmenter
+    from adaptivedrag.segmenter.segmentation import Segmenter
 
     picture = render(scene, 256).image
     segmenter = Segmenter(model, automatic=AutomaticMasks(points_per_side=8))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from adaptivedrag.config import EditConfig
-from adaptivedrag.model import DiffusionModel, working_image
+from adaptivedrag.model.diffusion import DiffusionModel, working_image
 from adaptivedrag.points import Drag, Frame, ImagePoint
 from adaptivedrag.superpixels import Superpixels, colour_superpixels
 

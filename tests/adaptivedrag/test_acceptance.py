@@ -239,7 +239,7 @@ def full_length(changed, tmp_path):
     from PIL import Image
 
     from artifacts import StatCache
-    from stages.image_files import inspect_image
+    from stages.jobs.image_files import inspect_image
 
     path = tmp_path / "small.png"
     Image.fromarray(photograph(64, 64)).save(path)

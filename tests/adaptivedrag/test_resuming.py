@@ -6,7 +6,7 @@ import torch
 from adaptivedrag.config import TrainLoraConfig
 from adaptivedrag.drag import drag_latents
 from adaptivedrag.errors import DragDiverged
-from adaptivedrag.lora import train_lora
+from adaptivedrag.model.lora import train_lora
 from adaptivedrag.presets import PRESETS
 
 STEPS = 12

@@ -5,7 +5,7 @@ from itertools import count
 import numpy as np
 import pytest
 from obstore.store import MemoryStore
-from s3_server import s3_location, serve_s3
+from support.s3_server import s3_location, serve_s3
 
 from artifacts import Action, ArtifactStore, Circumstances, Document, Picture, TensorFile
 from artifacts import digest_bytes as digest

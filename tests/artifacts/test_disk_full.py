@@ -3,12 +3,12 @@
 import os
 import subprocess
 
-import housekeeper
 import numpy as np
 import pytest
+from support import housekeeper
 
 from artifacts import ArtifactStore, StoreUnavailable, TensorFile
-from artifacts.verify import Verification
+from artifacts.upkeep.verify import Verification
 
 
 def payload(number):

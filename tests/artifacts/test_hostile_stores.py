@@ -18,10 +18,10 @@ from zarr.codecs import BytesCodec, GzipCodec
 from zarr.storage import MemoryStore
 
 from artifacts import ArtifactCorrupt, ArtifactStore, StoreUnavailable
-from artifacts.collect import Policy, marks, plan_collection, sweep
 from artifacts.payload import check, decode, encode, object_id
 from artifacts.records import Manifest, PartInfo, Record, StoredFile, seal
-from artifacts.verify import Verification
+from artifacts.upkeep.collect import Policy, marks, plan_collection, sweep
+from artifacts.upkeep.verify import Verification
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from obstore.store import MemoryStore
 
 from artifacts import ArtifactCorrupt, ArtifactStore, Document, StoreUnavailable
-from artifacts.backend import Backend
+from artifacts.places.backend import Backend
 
 
 def test_what_was_published_is_read_back(

@@ -7,8 +7,8 @@ import time
 import numpy as np
 import pytest
 import writer as child
-from naive_store import NaiveStore
-from store_faults import (
+from support.naive_store import NaiveStore
+from support.store_faults import (
     FAULTS,
     FILES,
     SCENES,

@@ -4,7 +4,7 @@ The payload of an action follows from its number and the writer's flavour.
 """
 
 import numpy as np
-from naive_store import NaiveStore
+from support.naive_store import NaiveStore
 
 from artifacts import Action, ArtifactStore, Circumstances, Document, TensorFile, digest_bytes
 

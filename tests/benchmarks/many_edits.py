@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from adaptivedrag.checkpoints import PARTS
+from adaptivedrag.model.weights import PARTS
 from artifacts import ArtifactStore, Circumstances, Picture, Record, TensorFile, digest_json
-from artifacts.backend import Backend
 from artifacts.payload import Encoded, Payload, encode, object_id
+from artifacts.places.backend import Backend
 from artifacts.records import MANIFEST, Manifest, StoredFile
-from stages.job import Edit, load_job
+from stages.jobs.job import Edit, load_job
 from stages.pipeline import STAGES
 from stages.stage import Resolved, Stage
 

@@ -19,10 +19,10 @@ from scipy.ndimage import distance_transform_edt
 from adaptivedrag.config import BuildMaskConfig, EditConfig, ExtractSuperpixelsConfig
 from adaptivedrag.masks import build_mask, image_mask
 from adaptivedrag.metrics.bootstrap import mean_interval, paired_difference
-from adaptivedrag.model import working_image
+from adaptivedrag.model.diffusion import working_image
 from adaptivedrag.points import Drag, Frame, ImagePoint
 from adaptivedrag.scenes import benchmark_scene, render
-from adaptivedrag.segmentation import Segmenter
+from adaptivedrag.segmenter.segmentation import Segmenter
 from adaptivedrag.superpixels import (
     Superpixels,
     colour_superpixels,
@@ -30,9 +30,9 @@ from adaptivedrag.superpixels import (
     segment_superpixels,
     segments_on_grid,
 )
-from stages.images import read_image, read_mask
-from stages.importers import import_dragbench
-from stages.job import Edit, load_job
+from stages.jobs.images import read_image, read_mask
+from stages.jobs.importers import import_dragbench
+from stages.jobs.job import Edit, load_job
 
 MARKS = "<!-- tables -->", "<!-- end of tables -->"
 FACTOR, CHANNELS = 8, 8

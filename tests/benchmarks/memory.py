@@ -26,18 +26,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from adaptivedrag.config import EditConfig, InvertImageConfig, SampleImageConfig
-from adaptivedrag.ddim import Schedule
 from adaptivedrag.features import window
 from adaptivedrag.inversion import invert
-from adaptivedrag.lora import PREFIX, adapter, lora_applied
-from adaptivedrag.model import DiffusionModel
+from adaptivedrag.model.ddim import Schedule
+from adaptivedrag.model.diffusion import DiffusionModel
+from adaptivedrag.model.lora import PREFIX, adapter, lora_applied
 from adaptivedrag.motion_supervision import background_loss, motion_loss
 from adaptivedrag.point_tracking import track_points
 from adaptivedrag.points import Drag, Frame, ImagePoint
 from adaptivedrag.presets import PRESETS
 from adaptivedrag.reference_control import reference_control
 from adaptivedrag.sampling import sample
-from adaptivedrag.segmentation import INPUT_SIZE, build_official
+from adaptivedrag.segmenter.segmentation import INPUT_SIZE, build_official
 from adaptivedrag.semantic_region import RegionMap
 from adaptivedrag.superpixels import Superpixels
 

@@ -16,17 +16,17 @@ import torch
 from mask_table import written
 from PIL import Image
 
-from adaptivedrag.checkpoints import find_diffusion
 from adaptivedrag.config import InvertImageConfig
 from adaptivedrag.inversion import invert
 from adaptivedrag.metrics.truth import TrueResult, recovery
-from adaptivedrag.model import DiffusionModel
+from adaptivedrag.model.diffusion import DiffusionModel
+from adaptivedrag.model.weights import find_diffusion
 from adaptivedrag.pocket_training.measurement import linear_psnr, vae_psnr
 from adaptivedrag.pocket_training.pictures import Picture, grid, psnr, to_tensor
 from adaptivedrag.pocket_training.vae import round_trip
 from adaptivedrag.scenes import DRAG_KINDS, Scene, benchmark_drags, benchmark_scene, drags, render
 from adaptivedrag.scenes.canvas import Canvas
-from adaptivedrag.segmentation import Segmenter
+from adaptivedrag.segmenter.segmentation import Segmenter
 
 TIMES = (50, 100, 300, 500, 700, 900)
 ERROR_SCENES, ERROR_DRAWS = 14, 2

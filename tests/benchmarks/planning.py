@@ -26,8 +26,8 @@ from many_edits import fill, write_dataset
 from adaptivedrag.config import Runtime
 from artifacts import ArtifactStore
 from stages import STAGE_NAMES
-from stages.importers import import_dragscenes
-from stages.job import load_job
+from stages.jobs.importers import import_dragscenes
+from stages.jobs.job import load_job
 from stages.workbench import Workbench
 
 MARKS = "<!-- tables -->", "<!-- end of tables -->"

@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from adaptivedrag.config import EditConfig
-from flows.evaluation import ablation_rows
+from flows.evaluation.judging import ablation_rows
 from stages.evaluate import CONTROLS, Instruments
-from stages.scores import METRICS, Evaluation, Row, as_markdown, compare, from_csv
+from stages.reports.score_tables import METRICS, Evaluation, Row, as_markdown, compare, from_csv
 
 DATASETS = {"hundred": ("plus", "paper"), "ablation": ("paper", "plus")}
 """Folders of CSVs, and the rows that all others are compared with."""

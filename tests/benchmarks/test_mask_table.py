@@ -19,7 +19,7 @@ from mask_table import (
 )
 
 from adaptivedrag.points import Drag, ImagePoint
-from adaptivedrag.segmentation import Segmenter
+from adaptivedrag.segmenter.segmentation import Segmenter
 from adaptivedrag.superpixels import Superpixels
 
 DATA = os.environ.get("ADAPTIVEDRAG_DATA", Path(__file__).parents[3] / "shared" / "data")

@@ -9,11 +9,11 @@ from many_edits import fill, write_dataset
 from obstore.store import LocalStore, MemoryStore
 
 from artifacts import ArtifactStore
-from artifacts.backend import Backend
 from artifacts.layout import object_folder
-from stages.job import load_job
-from stages.plan import Status, plan_job
-from stages.report import write_report
+from artifacts.places.backend import Backend
+from stages.jobs.job import load_job
+from stages.planning.plan import Status, plan_job
+from stages.reports.report import write_report
 
 EDITS, EACH = 120, 4
 PREFIXES = 256
@@ -73,7 +73,7 @@ def test_a_plan_is_the_same_with_a_process_that_helps(path, monkeypatch):
     (path.parent / "store" / object_folder(damaged.found.object) / "damaged.json").touch()
     try:
         plans = [plan_job(job, store, explain=True)]
-        monkeypatch.setattr("stages.plan.MANY", 1)
+        monkeypatch.setattr("stages.planning.plan.MANY", 1)
         plans.append(plan_job(job, store, explain=True))
     finally:
         (path.parent / "store" / object_folder(damaged.found.object) / "damaged.json").unlink()

@@ -9,7 +9,7 @@ from adaptivedrag.features import sample_features, window
 from adaptivedrag.metrics import find_true_end
 from adaptivedrag.scenes import benchmark_scene, drags, render
 from stages import STAGE_NAMES
-from stages.plan import plan_edits
+from stages.planning.plan import plan_edits
 
 
 def seconds(work: Callable[[], object], repeats: int = 5) -> float:

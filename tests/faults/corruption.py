@@ -19,10 +19,10 @@ from unittest.mock import patch
 
 from fault_rows import Row, Stopwatch, on_seed
 from real_results import Result, Results, make_results
-from store_faults import delete, extend, flip, truncate, zero
+from support.store_faults import delete, extend, flip, truncate, zero
 
 from artifacts import ArtifactCorrupt, ArtifactStore, Key, Lookup, StatCache, digest_file
-from artifacts.verify import Finding, Verification
+from artifacts.upkeep.verify import Finding, Verification
 
 FAULTS, CACHE_FAULTS, INDEX_FAULTS, PAIRS = 900, 100, 100, 100
 BY_STAGE = 5

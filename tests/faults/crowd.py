@@ -14,14 +14,14 @@ from tempfile import TemporaryDirectory
 
 from fault_rows import Row, Stopwatch, on_seed
 from lives import Errand, begin, contents, notes, ready, record_numbers, to_the_end
-from tiny_job import build_tiny_model, write_job
+from support.tiny_job import build_tiny_model, write_job
 
 from artifacts import ArtifactStore
-from artifacts.verify import Verification
+from artifacts.upkeep.verify import Verification
 from flows.shards import StageSeconds, cut_shards
 from stages import STAGE_NAMES
-from stages.job import load_job
-from stages.plan import plan_edits
+from stages.jobs.job import load_job
+from stages.planning.plan import plan_edits
 
 PROCESSES = 4
 SHARE = 1 / 8

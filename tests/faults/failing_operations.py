@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from fault_rows import Row, Stopwatch, on_seed
 from real_results import Result, make_results
-from store_faults import SCENES, WAYS, publish_failing_everywhere
+from support.store_faults import SCENES, WAYS, publish_failing_everywhere
 
 
 def rows(seed: int) -> Iterator[Row]:

@@ -13,14 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import housekeeper
 from fault_rows import NotPossibleHere, Row, Stopwatch, on_seed
 from lives import Errand, begin, contents, live, processes, ready, record_numbers, to_the_end
 from real_results import Result, make_results
-from tiny_job import write_job
+from support import housekeeper
+from support.tiny_job import write_job
 
 from artifacts import ArtifactError, ArtifactStore, StoreUnavailable
-from artifacts.verify import Verification
+from artifacts.upkeep.verify import Verification
 
 BLOCK = 4096
 KIB_MORE = 64

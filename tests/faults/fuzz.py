@@ -35,10 +35,10 @@ LONGEST_INPUT = 4096
 
 def job_target(place: Path) -> tuple[Callable[[bytes], None], list[bytes]]:
     """Read a job file and its edits, with a NUL between them."""
-    import hostile_cases as cases
+    from support import hostile_cases as cases
 
     from adaptivedrag.errors import InvalidEdit
-    from stages.job import load_job
+    from stages.jobs.job import load_job
 
     folder = place / "job"
     folder.mkdir()
@@ -133,11 +133,11 @@ def store_target(_place: Path) -> tuple[Callable[[bytes], None], list[bytes]]:
 
 def pickle_target(place: Path) -> tuple[Callable[[bytes], None], list[bytes]]:
     """Import a sample of DragBench."""
-    import hostile_cases as cases
     import numpy as np
+    from support import hostile_cases as cases
 
     from adaptivedrag.errors import InvalidEdit
-    from stages.importers import import_dragbench
+    from stages.jobs.importers import import_dragbench
 
     folder = place / "bench" / "art" / "one"
     folder.mkdir(parents=True)

@@ -1,8 +1,8 @@
 """Malicious and broken inputs, by the commands.
 
-One job of every hostile line in `tests/hostile_cases.py` and two good edits is run; every hostile
-job file is planned, every hostile pickle imported. Then files that unfold into far more than they
-are: each in a process of its own, whose memory is measured.
+One job of every hostile line in `tests/support/hostile_cases.py` and two good edits is run; every
+hostile job file is planned, every hostile pickle imported. Then files that unfold into far more
+than they are: each in a process of its own, whose memory is measured.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "tests"))
 MEMORY_LIMIT = 500_000_000
 
-import hostile_cases as cases  # noqa: E402
+from support import hostile_cases as cases  # noqa: E402
 
 QUICK = 'lora = "off"\n[invert_image]\nnum_steps = 4\ninverted_steps = 3\n' + (
     "[optimize_latent]\nsteps = 2\nmax_steps = 3\n"
@@ -201,7 +201,7 @@ def tiff_of_frames(count: int) -> bytes:
 def inspect(path: Path) -> str:
     """Read an image as a plan does."""
     from artifacts import StatCache
-    from stages.image_files import inspect_image
+    from stages.jobs.image_files import inspect_image
 
     found = inspect_image(path, StatCache(path.with_suffix(".sqlite")))
     return f"{found.width}x{found.height}"
@@ -219,7 +219,7 @@ def read_object(path: Path) -> str:
 
 
 def load_pickle(path: Path) -> str:
-    from stages.importers import load_arrays
+    from stages.jobs.importers import load_arrays
 
     return str(type(load_arrays(path)))
 

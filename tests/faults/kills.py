@@ -14,10 +14,10 @@ from tempfile import TemporaryDirectory
 
 from fault_rows import Row, Stopwatch, on_seed
 from lives import Errand, begin, contents, live, notes, ready, record_numbers, to_the_end
-from tiny_job import build_tiny_model, write_job
+from support.tiny_job import build_tiny_model, write_job
 
 from artifacts import ArtifactStore
-from artifacts.verify import Verification
+from artifacts.upkeep.verify import Verification
 
 KILLS, NAIVE_KILLS = 180, 400
 SHARE = 1 / 4

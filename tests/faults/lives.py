@@ -5,7 +5,7 @@ Lives are forked from a process that has imported everything, so that one begins
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -13,13 +13,13 @@ from hashlib import sha256
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from naive_store import NaiveStore
+from support.naive_store import NaiveStore
 
 from adaptivedrag.config import Runtime
 from artifacts import ArtifactStore
-from stages.job import load_job
+from stages.jobs.job import load_job
 from stages.pipeline import BY_NAME, STAGES
-from stages.plan import work_for
+from stages.planning.plan import work_for
 from stages.stage import Made, Stage, Work
 from stages.workbench import Workbench
 
@@ -35,8 +35,8 @@ IMPORTED = [
     "transformers.models.clip.modeling_clip",
     "transformers.models.clip.tokenization_clip",
     "peft",
-    "adaptivedrag.model",
-    "adaptivedrag.lora",
+    "adaptivedrag.model.diffusion",
+    "adaptivedrag.model.lora",
     "adaptivedrag.drag",
     "adaptivedrag.sampling",
     "adaptivedrag.superpixels",
@@ -93,13 +93,18 @@ def noted(errand: Errand) -> Iterator[None]:
 
 
 def _noting(stage: Stage, location: Path, diary: int) -> Stage:
-    def run(work: Work) -> Made:
-        key = work.checkpoints.key
-        there = len(list((location / "actions" / stage.name / key[:2] / key).glob("*.json")))
-        os.write(diary, f"began {stage.name} {key} {there}\n".encode())
-        made = stage.run(work)
-        os.write(diary, f"ended {stage.name} {key} {there}\n".encode())
-        return made
+    def run(works: Sequence[Work]) -> Sequence[Made]:
+        def note(word: str, work: Work) -> None:
+            key = work.checkpoints.key
+            there = len(list((location / "actions" / stage.name / key[:2] / key).glob("*.json")))
+            os.write(diary, f"{word} {stage.name} {key} {there}\n".encode())
+
+        for work in works:
+            note("began", work)
+        mades = stage.run(works)
+        for work in works:
+            note("ended", work)
+        return mades
 
     return replace(stage, run=run)
 

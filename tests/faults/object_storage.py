@@ -13,10 +13,10 @@ from tempfile import TemporaryDirectory
 
 from fault_rows import Row, Stopwatch, on_seed
 from real_results import Result, make_results
-from s3_server import LOST, BadLine, s3_location, serve_s3
+from support.s3_server import LOST, BadLine, s3_location, serve_s3
 
 from artifacts import ArtifactStore, StoreUnavailable
-from artifacts.verify import Verification
+from artifacts.upkeep.verify import Verification
 
 FAULTS = (409, 412, 500, 503, LOST)
 

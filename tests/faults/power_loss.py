@@ -17,12 +17,12 @@ from tempfile import TemporaryDirectory
 
 from fault_rows import Row, Stopwatch, on_seed
 from real_results import Result, make_results
-from store_faults import truncate
+from support.store_faults import truncate
 
 from artifacts import ArtifactCorrupt, ArtifactStore
-from artifacts.backend import Backend
-from artifacts.collect import Policy, mark, plan_collection, sweep
 from artifacts.layout import object_folder
+from artifacts.places.backend import Backend
+from artifacts.upkeep.collect import Policy, mark, plan_collection, sweep
 
 LOSSES_PER_EVENT = 4
 BLOCK = 4096

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tiny_job import build_tiny_model, write_job
+from support.tiny_job import build_tiny_model, write_job
 
 from adaptivedrag.config import Runtime
 from artifacts import ArtifactStore, Document, Payload, Picture, Record, TensorFile
-from stages.job import Edit, load_job
+from stages.jobs.job import Edit, load_job
 from stages.pipeline import STAGES
 from stages.workbench import Workbench
 

@@ -20,10 +20,10 @@ from tempfile import TemporaryDirectory
 
 from fault_rows import Row, Stopwatch, on_seed
 from lives import Errand, contents, notes, record_numbers
-from tiny_job import build_tiny_model, write_job
+from support.tiny_job import build_tiny_model, write_job
 
 from artifacts import ArtifactStore
-from artifacts.verify import Verification
+from artifacts.upkeep.verify import Verification
 
 HERE = Path(__file__).parent
 KILLS = 20

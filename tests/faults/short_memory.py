@@ -16,12 +16,12 @@ from unittest.mock import patch
 
 import numpy as np
 from fault_rows import Row, Stopwatch, on_seed
-from memory_faults import difference, short_of_memory
-from tiny_job import build_tiny_model, write_job
+from support.memory_faults import difference, short_of_memory
+from support.tiny_job import build_tiny_model, write_job
 
 from adaptivedrag.config import Runtime
 from artifacts import ArtifactStore
-from stages.job import load_job
+from stages.jobs.job import load_job
 from stages.pipeline import STAGES
 from stages.workbench import Workbench
 

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from fault_rows import Row, Stopwatch, on_seed
 from lives import Errand, notes
 from real_runs import GONE_WITHIN, Run, differences, joined, undisturbed
-from tiny_job import build_tiny_model, write_job
+from support.tiny_job import build_tiny_model, write_job
 
 MOMENTS = 2
 

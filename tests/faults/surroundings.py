@@ -32,11 +32,11 @@ from artifacts import (
     digest_bytes,
     digest_file,
 )
-from artifacts.backend import Backend
-from artifacts.collect import Policy, mark, plan_collection, sweep
 from artifacts.keys import readable_json
+from artifacts.places.backend import Backend
 from artifacts.records import seal
-from artifacts.verify import Verification
+from artifacts.upkeep.collect import Policy, mark, plan_collection, sweep
+from artifacts.upkeep.verify import Verification
 
 ROOT = Path(__file__).parents[2]
 SCHEDULES, STEPS, CACHE_TRIALS = 100, 40, 200

@@ -18,8 +18,8 @@ from corruption import (
 from fault_rows import Row, Stopwatch, table, written
 from lives import Errand, ready, to_the_end
 from real_results import make_results
-from s3_server import serve_s3
-from tiny_job import write_job
+from support.s3_server import serve_s3
+from support.tiny_job import write_job
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from tiny_job import write_job
+from support.tiny_job import write_job
 
 from flows.prefect_server import PrefectServer, start_server
 from flows.run_job import run
-from stages.job import Job
+from stages.jobs.job import Job
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -9,14 +9,14 @@ from uuid import UUID
 import pytest
 import torch
 from prefect.client.orchestration import get_client
-from tiny_job import DIVERGING
+from support.tiny_job import DIVERGING
 
 from artifacts import ArtifactStore
 from flows.deployment import deploy, submit
 from flows.outcomes import InvalidRequest
 from flows.prefect_server import PrefectServer, PrefectUnavailable, client_settings
-from stages.job import load_job
-from stages.plan import plan_job
+from stages.jobs.job import load_job
+from stages.planning.plan import plan_job
 
 
 def images_of(job: Path, store: Path) -> dict[str, str]:

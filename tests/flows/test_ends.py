@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from artifacts import ArtifactStore
-from stages.job import load_job
-from stages.plan import plan_job
+from stages.jobs.job import load_job
+from stages.planning.plan import plan_job
 
 pytestmark = pytest.mark.slow
 

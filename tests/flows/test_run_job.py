@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from tiny_job import DIVERGING
+from support.tiny_job import DIVERGING
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 import flows.edit_dataset
@@ -19,8 +19,8 @@ from flows.edit_dataset import bench_of, perform_chunk
 from flows.outcomes import InvalidRequest, allowed_failures
 from flows.prefect_server import PrefectUnavailable
 from stages import STAGE_NAMES
-from stages.job import load_job
-from stages.plan import Status, plan_job
+from stages.jobs.job import load_job
+from stages.planning.plan import Status, plan_job
 
 EVERYTHING = {
     "train_lora": 2,

@@ -7,7 +7,7 @@ import pytest
 from adaptivedrag.config import Runtime
 from adaptivedrag.errors import DragDiverged, Stopped
 from artifacts import ArtifactStore
-from stages.provenance import provenance, provenance_lines
+from stages.planning.provenance import provenance, provenance_lines
 from stages.workbench import Workbench
 
 BEFORE = ("train_lora", "invert_image", "extract_superpixels", "build_mask")

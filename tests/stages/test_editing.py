@@ -7,7 +7,7 @@ import adaptivedrag
 from adaptivedrag.config import Runtime
 from artifacts import ArtifactStore
 from stages import STAGE_NAMES
-from stages.images import read_image
+from stages.jobs.images import read_image
 from stages.workbench import Workbench
 
 

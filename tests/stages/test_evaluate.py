@@ -29,11 +29,11 @@ from stages.evaluate import (
     reconstruction,
     scene_drags,
 )
-from stages.image_files import inspect_image
-from stages.importers import import_dragscenes
-from stages.job import SceneEdit, load_job
+from stages.jobs.image_files import inspect_image
+from stages.jobs.importers import import_dragscenes
+from stages.jobs.job import SceneEdit, load_job
 from stages.pipeline import recipe
-from stages.plan import plan_edits
+from stages.planning.plan import plan_edits
 from stages.stage import Settings
 
 PICTURE_METRICS = {"dai_1", "dai_1_legacy", "dai_20", "dai_20_legacy"}

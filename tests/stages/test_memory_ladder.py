@@ -9,11 +9,11 @@ from pkgutil import resolve_name
 import numpy as np
 import pytest
 import torch
-from memory_faults import difference, short_of_memory
+from support.memory_faults import difference, short_of_memory
 
 from adaptivedrag.config import Runtime
 from adaptivedrag.errors import DeviceMemoryExhausted
-from adaptivedrag.memory_ladder import (
+from adaptivedrag.model.memory_ladder import (
     is_out_of_memory,
     ladder,
     release_memory,

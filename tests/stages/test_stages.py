@@ -8,7 +8,7 @@ from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.points import Drag, ImagePoint
 from stages import STAGE_NAMES
 from stages.pipeline import STAGES
-from stages.plan import Status, plan_edits, work_for
+from stages.planning.plan import Status, plan_edits, work_for
 from stages.workbench import InputMissing
 
 

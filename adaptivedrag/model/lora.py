@@ -1,0 +1,292 @@
+"""Per-image LoRA (paper, Sec. 4.1 and Eq. 1): training, and merging into a UNet for a while."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from adaptivedrag.config import TrainLoraConfig
+from adaptivedrag.errors import DragDiverged, InvalidEdit, stop_of
+from adaptivedrag.model.diffusion import DiffusionModel
+from adaptivedrag.points import UNET_STRIDE
+
+TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+"""Adapted linears of every attention, self and cross: 128 in Stable Diffusion 1.5."""
+
+PREFIX = "unet."
+"""Key prefix under which diffusers' `load_lora_weights` finds the UNet's part."""
+
+LoraWeights = Mapping[str, np.ndarray]
+"""`unet.<linear>.lora_A.weight` and `.lora_B.weight`, float32: the layout that diffusers loads."""
+
+LoraState = Mapping[str, Tensor]
+"""Everything that a training needs to go on after some step, by name; see `train_lora`."""
+
+_ENDINGS = {
+    "lora_A.weight": "A",
+    "lora_B.weight": "B",
+    "lora.down.weight": "A",
+    "lora.up.weight": "B",
+    "alpha": "alpha",
+}
+
+
+def seed_of_draws(seed: int, image: UInt8[np.ndarray, "h w 3"], prompt: str) -> int:
+    """Mix a seed with what is trained on, so that no two images share their draws."""
+    mixed = hashlib.sha256(f"{seed}\0{image.shape}\0{prompt}\0".encode() + image.tobytes())
+    return int.from_bytes(mixed.digest()[:7], "big")
+
+
+def train_lora(
+    model: DiffusionModel,
+    posterior: tuple[Float[Tensor, "1 c h w"], Float[Tensor, "1 c h w"]],
+    prompt: Float[Tensor, "1 tokens d"],
+    config: TrainLoraConfig,
+    *,
+    seed: int,
+    on_step: Callable[[int, int], None] = lambda _step, _steps: None,
+    resume_from: LoraState | None = None,
+    on_state: Callable[[int, LoraState], None] = lambda _step, _state: None,
+    state_every: int = 0,
+    at_once: int | None = None,
+) -> tuple[dict[str, np.ndarray], list[float]]:
+    """Fit a LoRA to one image; the model comes back as it was.
+
+    The image is encoded once: every sample draws its latents from the posterior, a square crop of
+    them when the image is not square, a timestep and noise, all from one generator on the CPU.
+
+    Args:
+        posterior: mean and standard deviation of the unpadded image's scaled latents.
+        seed: seed of every draw, the adapter's initial values included.
+        resume_from: what `on_state` was given by an earlier call with the same arguments; on the
+            CPU the result has the bytes of a run that was never interrupted.
+        on_state: called with the state after every `state_every` steps, if that is not 0, and
+            before an end that `on_step` asks for with `Stopped`.
+        at_once: pass a batch in parts of so many samples, whose gradients add up to the batch's:
+            the same draws and steps in less memory, equal but for the order of sums.
+
+    Returns:
+        The weights, and the loss of every step.
+
+    Raises:
+        DragDiverged: if a loss is not finite.
+    """
+    generator = torch.Generator("cpu").manual_seed(seed)
+    with adapter(model.unet, config.rank, generator) as parameters:
+        optimizer = torch.optim.AdamW(
+            parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        losses = torch.zeros(0)
+        if resume_from is not None:
+            losses = _restore(resume_from, parameters, optimizer, generator)
+        fresh: list[Tensor] = []
+        good = _state(parameters, optimizer, generator, losses) if state_every else {}
+        for step in range(len(losses), config.steps):
+            latents, noise, timesteps = training_batch(
+                posterior, model, config.batch_size, generator
+            )
+            loss = torch.zeros((), device=model.device)
+            parts = (drawn.split(at_once or len(drawn)) for drawn in (latents, noise, timesteps))
+            for some_latents, some_noise, some_timesteps in zip(*parts, strict=True):
+                predicted = model.predict_noise(some_latents, some_timesteps, prompt)
+                share = len(some_latents) / len(latents)
+                part = share * torch.nn.functional.mse_loss(predicted, some_noise)
+                part.backward()
+                loss += part.detach()
+            model.passes.unet_backwards += config.batch_size
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            fresh.append(loss)
+            last = step + 1 == config.steps
+            stopped = stop_of(on_step, step + 1, config.steps)
+            due = state_every and (stopped or (step + 1) % state_every == 0)
+            if last or due:
+                losses, fresh = torch.cat([losses, torch.stack(fresh).cpu()]), []
+                _check(losses, good)
+                if not last:
+                    good = _state(parameters, optimizer, generator, losses)
+                    on_state(step + 1, good)
+            if stopped and not last:
+                raise stopped
+        weights = {
+            f"{PREFIX}{name}": value.detach().float().cpu().numpy()
+            for name, value in parameters.items()
+        }
+    return weights, losses.tolist()
+
+
+def _state(
+    parameters: Mapping[str, Tensor],
+    optimizer: torch.optim.AdamW,
+    generator: torch.Generator,
+    losses: Float[Tensor, "steps"],
+) -> LoraState:
+    """Copy the parameters, the moments of their gradients, the generator and the losses so far."""
+    state = {"losses": losses, "generator": generator.get_state()}
+    for name, parameter in parameters.items():
+        state[f"{name}.value"] = parameter.detach().clone()
+        for moment in ("exp_avg", "exp_avg_sq"):
+            held = optimizer.state[parameter].get(moment, torch.zeros_like(parameter))
+            state[f"{name}.{moment}"] = held.detach().clone()
+    return state
+
+
+@torch.no_grad()
+def _restore(
+    state: LoraState,
+    parameters: Mapping[str, Tensor],
+    optimizer: torch.optim.AdamW,
+    generator: torch.Generator,
+) -> Float[Tensor, "steps"]:
+    """Put everything back where it was; return the losses so far."""
+    generator.set_state(state["generator"])
+    for name, parameter in parameters.items():
+        parameter.copy_(state[f"{name}.value"])
+        optimizer.state[parameter] = {
+            "step": torch.tensor(float(len(state["losses"]))),
+            "exp_avg": state[f"{name}.exp_avg"].to(parameter.device),
+            "exp_avg_sq": state[f"{name}.exp_avg_sq"].to(parameter.device),
+        }
+    return state["losses"].clone()
+
+
+def _check(losses: Float[Tensor, "steps"], good: LoraState) -> None:
+    wrong = (~losses.isfinite()).nonzero()
+    if len(wrong):
+        raise DragDiverged(
+            f"LoRA loss is not finite at step {int(wrong[0])}: lower train_lora.learning_rate",
+            step=len(good.get("losses", ())),
+            state=good,
+        )
+
+
+@contextmanager
+def adapter(
+    unet: torch.nn.Module, rank: int, generator: torch.Generator
+) -> Iterator[dict[str, torch.nn.Parameter]]:
+    """Attach a fresh float32 adapter through peft; yield its parameters by name; detach it."""
+    from peft import LoraConfig
+
+    name = "image"
+    unet.add_adapter(
+        LoraConfig(
+            r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(TARGETS)
+        ),
+        adapter_name=name,
+    )
+    try:
+        parameters = {}
+        for full_name, parameter in unet.named_parameters():
+            if f".{name}." not in full_name:
+                continue
+            parameter.data = parameter.data.float()
+            if "lora_A" in full_name:  # peft draws from global state; ours is in the key
+                draw = torch.randn(parameter.shape, generator=generator) / rank
+                parameter.data.copy_(draw)
+            parameter.requires_grad_(True)
+            parameters[full_name.replace(f".{name}.", ".")] = parameter
+        yield parameters
+    finally:
+        unet.unload_lora()
+        unet.requires_grad_(False)
+
+
+def training_batch(
+    posterior: tuple[Tensor, Tensor],
+    model: DiffusionModel,
+    size: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw noised latents, their noise and their timesteps for one step."""
+    mean, deviation = (part.cpu() for part in posterior)
+    rows, cols = mean.shape[-2:]
+    side = max(UNET_STRIDE, min(rows, cols) // UNET_STRIDE * UNET_STRIDE)
+    crops = []
+    for _ in range(size):
+        top = int(torch.randint(rows - side + 1, (), generator=generator))
+        left = int(torch.randint(cols - side + 1, (), generator=generator))
+        window = (..., slice(top, top + side), slice(left, left + side))
+        draw = torch.randn(mean[window].shape, generator=generator)
+        crops.append(mean[window] + deviation[window] * draw)
+    clean = torch.cat(crops)
+    noise = torch.randn(clean.shape, generator=generator)
+    steps = len(model.schedule.alphas_cumprod)
+    timesteps = torch.randint(steps, (size,), generator=generator)
+    alphas = torch.tensor([model.schedule.alpha(int(step)) for step in timesteps])[
+        :, None, None, None
+    ]
+    noised = alphas.sqrt() * clean + (1 - alphas).sqrt() * noise
+    return noised.to(model.device), noise.to(model.device), timesteps.to(model.device)
+
+
+@contextmanager
+def lora_applied(unet: torch.nn.Module, weights: LoraWeights | None) -> Iterator[None]:
+    """Merge a LoRA into the UNet's weights; put the very same weights back on leaving.
+
+    Merging spares 128 pairs of small products in every pass. The originals are kept, since
+    subtracting the update again would leave rounding behind and make results depend on order.
+
+    Raises:
+        InvalidEdit: if the weights name a linear that the UNet lacks, or do not fit it.
+    """
+    originals: dict[str, Tensor] = {}
+    try:
+        for name, (up, down, scale) in _factors(weights or {}).items():
+            linear = _linear(unet, name, (len(up), down.shape[1]))
+            originals[name] = linear.weight.data
+            update = scale * (up @ down)
+            merged = linear.weight.data.float() + update.to(linear.weight.device)
+            linear.weight.data = merged.to(linear.weight.dtype)
+        yield
+    finally:
+        for name, weight in originals.items():
+            unet.get_submodule(name).weight.data = weight
+
+
+def _factors(weights: LoraWeights) -> dict[str, tuple[Tensor, Tensor, float]]:
+    """Return what the update of each linear is made of, in float32: B, A and alpha / rank.
+
+    They are not multiplied here: two thin factors of another model can have a giant product.
+    """
+    factors: dict[str, dict[str, np.ndarray]] = {}
+    for key, value in weights.items():
+        name = key.removeprefix(PREFIX)
+        ending = next((end for end in _ENDINGS if name.endswith(f".{end}")), None)
+        if ending is None:
+            raise InvalidEdit(
+                f"LoRA holds {key!r}; known are keys of the UNet that end in {', '.join(_ENDINGS)}"
+            )
+        factors.setdefault(name.removesuffix(f".{ending}"), {})[_ENDINGS[ending]] = value
+    found = {}
+    for name, parts in factors.items():
+        if not {"A", "B"} <= parts.keys():
+            raise InvalidEdit(f"LoRA holds only one half of {name!r}: the file is incomplete")
+        down, up = (torch.from_numpy(np.asarray(parts[k], np.float32)) for k in "AB")
+        alpha = np.asarray(parts.get("alpha", down.shape[:1]), np.float32)
+        fit = up.ndim == down.ndim == 2 and up.shape[1] == len(down) > 0
+        if not fit or alpha.size != 1:
+            raise InvalidEdit(
+                f"LoRA has {tuple(up.shape)} and {tuple(down.shape)} for {name!r}, which are no "
+                "factors of one update: the file is damaged"
+            )
+        found[name] = up, down, alpha.item() / len(down)
+    return found
+
+
+def _linear(unet: torch.nn.Module, name: str, shape: tuple[int, int]) -> torch.nn.Module:
+    try:
+        linear = unet.get_submodule(name)
+    except AttributeError:
+        raise InvalidEdit(
+            f"LoRA adapts {name!r}, which this UNet lacks: it is of another model"
+        ) from None
+    found = tuple(getattr(getattr(linear, "weight", None), "shape", ()))
+    if found != shape:
+        raise InvalidEdit(
+            f"LoRA has {shape} for {name!r}, the UNet {found}: it is of another model"
+        )
+    return linear

@@ -1,0 +1,164 @@
+"""What a stage can do with less memory, rung by rung, from the cheapest measure to the slowest.
+
+A rung holds all measures of those above it. None changes what is computed, only the order in which
+floats may be added (docs/failures.md has what was measured, and what each spares).
+
+Not among them: tiling of the VAE, which changes pixels at the seams; slicing of the VAE, which cuts
+a batch where ours has one image; diffusers' own attention slicing, which holds matrices of queries
+by keys that fused attention never makes.
+"""
+
+import gc
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import torch
+
+    from adaptivedrag.model.diffusion import DiffusionModel
+
+Measure = Literal["smaller batches", "gradient checkpointing", "attention by heads"]
+
+POINTS_AT_ONCE = 64
+"""Points of an image whose masks SAM 2 decodes together, unless told otherwise."""
+
+# What torch's allocator on the CPU, cuBLAS and cuDNN say; torch.OutOfMemoryError is a type.
+_SIGNS = ("you tried to allocate", "_STATUS_ALLOC_FAILED")
+
+
+@dataclass(frozen=True)
+class Rung:
+    """How a stage saves memory; by default it does not."""
+
+    idle_models_away: bool = False
+    """What the stage does not use is let go; VAE and text encoder wait on the CPU."""
+    at_once: int | None = None
+    """So many items of a batch at a time; None for all."""
+    gradient_checkpointing: bool = False
+    """Activations of the UNet are computed anew for the backward pass."""
+    attention_by_heads: bool = False
+    """One head at a time. It helps where torch has no fused attention for a device or dtype."""
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The measures in words; none at the top."""
+        words = {
+            "idle models away": self.idle_models_away,
+            f"batches of {self.at_once}": self.at_once is not None,
+            "gradient checkpointing": self.gradient_checkpointing,
+            "attention by heads": self.attention_by_heads,
+        }
+        return tuple(word for word, taken in words.items() if taken)
+
+
+TOP = Rung()
+
+
+def ladder(measures: Sequence[Measure], batch: int = 1) -> tuple[Rung, ...]:
+    """Return the rungs of a stage, the top first.
+
+    Args:
+        measures: those that the stage knows; any stage can do without idle models.
+        batch: items that the stage takes at once; smaller batches halve it down to one.
+    """
+    rungs = [TOP, Rung(idle_models_away=True)]
+    if "smaller batches" in measures:
+        while batch > 1:
+            batch = (batch + 1) // 2
+            rungs.append(replace(rungs[-1], at_once=batch))
+    if "gradient checkpointing" in measures:
+        rungs.append(replace(rungs[-1], gradient_checkpointing=True))
+    if "attention by heads" in measures:
+        rungs.append(replace(rungs[-1], attention_by_heads=True))
+    return tuple(rungs)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory of the device or of the machine was not enough."""
+    torch = sys.modules.get("torch")
+    if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+
+
+def release_memory(error: BaseException) -> None:
+    """Free what a failed attempt held: the frames that its traceback names hold its tensors."""
+    failed: BaseException | None = error
+    while failed is not None:
+        traceback.clear_frames(failed.__traceback__)
+        failed = failed.__context__
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+@contextmanager
+def stepped_down(model: "DiffusionModel", rung: Rung) -> Iterator[None]:
+    """Let a model work as on a rung; on leaving it is as before."""
+    with ExitStack() as stack:
+        if rung.idle_models_away:
+            stack.enter_context(_idle_parts_away(model))
+        if rung.gradient_checkpointing:
+            model.unet.enable_gradient_checkpointing()
+            stack.callback(model.unet.disable_gradient_checkpointing)
+        if rung.attention_by_heads:
+            stack.enter_context(_attention_by_heads(model.unet))
+        yield
+
+
+@contextmanager
+def _idle_parts_away(model: "DiffusionModel") -> Iterator[None]:
+    import torch
+
+    model.idle_device = torch.device("cpu")
+    for part in (model.vae, model.text_encoder):
+        part.to(model.idle_device)
+    try:
+        yield
+    finally:
+        # They come back when they are needed: on leaving there may be no room for them yet.
+        model.idle_device = None
+
+
+class AttentionByHeads:
+    """Plain attention of Stable Diffusion's transformers, one head after the other."""
+
+    def __call__(
+        self,
+        attn: "torch.nn.Module",
+        hidden_states: "torch.Tensor",
+        encoder_hidden_states: "torch.Tensor | None" = None,
+        attention_mask: "torch.Tensor | None" = None,
+        temb: "torch.Tensor | None" = None,
+    ) -> "torch.Tensor":
+        seen = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        query, key, value = (
+            states.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+            for states in (attn.to_q(hidden_states), attn.to_k(seen), attn.to_v(seen))
+        )
+        mixed = self.attend(query, key, value).transpose(1, 2).flatten(2)
+        return attn.to_out[1](attn.to_out[0](mixed))
+
+    @staticmethod
+    def attend(query: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor") -> "torch.Tensor":
+        """Attend with (batch, heads, tokens, channels); reference control calls it too."""
+        import torch
+
+        heads = zip(*(states.split(1, dim=1) for states in (query, key, value)), strict=True)
+        attend = torch.nn.functional.scaled_dot_product_attention
+        return torch.cat([attend(*head) for head in heads], dim=1)
+
+
+@contextmanager
+def _attention_by_heads(unet: "torch.nn.Module") -> Iterator[None]:
+    originals = unet.attn_processors
+    unet.set_attn_processor(AttentionByHeads())
+    try:
+        yield
+    finally:
+        unet.set_attn_processor(originals)

@@ -1,0 +1,1 @@
+"""What is there: looking up many keys with few requests, and remembering files."""

@@ -1,0 +1,1 @@
+"""Where a store lies: a local disk or an object store."""

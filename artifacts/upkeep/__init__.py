@@ -1,0 +1,1 @@
+"""Checks, counts, collects and copies what a store holds."""

@@ -1,0 +1,1 @@
+"""What users bring: job files, images, benchmarks of others."""

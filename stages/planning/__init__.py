@@ -1,0 +1,1 @@
+"""What is done, what is missing and why, and what it will take."""

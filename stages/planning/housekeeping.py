@@ -1,0 +1,116 @@
+"""Which actions of a store are a job's, and the two phases of collecting in one call."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from artifacts import ArtifactStore, Digest, Key
+from artifacts.upkeep.collect import GRACE, Plan, Policy, Swept, mark, marks, plan_collection, sweep
+from artifacts.upkeep.survey import actions, stages_of
+from stages import STAGE_NAMES, evaluate
+from stages.jobs.job import Edit
+from stages.planning.plan import EditPlan, plan_edits
+
+KNOWN_STAGES = (*STAGE_NAMES, evaluate.STAGE)
+"""All stages that inputs may come from."""
+
+_RESULT = STAGE_NAMES[-1]
+_GIVEN = ("image", "prompt", "drags")
+
+
+@dataclass(frozen=True)
+class JobActions:
+    """What a job is made of in a store, with the judgements of its results.
+
+    Attributes:
+        keys: of all actions, also of those that are not made but may have checkpoints.
+        made: stage and key of those that have a record.
+    """
+
+    keys: frozenset[Key]
+    made: tuple[tuple[str, Key], ...]
+
+
+def job_actions(edits: Sequence[Edit], store: ArtifactStore) -> JobActions:
+    """Find the actions of edits, and what an evaluation made of them.
+
+    An action whose key depends on a record that is not there is not found.
+
+    Raises:
+        ModelUnavailable: if the files of a model are not there.
+        StoreUnavailable: if the store cannot be read.
+    """
+    judged = evaluate.STAGE in stages_of(store.backend)
+    # Edits of one image have one reconstruction.
+    plain = [replace(evaluate.reconstruction(edit), id="", tags=()) for edit in edits if judged]
+    plans = plan_edits([*edits, *dict.fromkeys(plain)], store)
+    named = [staged for plan in plans for staged in plan.stages.values() if staged.key]
+    made = {(staged.stage, staged.key): None for staged in named if staged.key and staged.found}
+    if judged:
+        made |= {(evaluate.STAGE, key): None for key in _judgements(plans, store)}
+    keys = {staged.key for staged in named if staged.key} | {key for _, key in made}
+    return JobActions(frozenset(keys), tuple(made))
+
+
+def all_actions(store: ArtifactStore) -> Iterator[tuple[str, Key]]:
+    """Name every action that has a record, also one that cannot be read.
+
+    Raises:
+        StoreUnavailable: if the store cannot be read.
+    """
+    for stage in stages_of(store.backend):
+        for action in actions(store.backend, stage):
+            if action.records:
+                yield stage, action.key
+
+
+def _judgements(plans: Sequence[EditPlan], store: ArtifactStore) -> Iterator[Key]:
+    """Find the judgements of results, and those of controls, which have no result."""
+    results, given = set[Digest](), set[tuple[Digest | None, ...]]()
+    for plan in plans:
+        records = list(plan.records.values())
+        results |= {record.logical for record in records if record.stage == _RESULT}
+        inputs = {name: digest for record in records for name, digest in record.inputs.items()}
+        given.add(tuple(inputs.get(name) for name in _GIVEN))
+    for record in store.records_of(evaluate.STAGE):
+        judged = record.inputs.get(_RESULT)
+        shown = tuple(record.inputs.get(name) for name in _GIVEN)
+        if judged in results or (judged is None and shown in given):
+            yield record.key
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What one call of `collect` did.
+
+    Attributes:
+        swept: what was deleted of what earlier calls had marked.
+        marked: what was marked now, besides what is marked already.
+        next_sweep: from when on a call may delete what is marked, by the store's clock; None if
+            nothing is.
+    """
+
+    swept: Swept
+    marked: Plan
+    next_sweep: datetime | None
+
+
+def collect(store: ArtifactStore, policy: Policy, grace: timedelta = GRACE) -> Collected:
+    """Delete what was marked a grace period ago and may still go; mark what may go now.
+
+    Raises:
+        StoreUnavailable: if the store cannot be read or written.
+    """
+    swept = sweep(store, policy, grace)
+    plan = plan_collection(store, policy)
+    waiting = {path: each.modified for each in marks(store) for path in each.paths}
+    # What was written to since it was marked would be spared: it is marked anew.
+    fresh = tuple(
+        candidate
+        for candidate in plan.candidates
+        if candidate.path not in waiting or candidate.modified >= waiting[candidate.path]
+    )
+    marked = Plan(fresh, plan.kept)
+    mark(store, marked)
+    oldest = next((each.modified for each in marks(store)), None)
+    return Collected(swept, marked, oldest + grace if oldest else None)

@@ -1,0 +1,214 @@
+"""A plan in words: a table, reasons, and a JSON document for other programs."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.filesize import decimal
+from rich.markup import escape
+from rich.table import Table
+
+from artifacts import ArtifactStore
+from stages.planning.forecast import Forecast, StageForecast
+from stages.planning.plan import EditPlan, JobPlan, Reason, Status
+
+SCHEMA = 1
+IDS_SHOWN = 3
+
+
+def counts_table(plan: JobPlan) -> Table:
+    """Count the edits by stage and status."""
+    return _table(plan, {}, ())
+
+
+def plan_table(plan: JobPlan, told: Forecast) -> Table:
+    """Count the edits by stage and status, and what is to be made, with its time and room."""
+    cells = {
+        name: (str(stage.missing or "·"), *_time_and_room(stage))
+        for name, stage in told.stages.items()
+    }
+    return _table(plan, cells, ("to make", "time", "room"))
+
+
+def forecast_lines(told: Forecast) -> Iterator[str]:
+    """Say what all of it will take, and whether there is room."""
+    total = told.total
+    if not total.missing:
+        yield "Nothing is to be made"
+        return
+    artifacts = f"To make: {total.missing} artifact{'s' * (total.missing > 1)}"
+    if total.unknown == total.missing:
+        yield f"{artifacts}; of time and room nothing is known: the store has no record of the like"
+    else:
+        known = f"about {duration(total.seconds)} on {told.device}, {decimal(total.size)}"
+        less = f", and {total.unknown} of which nothing is known" if total.unknown else ""
+        yield f"{artifacts}: {known}{less}"
+    if told.free is not None and total.size > told.free:
+        yield f"There is not enough room: {decimal(told.free)} are free"
+
+
+def edit_lines(plan: JobPlan) -> Iterator[str]:
+    """Say where each edit stands."""
+    for each in plan.edits:
+        statuses = ", ".join(f"{name} {staged.status}" for name, staged in each.stages.items())
+        yield f"{each.edit.id}: {statuses}"
+
+
+def reason_lines(plan: JobPlan) -> Iterator[str]:
+    """Say why stages have to run; edits with the same reason share a line."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for each in plan.edits:
+        for name in each.to_make:
+            staged = each.stages[name]
+            if staged.why:
+                reason = (name, f"{staged.status}: {staged.why}")
+                found.setdefault(reason, []).append(each.edit.id)
+    for (stage, why), ids in found.items():
+        more = f" and {len(ids) - IDS_SHOWN} more" if len(ids) > IDS_SHOWN else ""
+        yield f"{stage} {why} ({', '.join(ids[:IDS_SHOWN])}{more})"
+
+
+def explained_lines(edit_id: str, reasons: Mapping[str, Reason]) -> Iterator[str]:
+    """Say of each stage of an edit where it stands, why, and what it was compared with."""
+    for name, reason in reasons.items():
+        yield f"{edit_id} {name} {reason.status}" + (f": {reason.text}" if reason.text else "")
+        nearest = reason.explanation.nearest
+        if nearest:
+            made = f"made {nearest.circumstances.started}, record {nearest.number}"
+            yield f"  compared with {nearest.key[:12]}, {made}"
+
+
+def stages_table(plan: EditPlan) -> Table:
+    """Show the stages of one edit, and what each says of its work."""
+    table = Table("stage", "status", "seconds", "key", "what it says", box=None, pad_edge=False)
+    for name, staged in plan.stages.items():
+        record = staged.record
+        seconds = f"{record.circumstances.seconds:.1f}" if record else ""
+        key = staged.key[:12] if staged.key else ""
+        said = _said(record.summary) if record else staged.why
+        table.add_row(name, staged.status, seconds, key, escape(said))
+    return table
+
+
+def plan_document(plan: JobPlan, told: Forecast, store: ArtifactStore) -> dict[str, Any]:
+    """Return a plan as JSON; docs/plan.md says what its fields mean."""
+    job, total = plan.job, told.total
+    return {
+        "schema": SCHEMA,
+        "job": job.name,
+        "path": str(job.path),
+        "store": store.location,
+        "edits": len(plan.edits),
+        "done": sum(each.done for each in plan.edits),
+        "bad": [{"id": bad.id, "line": bad.line, "reason": bad.reason} for bad in job.bad],
+        "device": told.device or None,
+        "free_bytes": told.free,
+        "to_make": _amounts(total),
+        "stages": {
+            name: {
+                "edits": {str(status): count[status] for status in Status},
+                "to_make": _amounts(told.stages[name]),
+            }
+            for name, count in plan.counts().items()
+        },
+        "plans": [_edit_document(each) for each in plan.edits],
+    }
+
+
+def explained_document(edit_id: str, reasons: Mapping[str, Reason]) -> dict[str, Any]:
+    """Return why the stages of an edit have to run as JSON; docs/plan.md describes it."""
+    return {
+        "schema": SCHEMA,
+        "edit": edit_id,
+        "stages": {name: _reason_document(reason) for name, reason in reasons.items()},
+    }
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the two units that matter."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _table(plan: JobPlan, cells: Mapping[str, tuple[str, ...]], titles: tuple[str, ...]) -> Table:
+    counts = plan.counts()
+    used = [status for status in Status if any(count[status] for count in counts.values())]
+    table = Table("stage", *used, *titles, box=None, pad_edge=False)
+    for stage, count in counts.items():
+        numbers = (str(count[status] or "·") for status in used)
+        table.add_row(stage, *numbers, *cells.get(stage, ()))
+    return table
+
+
+def _time_and_room(stage: StageForecast) -> tuple[str, str]:
+    if not stage.missing:
+        return "·", "·"
+    if stage.unknown == stage.missing:
+        return "unknown", "unknown"
+    more = "+" if stage.unknown else ""
+    return duration(stage.seconds) + more, decimal(stage.size) + more
+
+
+def _amounts(stage: StageForecast) -> dict[str, Any]:
+    known = stage.missing > stage.unknown or not stage.missing
+    return {
+        "artifacts": stage.missing,
+        "unknown": stage.unknown,
+        "seconds": stage.seconds if known else None,
+        "bytes": stage.size if known else None,
+        "records": stage.records,
+    }
+
+
+def _edit_document(plan: EditPlan) -> dict[str, Any]:
+    return {
+        "id": plan.edit.id,
+        "done": plan.done,
+        "to_make": list(plan.to_make),
+        "stages": {
+            name: {"status": str(staged.status), "key": staged.key, "why": staged.why}
+            for name, staged in plan.stages.items()
+        },
+    }
+
+
+def _reason_document(reason: Reason) -> dict[str, Any]:
+    nearest = reason.explanation.nearest
+    return {
+        "status": str(reason.status),
+        "key": reason.key,
+        "why": reason.text,
+        "failure": str(reason.failure) if reason.failure else None,
+        "compared_with": nearest and {"key": nearest.key, "record": nearest.number},
+        "differences": [
+            {
+                "kind": each.kind,
+                "name": each.name,
+                "old": each.old,
+                "new": each.new,
+                "said": each.said,
+                "cause": each.cause or None,
+            }
+            for each in reason.explanation.differences
+        ],
+    }
+
+
+def _said(summary: Mapping[str, Any]) -> str:
+    """Return what a stage says of itself, but for its long lists."""
+    short = {name: value for name, value in summary.items() if not isinstance(value, list | dict)}
+    lines = [
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in short.items()
+        if value not in (None, "")
+    ]
+    points = [
+        f"{point['verdict']} (tracked {point['distance']:.1f} px from its target)"
+        for point in summary.get("points", [])
+    ]
+    warnings = [str(warning) for warning in summary.get("warnings", [])]
+    return ", ".join([*lines, *points, *warnings])

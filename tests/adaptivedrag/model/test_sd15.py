@@ -1,0 +1,117 @@
+"""Stable Diffusion 1.5's own shapes and names, on a full-size UNet without weights."""
+
+import re
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from adaptivedrag.config import TrainLoraConfig
+from adaptivedrag.errors import UnsupportedModel
+from adaptivedrag.model.ddim import Schedule
+from adaptivedrag.model.diffusion import DiffusionModel
+from adaptivedrag.model.lora import adapter
+from adaptivedrag.reference_control import reference_control
+
+
+def on_meta(**changes) -> DiffusionModel:
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(cross_attention_dim=768, attention_head_dim=8, **changes)
+    schedule = Schedule((0.5,) * 1000)
+    return DiffusionModel(unet, None, None, None, schedule, torch.device("meta"), torch.float32)
+
+
+@pytest.fixture(scope="module")
+def sd15() -> DiffusionModel:
+    return on_meta(sample_size=64)
+
+
+def test_the_feature_map_has_640_channels_at_the_latents_resolution(sd15):
+    latents = torch.empty(1, 4, 64, 64, device="meta")
+    prompt = torch.empty(1, 77, 768, device="meta")
+    noise, features = sd15.predict_with_features(latents, 681, prompt)
+    assert noise.shape == latents.shape
+    assert features.shape == (640, 64, 64)
+
+
+def test_reference_control_takes_six_self_attentions_of_32_and_64_squared_tokens(sd15):
+    sd15.check_topology()
+    plain = {name: a.processor for name, a in sd15.self_attentions().items()}
+    with reference_control(sd15, 10):
+        taken = [n for n, a in sd15.self_attentions().items() if a.processor is not plain[n]]
+    widths = [sd15.unet.get_submodule(name).to_q.in_features for name in taken]
+    assert widths == [640, 640, 640, 320, 320, 320]
+    assert taken[0] == "up_blocks.2.attentions.0.transformer_blocks.0.attn1"
+
+
+def test_lora_adapts_128_linears_with_3188736_parameters():
+    model = on_meta()
+    rank = TrainLoraConfig().rank
+    with adapter(model.unet, rank, torch.Generator()) as parameters:
+        assert len(parameters) == 2 * 128
+        assert sum(value.numel() for value in parameters.values()) == 3_188_736
+
+
+CROSS_DOWN, CROSS_UP = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D"
+
+
+@pytest.mark.parametrize(
+    ("changes", "lacking", "found"),
+    [
+        (
+            {
+                "block_out_channels": (32, 64),
+                "down_block_types": (CROSS_DOWN, "DownBlock2D"),
+                "up_block_types": ("UpBlock2D", CROSS_UP),
+            },
+            "down_blocks.1.attentions.0",
+            "2 up blocks and 6 transformer blocks",
+        ),
+        (
+            {
+                "block_out_channels": (32, 64, 64),
+                "down_block_types": ("DownBlock2D", CROSS_DOWN, CROSS_DOWN),
+                "up_block_types": (CROSS_UP, CROSS_UP, "UpBlock2D"),
+            },
+            "down_blocks.0.attentions.0",
+            "3 up blocks and 11 transformer blocks",
+        ),
+        (
+            {"mid_block_type": None},
+            "mid_block.attentions.0",
+            "4 up blocks and 15 transformer blocks",
+        ),
+        (
+            {"up_block_types": (CROSS_UP, CROSS_UP, CROSS_UP, "UpBlock2D")},
+            "up_blocks.3.attentions.0",
+            "4 up blocks and 16 transformer blocks",
+        ),
+    ],
+    ids=["two levels", "as in SDXL", "no middle block", "other blocks attend"],
+)
+def test_a_unet_without_the_layers_that_are_tapped_is_refused_by_their_names(
+    changes, lacking, found
+):
+    message = rf"lacks {re.escape(lacking)} .*{found}.* use an SD 1\.x model"
+    with pytest.raises(UnsupportedModel, match=message):
+        on_meta(**changes).check_topology()
+
+
+def test_a_directory_whose_unet_is_another_is_refused_when_it_is_loaded(
+    tiny_model_directory, tmp_path
+):
+    UNet2DConditionModel(
+        sample_size=16,
+        block_out_channels=(8, 16),
+        down_block_types=(CROSS_DOWN, "DownBlock2D"),
+        up_block_types=("UpBlock2D", CROSS_UP),
+        cross_attention_dim=16,
+        attention_head_dim=2,
+        norm_num_groups=4,
+    ).save_pretrained(tmp_path / "model" / "unet")
+    for part in ("vae", "text_encoder", "tokenizer", "scheduler"):
+        (tmp_path / "model" / part).symlink_to(tiny_model_directory / part)
+    with pytest.raises(
+        UnsupportedModel, match=r"down_blocks\.1\.attentions\.0 .* use an SD 1\.x model"
+    ):
+        DiffusionModel.load(tmp_path / "model")

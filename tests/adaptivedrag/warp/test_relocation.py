@@ -1,0 +1,218 @@
+"""Content moved in the picture, its inversion, and what the drag and the sampling make of it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from adaptivedrag.config import InvertImageConfig, SampleImageConfig
+from adaptivedrag.drag import drag_latents
+from adaptivedrag.inversion import invert
+from adaptivedrag.sampling import Background, sample
+from adaptivedrag.warp.content import Content
+from adaptivedrag.warp.relocation import move_contents, relocated_latents
+
+STEP = 2
+"""Pixels per feature cell."""
+
+SIZE = 128
+INVERSION = InvertImageConfig(num_steps=8, inverted_steps=5)
+SKY, GROUND, BALL = (90, 140, 220), (60, 120, 40), (230, 60, 30)
+
+
+def picture(centre, radius=14.0, size=SIZE):
+    """A ball before a sky and a ground, with smooth edges; its centre is (x, y) in pixels."""
+    y, x = np.mgrid[:size, :size]
+    reach = np.hypot(x - centre[0], y - centre[1])
+    inside = np.clip(radius + 0.5 - reach, 0, 1)[..., None]
+    behind = np.where(y[..., None] < size // 2, SKY, GROUND)
+    return (behind * (1 - inside) + np.array(BALL) * inside).round().astype(np.uint8)
+
+
+def ball_region(centre, radius=14.0, size=SIZE):
+    """Where the ball is, on the feature grid."""
+    y, x = (np.mgrid[: size // STEP, : size // STEP] + 0.5) * STEP - 0.5
+    return np.hypot(x - centre[0], y - centre[1]) <= radius
+
+
+def carried(right, down):
+    """A motion by pixels, in feature cells."""
+    return np.array([[1.0, 0, down / STEP], [0, 1.0, right / STEP]])
+
+
+def error(made, wanted, region=...):
+    return np.abs(made.astype(float) - wanted)[region].mean()
+
+
+@pytest.mark.parametrize("way", [(40.0, 10.0), (33.5, 7.25), (-9.3, 20.6)])
+def test_content_is_moved_by_fractions_of_a_pixel(way):
+    before, after = picture((50, 40)), picture((50 + way[0], 40 + way[1]))
+    moved = move_contents(before, [Content(ball_region((50, 40)), carried(*way))])
+    changed = (before != after).any(axis=2)
+    assert error(moved, after, changed) < 0.1 * error(before, after, changed)
+    rounded = picture((50 + round(way[0] / 8) * 8, 40 + round(way[1] / 8) * 8))
+    assert error(moved, after) < error(rounded, after)  # what whole latent cells could do
+
+
+def test_content_is_stretched_about_its_far_end():
+    """A bar that stands on the ground of its picture and becomes half as long again."""
+    image = np.full((SIZE, SIZE, 3), SKY, np.uint8)
+    image[60:100, 60:68] = BALL
+    wanted = np.full((SIZE, SIZE, 3), SKY, np.uint8)
+    wanted[40:100, 60:68] = BALL
+    region = np.zeros((SIZE // STEP, SIZE // STEP), bool)
+    region[30:50, 30:34] = True
+    foot = 49.5  # the lower edge of its last cell
+    longer = np.array([[1.5, 0, foot - 1.5 * foot], [0, 1.0, 0]])
+    moved = move_contents(image, [Content(region, longer)])
+    around = (slice(36, 104), slice(56, 72))
+    assert error(moved, wanted, around) < 0.3 * error(image, wanted, around)
+
+
+def test_what_is_left_behind_is_filled_from_around_it():
+    before, empty = picture((50, 40)), picture((500, 40))
+    moved = move_contents(before, [Content(ball_region((50, 40)), carried(40, 0))])
+    left = np.hypot(*(np.mgrid[:SIZE, :SIZE] - np.array([40, 50])[:, None, None])) < 17
+    assert error(moved, empty, left) < 1
+    assert error(before, empty, left) > 50
+
+
+def test_what_is_neither_content_nor_near_it_keeps_its_bytes():
+    before = picture((50, 40))
+    moved = move_contents(before, [Content(ball_region((50, 40)), carried(40, 10))])
+    far = np.ones((SIZE, SIZE), bool)
+    far[15:75, 25:115] = False
+    assert np.array_equal(moved[far], before[far])
+
+
+def test_the_later_content_lies_in_front():
+    image = np.full((SIZE, SIZE, 3), SKY, np.uint8)
+    image[20:40, 20:40], image[20:40, 80:100] = BALL, GROUND
+    cells = np.zeros((2, SIZE // STEP, SIZE // STEP), bool)
+    cells[0, 10:20, 10:20], cells[1, 10:20, 40:50] = True, True
+    ball, block = Content(cells[0], carried(30, 40)), Content(cells[1], carried(-30, 40))
+    assert tuple(move_contents(image, [ball, block])[70, 60]) == GROUND
+    assert tuple(move_contents(image, [block, ball])[70, 60]) == BALL
+
+
+def test_without_contents_and_without_motion_nothing_is_moved():
+    before = picture((50, 40))
+    assert np.array_equal(move_contents(before, []), before)
+    stayed = move_contents(before, [Content(ball_region((50, 40)), carried(0, 0))])
+    assert error(stayed, before) < 1
+
+
+def test_content_that_fills_its_picture_is_moved_over_itself():
+    before = picture((50, 40))
+    everywhere = np.ones((SIZE // STEP, SIZE // STEP), bool)
+    moved = move_contents(before, [Content(everywhere, carried(10, 0))])
+    assert error(moved[20:60, 30:100], picture((60, 40))[20:60, 30:100]) < 3
+
+
+def test_relocated_latents_are_those_of_the_moved_picture_inverted(tiny, scenario):
+    image = picture((50, 40), size=scenario.frame.padded_height)
+    cells = scenario.frame.feature_size
+    region = np.zeros(cells, bool)
+    region[cells[0] // 4 : cells[0] // 2, cells[1] // 4 : cells[1] // 2] = True
+    content = Content(region, np.array([[1.0, 0, 3.5], [0, 1.0, 5.25]]))
+    made = relocated_latents(tiny, image, scenario.prompt, [content], INVERSION)
+    moved = move_contents(image, [content])
+    clean = tiny.posterior(moved)[0]
+    assert torch.equal(made, invert(tiny, clean, scenario.prompt, INVERSION)[-1:])
+    stayed = invert(tiny, tiny.posterior(image)[0], scenario.prompt, INVERSION)[-1:]
+    assert (made - stayed).abs().mean() > 0.01
+
+
+def dragged(tiny, scenario, relocated, **settings):
+    settings = {"steps": 4, "max_steps": 4, **settings}
+    config = scenario.config.merged({"optimize_latent": settings})
+    return drag_latents(
+        tiny,
+        scenario.latents,
+        scenario.prompt,
+        scenario.drags[:1],
+        scenario.superpixels,
+        np.ones(scenario.frame.feature_size, bool),
+        scenario.frame,
+        config.optimize_latent,
+        INVERSION,
+        relocated=relocated,
+    )
+
+
+def test_handles_of_relocated_latents_are_where_they_are_found(tiny, scenario):
+    """Latents that were not really moved: the handle is not taken to be at its target."""
+    target = np.array(scenario.frame.to_feature(scenario.drags[0].target))
+    honest = dragged(tiny, scenario, scenario.latents)
+    assert len(honest.tracks) > 1
+    assert np.linalg.norm(honest.tracks[1][0] - target) > 0
+    # Moved by whole latent cells, so that the features move along.
+    way = (8, -12)
+    rolled = torch.roll(scenario.latents, way, dims=(2, 3))
+    assert not torch.equal(dragged(tiny, scenario, rolled).latents, honest.latents)
+
+
+def test_a_drag_that_only_moves_content_is_not_said_to_have_stalled(tiny, scenario):
+    """The tracker is no judge of it: the latents here show nothing at the target."""
+    for longest in (1, 4):
+        only_moved = {"relocation": True, "steps": 1, "max_steps": longest}
+        result = dragged(tiny, scenario, scenario.latents, **only_moved)
+        assert result.verdict == result.points[0].verdict == "moved"
+        assert result.points[0].distance > 0
+    found = replace(result.points[0], verdict="reached")
+    assert replace(result, points=(*result.points, found)).verdict == "moved"
+    gone = replace(result.points[0], verdict="lost")
+    assert replace(result, points=(*result.points, gone)).verdict == "stalled"
+    # Without latents to move to, one step is taken, and not called a move.
+    assert dragged(tiny, scenario, None, steps=1, max_steps=1).verdict in ("stalled", "lost")
+    pulled = dragged(tiny, scenario, scenario.latents, relocation=True)
+    assert pulled.verdict in ("stalled", "lost")
+
+
+def test_the_background_is_held_at_the_inversions_own_latents(tiny, scenario):
+    trajectory = torch.cat([scenario.latents + 0.1 * step for step in range(6)])
+    editable = torch.zeros(scenario.latents.shape[-2:], dtype=torch.bool)
+    editable[4:9, 4:9] = True
+    results = {
+        held: sample(
+            tiny,
+            trajectory[-1:],
+            trajectory[-1:] + 0.2,
+            scenario.prompt,
+            scenario.drags,
+            scenario.frame,
+            SampleImageConfig(hold_background=held),
+            INVERSION,
+            background=Background(trajectory, editable),
+        )[1]
+        for held in (True, False)
+    }
+    assert torch.equal(results[True][..., ~editable], trajectory[:1][..., ~editable])
+    assert (results[True] - results[False])[..., ~editable].abs().mean() > 0.01
+    assert (results[True] - trajectory[:1])[..., editable].abs().mean() > 0.01
+
+
+def test_an_empty_mask_holds_no_background_and_without_one_nothing_can_be_held(tiny, scenario):
+    trajectory = torch.cat([scenario.latents + 0.1 * step for step in range(6)])
+    nothing = torch.zeros(scenario.latents.shape[-2:], dtype=torch.bool)
+
+    def sampled(held, background):
+        config = SampleImageConfig(hold_background=held)
+        start, edited = trajectory[-1:], trajectory[-1:] + 0.2
+        return sample(
+            tiny,
+            start,
+            edited,
+            scenario.prompt,
+            scenario.drags,
+            scenario.frame,
+            config,
+            INVERSION,
+            background=background,
+        )[1]
+
+    free = sampled(False, None)
+    assert torch.equal(sampled(True, Background(trajectory, nothing)), free)
+    with pytest.raises(ValueError, match="needs a background"):
+        sampled(True, None)

@@ -1,0 +1,321 @@
+"""What a change reruns, ingredient by ingredient: no more, and no less.
+
+A change is *direct* for the stages whose keys change though all that earlier stages made stays the
+same. Stages after those rerun because their inputs change.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from adaptivedrag import config
+from adaptivedrag.config import EditConfig, Section
+from adaptivedrag.model.weights import PARTS
+from adaptivedrag.points import Drag, ImagePoint
+from artifacts import Circumstances, Digest, Record, StatCache
+from stages import STAGE_NAMES
+from stages.jobs.image_files import inspect_image, inspect_mask
+from stages.jobs.job import Edit
+from stages.pipeline import STAGES
+from stages.planning.reasons import differences
+from stages.stage import Resolved
+from stages.stage import _settings as stage_settings
+
+LORA, INVERSION, SUPERPIXELS, MASK, DRAG, IMAGE = STAGE_NAMES
+ALL = set(STAGE_NAMES)
+AFTER = {
+    LORA: {INVERSION, DRAG, IMAGE},
+    INVERSION: {DRAG, IMAGE},
+    SUPERPIXELS: {MASK, DRAG, IMAGE},
+    MASK: {DRAG, IMAGE},
+    DRAG: {IMAGE},
+    IMAGE: set(),
+}
+"""What reruns after a stage that came out different."""
+
+FIELDS = {
+    "dtype": {LORA, INVERSION, DRAG, IMAGE},
+    "seed": {LORA},
+    "working_size": ALL,
+    "train_lora": ({LORA}, "rank steps batch_size learning_rate weight_decay"),
+    "invert_image": ({INVERSION, DRAG, IMAGE}, "num_steps inverted_steps"),
+    "extract_superpixels": ({SUPERPIXELS}, "source count compactness feature_channels"),
+    "build_mask": ({MASK}, "mode line_extension content_margin"),
+    "optimize_latent": (
+        {DRAG},
+        "steps max_steps learning_rate background_weight stop_distance skip_distance"
+        " supervision_radius supervision_radius_range tracking_radius tracking_radius_range"
+        " region_anchor regions_in_supervision regions_in_tracking backtracking overshoot_returns"
+        " relocation patience",
+    ),
+    "sample_image": (
+        {IMAGE},
+        "hold_background reference_control reference_first_layer correspondence"
+        " correspondence_radius correspondence_temperature correspondence_rate",
+    ),
+}
+"""Which keys each field of the settings enters. A new field has to be named here."""
+
+VALUES = {
+    # Masks of segments, and content that is moved, need segments beside the superpixels.
+    "build_mask.mode": {
+        mode: {SUPERPIXELS, MASK} for mode in ("segment", "union", "swept", "content")
+    },
+    "optimize_latent.relocation": {True: {SUPERPIXELS, DRAG}},
+    "working_size": {700: set()},  # the image is smaller still
+}
+"""Values that enter other keys than their field does."""
+
+SIZE = 512  # constants are given for this size: no fitting hides a change
+
+
+def expected_fields() -> dict[str, set[str]]:
+    found = {}
+    for name, what in FIELDS.items():
+        if isinstance(what, set):
+            found[name] = what
+        else:
+            found |= {f"{name}.{field}": what[0] for field in what[1].split()}
+    return found
+
+
+EXPECTED = expected_fields()
+
+
+def fields_of(section: type[Section] = EditConfig, prefix: str = "") -> dict[str, Any]:
+    """Walk the settings: every field by its full name."""
+    found: dict[str, Any] = {}
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            found |= fields_of(field.annotation, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = field
+    return found
+
+
+def other_values(field: Any) -> list[Any]:
+    """Return values that are allowed and not the default: each other word, or a near number."""
+    default = field.default
+    if get_origin(field.annotation) is Literal:
+        return [word for word in get_args(field.annotation) if word != default]
+    if isinstance(default, bool):
+        return [not default]
+    match default:
+        case None:
+            return [3]
+        case int():
+            return [default + 1]
+        case float():
+            return [default * 1.5]
+        case tuple():
+            return [(default[0] + 1, default[1]), (default[0], default[1] + 1)]
+    raise AssertionError(f"say how to change {field}")
+
+
+def changes() -> list[tuple[str, Any]]:
+    found = []
+    for name, field in fields_of().items():
+        values = [400] if name == "working_size" else other_values(field)
+        found += [(name, value) for value in [*values, *VALUES.get(name, ())]]
+    return list(dict.fromkeys(found))
+
+
+@dataclass
+class Workplace:
+    folder: Path
+    cache: StatCache
+
+    def picture(self, name: str, dot: tuple[int, int] | None = None) -> Path:
+        pixels = np.zeros((SIZE, SIZE, 3), np.uint8)
+        if dot:
+            pixels[dot] = 255
+        Image.fromarray(pixels).save(self.folder / name)
+        return self.folder / name
+
+    def model(self, name: str, weights: bytes) -> str:
+        for part in PARTS:
+            (self.folder / name / part).mkdir(parents=True)
+            (self.folder / name / part / "model.safetensors").write_bytes(weights)
+        vae = {"latent_channels": 4, "block_out_channels": [8, 8, 8, 8]}
+        (self.folder / name / "vae" / "config.json").write_text(json.dumps(vae))
+        return str(self.folder / name)
+
+    def file(self, name: str, data: bytes) -> Path:
+        (self.folder / name).write_bytes(data)
+        return self.folder / name
+
+    def image(self, name: str, dot: tuple[int, int] | None = None) -> dict[str, Any]:
+        path = self.picture(name, dot)
+        return {"image_path": path, "image": inspect_image(path, self.cache)}
+
+    def mask(self, name: str, dot: tuple[int, int]) -> dict[str, Any]:
+        path = self.picture(name, dot)
+        return {"mask_path": path, "mask_digest": inspect_mask(path, self.cache).digest}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Workplace:
+    folder = tmp_path_factory.mktemp("matrix")
+    return Workplace(folder, StatCache(folder / "cache.sqlite"))
+
+
+@pytest.fixture(scope="module")
+def edit(place) -> Edit:
+    return Edit(
+        id="edit",
+        **place.image("image.png"),
+        prompt="a hill",
+        drags=(Drag(ImagePoint(40, 50), ImagePoint(66, 40)),),
+        tags=(),
+        mask_path=None,
+        mask_digest=None,
+        config=EditConfig(),
+        lora="train",
+        model=place.model("model", b"weights"),
+        segmenter=str(place.file("segmenter.pt", b"weights")),
+    )
+
+
+def with_setting(edit: Edit, name: str, value: Any) -> Edit:
+    section, _, field = name.rpartition(".")
+    overrides = {section: {field: value}} if section else {name: value}
+    return replace(edit, config=edit.config.merged(overrides))
+
+
+def made(action: Any, values: str) -> Record:
+    """A record of an action that made certain values, and nothing else worth noting."""
+    return Record(
+        stage=action.stage,
+        version=action.version,
+        key=action.key,
+        config={},
+        inputs={},
+        models={},
+        object=Digest("0" * 64),
+        logical=Digest(values),
+        files={},
+        circumstances=Circumstances(code="1", started="2024", seconds=1.0),
+    )
+
+
+def actions(edit: Edit, stages=STAGES, *, same_values: bool) -> dict[str, Any]:
+    """Name the work of every stage; what a stage makes is the same always, or like its key."""
+    resolved, records, found = Resolved.of(edit), {}, {}
+    for number, stage in enumerate(stages):
+        if not resolved.skips(stage):
+            action = found[stage.name] = resolved.action(stage, records)
+            values = f"{number:064x}" if same_values else action.key
+            records[stage.name] = made(action, values)
+    return found
+
+
+def changed(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
+    keys = [{name: action.key for name, action in each.items()} for each in (before, after)]
+    return {name for name in ALL if keys[0].get(name) != keys[1].get(name)}
+
+
+def check(before: Edit, after: Edit, direct: set[str], stages=STAGES) -> None:
+    """A change enters the keys it should, can be named, and reruns what follows from them."""
+    old, new = actions(before, same_values=True), actions(after, stages, same_values=True)
+    assert changed(old, new) == direct
+    assert all(list(differences(old[name], new[name])) for name in direct)
+    chains = actions(before, same_values=False), actions(after, stages, same_values=False)
+    assert changed(*chains) == direct.union(*(AFTER[name] for name in direct))
+
+
+def test_every_field_of_the_settings_is_in_the_table():
+    assert fields_of().keys() == EXPECTED.keys()
+
+
+@pytest.mark.parametrize(("name", "value"), changes(), ids=str)
+def test_a_setting_reruns_exactly_what_depends_on_it(edit, name, value):
+    direct = VALUES.get(name, {}).get(value, EXPECTED[name])
+    check(edit, with_setting(edit, name, value), direct)
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_a_raised_version_reruns_its_stage_and_what_follows(edit, stage):
+    raised = [replace(s, version=s.version + 1) if s is stage else s for s in STAGES]
+    check(edit, edit, {stage.name}, raised)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "direct"),
+    [
+        ("build_mask.mode", "content", {MASK}),
+        ("build_mask.mode", "union", set()),
+        ("optimize_latent.relocation", True, {DRAG}),
+    ],
+)
+def test_another_way_to_find_content_reruns_the_stages_that_find_it(
+    edit, monkeypatch, name, value, direct
+):
+    asked = with_setting(edit, name, value)
+    before = actions(asked, same_values=True)
+    monkeypatch.setattr(config, "CONTENT_VERSION", config.CONTENT_VERSION + 1)
+    stage_settings.cache_clear()
+    after = actions(asked, same_values=True)
+    stage_settings.cache_clear()
+    assert changed(before, after) == direct
+    named = [
+        difference.name
+        for stage in direct
+        for difference in differences(before[stage], after[stage])
+    ]
+    assert named == ["version of content"] * len(direct)
+
+
+def test_other_weights_rerun_the_stages_that_load_them(edit, place):
+    other = place.model("other", b"other weights")
+    check(edit, replace(edit, model=other), {LORA, INVERSION, DRAG, IMAGE})
+    same = place.model("copy", b"weights")
+    check(edit, replace(edit, model=same), set())
+    segmenter = str(place.file("other.pt", b"other weights"))
+    check(edit, replace(edit, segmenter=segmenter), {SUPERPIXELS})
+    colours = with_setting(edit, "extract_superpixels.source", "rgb")
+    check(colours, replace(colours, segmenter=segmenter), set())
+
+
+def test_a_pixel_reruns_what_reads_the_image_and_a_copy_nothing(edit, place):
+    direct = {LORA, INVERSION, SUPERPIXELS}
+    check(edit, replace(edit, **place.image("dot.png", dot=(7, 9))), direct)
+    check(edit, replace(edit, **place.image("copy.png")), set())
+    relocating = with_setting(edit, "optimize_latent.relocation", True)
+    check(relocating, replace(relocating, **place.image("dot.png", dot=(7, 9))), direct | {DRAG})
+
+
+def test_a_point_a_prompt_and_a_name_rerun_what_reads_them(edit):
+    moved = (Drag(ImagePoint(40, 50), ImagePoint(66, 41)),)
+    check(edit, replace(edit, drags=moved), {MASK, DRAG, IMAGE})
+    check(edit, replace(edit, drags=edit.drags * 2), {MASK, DRAG, IMAGE})
+    check(edit, replace(edit, prompt="a hill."), {LORA, INVERSION, DRAG, IMAGE})
+    check(edit, replace(edit, id="other", tags=("x",)), set())
+
+
+def test_a_pixel_of_the_users_mask_reruns_the_mask_where_it_is_used(edit, place):
+    one, two = (place.mask(f"mask{n}.png", dot=(n, n)) for n in (1, 2))
+    check(replace(edit, **one), replace(edit, **two), set())
+    asked = with_setting(edit, "build_mask.mode", "user")
+    check(replace(asked, **one), replace(asked, **two), {MASK})
+
+
+def test_a_lora_that_is_off_or_given_reruns_what_reads_it(edit, place):
+    off = replace(edit, lora="off")
+    assert changed(actions(edit, same_values=True), actions(off, same_values=True)) == {
+        LORA,
+        INVERSION,
+        DRAG,
+        IMAGE,
+    }
+    given = replace(edit, lora=place.file("one.safetensors", b"one"))
+    check(edit, given, {LORA})
+    check(given, replace(given, lora=place.file("copy.safetensors", b"one")), set())
+    check(given, replace(given, lora=place.file("two.safetensors", b"two")), {LORA})
+    for name, value in (("train_lora.rank", 4), ("seed", 1)):
+        check(given, with_setting(given, name, value), set())
+        check(off, with_setting(off, name, value), set())

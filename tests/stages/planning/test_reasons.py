@@ -1,0 +1,263 @@
+"""Why a stage has to run, and what it will take, told from records of a real store."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.finished_job import CIRCUMSTANCES, finish, write_job
+
+from artifacts import ArtifactStore, TensorFile
+from stages.jobs.job import Edit, Job, load_job
+from stages.pipeline import BY_NAME
+from stages.planning.forecast import Forecast, forecast
+from stages.planning.plan import Status, plan_edits, plan_job, reasons
+from stages.reports.plan_tables import forecast_lines
+from stages.stage import Resolved
+
+FITTED = "(fitted to the latents, 4.0 in the job)"
+
+
+@pytest.fixture
+def job(tmp_path) -> Job:
+    return load_job(write_job(tmp_path / "job", edits=3))
+
+
+@pytest.fixture
+def edit(job, store) -> Edit:
+    """The first edit of the job, done."""
+    finish(job.edits[0], store)
+    return job.edits[0]
+
+
+def with_settings(edit: Edit, **sections) -> Edit:
+    return replace(edit, config=edit.config.merged(sections))
+
+
+def why(edit: Edit, store: ArtifactStore, stage: str) -> str:
+    return reasons(edit, store)[stage].text
+
+
+def make_lora_again(edit: Edit, store: ArtifactStore, value: float) -> None:
+    """Publish another LoRA under the same key, as a forced rerun on other hardware may."""
+    action = Resolved.of(edit).action(BY_NAME["train_lora"], {})
+    payload = {"lora": TensorFile({"weight": np.full(3, value, np.float32)})}
+    store.publish(action, payload, CIRCUMSTANCES, replace=True)
+
+
+def folder_of(store: ArtifactStore, edit: Edit, stage: str) -> Path:
+    (plan,) = plan_edits([edit], store)
+    record = plan.stages[stage].record
+    assert record
+    return next(Path(store.location).glob(f"objects/*/{record.object}"))
+
+
+def test_what_is_there_says_when_it_was_made(edit, store):
+    found = reasons(edit, store)
+    assert {reason.status for reason in found.values()} == {Status.HIT}
+    assert why(edit, store, "train_lora") == "made 2024-01-01T00:00:00+00:00, record 1"
+
+
+def test_what_was_never_made_says_so_and_what_waits_names_the_roots(job, store):
+    assert why(job.edits[0], store, "train_lora") == "never made"
+    assert why(job.edits[0], store, "sample_image") == (
+        "needs train_lora, invert_image, build_mask, optimize_latent; train_lora miss: never made; "
+        "extract_superpixels miss: never made"
+    )
+
+
+def test_settings_are_named_as_the_job_names_them(edit, store):
+    other = with_settings(edit, optimize_latent={"learning_rate": 0.02}, dtype="float32", seed=4)
+    assert why(other, store, "train_lora") == "dtype bfloat16 → float32; seed 0 → 4"
+    follows = why(other, store, "optimize_latent")
+    assert "train_lora miss: dtype bfloat16 → float32; seed 0 → 4; besides: dtype" in follows
+    assert "optimize_latent.learning_rate 0.01 → 0.02" in follows
+    shorter = with_settings(edit, invert_image={"inverted_steps": 30})
+    assert why(shorter, store, "invert_image") == "invert_image.inverted_steps 35 → 30"
+    assert "besides: invert_image.inverted_steps 35 → 30" in why(shorter, store, "sample_image")
+
+
+def test_a_fitted_setting_says_that_it_is_and_what_the_job_says(edit, store):
+    other = with_settings(edit, optimize_latent={"stop_distance": 4.0, "patience": 7})
+    said = why(other, store, "optimize_latent")
+    patience, distance = said.split("; ")
+    assert patience == "optimize_latent.patience 40 → 7"
+    assert distance.startswith("optimize_latent.stop_distance ")
+    assert distance.endswith(FITTED)
+
+
+def test_a_smaller_working_image_is_named_by_its_sizes(edit, store):
+    said = why(with_settings(edit, working_size=64), store, "train_lora")
+    assert said == "working image 96x64 → 78x52"
+
+
+def test_inputs_weights_and_versions_are_named(edit, store, tmp_path, monkeypatch):
+    assert why(replace(edit, prompt="a dog"), store, "train_lora") == "input prompt changed"
+    shutil.copytree(edit.model, tmp_path / "model")
+    (tmp_path / "model" / "unet" / "weights").write_bytes(b"others")
+    other = replace(edit, model=str(tmp_path / "model"))
+    assert why(other, store, "train_lora").startswith("model diffusion changed (weights ")
+    colours = with_settings(edit, extract_superpixels={"source": "rgb"})
+    said = why(colours, store, "extract_superpixels")
+    assert said.endswith("features → rgb; model segmenter is not used any more")
+    now = BY_NAME["build_mask"].version
+    newer = replace(BY_NAME["build_mask"], version=now + 1)
+    monkeypatch.setattr(
+        "stages.planning.plan.STAGES",
+        [newer if s.name == "build_mask" else s for s in BY_NAME.values()],
+    )
+    assert why(edit, store, "build_mask") == f"stage version {now} → {now + 1}"
+
+
+def test_a_lora_that_is_off_or_from_a_file_is_named(edit, store, tmp_path):
+    off = replace(edit, lora="off")
+    assert why(off, store, "train_lora") == 'lora = "off"'
+    assert why(off, store, "invert_image") == "input train_lora is not used any more"
+    (tmp_path / "given.safetensors").write_bytes(b"given")
+    given = replace(edit, lora=tmp_path / "given.safetensors")
+    assert why(given, store, "train_lora") == "never made"
+    make_lora_again(given, store, 2.0)
+    assert why(given, store, "invert_image") == "input train_lora changed (lora train → file)"
+
+
+def test_an_input_that_changed_says_what_its_stage_did_otherwise(edit, store):
+    other = with_settings(edit, train_lora={"rank": 4})
+    make_lora_again(other, store, 2.0)
+    cause = "train_lora.rank 16 → 4"
+    assert why(other, store, "invert_image") == f"input train_lora changed ({cause})"
+
+
+def test_a_result_made_again_with_other_values_reruns_what_follows_and_says_so(edit, store):
+    make_lora_again(edit, store, 1.0)
+    (plan,) = plan_edits([edit], store)
+    assert plan.done
+    make_lora_again(edit, store, 2.0)
+    (plan,) = plan_edits([edit], store)
+    statuses = {name: str(staged.status) for name, staged in plan.stages.items()}
+    assert statuses == {
+        "train_lora": "hit",
+        "invert_image": "miss",
+        "extract_superpixels": "hit",
+        "build_mask": "hit",
+        "optimize_latent": "follows",
+        "sample_image": "follows",
+    }
+    cause = "made again with other values, record 1 → 3"
+    assert why(edit, store, "invert_image") == f"input train_lora changed ({cause})"
+
+
+def test_bytes_that_are_gone_cut_off_or_damaged_are_told_apart(edit, store):
+    rest = "; made again if a stage after it has to run"
+    shutil.rmtree(folder_of(store, edit, "train_lora"))
+    assert why(edit, store, "train_lora") == f"its bytes are gone{rest}"
+    image = folder_of(store, edit, "sample_image") / "image.png"
+    data = image.read_bytes()
+    image.write_bytes(data[:-1])
+    said = why(edit, store, "sample_image")
+    assert said == f"its bytes are damaged: image.png is missing or cut off{rest}"
+    image.write_bytes(data[:-1] + b"x")
+    (plan,) = plan_edits([edit], store)
+    record = plan.stages["sample_image"].record
+    assert record
+    with pytest.raises(Exception, match="changed"):
+        store.read(record)
+    assert "its bytes are damaged: image.png has changed" in why(edit, store, "sample_image")
+
+
+def test_a_failure_is_told_with_its_kind_and_keeps_others_waiting(job, edit, store):
+    wild = with_settings(edit, optimize_latent={"learning_rate": 9.0})
+    key = reasons(wild, store)["optimize_latent"].key
+    assert key
+    failure = {"kind": "DragDiverged", "message": "at 3\nx"}
+    store.add_attempt("optimize_latent", key, failure)
+    told = "failed before: DragDiverged: at 3; optimize_latent.learning_rate 0.01 → 9.0"
+    assert why(wild, store, "optimize_latent") == told
+    one = replace(job, edits=(wild,))
+    assert forecast(plan_job(one, store), store).total.missing == 2
+    store.add_attempt("optimize_latent", key, failure | {"policy": "quarantine"})
+    found = reasons(wild, store)
+    assert found["optimize_latent"].status is Status.QUARANTINED
+    assert found["sample_image"].text.startswith(
+        f"needs optimize_latent; optimize_latent quarantined: {told}"
+    )
+    assert forecast(plan_job(one, store), store).total.missing == 0
+
+
+def test_the_nearest_record_is_one_of_the_same_edit_if_there_is_one(job, edit, store):
+    other = with_settings(job.edits[1], optimize_latent={"steps": 60, "patience": 7})
+    finish(other, store)
+    asked = with_settings(job.edits[0], optimize_latent={"steps": 60, "patience": 7})
+    said = why(asked, store, "optimize_latent")
+    assert said == "optimize_latent.patience 40 → 7; optimize_latent.steps 80 → 60"
+
+
+def told(job: Job, store: ArtifactStore, device: str = "cpu") -> Forecast:
+    return forecast(plan_job(job, store), store, device)
+
+
+def test_nothing_is_foretold_where_nothing_is_recorded(job, store):
+    found = told(job, store)
+    assert {name: stage.missing for name, stage in found.stages.items()} == {
+        "train_lora": 1,
+        "invert_image": 1,
+        "extract_superpixels": 1,
+        "build_mask": 3,
+        "optimize_latent": 3,
+        "sample_image": 3,
+    }
+    assert found.total.unknown == found.total.missing == 12
+    assert found.device == ""
+    assert [*forecast_lines(found)] == [
+        "To make: 12 artifacts; of time and room nothing is known: "
+        "the store has no record of the like"
+    ]
+
+
+def test_time_and_room_are_foretold_from_records_shared_artifacts_once(job, edit, store):
+    found = told(job, store)
+    assert {name: stage.missing for name, stage in found.stages.items() if stage.missing} == {
+        "build_mask": 2,
+        "optimize_latent": 2,
+        "sample_image": 2,
+    }
+    assert found.total.seconds == pytest.approx(6 * CIRCUMSTANCES.seconds)
+    (plan,) = plan_edits([edit], store)
+    sizes = [plan.stages[name].record.size for name in ("build_mask", "optimize_latent")]
+    assert [found.stages[name].size for name in ("build_mask", "optimize_latent")] == [
+        2 * size for size in sizes
+    ]
+    assert found.device == "cpu"
+    assert found.free
+    assert "about 9.0 s on cpu" in next(forecast_lines(found))
+    full = replace(found, free=10)
+    assert [*forecast_lines(full)][1] == "There is not enough room: 10 bytes are free"
+
+
+def test_time_follows_the_steps_that_a_stage_is_set_to(job, edit, store):
+    longer = replace(job, edits=(with_settings(edit, train_lora={"steps": 160, "batch_size": 2}),))
+    found = told(longer, store)
+    assert found.stages["train_lora"].seconds == pytest.approx(CIRCUMSTANCES.seconds)
+    longer = replace(job, edits=(with_settings(edit, train_lora={"steps": 160}),))
+    assert told(longer, store).stages["train_lora"].seconds == pytest.approx(
+        2 * CIRCUMSTANCES.seconds
+    )
+
+
+def test_records_of_another_device_or_other_weights_tell_nothing(job, edit, store):
+    assert told(job, store, device="cuda").total.unknown == 6
+    precise = replace(job, edits=(with_settings(edit, dtype="float32"),))
+    found = told(precise, store)
+    assert found.stages["train_lora"].unknown == 1
+    assert found.stages["build_mask"].missing == 0
+
+
+def test_few_records_are_read_however_many_there_are(job, edit, store, monkeypatch):
+    for seed in range(1, 12):
+        finish(with_settings(edit, seed=seed), store, until="train_lora")
+    read = []
+    get = store.backend.get
+    monkeypatch.setattr(store.backend, "get", lambda path: read.append(path) or get(path))
+    assert len(store.some_records("train_lora", 5)) == 5
+    assert len(read) == 5
+    assert len(store.some_records("train_lora", 50)) == 12

@@ -1,0 +1,220 @@
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.finished_job import finish, write_job
+
+from adaptivedrag.errors import InvalidEdit
+from artifacts import ArtifactStore
+from stages.jobs.job import load_job
+from stages.reports.panel import mask_tile, write_panel
+from stages.reports.report import ReportUnwritable, check_out, write_report
+
+
+@dataclass(frozen=True)
+class Failure:
+    id: str
+    stage: str = "optimize_latent"
+    kind: str = "DragDiverged"
+    message: str = "the loss is not finite at step 3"
+
+
+@dataclass(frozen=True)
+class Run:
+    failed: tuple[Failure, ...] = ()
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return ArtifactStore.open(tmp_path / "store")
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+def rows(out: Path) -> dict[str, dict]:
+    lines = (out / "results.jsonl").read_text().splitlines()
+    return {row["id"]: row for row in map(json.loads, lines)}
+
+
+def states(out: Path) -> dict[str, tuple[int, int]]:
+    files = [path for path in out.rglob("*") if path.is_file() and path.suffix in (".png", ".jpg")]
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+
+def test_a_report_has_images_a_row_and_a_page_for_each_edit(tmp_path, store, out):
+    job = load_job(write_job(tmp_path / "job"))
+    for number, edit in enumerate(job.edits):
+        finish(edit, store, shade=100 + number)
+    page = write_report(job, store, Run(), out).page
+    assert page == out / "index.html"
+    for number, name in enumerate(("edit-0", "edit-1")):
+        pixels = np.asarray(Image.open(out / "images" / f"{name}.png"))
+        assert pixels.shape == (64, 96, 3)
+        assert (pixels == 100 + number).all()
+        row = rows(out)[name]
+        assert (row["status"], row["verdict"], row["steps"]) == ("done", "reached", 11)
+        assert row["seconds"] == pytest.approx(9.0)
+        assert set(row["keys"]) == set(row["stage_seconds"])
+        assert len(row["keys"]) == 6
+
+
+def test_the_page_refers_to_nothing_but_its_own_files(tmp_path, store, out):
+    job = load_job(write_job(tmp_path / "job"))
+    for edit in job.edits:
+        finish(edit, store)
+    text = write_report(job, store, Run(), out).page.read_text("utf-8")
+    links = re.findall(r'(?:src|href)="([^"#]+)"', text)
+    assert len(links) == 1 + 2 * 4
+    assert all((out / link).is_file() for link in links)
+    assert "http" not in text
+    assert "&lt;b&gt;cat&lt;/b&gt;" in text
+    assert "<b>" not in text
+
+
+def test_edits_that_failed_are_there_with_their_reason(tmp_path, store, out):
+    path = write_job(tmp_path / "job", edits=3)
+    with path.with_name("edits.jsonl").open("a") as file:
+        file.write('{"id": "worse", "image": "<script>.png", "drags": []}\n')
+    job = load_job(path)
+    finish(job.edits[0], store)
+    finish(job.edits[1], store, until="build_mask")
+    text = write_report(job, store, Run((Failure("edit-1"),)), out).page.read_text("utf-8")
+    found = rows(out)
+    statuses = [found[name]["status"] for name in job.order]
+    assert statuses == ["done", "failed", "unfinished", "bad"]
+    assert found["edit-1"]["reason"].startswith("optimize_latent: DragDiverged: the loss")
+    assert "drags is empty" in found["worse"]["reason"]
+    assert text.count("the loss is not finite at step 3") == 2
+    assert "<script>" not in text
+    assert found["edit-1"]["thumbs"]["mask"]
+    assert [path.name for path in (out / "images").iterdir()] == ["edit-0.png"]
+
+
+def test_a_second_report_of_the_same_results_writes_no_picture(tmp_path, store, out):
+    job = load_job(write_job(tmp_path / "job"))
+    for edit in job.edits:
+        finish(edit, store)
+    write_report(job, store, Run(), out)
+    first, table = states(out), (out / "results.jsonl").read_bytes()
+    write_report(job, store, Run(), out)
+    assert states(out) == first
+    assert len(first) == 2 + 2 * 3 - 1  # both results look the same
+    assert (out / "results.jsonl").read_bytes() == table
+
+
+def test_a_result_that_was_made_anew_is_written_anew(tmp_path, store, out):
+    path = write_job(tmp_path / "job")
+    toml = path.read_text()
+    for temperature, shade in ((0.1, 10), (0.2, 20)):
+        path.write_text(f"{toml}[sample_image]\ncorrespondence_temperature = {temperature}\n")
+        job = load_job(path)
+        for edit in job.edits:
+            finish(edit, store, shade=shade)
+        write_report(job, store, Run(), out)
+        assert np.asarray(Image.open(out / "images" / "edit-1.png"))[0, 0, 0] == shade
+
+
+def test_a_lost_picture_is_written_again_and_an_old_one_is_removed(tmp_path, store, out):
+    job = load_job(write_job(tmp_path / "job"))
+    finish(job.edits[0], store)
+    write_report(job, store, Run(), out)
+    before = states(out)
+    for path in [*out.glob("images/*"), *out.glob("thumbs/*")]:
+        path.unlink()
+    (out / "thumbs" / f"{'0' * 32}.jpg").write_bytes(b"old")
+    write_report(job, store, Run(), out)
+    assert states(out).keys() == before.keys()
+
+
+def test_pictures_that_are_not_ours_are_left_alone(tmp_path, store, out):
+    job = load_job(write_job(tmp_path / "job"))
+    finish(job.edits[0], store)
+    write_report(job, store, Run(), out)
+    (out / "thumbs" / "mine.jpg").write_bytes(b"mine")
+    (out / "images" / "edit-1.png").write_bytes(b"mine, and edit-1 was never done")
+    write_report(job, store, Run(), out)
+    assert (out / "thumbs" / "mine.jpg").is_file()
+    assert (out / "images" / "edit-1.png").is_file()
+
+
+def test_results_never_take_the_place_of_inputs(tmp_path):
+    job = load_job(write_job(tmp_path / "job"))
+    same = replace(job.edits[0], id="same", image_path=tmp_path / "images" / "same.png")
+    with pytest.raises(InvalidEdit, match=r"would replace .*same\.png: name another --out"):
+        check_out(replace(job, edits=(same,)), tmp_path)
+    check_out(job, tmp_path / "results")
+
+
+def test_a_damaged_result_is_not_passed_off_as_done(tmp_path, store, out):
+    job = load_job(write_job(tmp_path / "job", edits=1))
+    record = finish(job.edits[0], store)["sample_image"]
+    (picture,) = (tmp_path / "store").rglob(f"{record.object}/image.png")
+    picture.write_bytes(picture.read_bytes()[:-1] + b"x")
+    write_report(job, store, Run(), out)
+    row = rows(out)["edit-0"]
+    assert row["status"] == "failed"
+    assert "run again" in row["reason"]
+    assert not list((out / "images").iterdir())
+
+
+def test_a_run_of_some_edits_keeps_the_rows_of_the_others(tmp_path, store, out):
+    path = write_job(tmp_path / "job", edits=3)
+    job = load_job(path)
+    for edit in job.edits:
+        finish(edit, store)
+    write_report(job, store, Run((Failure("edit-2"),)), out)
+    write_report(load_job(path, select="even"), store, Run(), out)
+    assert list(rows(out)) == ["edit-0", "edit-1", "edit-2"]
+    assert {row["status"] for row in rows(out).values()} == {"done"}
+    kept = states(out)
+    write_report(replace(job, edits=job.edits[:1]), store, Run(), out)
+    assert states(out) == kept
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, store):
+    job = load_job(write_job(tmp_path / "job"))
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ReportUnwritable, match="another folder with --out"):
+        write_report(job, store, Run(), tmp_path / "file" / "out")
+
+
+def test_a_panel_shows_whatever_is_there(tmp_path, store):
+    (edit,) = load_job(write_job(tmp_path / "job", edits=1)).edits
+    sizes = set()
+    for until in (None, "build_mask", "sample_image"):
+        if until:
+            finish(edit, store, until=until)
+        picture = Image.open(write_panel(edit, store, tmp_path / "panel.png"))
+        sizes.add(picture.size)
+    truth = write_panel(edit, store, tmp_path / "truth.png", truth=edit.image_path)
+    sizes.add(Image.open(truth).size)
+    assert len(sizes) == 1
+    assert np.asarray(picture).std() > 20
+
+
+def test_the_panel_of_a_finished_edit_shows_its_result(tmp_path, store):
+    (edit,) = load_job(write_job(tmp_path / "job", edits=1)).edits
+    finish(edit, store, shade=77)
+    picture = np.asarray(Image.open(write_panel(edit, store, tmp_path / "panel.png")))
+    assert ((picture == 77).all(axis=2)).mean() > 0.08
+
+
+def test_a_mask_is_shown_by_dimming_what_may_not_change():
+    pixels = np.full((60, 60, 3), 200, np.uint8)
+    mask = np.zeros((60, 60), bool)
+    mask[:, 30:] = True
+    shown = np.asarray(mask_tile(pixels, mask, (), 120)).astype(int)
+    assert shown[:, :50].max() < 130
+    assert (shown[:, 70:] == 200).all()

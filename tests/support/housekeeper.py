@@ -1,0 +1,49 @@
+"""Processes that use a store until they are killed or have no room left."""
+
+import resource
+import signal
+from datetime import timedelta
+from itertools import count
+
+from support.store_faults import FaultyBackend
+
+from artifacts import ArtifactStore, Circumstances, StoreUnavailable
+from artifacts.upkeep.collect import Policy, mark, plan_collection, sweep
+from artifacts.upkeep.transfer import transfer
+
+
+def collect(location, channel):
+    """Mark and sweep everything, without grace, for ever; tell of each round."""
+    store, everything = ArtifactStore.open(location), Policy(keep=())
+    channel.send("ready")
+    while True:
+        mark(store, plan_collection(store, everything))
+        channel.send(len(sweep(store, everything, timedelta(0)).removed))
+
+
+def move(source, target, wanted, enough, moment, channel):
+    """Copy actions; die a moment of CPU time after so many were committed, wherever that is."""
+    commits, backend = count(1), FaultyBackend.open(target, create=True)
+
+    def after(operation, path):
+        if (operation, path[:8]) == ("create", "actions/") and next(commits) == enough:
+            signal.setitimer(signal.ITIMER_PROF, moment)
+
+    backend.after = after
+    channel.send("ready")
+    list(transfer(ArtifactStore.open(source), ArtifactStore(backend), wanted))
+
+
+def publish_within(location, most, action, payload, channel):
+    """Publish where no file may be larger than so many bytes; tell how it went."""
+    store = ArtifactStore.open(location)
+    circumstances = Circumstances(code="0", started="2026-01-01T00:00:00Z", seconds=0.0)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    channel.send("ready")
+    try:
+        store.publish(action, payload, circumstances)
+    except StoreUnavailable as error:
+        channel.send(str(error))
+    else:
+        channel.send("published")
