@@ -20,7 +20,7 @@ from artifacts.lookup.disk import Helper
 from artifacts.lookup.stat_cache import StatCache
 from artifacts.payload import Document, Part, Payload, Picture, TensorFile
 from artifacts.records import Circumstances, Lookup, Manifest, Progress, Record
-from artifacts.store import ArtifactStore
+from artifacts.store import ArtifactStore, Produced
 
 __all__ = [
     "JSON",
@@ -38,6 +38,7 @@ __all__ = [
     "Part",
     "Payload",
     "Picture",
+    "Produced",
     "Progress",
     "Record",
     "Shared",

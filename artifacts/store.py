@@ -13,6 +13,7 @@ import re
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count, islice
 from pathlib import Path
@@ -64,6 +65,19 @@ _PART = 1_000
 """So many keys are looked for together where others are still made."""
 
 A = TypeVar("A")
+
+
+@dataclass(frozen=True)
+class Produced:
+    """What an action made, to be published.
+
+    Attributes:
+        summary: what the stage says about its own work, as JSON.
+    """
+
+    payload: Payload
+    circumstances: Circumstances
+    summary: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ArtifactStore:
@@ -143,6 +157,25 @@ class ArtifactStore:
         numbers = self._numbers_by_key(f"{ACTIONS}/{word(stage)}")
         find = partial(self._newest_of, stage, numbers)
         yield from filter(None, at_once(find, sorted(numbers), self.backend.parallel))
+
+    def ensure(
+        self, action: Action, produce: Callable[[], Produced], *, replace: bool = False
+    ) -> Record:
+        """Return the record of an action; do its work first if the store has no result of it.
+
+        Args:
+            produce: does the work; called only if there is no hit. What it raises is passed on,
+                and nothing is published then.
+            replace: do the work in any case, and publish the next record.
+
+        Raises:
+            StoreUnavailable: if the store cannot be read or written; nothing was committed then.
+        """
+        found = None if replace else self.lookup(action.stage, action.key)
+        if found and found.status == "hit":
+            return found.record
+        made = produce()
+        return self.publish(action, made.payload, made.circumstances, made.summary, replace)
 
     def publish(
         self,

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from obstore.store import MemoryStore
 
-from artifacts import ArtifactCorrupt, ArtifactStore, Document, StoreUnavailable
+from artifacts import ArtifactCorrupt, ArtifactStore, Document, Produced, StoreUnavailable
+from artifacts.layout import object_folder
 from artifacts.places.backend import Backend
 
 
@@ -88,6 +89,95 @@ def test_records_of_a_stage_are_the_newest_of_each_key(store, make_action, circu
     assert records.keys() == {make_action(number).key for number in range(3)}
     assert records[newest.key] == newest
     assert list(store.records_of("sample_image")) == []
+
+
+@pytest.fixture
+def produce(make_payload, circumstances):
+    """Work that can be asked how often it was done; each time it makes other values."""
+
+    class Work:
+        times = 0
+
+        def __call__(self):
+            self.times += 1
+            return Produced(make_payload(self.times), circumstances, {"times": self.times})
+
+    return Work()
+
+
+def test_a_miss_is_produced_and_published(
+    store, make_action, make_payload, produce, circumstances, check_payload
+):
+    record = store.ensure(make_action(), produce)
+    assert record == store.lookup(record.stage, record.key).record
+    assert (record.action, record.number) == (make_action(), 1)
+    assert (record.circumstances, record.summary) == (circumstances, {"times": 1})
+    check_payload(store.read(record), make_payload(1))
+
+
+def test_a_hit_is_returned_and_nothing_is_produced(store, make_action, produce):
+    first = store.ensure(make_action(), produce)
+    assert store.ensure(make_action(), produce) == first
+    assert produce.times == 1
+
+
+def test_a_result_whose_bytes_are_gone_is_produced_again(store, make_action, produce):
+    first = store.ensure(make_action(), produce)
+    store.backend.delete(f"{object_folder(first.object)}/{path}" for path in first.files)
+    again = store.ensure(make_action(), produce)
+    assert (produce.times, again.number) == (2, 2)
+    store.read(again)
+
+
+def test_a_hit_that_reading_finds_damaged_is_produced_again(
+    store, make_action, make_payload, produce, check_payload
+):
+    first = store.ensure(make_action(), produce)
+    path = f"{object_folder(first.object)}/preview.png"
+    data = store.backend.get(path)
+    store.backend.put(path, data[:-1] + bytes([data[-1] ^ 1]))
+    assert store.ensure(make_action(), produce) == first  # by its sizes, it is a hit still
+    with pytest.raises(ArtifactCorrupt, match=r"preview\.png has changed"):
+        store.read(first)
+    again = store.ensure(make_action(), produce)
+    assert (produce.times, again.number) == (2, 2)
+    check_payload(store.read(again), make_payload(2))
+
+
+def test_replacing_a_hit_produces_it_again_under_the_next_number(
+    store, make_action, make_payload, produce, check_payload
+):
+    records = [store.ensure(make_action(), produce, replace=True) for _ in range(3)]
+    assert [record.number for record in records] == [1, 2, 3]
+    assert store.ensure(make_action(), produce) == records[2]
+    assert produce.times == 3
+    check_payload(store.read(records[2]), make_payload(3))
+
+
+def test_work_that_fails_publishes_nothing(store, make_action, produce):
+    def fail():
+        raise ZeroDivisionError
+
+    action = make_action()
+    with pytest.raises(ZeroDivisionError):
+        store.ensure(action, fail)
+    assert store.lookup(action.stage, action.key) is None
+    assert store.backend.sizes("objects") == {}
+    first = store.ensure(action, produce)
+    with pytest.raises(ZeroDivisionError):
+        store.ensure(action, fail, replace=True)
+    assert store.ensure(action, produce) == first
+
+
+def test_a_result_that_another_writer_published_meanwhile_wins(store, make_action, produce):
+    others = []
+
+    def overtaken():
+        others.append(store.ensure(make_action(), produce))
+        return produce()
+
+    assert store.ensure(make_action(), overtaken) == others[0]
+    assert (others[0].number, produce.times) == (1, 2)
 
 
 def test_one_of_many_threads_wins(store, make_action, make_payload, circumstances):
