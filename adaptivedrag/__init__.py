@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from adaptivedrag.config import EditConfig, Runtime
 from adaptivedrag.errors import (
     AdaptiveDragError,
-    DragDiverged,
     InvalidEdit,
     ModelUnavailable,
+    NotFinite,
     UnsupportedModel,
 )
 from adaptivedrag.points import Drag, ImagePoint
@@ -33,12 +33,12 @@ __all__ = [
     "PRESETS",
     "AdaptiveDragError",
     "Drag",
-    "DragDiverged",
     "EditConfig",
     "EditResult",
     "ImagePoint",
     "InvalidEdit",
     "ModelUnavailable",
+    "NotFinite",
     "Runtime",
     "UnsupportedModel",
     "edit",

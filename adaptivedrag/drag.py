@@ -17,7 +17,7 @@ from torch import Tensor
 
 from adaptivedrag.backtracking import accept_forward_steps
 from adaptivedrag.config import InvertImageConfig, OptimizeLatentConfig
-from adaptivedrag.errors import DragDiverged, stop_of
+from adaptivedrag.errors import NotFinite, stop_of
 from adaptivedrag.features import sample_features, window
 from adaptivedrag.masks import latent_mask
 from adaptivedrag.model.diffusion import DiffusionModel
@@ -116,7 +116,7 @@ def drag_latents(
             before an end that `on_step` asks for with `Stopped`.
 
     Raises:
-        DragDiverged: if the latents stop being finite; the message names the step, and `state` is
+        NotFinite: if the latents stop being finite; the message names the step, and `state` is
             the last good one.
     """
     start = model.schedule.start(inversion.num_steps, inversion.inverted_steps)
@@ -364,10 +364,10 @@ class _DragLoop:
         """Keep a copy of the state if it is finite.
 
         Raises:
-            DragDiverged: with the last copy, if it is not.
+            NotFinite: with the last copy, if it is not.
         """
         if not torch.isfinite(self.latents).all():
-            raise DragDiverged(
+            raise NotFinite(
                 f"latents are not finite after {step} drag steps: lower "
                 "optimize_latent.learning_rate or use a wider dtype",
                 step=int(self.good["step"]) if self.good else 0,

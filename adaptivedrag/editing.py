@@ -67,7 +67,7 @@ def edit(
     Raises:
         InvalidEdit: for a point outside the image, or a mask that is missing or of another size.
         ModelUnavailable: if weights are not where they were looked for.
-        DragDiverged: if a loss or the latents stop being finite.
+        NotFinite: if a loss or the latents stop being finite.
     """
     pairs = [Drag(ImagePoint(*handle), ImagePoint(*target)) for handle, target in drags]
     settings = config or preset("paper", model)

@@ -6,7 +6,7 @@ AdaptiveDragError
 ├── MetricUnavailable (OSError)     a metric's own network is not here
 ├── UnsupportedModel (ValueError)   a model lacks a layer that the method taps
 ├── DeviceMemoryExhausted (MemoryError)  memory was not enough, whatever was tried
-└── DragDiverged (ArithmeticError)  a loss or a latent stopped being finite
+└── NotFinite (ArithmeticError)     a loss or a latent is not finite
 """
 
 from collections.abc import Callable, Mapping
@@ -56,15 +56,17 @@ def stop_of(on_step: "Callable[[int, int], None]", step: int, steps: int) -> Sto
     return None
 
 
-class DragDiverged(AdaptiveDragError, ArithmeticError):
+class NotFinite(AdaptiveDragError, ArithmeticError):
     """A loss or a latent is not finite; the message names the step.
 
     Attributes:
         step: the step of the last good state.
-        state: that state by name, as the module that raised it would resume from it.
+        state: that state by name, for the loops that resume from one; else empty.
     """
 
-    def __init__(self, message: str, *, step: int, state: "Mapping[str, Tensor]") -> None:
+    def __init__(
+        self, message: str, *, step: int = 0, state: "Mapping[str, Tensor] | None" = None
+    ) -> None:
         super().__init__(message)
         self.step = step
-        self.state = state
+        self.state = state or {}

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adaptivedrag.config import InvertImageConfig
-from adaptivedrag.errors import DragDiverged
+from adaptivedrag.errors import NotFinite
 from adaptivedrag.model.diffusion import DiffusionModel
 
 
@@ -26,7 +26,7 @@ def invert(
     classifier-free guidance.
 
     Raises:
-        DragDiverged: if latents are not finite.
+        NotFinite: if latents are not finite.
     """
     schedule, trajectory = model.schedule, [latents]
     upward = list(reversed(schedule.timesteps(config.num_steps)))[: config.inverted_steps]
@@ -40,9 +40,5 @@ def invert(
     finite = stacked.isfinite().flatten(1).all(dim=1)
     if not finite.all():
         step = int(finite.long().argmin())
-        raise DragDiverged(
-            f"latents are not finite after {step} inversion steps: use a wider dtype",
-            step=step - 1,
-            state={"latents": stacked[:step]},
-        )
+        raise NotFinite(f"latents are not finite after {step} inversion steps: use a wider dtype")
     return stacked

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adaptivedrag.config import InvertImageConfig, SampleImageConfig
 from adaptivedrag.correspondence import corresponding_update
-from adaptivedrag.errors import DragDiverged
+from adaptivedrag.errors import NotFinite
 from adaptivedrag.model.diffusion import DiffusionModel
 from adaptivedrag.points import Drag, Frame
 from adaptivedrag.reference_control import reference_control
@@ -60,12 +60,11 @@ def sample(
         Clean latents of the reference and of the edit.
 
     Raises:
-        DragDiverged: if the latents of the edit are not finite.
+        NotFinite: if the latents of the edit are not finite.
         ValueError: if the background is to be held, and is not given.
     """
     if config.hold_background and background is None:
         raise ValueError("hold_background needs a background")
-    start = edited
     schedule = model.schedule
     timesteps = schedule.timesteps(inversion.num_steps)[-inversion.inverted_steps :]
     first_layer = config.reference_first_layer if config.reference_control else None
@@ -86,7 +85,5 @@ def sample(
                 edited = background.laid_under(edited, len(timesteps) - 1 - step)
             on_step(step + 1, len(timesteps))
     if not edited.isfinite().all():
-        raise DragDiverged(
-            "sampled latents are not finite: use a wider dtype", step=0, state={"latents": start}
-        )
+        raise NotFinite("sampled latents are not finite: use a wider dtype")
     return reference, edited

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
 
-from adaptivedrag.errors import AdaptiveDragError, DragDiverged, InvalidEdit, Stopped
+from adaptivedrag.errors import AdaptiveDragError, InvalidEdit, NotFinite, Stopped
 from adaptivedrag.model.memory_ladder import is_out_of_memory
 from artifacts import StoreUnavailable
 from stages.stage import InputChanged
@@ -36,7 +36,7 @@ RULES: tuple[tuple[type[Exception], Policy], ...] = (
     (StoreUnavailable, Policy.RETRY),
     (InputChanged, Policy.FAIL),  # its key is of the file as it was
     (InvalidEdit, Policy.QUARANTINE),
-    (DragDiverged, Policy.QUARANTINE),
+    (NotFinite, Policy.QUARANTINE),
     # Models that are missing or unsuitable, a time limit, memory that was not enough at the lowest
     # rung: the machine or the job, not the edit.
     (AdaptiveDragError, Policy.FAIL),

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptivedrag.config import SMALLEST_WORKING_SIZE, Dtype, Runtime
-from adaptivedrag.errors import DeviceMemoryExhausted, DragDiverged
+from adaptivedrag.errors import DeviceMemoryExhausted, NotFinite
 from adaptivedrag.model.memory_ladder import Rung, release_memory, stepped_down
 from artifacts import Action, ArtifactCorrupt, ArtifactError, ArtifactStore, Circumstances, Record
 from stages.failures import Policy, policy_of
@@ -142,7 +142,7 @@ class Workbench:
         )
         try:
             made, rung = self._run(stage, work, resolved)
-        except DragDiverged as error:
+        except NotFinite as error:
             if error.state:
                 checkpoints.keep(error.step, error.state)
             raise

@@ -354,7 +354,7 @@ def test_the_status_tells_what_is_done_and_what_failed_last(job):
     key = planned.stages["sample_image"].key
     failure = {
         "edit": "edit-1",
-        "kind": "DragDiverged",
+        "kind": "NotFinite",
         "policy": "quarantine",
         "time": "2024-01-01",
     }
@@ -364,16 +364,16 @@ def test_the_status_tells_what_is_done_and_what_failed_last(job):
     ended = call("status", job)
     assert ended.exit_code == 0
     assert "cats: 1 of 3 edits done, 1 failed" in ended.output
-    assert "edit-1: sample_image: DragDiverged: not so (2024-01-01, quarantined" in ended.output
+    assert "edit-1: sample_image: NotFinite: not so (2024-01-01, quarantined" in ended.output
     assert f"adaptivedrag status {job} edit-1" in ended.output
     shown = call("status", job, "edit-1")
-    assert "DragDiverged: not so\nat all\nTraceback: in sample" in shown.output
+    assert "NotFinite: not so\nat all\nTraceback: in sample" in shown.output
     assert "no failure is kept" in call("status", job, "edit-2").output
     assert "quarantined" in call("plan", job).output
     assert last_failed(store, load_job(job)) == {"edit-1"}
     ended = call("run", job, "--select", "edit-1")
     assert ended.exit_code == 1
-    assert "edit-1: sample_image: DragDiverged: not so" in ended.output
+    assert "edit-1: sample_image: NotFinite: not so" in ended.output
     finish(edits[1], store)
     assert "2 of 3 edits done, 0 failed" in call("status", job).output
 

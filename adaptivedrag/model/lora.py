@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from adaptivedrag.config import TrainLoraConfig
-from adaptivedrag.errors import DragDiverged, InvalidEdit, stop_of
+from adaptivedrag.errors import InvalidEdit, NotFinite, stop_of
 from adaptivedrag.model.diffusion import DiffusionModel
 from adaptivedrag.points import UNET_STRIDE
 
@@ -73,7 +73,7 @@ def train_lora(
         The weights, and the loss of every step.
 
     Raises:
-        DragDiverged: if a loss is not finite.
+        NotFinite: if a loss is not finite.
     """
     generator = torch.Generator("cpu").manual_seed(seed)
     with adapter(model.unet, config.rank, generator) as parameters:
@@ -157,7 +157,7 @@ def _restore(
 def _check(losses: Float[Tensor, "steps"], good: LoraState) -> None:
     wrong = (~losses.isfinite()).nonzero()
     if len(wrong):
-        raise DragDiverged(
+        raise NotFinite(
             f"LoRA loss is not finite at step {int(wrong[0])}: lower train_lora.learning_rate",
             step=len(good.get("losses", ())),
             state=good,

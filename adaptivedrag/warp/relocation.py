@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from adaptivedrag.config import InvertImageConfig
-from adaptivedrag.errors import DragDiverged
+from adaptivedrag.errors import NotFinite
 from adaptivedrag.inversion import invert
 from adaptivedrag.model.diffusion import DiffusionModel
 from adaptivedrag.warp.content import Content
@@ -45,13 +45,13 @@ def relocated_latents(
         image: the working image.
 
     Raises:
-        DragDiverged: if latents are not finite.
+        NotFinite: if latents are not finite.
     """
     moved = move_contents(image, contents)
     try:
         return invert(model, model.posterior(moved)[0], prompt, inversion)[-1:]
-    except DragDiverged as error:  # its state is of the inversion: no drag goes on from it
-        raise DragDiverged(f"content that was moved: {error}", step=0, state={}) from error
+    except NotFinite as error:
+        raise NotFinite(f"content that was moved: {error}") from error
 
 
 def move_contents(

@@ -5,7 +5,7 @@ import torch
 
 from adaptivedrag.config import TrainLoraConfig
 from adaptivedrag.drag import drag_latents
-from adaptivedrag.errors import DragDiverged
+from adaptivedrag.errors import NotFinite
 from adaptivedrag.model.lora import train_lora
 from adaptivedrag.presets import PRESETS
 
@@ -59,7 +59,7 @@ def test_a_drag_that_was_cut_off_ends_with_the_bytes_of_one_that_was_not(tiny, s
 
 
 def test_a_drag_that_diverges_hands_over_its_last_good_state(tiny, scenario):
-    with pytest.raises(DragDiverged) as failure:
+    with pytest.raises(NotFinite) as failure:
         drag(tiny, scenario, resume_from=None, on_step=_spoil(scenario, tiny, after=3))
     assert failure.value.step == 3
     assert failure.value.state["latents"].isfinite().all()
@@ -115,7 +115,7 @@ def test_a_lora_that_diverges_names_the_step_and_hands_over_the_last_good_state(
         if step == spoiled["at"]:
             tiny.unet.conv_in.weight.data.mul_(torch.nan)
 
-    with pytest.raises(DragDiverged, match="step 5: lower train_lora") as failure:
+    with pytest.raises(NotFinite, match="step 5: lower train_lora") as failure:
         train_lora(tiny, posterior, prompt, config, seed=0, on_step=on_step, state_every=2)
     assert failure.value.step == 4
     values = [v for name, v in failure.value.state.items() if name.endswith(".value")]

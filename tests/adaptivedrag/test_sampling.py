@@ -5,6 +5,7 @@ import torch
 
 from adaptivedrag.config import InvertImageConfig, SampleImageConfig
 from adaptivedrag.correspondence import correspondence_loss, corresponding_update, patch_slices
+from adaptivedrag.errors import NotFinite
 from adaptivedrag.points import Drag, ImagePoint
 from adaptivedrag.reference_control import reference_control
 from adaptivedrag.sampling import sample
@@ -74,6 +75,12 @@ def test_a_drag_of_no_length_is_no_edit_in_the_sampling_either(scenario, edited)
     config = SampleImageConfig(correspondence_radius=3)
     updated = corresponding_update(scenario.latents, edited, still, scenario.frame, config)
     assert torch.equal(updated, edited)
+
+
+def test_latents_that_are_not_finite_are_refused_and_leave_no_state(tiny, scenario, edited):
+    with pytest.raises(NotFinite, match="sampled latents are not finite") as failure:
+        sampled(tiny, scenario, edited * torch.nan)
+    assert not failure.value.state
 
 
 def test_the_reference_does_not_depend_on_the_edit(tiny, scenario, edited):

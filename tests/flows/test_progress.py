@@ -38,13 +38,13 @@ def test_elsewhere_there_are_plain_lines_and_failures_are_never_left_out():
     def act(progress: Progress) -> None:
         for edit in ("a", "b"):
             progress.reached("train_lora", [edit])
-        progress.failed(Failure("c", "train_lora", "DragDiverged", "step 3 [bold]"))
+        progress.failed(Failure("c", "train_lora", "NotFinite", "step 3 [bold]"))
         progress.reached("optimize_latent", ["a", "b"])
 
     lines = shown(False, act).splitlines()
     assert lines == [
         "train_lora 1/3 a",
-        "failed c: train_lora: DragDiverged: step 3 [bold]",
+        "failed c: train_lora: NotFinite: step 3 [bold]",
         "optimize_latent 3/3 a, b",
     ]
 
@@ -54,7 +54,7 @@ def test_the_share_of_a_run_counts_all_stages_and_failures_as_over():
     assert progress.share == 0
     progress.reached("train_lora", ["a", "b", "stranger"])
     assert progress.share == 2 / 6
-    progress.failed(Failure("c", "train_lora", "DragDiverged", ""))
+    progress.failed(Failure("c", "train_lora", "NotFinite", ""))
     assert progress.share == 4 / 6
     progress.reached("optimize_latent", ["a", "b"])
     assert progress.share == 1

@@ -1,11 +1,14 @@
 """Checkpoints in the store: what a stage that was cut off leaves, and what becomes of it."""
 
+import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from adaptivedrag.config import Runtime
-from adaptivedrag.errors import DragDiverged, Stopped
+from adaptivedrag.errors import NotFinite, Stopped
 from artifacts import ArtifactStore
 from stages.planning.provenance import provenance, provenance_lines
 from stages.workbench import Workbench
@@ -100,7 +103,28 @@ def test_an_edit_that_diverges_leaves_its_last_good_state(make_store, edit):
     edit, bench = replace(edit, config=wild), Workbench(store, Runtime(threads=1))
     for earlier in BEFORE:
         bench.perform(earlier, edit)
-    with pytest.raises(DragDiverged, match="after 2 drag steps"):
+    with pytest.raises(NotFinite, match="after 2 drag steps"):
         bench.perform("optimize_latent", edit)
     kept = progress_of(place)
     assert [path.parent.name for path in kept if path.suffix == ".safetensors"] == ["00000001"]
+
+
+@pytest.fixture
+def blind_model(tmp_path, tiny_model_directory):
+    """The tiny model with an encoder that sees nothing but NaN."""
+    folder = shutil.copytree(tiny_model_directory, tmp_path / "blind")
+    (path,) = (folder / "vae").glob("*.safetensors")
+    tensors = load_file(path)
+    tensors["quant_conv.bias"][:] = np.nan
+    save_file(tensors, path, {"format": "pt"})
+    return str(folder)
+
+
+def test_a_stage_that_resumes_nothing_leaves_no_state_when_it_is_not_finite(
+    make_store, edit, blind_model
+):
+    store, place = make_store("blind")
+    blind = replace(edit, model=blind_model, lora="off")
+    with pytest.raises(NotFinite, match="after 0 inversion steps"):
+        Workbench(store, EVERY_STEP).perform("invert_image", blind)
+    assert not progress_of(place)

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from adaptivedrag.errors import DeviceMemoryExhausted, DragDiverged, InvalidEdit, ModelUnavailable
+from adaptivedrag.errors import DeviceMemoryExhausted, InvalidEdit, ModelUnavailable, NotFinite
 from artifacts import ArtifactCorrupt, StoreUnavailable
 from stages.failures import Attempt, Policy, StageTimedOut, policy_of
 from stages.stage import InputChanged
@@ -22,7 +22,7 @@ ERRORS = [
     (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "fail"),
     (DeviceMemoryExhausted("not enough"), "fail"),
     (InvalidEdit("no mask"), "quarantine"),
-    (DragDiverged("step 3", step=2, state={}), "quarantine"),
+    (NotFinite("step 3", step=2, state={}), "quarantine"),
     (InputChanged("another image"), "fail"),
     (ModelUnavailable("not here"), "fail"),
     (StageTimedOut("too long"), "fail"),

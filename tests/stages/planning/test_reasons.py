@@ -169,9 +169,9 @@ def test_a_failure_is_told_with_its_kind_and_keeps_others_waiting(job, edit, sto
     wild = with_settings(edit, optimize_latent={"learning_rate": 9.0})
     key = reasons(wild, store)["optimize_latent"].key
     assert key
-    failure = {"kind": "DragDiverged", "message": "at 3\nx"}
+    failure = {"kind": "NotFinite", "message": "at 3\nx"}
     store.add_attempt("optimize_latent", key, failure)
-    told = "failed before: DragDiverged: at 3; optimize_latent.learning_rate 0.01 → 9.0"
+    told = "failed before: NotFinite: at 3; optimize_latent.learning_rate 0.01 → 9.0"
     assert why(wild, store, "optimize_latent") == told
     one = replace(job, edits=(wild,))
     assert forecast(plan_job(one, store), store).total.missing == 2

@@ -19,7 +19,7 @@ from stages.reports.report import ReportUnwritable, check_out, write_report
 class Failure:
     id: str
     stage: str = "optimize_latent"
-    kind: str = "DragDiverged"
+    kind: str = "NotFinite"
     message: str = "the loss is not finite at step 3"
 
 
@@ -94,7 +94,7 @@ def test_edits_that_failed_are_there_with_their_reason(tmp_path, store, out):
     found = rows(out)
     statuses = [found[name]["status"] for name in job.order]
     assert statuses == ["done", "failed", "unfinished", "bad"]
-    assert found["edit-1"]["reason"].startswith("optimize_latent: DragDiverged: the loss")
+    assert found["edit-1"]["reason"].startswith("optimize_latent: NotFinite: the loss")
     assert "drags is empty" in found["worse"]["reason"]
     assert text.count("the loss is not finite at step 3") == 2
     assert "<script>" not in text
