@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from artifacts.upkeep.usage import Amount, Usage
     from flows.evaluation.judging import Evaluated
     from flows.outcomes import RunSummary
+    from stages.jobs.edit import Edit, Job
     from stages.jobs.importers import Imported
-    from stages.jobs.job import Edit, Job, JobSpec
+    from stages.jobs.spec import JobSpec
     from stages.planning.housekeeping import Collected, JobActions
     from stages.planning.plan import EditPlan
     from stages.reports.score_tables import Evaluation
@@ -157,7 +158,7 @@ def main(
 def demo(out: Out = None, store: StorePlace = STORE, device: Device = "cpu") -> None:
     """Edit six rendered scenes, truth beside."""
     from stages.jobs.demo import write_demo
-    from stages.jobs.job import load_job
+    from stages.jobs.reader import load_job
     from stages.reports.report import writing
 
     out = out or Path("results/demo")
@@ -207,7 +208,7 @@ def edit(
     device: Device = "cpu",
 ) -> None:
     """Edit one image."""
-    from stages.jobs.job import single_edit
+    from stages.jobs.reader import single_edit
 
     named = {"model": model, "segmenter": segmenter, "preset": preset, "lora": lora}
     drags = [_parse_drag(text) for text in drag]
@@ -441,7 +442,7 @@ def eval_job(
 ) -> None:
     """Measure the results of a job."""
     from flows.evaluation.judging import evaluate_job
-    from stages.jobs.job import load_job
+    from stages.jobs.reader import load_job
 
     loaded = _load(job, select)
     evaluated = evaluate_job(
@@ -702,7 +703,7 @@ def submit(
 
 def _load(path: Path, select: str | None = None) -> "Job":
     """Read a job; on a terminal, say how far that is once it takes longer than a moment."""
-    from stages.jobs.job import load_job
+    from stages.jobs.reader import load_job
 
     shown, begun = sys.stderr.isatty(), time.monotonic()
     said = begun
@@ -878,7 +879,7 @@ def _parse_drag(text: str) -> "Drag":
 
 def _spec(named: Mapping[str, str], settings: Sequence[str]) -> "JobSpec":
     """Make the settings of `edit` from its options."""
-    from stages.jobs.job import parse_spec
+    from stages.jobs.spec import parse_spec
 
     raw: dict[str, Any] = dict(named)
     for setting in settings:
@@ -1093,7 +1094,7 @@ def _parse_size(option: str, text: str) -> int:
 
 def _actions_of(path: Path, opened: "ArtifactStore") -> tuple["Job", "JobActions"]:
     """Find what a job is made of in a store; say what of the job cannot be read."""
-    from stages.jobs.job import load_job
+    from stages.jobs.reader import load_job
     from stages.planning.housekeeping import job_actions
 
     job = load_job(path)
@@ -1107,7 +1108,7 @@ def _keeping(jobs: Sequence[Path], policy: "Policy", opened: "ArtifactStore") ->
     from dataclasses import replace
 
     from flows.outcomes import InvalidRequest
-    from stages.jobs.job import load_job
+    from stages.jobs.reader import load_job
     from stages.planning.housekeeping import job_actions
 
     if not jobs:

@@ -27,7 +27,8 @@ from flows.prefect_server import (
 )
 from flows.shards import cut_shards
 from flows.watch import watch_over
-from stages.jobs.job import load_job, select_edits
+from stages.jobs.edit import select_edits
+from stages.jobs.reader import load_job
 
 POOL = "adaptivedrag"
 DEPLOYMENT = "default"

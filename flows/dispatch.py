@@ -15,7 +15,7 @@ from flows.watch import StoppedEarly, Watch
 from stages.planning.plan import WorkItem, work_for
 
 if TYPE_CHECKING:
-    from stages.jobs.job import Edit
+    from stages.jobs.edit import Edit
 
 FIRST_EDITS = 10
 """So many edits go through all stages before the rest: a systematic fault shows in minutes."""

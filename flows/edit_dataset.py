@@ -45,7 +45,8 @@ from flows.outcomes import (
 from flows.watch import Interrupted, StoppedEarly, Watch, watch_over
 from stages import STAGE_NAMES
 from stages.failures import Attempt, Policy, StageTimedOut, policy_of
-from stages.jobs.job import Edit, Job, load_job
+from stages.jobs.edit import Edit, Job
+from stages.jobs.reader import load_job
 from stages.planning.plan import WorkItem
 from stages.workbench import Workbench
 

@@ -25,7 +25,7 @@ from stages import STAGE_NAMES
 from stages.planning.plan import StagePlan, Status, plan_edits
 
 if TYPE_CHECKING:
-    from stages.jobs.job import BadEdit, Edit, Job
+    from stages.jobs.edit import BadEdit, Edit, Job
     from stages.planning.plan import EditPlan
 
 SUMMARY = "summary.json"

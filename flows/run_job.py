@@ -39,7 +39,8 @@ from flows.prefect_server import (
 from flows.time_limits import time_limits
 from flows.watch import Watch, watch_over
 from stages import STAGE_NAMES
-from stages.jobs.job import Job, load_job, select_edits
+from stages.jobs.edit import Job, select_edits
+from stages.jobs.reader import load_job
 from stages.planning.plan import EditPlan, plan_edits
 from stages.reports.report import ReportUnwritable, check_out, write_report
 

@@ -8,7 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from stages.jobs.job import Edit
+    from stages.jobs.edit import Edit
 
 T = TypeVar("T")
 

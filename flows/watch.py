@@ -18,7 +18,7 @@ from flows.time_limits import TimeLimit
 from stages.planning.plan import EditPlan, Status, plan_edits
 
 if TYPE_CHECKING:
-    from stages.jobs.job import Edit, Job
+    from stages.jobs.edit import Edit, Job
 
 
 class StoppedEarly(Stopped):

@@ -7,9 +7,7 @@ evaluation reads what the first one found.
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from functools import cache, lru_cache
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -22,7 +20,6 @@ from artifacts import (
     Action,
     ArtifactCorrupt,
     ArtifactStore,
-    Circumstances,
     Digest,
     Document,
     Record,
@@ -30,12 +27,11 @@ from artifacts import (
     digest_json,
     digest_pixels,
 )
+from stages.circumstances import Stopwatch
+from stages.jobs.edit import Edit, SceneEdit
 from stages.jobs.images import Mask, Pixels, read_image, read_mask
-from stages.jobs.job import Edit, SceneEdit
 from stages.planning.models import DiffusionFiles, diffusion_files
-from stages.planning.sources import code_of
 from stages.stage import Made
-from stages.workbench import library_versions
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -206,15 +202,9 @@ class Judge:
                 return _judgement(self.store.read(found.record))
             except ArtifactCorrupt:
                 pass  # and now the store knows it too; measured again, it is mended
-        started, clock = datetime.now(UTC), perf_counter()
+        watch = Stopwatch()
         made = self._measured(edit, candidate.read())
-        circumstances = Circumstances(
-            code=code_of(STAGE),
-            libraries=library_versions(),
-            device=self.instruments.device,
-            started=started.isoformat(timespec="seconds"),
-            seconds=round(perf_counter() - clock, 3),
-        )
+        circumstances = watch.circumstances(STAGE, self.instruments.device)
         self.store.publish(action, made.payload, circumstances, made.summary)
         return Judgement(cast(Measures, made.summary["measures"]), made.summary["kind"])
 

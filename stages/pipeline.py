@@ -12,7 +12,7 @@ from stages import (
     sample_image,
     train_lora,
 )
-from stages.jobs.job import Edit
+from stages.jobs.edit import Edit
 from stages.stage import Resolved, Settings, Stage
 
 STAGES: tuple[Stage, ...] = (

@@ -23,7 +23,7 @@ from artifacts import (
     digest_floats,
     digest_pixels,
 )
-from stages.jobs.job import Edit
+from stages.jobs.edit import Edit
 from stages.planning.models import DiffusionFiles, SegmenterFiles, diffusion_files, segmenter_files
 from stages.resume import Checkpoints
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from adaptivedrag.errors import InvalidEdit
 from artifacts import TensorFile
-from stages.jobs.job import Edit
+from stages.jobs.edit import Edit
 from stages.stage import Made, Stage, Work, as_planned, one_by_one
 
 STAGE_VERSION = 1

@@ -1,46 +1,27 @@
 """One worker's bench: models loaded once and kept, stages performed against the store."""
 
 import math
-import platform
-import resource
-import sys
 import threading
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptivedrag.config import SMALLEST_WORKING_SIZE, Dtype, Runtime
 from adaptivedrag.errors import DeviceMemoryExhausted, NotFinite
 from adaptivedrag.model.memory_ladder import Rung, release_memory, stepped_down
-from artifacts import Action, ArtifactCorrupt, ArtifactError, ArtifactStore, Circumstances, Record
+from artifacts import Action, ArtifactCorrupt, ArtifactError, ArtifactStore, Record
+from stages.circumstances import Stopwatch
 from stages.failures import Policy, policy_of
-from stages.jobs.job import Edit
+from stages.jobs.edit import Edit
 from stages.pipeline import BY_NAME, STAGES
-from stages.planning.sources import code_of
 from stages.resume import Checkpoints
 from stages.stage import Made, OnStep, Resolved, Stage, Work
 
 if TYPE_CHECKING:
     from adaptivedrag.model.diffusion import DiffusionModel
     from adaptivedrag.segmenter.segmentation import Segmenter
-
-LIBRARIES = (
-    "torch",
-    "diffusers",
-    "transformers",
-    "peft",
-    "sam2",
-    "scikit-image",
-    "numpy",
-    "zarr",
-    "pillow",
-)
 
 
 class InputMissing(ArtifactError):
@@ -122,7 +103,7 @@ class Workbench:
         *,
         anew: bool,
     ) -> Record:
-        started, clock = datetime.now(UTC), time.perf_counter()
+        watch = Stopwatch()
         checkpoints = Checkpoints(self.store, stage.name, action.key, self.runtime.checkpoint_every)
         if anew:
             checkpoints.drop()
@@ -146,16 +127,7 @@ class Workbench:
             if error.state:
                 checkpoints.keep(error.step, error.state)
             raise
-        circumstances = Circumstances(
-            code=code_of(stage.name),
-            libraries=library_versions(),
-            device=_device_name(self.runtime.device),
-            threads=_threads(),
-            started=started.isoformat(timespec="seconds"),
-            seconds=round(time.perf_counter() - clock, 3),
-            peak_memory=_peak_memory(self.runtime.device),
-            memory_saved_by=rung.measures,
-        )
+        circumstances = watch.circumstances(stage.name, self.runtime.device, rung.measures)
         record = self.store.publish(action, made.payload, circumstances, made.summary, anew)
         if stage.checkpoints:
             checkpoints.drop()
@@ -261,34 +233,3 @@ class Workbench:
 def _ancestors(stage: str) -> set[str]:
     needs = set(BY_NAME[stage].needs)
     return needs.union(*(_ancestors(name) for name in needs))
-
-
-@cache
-def library_versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that results may depend on."""
-    versions = {name: metadata.version(name) for name in LIBRARIES}
-    return {"python": platform.python_version(), **versions}
-
-
-def _threads() -> int:
-    import torch
-
-    return int(torch.get_num_threads())
-
-
-def _device_name(device: str) -> str:
-    if device.startswith("cuda"):
-        import torch
-
-        return str(torch.cuda.get_device_name(device))
-    return device
-
-
-def _peak_memory(device: str) -> int:
-    """Return the most memory used so far in bytes, of the GPU if one is used."""
-    if device.startswith("cuda"):
-        import torch
-
-        return int(torch.cuda.max_memory_allocated(device))
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -14,8 +14,8 @@ from support.tiny_job import build_tiny_model
 from adaptivedrag.config import EditConfig, Runtime
 from adaptivedrag.points import Drag, ImagePoint
 from artifacts import ArtifactStore, StatCache
+from stages.jobs.edit import Edit
 from stages.jobs.image_files import inspect_image
-from stages.jobs.job import Edit
 from stages.workbench import Workbench
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")

@@ -17,7 +17,7 @@ from artifacts import ArtifactStore
 from cli import app
 from flows.outcomes import last_failed
 from stages import STAGE_NAMES
-from stages.jobs.job import load_job
+from stages.jobs.reader import load_job
 from stages.planning.plan import plan_edits
 
 ROOT = Path(__file__).parent.parent
@@ -243,7 +243,7 @@ def test_ctrl_c_ends_with_130(job, monkeypatch):
     def interrupt(*_arguments, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("stages.jobs.job.load_job", interrupt)
+    monkeypatch.setattr("stages.jobs.reader.load_job", interrupt)
     ended = call("plan", job)
     assert ended.exit_code == 130
     assert "interrupted" in ended.stderr

@@ -12,7 +12,7 @@ from test_cli import call, loaded_by
 from artifacts import ArtifactStore
 from artifacts.upkeep.collect import marks
 from stages.evaluate import Candidate, Instruments, Judge, reconstruction
-from stages.jobs.job import load_job
+from stages.jobs.reader import load_job
 from stages.planning.housekeeping import job_actions
 from stages.planning.plan import Status, plan_edits, plan_job
 

@@ -38,8 +38,9 @@ from stages.evaluate import (
     OtherSize,
     reconstruction,
 )
+from stages.jobs.edit import Edit, Job
 from stages.jobs.images import Pixels
-from stages.jobs.job import Edit, Job, load_job, read_settings
+from stages.jobs.reader import load_job, read_settings
 from stages.pipeline import STAGES, recipe
 from stages.planning.plan import EditPlan, Status, plan_edits
 from stages.reports.extremes import write_extremes

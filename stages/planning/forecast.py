@@ -11,7 +11,7 @@ from statistics import median, median_low
 from typing import Any
 
 from artifacts import ArtifactStore, Key, Record
-from stages.jobs.job import Edit
+from stages.jobs.edit import Edit
 from stages.pipeline import STAGES
 from stages.planning.models import diffusion_files, segmenter_files
 from stages.planning.plan import EditPlan, JobPlan, Status

@@ -8,7 +8,7 @@ from artifacts import ArtifactStore, Digest, Key
 from artifacts.upkeep.collect import GRACE, Plan, Policy, Swept, mark, marks, plan_collection, sweep
 from artifacts.upkeep.survey import actions, stages_of
 from stages import STAGE_NAMES, evaluate
-from stages.jobs.job import Edit
+from stages.jobs.edit import Edit
 from stages.planning.plan import EditPlan, plan_edits
 
 KNOWN_STAGES = (*STAGE_NAMES, evaluate.STAGE)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from artifacts import Action, ArtifactStore, Helper, Key, Lookup, Record
 from stages.failures import Attempt, Policy
-from stages.jobs.job import Edit, Job
+from stages.jobs.edit import Edit, Job
 from stages.keeping import keeping_all
 from stages.pipeline import BY_NAME, STAGES
 from stages.planning.reasons import Explanation, History, with_causes

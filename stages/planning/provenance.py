@@ -8,7 +8,7 @@ from rich.filesize import decimal
 
 from adaptivedrag.points import Drag
 from artifacts import ArtifactStore, Digest, Record
-from stages.jobs.job import Edit
+from stages.jobs.edit import Edit
 from stages.pipeline import STAGES
 from stages.planning.models import diffusion_files, segmenter_files
 from stages.planning.plan import EditPlan, StagePlan, plan_edits

@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 from adaptivedrag.points import Drag, FeaturePoint, Frame, ImagePoint
 from adaptivedrag.superpixels import paint_segments
 from artifacts import ArtifactCorrupt, ArtifactStore
+from stages.jobs.edit import Edit
 from stages.jobs.images import Mask, Pixels, read_image
-from stages.jobs.job import Edit
 from stages.planning.plan import EditPlan, Status, plan_edits
 from stages.stage import Resolved
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from adaptivedrag.errors import AdaptiveDragError, InvalidEdit
 from artifacts import ArtifactError, ArtifactStore, Record, digest_file, digest_json
-from stages.jobs.job import BadEdit, Edit, Job
+from stages.jobs.edit import BadEdit, Edit, Job
 from stages.planning.plan import EditPlan, Status, plan_edits
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from artifacts import ArtifactStore, Circumstances, Picture, Record, TensorFile,
 from artifacts.payload import Encoded, Payload, encode, object_id
 from artifacts.places.backend import Backend
 from artifacts.records import MANIFEST, Manifest, StoredFile
-from stages.jobs.job import Edit, load_job
+from stages.jobs.edit import Edit
+from stages.jobs.reader import load_job
 from stages.pipeline import STAGES
 from stages.stage import Resolved, Stage
 

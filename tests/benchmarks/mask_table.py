@@ -30,9 +30,10 @@ from adaptivedrag.superpixels import (
     segment_superpixels,
     segments_on_grid,
 )
+from stages.jobs.edit import Edit
 from stages.jobs.images import read_image, read_mask
 from stages.jobs.importers import import_dragbench
-from stages.jobs.job import Edit, load_job
+from stages.jobs.reader import load_job
 
 MARKS = "<!-- tables -->", "<!-- end of tables -->"
 FACTOR, CHANNELS = 8, 8

@@ -27,7 +27,7 @@ from adaptivedrag.config import Runtime
 from artifacts import ArtifactStore
 from stages import STAGE_NAMES
 from stages.jobs.importers import import_dragscenes
-from stages.jobs.job import load_job
+from stages.jobs.reader import load_job
 from stages.workbench import Workbench
 
 MARKS = "<!-- tables -->", "<!-- end of tables -->"

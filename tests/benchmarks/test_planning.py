@@ -11,7 +11,7 @@ from obstore.store import LocalStore, MemoryStore
 from artifacts import ArtifactStore
 from artifacts.layout import object_folder
 from artifacts.places.backend import Backend
-from stages.jobs.job import load_job
+from stages.jobs.reader import load_job
 from stages.planning.plan import Status, plan_job
 from stages.reports.report import write_report
 

@@ -20,7 +20,7 @@ from artifacts import ArtifactStore
 from artifacts.upkeep.verify import Verification
 from flows.shards import StageSeconds, cut_shards
 from stages import STAGE_NAMES
-from stages.jobs.job import load_job
+from stages.jobs.reader import load_job
 from stages.planning.plan import plan_edits
 
 PROCESSES = 4

@@ -38,7 +38,7 @@ def job_target(place: Path) -> tuple[Callable[[bytes], None], list[bytes]]:
     from support import hostile_cases as cases
 
     from adaptivedrag.errors import InvalidEdit
-    from stages.jobs.job import load_job
+    from stages.jobs.reader import load_job
 
     folder = place / "job"
     folder.mkdir()

@@ -17,7 +17,7 @@ from support.naive_store import NaiveStore
 
 from adaptivedrag.config import Runtime
 from artifacts import ArtifactStore
-from stages.jobs.job import load_job
+from stages.jobs.reader import load_job
 from stages.pipeline import BY_NAME, STAGES
 from stages.planning.plan import work_for
 from stages.stage import Made, Stage, Work

@@ -8,7 +8,8 @@ from support.tiny_job import build_tiny_model, write_job
 
 from adaptivedrag.config import Runtime
 from artifacts import ArtifactStore, Document, Payload, Picture, Record, TensorFile
-from stages.jobs.job import Edit, load_job
+from stages.jobs.edit import Edit
+from stages.jobs.reader import load_job
 from stages.pipeline import STAGES
 from stages.workbench import Workbench
 

@@ -21,7 +21,7 @@ from support.tiny_job import build_tiny_model, write_job
 
 from adaptivedrag.config import Runtime
 from artifacts import ArtifactStore
-from stages.jobs.job import load_job
+from stages.jobs.reader import load_job
 from stages.pipeline import STAGES
 from stages.workbench import Workbench
 

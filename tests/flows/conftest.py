@@ -12,7 +12,7 @@ from support.tiny_job import write_job
 
 from flows.prefect_server import PrefectServer, start_server
 from flows.run_job import run
-from stages.jobs.job import Job
+from stages.jobs.edit import Job
 
 ROOT = Path(__file__).parent.parent.parent
 

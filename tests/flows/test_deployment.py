@@ -15,7 +15,7 @@ from artifacts import ArtifactStore
 from flows.deployment import deploy, submit
 from flows.outcomes import InvalidRequest
 from flows.prefect_server import PrefectServer, PrefectUnavailable, client_settings
-from stages.jobs.job import load_job
+from stages.jobs.reader import load_job
 from stages.planning.plan import plan_job
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from artifacts import ArtifactStore
-from stages.jobs.job import load_job
+from stages.jobs.reader import load_job
 from stages.planning.plan import plan_job
 
 pytestmark = pytest.mark.slow

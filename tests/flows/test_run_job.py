@@ -19,7 +19,7 @@ from flows.edit_dataset import bench_of, perform_chunk
 from flows.outcomes import InvalidRequest, allowed_failures
 from flows.prefect_server import PrefectUnavailable
 from stages import STAGE_NAMES
-from stages.jobs.job import load_job
+from stages.jobs.reader import load_job
 from stages.planning.plan import Status, plan_job
 
 EVERYTHING = {

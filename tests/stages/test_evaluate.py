@@ -29,9 +29,10 @@ from stages.evaluate import (
     reconstruction,
     scene_drags,
 )
+from stages.jobs.edit import SceneEdit
 from stages.jobs.image_files import inspect_image
 from stages.jobs.importers import import_dragscenes
-from stages.jobs.job import SceneEdit, load_job
+from stages.jobs.reader import load_job
 from stages.pipeline import recipe
 from stages.planning.plan import plan_edits
 from stages.stage import Settings

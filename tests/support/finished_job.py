@@ -10,7 +10,7 @@ from PIL import Image
 
 from adaptivedrag.model.weights import PARTS
 from artifacts import ArtifactStore, Circumstances, Picture, Record, TensorFile
-from stages.jobs.job import Edit
+from stages.jobs.edit import Edit
 from stages.pipeline import STAGES
 from stages.stage import Resolved
 

@@ -23,7 +23,7 @@ from flows.outcomes import InvalidRequest
 from stages import STAGE_NAMES
 from stages.evaluate import CONTROLS
 from stages.jobs.importers import import_dragscenes
-from stages.jobs.job import load_job
+from stages.jobs.reader import load_job
 from stages.planning.plan import plan_edits
 from stages.workbench import Workbench
 

@@ -3,7 +3,7 @@ import pytest
 
 from stages.jobs.demo import write_demo
 from stages.jobs.images import read_image
-from stages.jobs.job import load_job
+from stages.jobs.reader import load_job
 
 
 @pytest.fixture(autouse=True)

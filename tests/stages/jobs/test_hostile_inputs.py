@@ -9,14 +9,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 from support import hostile_cases as cases
 
 from adaptivedrag.errors import InvalidEdit
 from artifacts import ArtifactStore
 from flows.outcomes import last_failed, last_seconds
+from stages.jobs.edit import Job
 from stages.jobs.importers import import_drag100, import_dragbench
-from stages.jobs.job import Job, load_job
+from stages.jobs.reader import load_job
 from stages.reports.report import write_report
 
 _touched: list[str] | None = None
@@ -25,7 +27,11 @@ _touched: list[str] | None = None
 _PATHS = {"open": 1, "os.mkdir": 1, "os.remove": 1, "os.rmdir": 1, "os.rename": 2, "os.link": 2}
 """Events, and how many of their arguments are paths."""
 
-_LIBRARIES = (sys.prefix, sys.base_prefix, str(Path(__file__).parents[3]), "/usr/lib", "/proc")
+_PACKAGES = str(Path(PIL.__file__).parents[1])
+_LIBRARIES = (
+    *(sys.prefix, sys.base_prefix, _PACKAGES),
+    *(str(Path(__file__).parents[3]), "/usr/lib", "/proc"),
+)
 
 
 def _note(event: str, arguments: tuple) -> None:

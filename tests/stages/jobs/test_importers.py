@@ -13,7 +13,7 @@ from PIL import Image
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.scenes import benchmark_scene, drags, render
 from stages.jobs.importers import import_drag100, import_dragbench, import_dragscenes, load_arrays
-from stages.jobs.job import load_job
+from stages.jobs.reader import load_job
 
 PROJECT = Path(__file__).parents[3]
 DATA = Path(os.environ.get("ADAPTIVEDRAG_DATA", PROJECT.parent / "shared" / "data"))

@@ -19,8 +19,8 @@ from adaptivedrag.model.weights import PARTS
 from adaptivedrag.points import Drag, ImagePoint
 from artifacts import Circumstances, Digest, Record, StatCache
 from stages import STAGE_NAMES
+from stages.jobs.edit import Edit
 from stages.jobs.image_files import inspect_image, inspect_mask
-from stages.jobs.job import Edit
 from stages.pipeline import STAGES
 from stages.planning.reasons import differences
 from stages.stage import Resolved

@@ -9,7 +9,8 @@ import pytest
 from support.finished_job import CIRCUMSTANCES, finish, write_job
 
 from artifacts import ArtifactStore, TensorFile
-from stages.jobs.job import Edit, Job, load_job
+from stages.jobs.edit import Edit, Job
+from stages.jobs.reader import load_job
 from stages.pipeline import BY_NAME
 from stages.planning.forecast import Forecast, forecast
 from stages.planning.plan import Status, plan_edits, plan_job, reasons

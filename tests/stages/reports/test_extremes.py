@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from stages.jobs.importers import import_dragscenes
-from stages.jobs.job import load_job
+from stages.jobs.reader import load_job
 from stages.reports.extremes import extremes, write_extremes
 from stages.reports.score_tables import Row, ScoredEdit
 

@@ -10,7 +10,7 @@ from support.finished_job import finish, write_job
 
 from adaptivedrag.errors import InvalidEdit
 from artifacts import ArtifactStore
-from stages.jobs.job import load_job
+from stages.jobs.reader import load_job
 from stages.reports.panel import mask_tile, write_panel
 from stages.reports.report import ReportUnwritable, check_out, write_report
 

@@ -9,7 +9,9 @@ from PIL import Image
 
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.points import Drag, ImagePoint
-from stages.jobs.job import JobSpec, load_job, select_edits, single_edit
+from stages.jobs.edit import select_edits
+from stages.jobs.reader import load_job, single_edit
+from stages.jobs.spec import JobSpec
 
 DRAG = {"handle": [10, 12], "target": [30, 12]}
 
@@ -334,7 +336,7 @@ def test_a_large_job_decodes_each_image_once_and_loads_neither_torch_nor_prefect
         "import sys\nfrom pathlib import Path\nfrom PIL import Image\nfrom stages import job\n"
         "decoded = []\noriginal = Image.open\n"
         "Image.open = lambda *a, **o: (decoded.append(a), original(*a, **o))[1]\n"
-        f"found = job.load_job(Path({str(path)!r}))\n"
+        f"found = reader.load_job(Path({str(path)!r}))\n"
         "print(len(found.edits), len(decoded), 'torch' in sys.modules, 'prefect' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)

@@ -1,0 +1,100 @@
+"""A checked job: what the stages are given. Nothing here knows how a job is written down."""
+
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from adaptivedrag.config import EditConfig
+from adaptivedrag.errors import InvalidEdit
+from adaptivedrag.points import Drag
+from artifacts import Digest
+from stages.jobs.image_files import ImageInfo
+
+Lora: TypeAlias = Literal["train", "off"] | Path
+
+
+@dataclass(frozen=True)
+class SceneEdit:
+    """The drag of a rendered scene whose true result is known.
+
+    Attributes:
+        number: of `adaptivedrag.scenes.benchmark_scene`.
+        drag: index into `adaptivedrag.scenes.drags` of that scene.
+    """
+
+    number: int
+    drag: int
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One edit, checked: its files were there and its points lie inside its image."""
+
+    id: str
+    image_path: Path
+    image: ImageInfo
+    prompt: str
+    drags: tuple[Drag, ...]
+    tags: tuple[str, ...]
+    mask_path: Path | None
+    mask_digest: Digest | None
+    config: EditConfig
+    lora: Lora
+    model: str
+    segmenter: str
+    scene: SceneEdit | None = None
+
+
+@dataclass(frozen=True)
+class BadEdit:
+    """An edit that cannot be done as it is written.
+
+    Attributes:
+        id: its id, or "line 7" if it has no usable id of its own.
+        line: in the edits file, from 1.
+        field: such as "drags[0].target".
+        reason: one line: the field, the value and the remedy.
+    """
+
+    id: str
+    line: int
+    field: str
+    reason: str
+    tags: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        place = "" if self.id == f"line {self.line}" else f" (line {self.line})"
+        return f"{self.id}{place}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job, checked.
+
+    Attributes:
+        order: ids of all edits of the file, good and bad, including those not selected.
+    """
+
+    name: str
+    path: Path
+    edits: tuple[Edit, ...]
+    bad: tuple[BadEdit, ...]
+    order: tuple[str, ...]
+
+
+def select_edits(job: Job, pattern: str) -> Job:
+    """Keep the edits with an id that matches `pattern` (with * and ?) or with exactly that tag.
+
+    Raises:
+        InvalidEdit: if there are none.
+    """
+
+    def wanted(edit: Edit | BadEdit) -> bool:
+        return fnmatchcase(edit.id, pattern) or pattern in edit.tags
+
+    edits = tuple(edit for edit in job.edits if wanted(edit))
+    bad = tuple(edit for edit in job.bad if wanted(edit))
+    if not edits and not bad:
+        raise InvalidEdit(f"no id and no tag of {job.path} matches {pattern!r}")
+    return replace(job, edits=edits, bad=bad)

@@ -1,0 +1,398 @@
+"""A job as users write it, a TOML file and a JSONL file of edits, turned into checked types.
+
+One bad edit never stops the others: it becomes a `BadEdit` with one line that says what is wrong
+and what to do. Nothing here loads a model, torch or the workflow engine.
+"""
+
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from adaptivedrag.config import EditConfig
+from adaptivedrag.errors import InvalidEdit
+from adaptivedrag.points import MIN_SIDE, Drag, lies_inside
+from adaptivedrag.presets import POCKET
+from artifacts import StatCache
+from stages.jobs.complaints import Refused, first_complaint, one_line, printable
+from stages.jobs.edit import BadEdit, Edit, Job, Lora, SceneEdit, select_edits
+from stages.jobs.image_files import (
+    IMAGE,
+    MASK,
+    ImageFolder,
+    ImageInfo,
+    inspect_image,
+    inspect_mask,
+)
+from stages.jobs.lines import parse_line, read_lines, refuse_special
+from stages.jobs.spec import (
+    LONGEST_NAME,
+    EditSpec,
+    JobSpec,
+    Settings,
+    extreme_setting,
+    is_plain,
+    parse_spec,
+)
+from stages.keeping import keeping_all
+
+LINES_AT_ONCE = 1_000
+LARGEST_JOB = 1 << 14
+"""Bytes of a job file: the time that TOML takes grows with the square of a table's depth."""
+_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+_ID_RULE = (
+    "an id names files, so it has 1 to 128 letters, digits, '.', '_' or '-' and no leading '.'"
+)
+
+
+@keeping_all()
+def load_job(
+    path: Path,
+    *,
+    select: str | None = None,
+    on_edit: Callable[[int, int], None] = lambda _read, _edits: None,
+) -> Job:
+    """Read a job file and its edits; bad edits are in the result, beside the good ones.
+
+    Args:
+        select: keep only edits with such an id (with * and ?) or with exactly such a tag.
+        on_edit: called after each edit with how many are read and how many there are.
+
+    Raises:
+        InvalidEdit: if nothing can start: the job file or its edits file cannot be read or used,
+            or nothing is selected.
+    """
+    spec = _read_spec(path)
+    reader = _Reader.of(spec, path.resolve().parent)
+    edits = _place("edits", spec.edits, reader.folder)
+    lines, found = list(read_lines(edits)), []
+    for edit in reader.read(lines):
+        found.append(edit)
+        on_edit(len(found), len(lines))
+    if not found:
+        raise InvalidEdit(f"{edits} has no edits: write one per line, as JSON")
+    job = _as_job(_name_of(path), path.resolve(), found)
+    return select_edits(job, select) if select is not None else job
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return what a job file sets, checked, by key; see `JobSpec`.
+
+    Raises:
+        InvalidEdit: as `load_job`.
+    """
+    return _read_spec(path).model_dump(exclude_unset=True)
+
+
+def single_edit(
+    image: Path,
+    drags: Sequence[Drag],
+    *,
+    prompt: str = "",
+    mask: Path | None = None,
+    spec: JobSpec | None = None,
+) -> Job:
+    """Make a job of one edit of one image; relative paths are relative to the working folder.
+
+    Raises:
+        InvalidEdit: if anything is wrong with it.
+    """
+    reader = _Reader.of(spec or JobSpec(), Path.cwd(), image.absolute().parent)
+    if mask is not None:
+        reader = replace(reader, mask_root=ImageFolder(mask.absolute().parent))
+    points = [{"handle": [*drag.handle], "target": [*drag.target]} for drag in drags]
+    line: dict[str, Any] = {
+        "id": _id_from(image.stem),
+        "image": image.name,
+        "prompt": prompt,
+        "drags": points,
+    }
+    if mask is not None:
+        line["mask"] = mask.name
+    found = reader.check(1, line)
+    if isinstance(found, BadEdit):
+        raise InvalidEdit(f"{image}: {found.reason}")
+    return Job(found.id, image.absolute(), (found,), (), (found.id,))
+
+
+def _as_job(name: str, path: Path, found: Sequence[Edit | BadEdit]) -> Job:
+    edits = tuple(edit for edit in found if isinstance(edit, Edit))
+    bad = tuple(edit for edit in found if isinstance(edit, BadEdit))
+    return Job(name, path, edits, bad, tuple(edit.id for edit in found))
+
+
+def _name_of(path: Path) -> str:
+    path = path.resolve()
+    return (path.parent.name or "job") if path.name == "job.toml" else path.stem
+
+
+def _id_from(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".")[:128] or "edit"
+
+
+def _read_spec(path: Path) -> JobSpec:
+    try:
+        refuse_special(path)
+        with path.open("rb") as file:
+            data = file.read(LARGEST_JOB + 1)
+        if len(data) > LARGEST_JOB:
+            raise InvalidEdit(f"a job file has at most {LARGEST_JOB >> 10} KiB: shorten it")
+        return parse_spec(tomllib.loads(data.decode("utf-8-sig")))
+    except InvalidEdit as error:
+        raise InvalidEdit(f"{path}: {error}") from None
+    except FileNotFoundError:
+        raise InvalidEdit(f"{path} does not exist: name a job file such as job.toml") from None
+    except OSError as error:
+        raise InvalidEdit(f"{path} cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise InvalidEdit(f"{path} is nested too deeply: flatten it") from None
+    # Of a date that does not exist or a giant number, the reader raises plain ValueErrors.
+    except ValueError as error:
+        raise InvalidEdit(f"{path} is not valid TOML: {one_line(error)}: fix it") from None
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """What all edits of a job have in common, and what was seen so far."""
+
+    folder: Path
+    image_root: ImageFolder
+    mask_root: ImageFolder
+    lora: Lora
+    model: str
+    segmenter: str
+    config: EditConfig
+    cache: StatCache = field(default_factory=StatCache)
+    first_lines: dict[str, tuple[str, int]] = field(default_factory=dict)
+    files: dict[tuple[str, str], "tuple[Path, ImageInfo] | Refused"] = field(default_factory=dict)
+    configs: dict[str, EditConfig] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, spec: JobSpec, folder: Path, image_root: Path | None = None) -> "_Reader":
+        images = image_root or _folder("image_root", spec.image_root, folder)
+        masks = _folder("mask_root", spec.mask_root, folder) if spec.mask_root else images
+        return cls(
+            folder=folder,
+            image_root=ImageFolder(images),
+            mask_root=ImageFolder(masks),
+            lora=_lora(spec.lora, folder),
+            model=_local("model", spec.model, folder),
+            segmenter=_local("segmenter", spec.segmenter, folder),
+            config=spec.config(),
+        )
+
+    def read(self, lines: Sequence[tuple[int, bytes]]) -> Iterator[Edit | BadEdit]:
+        """Read the lines of the edits file; what is known of files is recalled for many at once."""
+        for first in range(0, len(lines), LINES_AT_ONCE):
+            some = lines[first : first + LINES_AT_ONCE]
+            parsed = [(number, parse_line(number, line)) for number, line in some]
+            whole = [raw for _, raw in parsed if not isinstance(raw, BadEdit)]
+            self.image_root.recall((raw.get("image") for raw in whole), IMAGE, self.cache)
+            self.mask_root.recall((raw.get("mask") for raw in whole), MASK, self.cache)
+            for number, raw in parsed:
+                yield raw if isinstance(raw, BadEdit) else self.check(number, raw)
+
+    def check(self, number: int, raw: Mapping[str, Any]) -> Edit | BadEdit:
+        """Check one edit, and everything that it names."""
+        own_id, tags = f"line {number}", _tags_of(raw)
+        try:
+            own_id = self._claim_id(raw, number)
+            return self._edit(_edit_spec(raw))
+        except Refused as refused:
+            return BadEdit(own_id, number, refused.field, str(refused), tags)
+
+    def _claim_id(self, raw: Mapping[str, Any], number: int) -> str:
+        if "id" not in raw:
+            raise Refused("id", 'id is missing: add a unique "id"')
+        name = raw["id"]
+        if not isinstance(name, str) or not _ID.fullmatch(name):
+            raise Refused("id", f"id {printable(name)} cannot be used: {_ID_RULE}")
+        # Results are files named by id, and some file systems fold case.
+        first, line = self.first_lines.setdefault(name.lower(), (name, number))
+        if line != number:
+            case = "" if first == name else f" as {first!r}, and ids may not differ by case alone"
+            raise Refused(
+                "id", f"id {name!r} (line {number}) is already used in line {line}{case}: rename it"
+            )
+        return name
+
+    def _edit(self, spec: EditSpec) -> Edit:
+        image_path, image = self._file("image", spec.image)
+        drags = tuple(drag.drag for drag in spec.drags)
+        _refuse_small(spec.image, image)
+        _refuse_outside(drags, image)
+        config = self._config(spec.settings)
+        mask_path, mask = self._mask(spec, image, config)
+        return Edit(
+            id=spec.id,
+            image_path=image_path,
+            image=image,
+            prompt=spec.prompt,
+            drags=drags,
+            tags=spec.tags,
+            mask_path=mask_path,
+            mask_digest=mask.digest if mask else None,
+            config=config,
+            lora=self.lora,
+            model=self.model,
+            segmenter=self.segmenter,
+            scene=_scene_edit(spec, image),
+        )
+
+    def _mask(
+        self, spec: EditSpec, image: ImageInfo, config: EditConfig
+    ) -> tuple[Path | None, ImageInfo | None]:
+        if spec.mask is None:
+            if config.build_mask.mode == "user":
+                raise Refused("mask", 'mask is missing, and build_mask.mode is "user": name a mask')
+            return None, None
+        path, mask = self._file("mask", spec.mask)
+        if (mask.width, mask.height) != (image.width, image.height):
+            raise Refused(
+                "mask",
+                f"mask {spec.mask!r} is {mask.width}x{mask.height} and the image "
+                f"{image.width}x{image.height}: give both the same size",
+            )
+        return path, mask
+
+    def _file(self, name: str, value: str) -> tuple[Path, ImageInfo]:
+        """Return an image or mask; each is looked at once, however many edits share it."""
+        seen = self.files.get((name, value))
+        if seen is None:
+            seen = self.files[name, value] = self._look(name, value)
+        if isinstance(seen, Refused):
+            raise seen
+        return seen
+
+    def _look(self, name: str, value: str) -> "tuple[Path, ImageInfo] | Refused":
+        root, inspect = (
+            (self.image_root, inspect_image) if name == "image" else (self.mask_root, inspect_mask)
+        )
+        try:
+            path = root.locate(value)
+            return path, inspect(path, self.cache)
+        except InvalidEdit as error:
+            return Refused(name, f"{name} {one_line(error)}")
+        except OSError as error:
+            return Refused(name, f"{name} {value!r} cannot be read: {error.strerror}")
+
+    def _config(self, settings: Settings) -> EditConfig:
+        # By repr, since 1, 1.0 and true are equal and may not share settings.
+        seen = self.configs.get(repr(settings))
+        if seen is None:
+            try:
+                seen = self.configs[repr(settings)] = self.config.merged(settings)
+            except ValidationError as error:
+                raise Refused(*first_complaint(error, EditConfig, "settings")) from None
+            if extreme := extreme_setting(settings, "settings."):
+                raise Refused(*extreme)
+        return seen
+
+
+def _place(name: str, value: str, folder: Path) -> Path:
+    """Return the path that a key of the job file names, whether or not anything is there."""
+    try:
+        path = (folder / Path(value).expanduser()).resolve()
+        path.exists()
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InvalidEdit(
+            f"{name} = {printable(value)} cannot be used ({reason}): correct it in the job file"
+        ) from None
+    return path
+
+
+def _folder(name: str, value: str, folder: Path) -> Path:
+    path = _place(name, value, folder)
+    if not path.is_dir():
+        raise InvalidEdit(f"{name} {path} is not a folder: correct it in the job file")
+    return path
+
+
+def _lora(value: str, folder: Path) -> Lora:
+    if value in ("train", "off"):
+        return "train" if value == "train" else "off"
+    path = _place("lora", value, folder)
+    if path.suffix != ".safetensors" or not path.is_file():
+        raise InvalidEdit(
+            f'lora {printable(value)} is not "train", "off" or a .safetensors file in {folder}: '
+            "correct it"
+        )
+    return path
+
+
+def _local(kind: str, name: str, folder: Path) -> str:
+    """Return the absolute path of a model that lies beside the job; a hub's id as it is."""
+    if name == POCKET:
+        return name
+    path = _place(kind, name, folder)
+    return str(path) if path.exists() else name
+
+
+def _edit_spec(raw: Mapping[str, Any]) -> EditSpec:
+    try:
+        return EditSpec.model_validate(raw)
+    except ValidationError as error:
+        raise Refused(*first_complaint(error, EditSpec)) from None
+
+
+def _tags_of(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the tags of an edit that may be bad: those that can be printed."""
+    tags = raw.get("tags")
+    texts = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
+    return tuple(tag for tag in texts if len(tag) <= LONGEST_NAME and is_plain(tag))
+
+
+def _refuse_small(name: str, image: ImageInfo) -> None:
+    if min(image.width, image.height) < MIN_SIDE:
+        raise Refused(
+            "image",
+            f"image {name!r} is {image.width}x{image.height} pixels, and both sides need at least "
+            f"{MIN_SIDE}: enlarge it",
+        )
+
+
+def _refuse_outside(drags: Sequence[Drag], image: ImageInfo) -> None:
+    for number, drag in enumerate(drags):
+        for name, point in (("handle", drag.handle), ("target", drag.target)):
+            if not lies_inside(point, image.width, image.height):
+                where = f"drags[{number}].{name}"
+                raise Refused(
+                    where,
+                    f"{where} ({point.x:g}, {point.y:g}) lies outside the "
+                    f"{image.width}x{image.height} image: x goes from 0 to {image.width - 1} and "
+                    f"y from 0 to {image.height - 1}",
+                )
+
+
+def _scene_edit(spec: EditSpec, image: ImageInfo) -> SceneEdit | None:
+    """Check that the scene can have such a drag; whether it is seen is found when it is judged."""
+    if spec.scene is None:
+        return None
+    number, drag = spec.scene.number, spec.scene.drag
+    if image.width != image.height:
+        raise Refused(
+            "scene",
+            f"scene {number} is a square picture, and image {spec.image!r} is "
+            f"{image.width}x{image.height}: import the scene again, or remove `scene`",
+        )
+    if drag >= (count := _drags_at_most(number)):
+        raise Refused(
+            "scene.drag",
+            f"scene.drag = {drag} cannot be used: scene {number} has at most {count} drags, "
+            "counted from 0",
+        )
+    return SceneEdit(number, drag)
+
+
+@cache
+def _drags_at_most(number: int) -> int:
+    """Count the drags that a scene may have, without painting it to see which are visible."""
+    from adaptivedrag.scenes import benchmark_scene
+
+    return sum(1 for _ in benchmark_scene(number).candidates())

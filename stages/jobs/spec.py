@@ -1,0 +1,169 @@
+"""The keys of a job file and of its edits, as users write them."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    create_model,
+)
+
+from adaptivedrag.config import Dtype, EditConfig
+from adaptivedrag.errors import InvalidEdit
+from adaptivedrag.points import Drag, ImagePoint
+from adaptivedrag.presets import POCKET, preset
+from stages.jobs.complaints import first_complaint, printable
+from stages.pipeline import STAGES
+
+EDITS_FILE = "edits.jsonl"
+LONGEST_NAME = 1000
+MOST_DRAGS = 100
+LARGEST_COUNT = 10**9
+LARGEST_SETTING = 1e30
+"""Settings are scaled to the size of the latents, and have to stay numbers."""
+_LIMITS = (
+    f"give a whole number up to {LARGEST_COUNT}, 0, or a fraction from {1 / LARGEST_SETTING:g} "
+    f"to {LARGEST_SETTING:g}"
+)
+_PLAIN_TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*")
+
+Settings: TypeAlias = dict[str, Any]
+Whole = Annotated[int, Field(strict=True)]
+Coordinate = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+
+def is_plain(text: str) -> bool:
+    """Return whether text holds no control character and no half of a surrogate pair."""
+    return _PLAIN_TEXT.fullmatch(text) is not None
+
+
+def _plain(text: str) -> str:
+    if not is_plain(text):
+        raise ValueError("it holds a control character: remove it")
+    return text
+
+
+Text = Annotated[str, StringConstraints(strict=True, max_length=2000), AfterValidator(_plain)]
+Name = Annotated[
+    str,
+    StringConstraints(strict=True, min_length=1, max_length=LONGEST_NAME),
+    AfterValidator(_plain),
+]
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class JobSpec(_Spec):
+    """The keys of a job file; `parse_spec` adds a table of settings for each stage."""
+
+    model: Name = POCKET
+    segmenter: Name = POCKET
+    preset: Name = "paper"
+    edits: Name = EDITS_FILE
+    image_root: Name = "."
+    """Folder of the images, relative to the job file; nothing outside it is read."""
+    mask_root: Name | None = None
+    """Folder of the masks, relative to the job file; by default that of the images."""
+    lora: Name = "train"
+    dtype: Dtype | None = None
+    seed: Whole | None = None
+    working_size: Whole | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """What the file sets on top of its preset."""
+        given = {name: getattr(self, name, None) for name in EditConfig.model_fields}
+        return {name: value for name, value in given.items() if value not in (None, {})}
+
+    def config(self) -> EditConfig:
+        """Return the preset with the settings on top.
+
+        Raises:
+            InvalidEdit: in one line: the key, its value and what to do.
+        """
+        try:
+            config = preset(self.preset, self.model).merged(self.settings)
+        except ValidationError as error:
+            raise InvalidEdit(first_complaint(error, EditConfig)[1]) from None
+        if extreme := extreme_setting(self.settings):
+            raise InvalidEdit(extreme[1])
+        return config
+
+
+_TABLES: dict[str, Any] = {stage.name: (Settings, {}) for stage in STAGES}
+_WithTables = create_model("JobSpec", __base__=JobSpec, **_TABLES)
+
+
+class DragSpec(_Spec):
+    """One drag, in pixels (x, y) of the image as it is seen after EXIF orientation."""
+
+    handle: tuple[Coordinate, Coordinate]
+    target: tuple[Coordinate, Coordinate]
+
+    @property
+    def drag(self) -> Drag:
+        """The drag as the method takes it."""
+        return Drag(ImagePoint(*self.handle), ImagePoint(*self.target))
+
+
+class SceneSpec(_Spec):
+    """Which drag of which rendered scene an edit is."""
+
+    number: Annotated[int, Field(strict=True, ge=0, lt=2**32)]
+    drag: Annotated[int, Field(strict=True, ge=0)]
+
+
+class EditSpec(_Spec):
+    """The keys of one line of the edits file."""
+
+    id: Annotated[str, StringConstraints(strict=True)]
+    image: Name
+    prompt: Text = ""
+    drags: Annotated[tuple[DragSpec, ...], Field(min_length=1, max_length=MOST_DRAGS)]
+    mask: Name | None = None
+    tags: tuple[Name, ...] = ()
+    settings: Settings = {}
+    scene: SceneSpec | None = None
+
+
+def parse_spec(raw: Mapping[str, Any]) -> JobSpec:
+    """Check the keys and values of a job file, and that its settings can be used.
+
+    Raises:
+        InvalidEdit: in one line: the key, its value and what to do.
+    """
+    try:
+        spec = _WithTables.model_validate(raw)
+    except ValidationError as error:
+        raise InvalidEdit(first_complaint(error, _WithTables)[1]) from None
+    spec.config()
+    return spec
+
+
+def extreme_setting(settings: Settings, above: str = "") -> tuple[str, str] | None:
+    """Find a number that could not be scaled to the latents; return its path and a complaint."""
+    for name, value in settings.items():
+        path = f"{above}{name}"
+        values = value if isinstance(value, list | tuple) else [value]
+        if isinstance(value, dict):
+            if extreme := extreme_setting(value, f"{path}."):
+                return extreme
+        elif name != "seed" and any(_is_extreme(each) for each in values):
+            return path, f"{path} = {printable(value)} cannot be used: {_LIMITS}"
+    return None
+
+
+def _is_extreme(value: object) -> bool:
+    if isinstance(value, int):
+        return abs(value) > LARGEST_COUNT
+    if not isinstance(value, float) or value == 0:
+        return False
+    return not 1 / LARGEST_SETTING <= abs(value) <= LARGEST_SETTING
