@@ -333,7 +333,8 @@ def test_one_image_makes_a_job_of_one_edit(folder, tmp_path):
 def test_a_large_job_decodes_each_image_once_and_loads_neither_torch_nor_prefect(folder):
     path = write(folder, *(edit(f"edit-{number}") for number in range(1000)))
     check = (
-        "import sys\nfrom pathlib import Path\nfrom PIL import Image\nfrom stages.jobs import reader\n"
+        "import sys\nfrom pathlib import Path\nfrom PIL import Image\n"
+        "from stages.jobs import reader\n"
         "decoded = []\noriginal = Image.open\n"
         "Image.open = lambda *a, **o: (decoded.append(a), original(*a, **o))[1]\n"
         f"found = reader.load_job(Path({str(path)!r}))\n"
