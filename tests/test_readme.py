@@ -122,7 +122,7 @@ def test_every_test_that_the_docs_name_is_there():
 
 
 def test_every_file_and_picture_that_the_docs_name_is_there():
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for link in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):
             if "://" not in link:
                 assert (page.parent / link).is_file(), f"{page.name}: {link}"
