@@ -16,7 +16,6 @@ from artifacts.keys import (
     digest_pixels,
     readable_json,
 )
-from artifacts.lookup.disk import Helper
 from artifacts.lookup.stat_cache import StatCache
 from artifacts.payload import Document, Part, Payload, Picture, TensorFile
 from artifacts.records import Circumstances, Lookup, Manifest, Progress, Record
@@ -31,7 +30,6 @@ __all__ = [
     "Circumstances",
     "Digest",
     "Document",
-    "Helper",
     "Key",
     "Lookup",
     "Manifest",

@@ -174,51 +174,27 @@ class Record(_Frozen):
         return cls.model_validate_json(unseal(data))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Lookup:
     """What the store knows of a key. Look-ups that say the same are equal.
 
     Attributes:
+        status: "hit" if the object is there too, "known" if only its digests are.
         number: the record's.
         object: id of the object that holds the payload.
         logical: digest of the payload's values.
-        read: reads the record itself.
-        is_whole: tells whether the object is there; raises StoreUnavailable if that fails.
+        read: reads the record: tens of thousands of records would not fit into memory.
     """
 
+    status: Literal["hit", "known"]
     number: int
     object: Digest
     logical: Digest
-    read: Callable[[], Record] = field(repr=False)
-    is_whole: Callable[[], bool] = field(repr=False)
-
-    @classmethod
-    def of(cls, record: Record, *, is_whole: bool) -> Lookup:
-        """Say what a record says that was read already."""
-        return cls(record.number, record.object, record.logical, lambda: record, lambda: is_whole)
-
-    @property
-    def status(self) -> Literal["hit", "known"]:
-        """Either "hit" if the object is there too, or "known" if only its digests are.
-
-        Raises:
-            StoreUnavailable: if the object cannot be looked for.
-        """
-        return "hit" if self.is_whole() else "known"
-
-    def __eq__(self, other: Any) -> bool:
-        return isinstance(other, Lookup) and self._said == other._said
-
-    def __hash__(self) -> int:
-        return hash(self._said)
-
-    @property
-    def _said(self) -> tuple[Any, ...]:
-        return self.status, self.number, self.object, self.logical
+    read: Callable[[], Record] = field(repr=False, compare=False)
 
     @property
     def record(self) -> Record:
-        """The record; it is read each time, since many of them would not fit into memory.
+        """The record, read each time.
 
         Raises:
             ArtifactError: if it cannot be read any more.

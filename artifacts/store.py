@@ -8,16 +8,15 @@ highest that parses.
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from obstore.store import MemoryStore
 
@@ -39,8 +38,7 @@ from artifacts.layout import (
     object_folder,
     word,
 )
-from artifacts.lookup.disk import Helper
-from artifacts.lookup.glance import Answer, Glance, glance
+from artifacts.lookup.glance import Glance, glance
 from artifacts.lookup.index import Index, Row
 from artifacts.payload import Encoded, Payload, check, decode, encode, object_id
 from artifacts.places.backend import Backend
@@ -61,8 +59,6 @@ if TYPE_CHECKING:
 
 FORMAT = {"store": "adaptivedrag", "version": 1}
 _KEPT_STEPS = 2
-_PART = 1_000
-"""So many keys are looked for together where others are still made."""
 
 A = TypeVar("A")
 
@@ -120,37 +116,32 @@ class ArtifactStore:
 
         Existence and sizes are looked at, not bytes: `read` checks those.
         """
-        return self._look(stage, key, self._numbers(action_folder(stage, key)))
+        numbers = self._numbers(action_folder(stage, key))
+        record = self._newest_record(stage, key, numbers)
+        if numbers and (record is None or record.number != numbers[-1]):
+            self.forget(key)
+        if record is None:
+            return None
+        is_whole = self._is_complete(record)
+        return _lookup(is_whole, record, lambda: record)
 
-    def helper(self) -> AbstractContextManager[Helper | None]:
-        """Return what `lookup_many` is faster with on a disk; on object storage, nothing."""
-        return nullcontext() if self.backend.root is None or os.cpu_count() == 1 else Helper()
-
-    def lookup_many(
-        self, stage: str, keys: Iterable[Key], helper: Helper | None = None
-    ) -> dict[Key, Lookup]:
-        """Look up many keys at once; those that are not known are left out.
-
-        Args:
-            keys: all of them are taken; with a helper one part after the other, so that the first
-                are looked for while later ones are still made.
-            helper: looks at files meanwhile. A status that is asked for waits for its answer.
+    def lookup_many(self, stage: str, keys: Iterable[Key]) -> dict[Key, Lookup]:
+        """Look up many keys of a stage at once; those that are not known are left out.
 
         Raises:
-            StoreUnavailable: if a record cannot be looked for.
+            StoreUnavailable: if the store cannot be read.
         """
-        # In object storage parts would only mean more listings.
-        parts = _parts(keys) if helper and self.backend.root else [keys]
-        looking = deque(self._begun(stage, part, helper) for part in parts)
-        found: dict[Key, Lookup] = {}
-        new: list[Row] = []
-        while looking:
-            rows, read = self._rows(stage, looking.popleft())
-            found |= self._lookups(stage, rows, helper)
-            new += (row for row in read if row.stamp)
-        if self._index and new:
-            self._index.keep(stage, new)
-        return found
+        folders = {key: action_folder(stage, key) for key in keys}
+        rows = self._rows(stage, folders)
+        objects = [(object_folder(row.object), row.files) for row in rows]
+        there = glance(self.backend, (folder for folder, _ in objects))
+        found = zip(rows, there.whole(objects, without=DAMAGED), strict=True)
+        return {
+            row.key: _lookup(
+                is_whole, row, partial(self._record_numbered, stage, row.key, row.number)
+            )
+            for row, is_whole in found
+        }
 
     def records_of(self, stage: str) -> Iterator[Record]:
         """Go through the newest record of each key of a stage."""
@@ -362,10 +353,6 @@ class ArtifactStore:
         found = zip(tried, at_once(newest, tried, self.backend.parallel), strict=True)
         return {key: document for key, document in found if document is not None}
 
-    def attempted(self, stage: str) -> frozenset[Key]:
-        """Return the keys of a stage for which there are attempts."""
-        return frozenset(self._numbers_by_key(f"{ATTEMPTS}/{word(stage)}"))
-
     def put_run(self, run_id: str, name: str, data: bytes) -> None:
         """Keep a file of a run, over an older one of that name."""
         self.backend.put(f"{RUNS}/{word(run_id)}/{word(name)}", data)
@@ -400,50 +387,26 @@ class ArtifactStore:
             raise StoreUnavailable(f"{self.location}: {_other_format(data)}")
         return None
 
-    def _look(self, stage: str, key: Key, numbers: list[int]) -> Lookup | None:
-        record = self._newest_record(stage, key, numbers)
-        if numbers and (record is None or record.number != numbers[-1]):
-            self.forget(key)
-        if record is None:
-            return None
-        return Lookup.of(record, is_whole=self._is_complete(record))
-
-    def _begun(self, stage: str, keys: Iterable[Key], helper: Helper | None) -> _Looking:
-        """Begin to look for records."""
-        folders = {key: action_folder(stage, key) for key in keys}
-        seen = glance(self.backend, folders.values(), helper)
+    def _rows(self, stage: str, folders: Mapping[Key, str]) -> list[Row]:
+        """Find the newest record of each key; read only those that the index does not have."""
+        seen = glance(self.backend, folders.values())
         known = list(self._index.recall(stage, folders)) if self._index else []
-        files = [(folders[row.key], file_name(row.number), row.stamp) for row in known]
-        return _Looking(folders, seen, known, seen.unchanged(files))
-
-    def _rows(self, stage: str, looking: _Looking) -> tuple[list[Row], list[Row]]:
-        """Return the records that are there, and those of them that had to be read."""
-        folders, seen, known, unchanged = looking
-        rows = [row for row, is_true in zip(known, unchanged(), strict=True) if is_true]
+        now = seen.stamps([(folders[row.key], file_name(row.number)) for row in known])
+        rows = [row for row, stamp in zip(known, now, strict=True) if row.stamp == stamp]
         remembered = {row.key for row in rows}
         new = [key for key in folders if key not in remembered and seen.names(folders[key])]
-        found = at_once(lambda key: self._row(stage, key, seen), new, self.backend.parallel)
-        read = [row for row in found if row]
-        return [*rows, *read], read
-
-    def _lookups(
-        self, stage: str, rows: Sequence[Row], helper: Helper | None
-    ) -> Iterator[tuple[Key, Lookup]]:
-        """Begin to look for the objects of records, and yield what is known by then."""
-        objects = [(object_folder(row.object), row.files) for row in rows]
-        there = glance(self.backend, (folder for folder, _ in objects), helper)
-        whole = there.whole(objects, without=DAMAGED)
-        for place, row in enumerate(rows):
-            read = partial(self._record_numbered, stage, row.key, row.number)
-            is_whole = partial(_nth, whole, place)
-            yield row.key, Lookup(row.number, row.object, row.logical, read, is_whole)
+        read = at_once(lambda key: self._row(stage, key, seen), new, self.backend.parallel)
+        fresh = [row for row in read if row]
+        if self._index and fresh:
+            self._index.keep(stage, (row for row in fresh if row.stamp))
+        return rows + fresh
 
     def _row(self, stage: str, key: Key, seen: Glance) -> Row | None:
         """Read the newest record of a key."""
         folder = action_folder(stage, key)
         for number in reversed(numbers_of(seen.names(folder))):
             # Before it is read: if it changes meanwhile, the stamp is of what was there before.
-            stamp = seen.stamp(folder, file_name(number))
+            (stamp,) = seen.stamps([(folder, file_name(number))])
             if record := self._newest_record(stage, key, [number]):
                 return Row.of(record, stamp)
         return None
@@ -580,28 +543,9 @@ class ArtifactStore:
         return None
 
 
-class _Looking(NamedTuple):
-    """Records that are being looked for."""
-
-    folders: Mapping[Key, str]
-    seen: Glance
-    known: Sequence[Row]
-    """What the index has of them."""
-    unchanged: Answer
-    """Whether it is true of the records as they are now."""
-
-
-def _parts(keys: Iterable[Key]) -> Iterator[list[Key]]:
-    """Yield keys, none twice, a part at a time."""
-    seen: set[Key] = set()
-    left = filter(lambda key: key not in seen, keys)
-    while part := list(dict.fromkeys(islice(left, _PART))):
-        seen.update(part)
-        yield part
-
-
-def _nth(answer: Answer, place: int) -> bool:
-    return answer()[place]
+def _lookup(is_whole: bool, found: Row | Record, read: Callable[[], Record]) -> Lookup:
+    status: Literal["hit", "known"] = "hit" if is_whole else "known"
+    return Lookup(status, found.number, found.object, found.logical, read)
 
 
 def _other_format(data: bytes) -> str:

@@ -2,13 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import NamedTuple
 
-from artifacts import Action, ArtifactStore, Helper, Key, Lookup, Record
+from artifacts import Action, ArtifactStore, Key, Lookup, Record
 from stages.failures import Attempt, Policy
 from stages.jobs.edit import Edit, Job
 from stages.keeping import keeping_all
@@ -32,8 +31,6 @@ class Status(StrEnum):
     """The edit goes without this stage."""
 
 
-MANY = 1_000
-"""So many edits are worth a process that helps to look at the store."""
 MISSING = (Status.MISS, Status.QUARANTINED)
 
 
@@ -151,23 +148,17 @@ def plan_edits(
     Raises:
         ModelUnavailable: if the files of a model are not there.
     """
-    with store.helper() if len(edits) >= MANY else nullcontext() as helper:
-        return tuple(_planned(edits, store, explain, helper))
+    return tuple(_planned(edits, store, explain))
 
 
-def _planned(
-    edits: Sequence[Edit], store: ArtifactStore, explain: bool, helper: Helper | None
-) -> Iterator[EditPlan]:
+def _planned(edits: Sequence[Edit], store: ArtifactStore, explain: bool) -> Iterator[EditPlan]:
     settings = Settings()
     drafts = [_Draft(Resolved.of(edit, settings)) for edit in edits]
     for stage in STAGES:
-        # Named while the first of them are looked for.
-        keys = (key for draft in drafts if (key := draft.name_action(stage)))
-        found = store.lookup_many(stage.name, keys, helper)
+        keys = [key for draft in drafts if (key := draft.name_action(stage))]
+        found = store.lookup_many(stage.name, keys)
         for draft in drafts:
             draft.take(stage, found)
-    # Only now, since objects may have been looked for meanwhile.
-    for stage in STAGES:
         history = History(store, stage.name) if explain else None
         for draft in drafts:
             draft.settle(stage, history)

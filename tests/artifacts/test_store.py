@@ -236,7 +236,6 @@ def test_attempts_are_kept_in_order(store, make_action):
     assert numbers == [1, 2]
     assert store.attempts("build_mask", key) == [{"reason": "a"}, {"reason": "b"}]
     assert store.attempts("build_mask", other) == []
-    assert store.attempted("build_mask") == {key}
     assert store.last_attempts("build_mask", [key, other]) == {key: {"reason": "b"}}
     assert store.lookup("build_mask", key) is None
 

@@ -154,7 +154,6 @@ def test_folders_that_are_not_keys_are_passed_over(folder_store, published, reco
         folder.mkdir(parents=True)
         (folder / "0001.json").write_bytes(record_path.read_bytes())
     assert list(folder_store.records_of(published.stage)) == [published]
-    assert folder_store.attempted(published.stage) == set()
 
 
 def test_a_record_of_a_newer_schema_is_passed_over(folder_store, published, record_path):

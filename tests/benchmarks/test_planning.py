@@ -9,10 +9,9 @@ from many_edits import fill, write_dataset
 from obstore.store import LocalStore, MemoryStore
 
 from artifacts import ArtifactStore
-from artifacts.layout import object_folder
 from artifacts.places.backend import Backend
 from stages.jobs.reader import load_job
-from stages.planning.plan import Status, plan_job
+from stages.planning.plan import plan_job
 from stages.reports.report import write_report
 
 EDITS, EACH = 120, 4
@@ -64,21 +63,6 @@ def path(tmp_path_factory):
     assert fill(load_job(path).edits, path.parent / "store") == EDITS // EACH * 3 + EDITS * 3
     time.sleep(2.1)  # files that are newer are not remembered
     return path
-
-
-def test_a_plan_is_the_same_with_a_process_that_helps(path, monkeypatch):
-    job, store = load_job(path), ArtifactStore.open(path.parent / "store")
-    alone = plan_job(job, store, explain=True)
-    damaged = alone.edits[5].stages["optimize_latent"]
-    (path.parent / "store" / object_folder(damaged.found.object) / "damaged.json").touch()
-    try:
-        plans = [plan_job(job, store, explain=True)]
-        monkeypatch.setattr("stages.planning.plan.MANY", 1)
-        plans.append(plan_job(job, store, explain=True))
-    finally:
-        (path.parent / "store" / object_folder(damaged.found.object) / "damaged.json").unlink()
-    assert plans[0] == plans[1] != alone
-    assert plans[1].edits[5].stages["optimize_latent"].status is Status.KNOWN
 
 
 def first_edits(job, number):

@@ -171,7 +171,7 @@ def test_a_failing_edit_stays_alone_and_is_the_one_that_is_retried(make_job, run
     [failure] = summary.failed
     assert (failure.id, failure.stage) == ("edit-0-1", "optimize_latent")
     store = ArtifactStore.open(job.parent / "store")
-    [key] = store.attempted("optimize_latent")
+    [key] = store.backend.folders("attempts/optimize_latent")
     [attempt] = store.attempts("optimize_latent", key)
     assert attempt["edit"] == "edit-0-1"
     assert attempt["kind"] == failure.kind
@@ -198,7 +198,7 @@ def test_a_quarantined_edit_counts_as_failed_and_nothing_is_started_for_it(
         patch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")  # nobody answers there
         again = run_here(path)
     assert (again.exit_code, again.failed, again.done) == (1, first.failed, ("edit-0-0",))
-    [key] = store.attempted("optimize_latent")
+    [key] = store.backend.folders("attempts/optimize_latent")
     assert len(store.attempts("optimize_latent", key)) == 1
     edits = path.with_name("edits.jsonl")
     edits.write_text(edits.read_text().replace("1e+30", "0.01"))
@@ -217,9 +217,9 @@ def test_edits_that_share_a_failed_artifact_fail_alike_and_it_is_tried_once(make
     ]
     assert summary.done == ("edit-1-0", "edit-1-1")
     store = ArtifactStore.open(path.parent / "store")
-    [key] = store.attempted("train_lora")
+    [key] = store.backend.folders("attempts/train_lora")
     assert len(store.attempts("train_lora", key)) == 1
-    assert not store.attempted("extract_superpixels")
+    assert not store.backend.folders("attempts/extract_superpixels")
     assert store.attempts("train_lora", key)[0]["policy"] == "fail"  # the file may come back
 
 
@@ -252,7 +252,7 @@ def test_memory_that_is_short_costs_time_and_at_worst_the_edit_that_is_too_large
     store = ArtifactStore.open(job.parent / "store")
     kept = json.loads(store.get_run(summary.run_id, "summary.json"))
     assert kept["memory_saved_by"] == {"train_lora": ["idle models away"]}
-    [key] = store.attempted("train_lora")
+    [key] = store.backend.folders("attempts/train_lora")
     [attempt] = store.attempts("train_lora", key)
     assert "torch.OutOfMemoryError: CUDA out of memory" in attempt["traceback"]
     assert run_here(job).exit_code == 0  # nothing of it lies in the edit

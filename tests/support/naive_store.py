@@ -16,7 +16,6 @@ from artifacts import (
     Circumstances,
     Digest,
     Document,
-    Helper,
     Key,
     Lookup,
     Payload,
@@ -34,11 +33,11 @@ class NaiveStore:
 
     def lookup(self, stage: str, key: Key) -> Lookup | None:
         folder = self._root / stage / key
-        return Lookup.of(_record(stage, key), is_whole=True) if folder.exists() else None
+        if not folder.exists():
+            return None
+        return Lookup("hit", 1, Digest(key), Digest(key), lambda: _record(stage, key))
 
-    def lookup_many(
-        self, stage: str, keys: Iterable[Key], helper: Helper | None = None
-    ) -> dict[Key, Lookup]:
+    def lookup_many(self, stage: str, keys: Iterable[Key]) -> dict[Key, Lookup]:
         found = {key: self.lookup(stage, key) for key in keys}
         return {key: lookup for key, lookup in found.items() if lookup}
 
