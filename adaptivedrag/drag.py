@@ -20,6 +20,7 @@ from adaptivedrag.config import InvertImageConfig, OptimizeLatentConfig
 from adaptivedrag.errors import NotFinite, stop_of
 from adaptivedrag.features import sample_features, window
 from adaptivedrag.masks import latent_mask
+from adaptivedrag.model.conditioning import Conditioning
 from adaptivedrag.model.diffusion import DiffusionModel
 from adaptivedrag.motion_supervision import background_loss, motion_loss
 from adaptivedrag.point_tracking import track_points
@@ -88,7 +89,7 @@ class DragResult:
 def drag_latents(
     model: DiffusionModel,
     latents: Float[Tensor, "1 c h w"],
-    prompt: Float[Tensor, "1 tokens d"],
+    conditioning: Conditioning,
     drags: Sequence[Drag],
     superpixels: Superpixels,
     mask: Bool[np.ndarray, "hf wf"],
@@ -122,7 +123,7 @@ def drag_latents(
     start = model.schedule.start(inversion.num_steps, inversion.inverted_steps)
     below = model.schedule.previous(start, inversion.num_steps)
     levels = (start, below)
-    loop = _DragLoop(model, latents, prompt, drags, superpixels, mask, frame, config, levels)
+    loop = _DragLoop(model, latents, conditioning, drags, superpixels, mask, frame, config, levels)
     loop.relocated = relocated
     if resume_from is not None:
         loop.restore(resume_from)
@@ -136,7 +137,7 @@ class _DragLoop:
         self,
         model: DiffusionModel,
         latents: Float[Tensor, "1 c h w"],
-        prompt: Float[Tensor, "1 tokens d"],
+        conditioning: Conditioning,
         drags: Sequence[Drag],
         superpixels: Superpixels,
         mask: Bool[np.ndarray, "hf wf"],
@@ -146,7 +147,8 @@ class _DragLoop:
     ) -> None:
         self.start, self.below = levels
         device = model.device
-        self.model, self.prompt, self.frame, self.config = model, prompt, frame, config
+        self.model, self.frame, self.config = model, frame, config
+        self.conditioning = conditioning
         self.drags = drags
         self.regions = RegionMap.of(superpixels, device)
         self.editable = torch.from_numpy(latent_mask(mask)).to(device)
@@ -192,7 +194,7 @@ class _DragLoop:
         poll = 1 if self.model.device.type == "cpu" else POLL
         for step in range(self.begun, self.config.max_steps + 1):
             noise, features = self.model.predict_with_features(
-                self.latents, self.start, self.prompt
+                self.latents, self.start, self.conditioning
             )
             if step == 0:
                 self._remember_start(noise, features)

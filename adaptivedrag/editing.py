@@ -77,7 +77,7 @@ def edit(
     diffusion = DiffusionModel.load(find_diffusion(model), settings.dtype, runtime.device)
     frame = diffusion.frame(*image.shape[:2], settings.working_size)
     settings = settings.scaled_to(diffusion.vae.config.latent_channels, *frame.latent_size)
-    working, embedding = working_image(image, frame), diffusion.encode_prompt(prompt)
+    working, conditioning = working_image(image, frame), diffusion.encode_prompt(prompt)
     posterior = diffusion.posterior(working)
 
     weights, losses = None, []
@@ -86,7 +86,7 @@ def edit(
         mean, deviation = (part[..., :rows, :cols] for part in posterior)
         seed = seed_of_draws(settings.seed, working, prompt)
         weights, losses = train_lora(
-            diffusion, (mean, deviation), embedding, settings.train_lora, seed=seed
+            diffusion, (mean, deviation), conditioning, settings.train_lora, seed=seed
         )
     superpixels, segments = divide_image(
         working,
@@ -96,7 +96,7 @@ def edit(
     )
     editable, warnings = build_mask(settings.build_mask, superpixels, segments, pairs, frame, mask)
     with lora_applied(diffusion.unet, weights):
-        trajectory = invert(diffusion, posterior[0], embedding, settings.invert_image)
+        trajectory = invert(diffusion, posterior[0], conditioning, settings.invert_image)
         contents = (
             find_contents(segments, superpixels, pairs, frame)
             if settings.optimize_latent.relocation and segments is not None
@@ -105,7 +105,7 @@ def edit(
         dragged = drag_latents(
             diffusion,
             trajectory[-1:],
-            embedding,
+            conditioning,
             pairs,
             superpixels,
             editable,
@@ -113,7 +113,7 @@ def edit(
             settings.optimize_latent,
             settings.invert_image,
             relocated=relocated_latents(
-                diffusion, working, embedding, contents, settings.invert_image
+                diffusion, working, conditioning, contents, settings.invert_image
             )
             if contents
             else None,
@@ -123,7 +123,7 @@ def edit(
             diffusion,
             trajectory[-1:],
             dragged.latents,
-            embedding,
+            conditioning,
             pairs,
             frame,
             settings.sample_image,

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from adaptivedrag.config import InvertImageConfig
 from adaptivedrag.errors import NotFinite
+from adaptivedrag.model.conditioning import Conditioning
 from adaptivedrag.model.diffusion import DiffusionModel
 
 
@@ -15,7 +16,7 @@ from adaptivedrag.model.diffusion import DiffusionModel
 def invert(
     model: DiffusionModel,
     latents: Float[Tensor, "1 c h w"],
-    prompt: Float[Tensor, "1 tokens d"],
+    conditioning: Conditioning,
     config: InvertImageConfig,
     *,
     on_step: Callable[[int, int], None] = lambda _step, _steps: None,
@@ -31,7 +32,7 @@ def invert(
     schedule, trajectory = model.schedule, [latents]
     upward = list(reversed(schedule.timesteps(config.num_steps)))[: config.inverted_steps]
     for step, timestep in enumerate(upward):
-        noise = model.predict_noise(latents, timestep, prompt)
+        noise = model.predict_noise(latents, timestep, conditioning)
         below = schedule.previous(timestep, config.num_steps)
         latents = schedule.move(latents, noise, below, timestep)
         trajectory.append(latents)

@@ -75,14 +75,15 @@ class ReferenceControl:
 
 
 @contextmanager
-def reference_control(model: DiffusionModel, first_layer: int) -> Iterator[ReferenceControl]:
-    """Install reference control from transformer block `first_layer` on (call order, 0 to 15).
+def reference_control(model: DiffusionModel, first_layer: int | None) -> Iterator[ReferenceControl]:
+    """Install reference control from self-attention `first_layer` on, in call order, or nowhere.
 
-    Ten gives the six self-attentions of the last two up blocks; sixteen gives none. The
+    Of the sixteen of Stable Diffusion 1.x, ten gives the six of the last two up blocks. The
     processors that were there are put back on leaving.
     """
     control = ReferenceControl()
-    attentions = list(model.self_attentions().values())[first_layer:]
+    every = list(model.self_attentions().values())
+    attentions = [] if first_layer is None else every[first_layer:]
     originals = [attention.processor for attention in attentions]
     try:
         for attention, original in zip(attentions, originals, strict=True):

@@ -11,6 +11,7 @@ from torch import Tensor
 from adaptivedrag.config import InvertImageConfig, SampleImageConfig
 from adaptivedrag.correspondence import corresponding_update
 from adaptivedrag.errors import NotFinite
+from adaptivedrag.model.conditioning import Conditioning
 from adaptivedrag.model.diffusion import DiffusionModel
 from adaptivedrag.points import Drag, Frame
 from adaptivedrag.reference_control import reference_control
@@ -38,7 +39,7 @@ def sample(
     model: DiffusionModel,
     reference: Float[Tensor, "1 c h w"],
     edited: Float[Tensor, "1 c h w"],
-    prompt: Float[Tensor, "1 tokens d"],
+    conditioning: Conditioning,
     drags: Sequence[Drag],
     frame: Frame,
     config: SampleImageConfig,
@@ -69,15 +70,15 @@ def sample(
     timesteps = schedule.timesteps(inversion.num_steps)[-inversion.inverted_steps :]
     first_layer = config.reference_first_layer if config.reference_control else None
     needs_reference = first_layer is not None or config.correspondence != "off"
-    with reference_control(model, 16 if first_layer is None else first_layer) as control:
+    with reference_control(model, first_layer) as control:
         for step, timestep in enumerate(timesteps):
             below = schedule.previous(timestep, inversion.num_steps)
             if needs_reference:
                 with control.writing():
-                    noise = model.predict_noise(reference, timestep, prompt)
+                    noise = model.predict_noise(reference, timestep, conditioning)
                 reference = schedule.move(reference, noise, timestep, below)
             with control.reading() if first_layer is not None else nullcontext():
-                noise = model.predict_noise(edited, timestep, prompt)
+                noise = model.predict_noise(edited, timestep, conditioning)
             edited = schedule.move(edited, noise, timestep, below)
             if config.correspondence != "off" and timestep != timesteps[-1]:
                 edited = corresponding_update(reference, edited, drags, frame, config)

@@ -24,7 +24,7 @@ def optimize_latent(work: Work) -> Made:
     before = replace(model.passes)
     begun = work.checkpoints.latest()
     inverted = torch.from_numpy(work.upstream["invert_image"]["latents"][-1:].copy())
-    prompt = model.encode_prompt(work.edit.prompt)
+    conditioning = model.encode_prompt(work.edit.prompt)
     divided = work.upstream["extract_superpixels"]
     superpixels = Superpixels(divided["labels"])
     contents = (
@@ -35,7 +35,7 @@ def optimize_latent(work: Work) -> Made:
     with lora_applied(model.unet, work.upstream.get("train_lora", {}).get("lora")):
         relocated = (
             relocated_latents(
-                model, work.working_image(), prompt, contents, work.config.invert_image
+                model, work.working_image(), conditioning, contents, work.config.invert_image
             )
             if contents and not (begun and int(begun["step"]))  # else it has been moved to
             else None
@@ -43,7 +43,7 @@ def optimize_latent(work: Work) -> Made:
         result = drag_latents(
             model,
             inverted.to(model.device),
-            prompt,
+            conditioning,
             work.edit.drags,
             superpixels,
             work.upstream["build_mask"]["mask"],

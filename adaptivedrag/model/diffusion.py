@@ -19,6 +19,7 @@ from torch import Tensor
 
 from adaptivedrag.config import Dtype
 from adaptivedrag.errors import ModelUnavailable, UnsupportedModel
+from adaptivedrag.model.conditioning import Conditioning
 from adaptivedrag.model.ddim import Schedule
 from adaptivedrag.points import Frame
 
@@ -197,8 +198,8 @@ class DiffusionModel:
         return levels.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
     @torch.no_grad()
-    def encode_prompt(self, prompt: str) -> Float[Tensor, "1 tokens d"]:
-        """Embed a prompt, padded or truncated to the text encoder's length."""
+    def encode_prompt(self, prompt: str) -> Conditioning:
+        """Condition the UNet on a prompt, padded or truncated to the text encoder's length."""
         tokens = self.tokenizer(
             prompt,
             padding="max_length",
@@ -207,19 +208,27 @@ class DiffusionModel:
             return_tensors="pt",
         )
         with self._at_work(self.text_encoder):
-            return self.text_encoder(tokens.input_ids.to(self.device))[0]
+            return Conditioning(self.text_encoder(tokens.input_ids.to(self.device))[0])
 
     def predict_noise(
         self,
         latents: Float[Tensor, "b c h w"],
         timestep: int | Tensor,
-        prompt: Float[Tensor, "1 tokens d"],
+        conditioning: Conditioning,
     ) -> Float[Tensor, "b c h w"]:
-        """Predict the noise in latents at `timestep` (an int, or one per item)."""
+        """Predict the noise in latents at `timestep` (an int, or one per item).
+
+        Args:
+            conditioning: of one item for all latents, or of one item for each.
+        """
         self.passes.unet_forwards += len(latents)
-        embedding = prompt.to(self.dtype).expand(len(latents), -1, -1)
+        seen = conditioning.to(self.dtype).expand(len(latents))
         noise = self.unet(
-            latents.to(self.dtype), timestep, encoder_hidden_states=embedding, return_dict=False
+            latents.to(self.dtype),
+            timestep,
+            encoder_hidden_states=seen.tokens,
+            added_cond_kwargs=seen.added or None,
+            return_dict=False,
         )[0]
         return noise.float()
 
@@ -227,11 +236,11 @@ class DiffusionModel:
         self,
         latents: Float[Tensor, "1 c h w"],
         timestep: int,
-        prompt: Float[Tensor, "1 tokens d"],
+        conditioning: Conditioning,
     ) -> tuple[Float[Tensor, "1 c h w"], Float[Tensor, "d h w"]]:
         """Predict the noise and return the feature map of the same pass, in the UNet's dtype."""
         with self._feature_tap() as tapped:
-            noise = self.predict_noise(latents, timestep, prompt)
+            noise = self.predict_noise(latents, timestep, conditioning)
         return noise, tapped[0][0]
 
     @contextmanager

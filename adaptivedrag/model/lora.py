@@ -11,6 +11,7 @@ from torch import Tensor
 
 from adaptivedrag.config import TrainLoraConfig
 from adaptivedrag.errors import InvalidEdit, NotFinite, stop_of
+from adaptivedrag.model.conditioning import Conditioning
 from adaptivedrag.model.diffusion import DiffusionModel
 from adaptivedrag.points import UNET_STRIDE
 
@@ -44,7 +45,7 @@ def seed_of_draws(seed: int, image: UInt8[np.ndarray, "h w 3"], prompt: str) -> 
 def train_lora(
     model: DiffusionModel,
     posterior: tuple[Float[Tensor, "1 c h w"], Float[Tensor, "1 c h w"]],
-    prompt: Float[Tensor, "1 tokens d"],
+    conditioning: Conditioning,
     config: TrainLoraConfig,
     *,
     seed: int,
@@ -92,7 +93,7 @@ def train_lora(
             loss = torch.zeros((), device=model.device)
             parts = (drawn.split(at_once or len(drawn)) for drawn in (latents, noise, timesteps))
             for some_latents, some_noise, some_timesteps in zip(*parts, strict=True):
-                predicted = model.predict_noise(some_latents, some_timesteps, prompt)
+                predicted = model.predict_noise(some_latents, some_timesteps, conditioning)
                 share = len(some_latents) / len(latents)
                 part = share * torch.nn.functional.mse_loss(predicted, some_noise)
                 part.backward()

@@ -16,6 +16,7 @@ from torch import Tensor
 from adaptivedrag.config import InvertImageConfig
 from adaptivedrag.errors import NotFinite
 from adaptivedrag.inversion import invert
+from adaptivedrag.model.conditioning import Conditioning
 from adaptivedrag.model.diffusion import DiffusionModel
 from adaptivedrag.warp.content import Content
 
@@ -35,7 +36,7 @@ SMOOTHING = 40
 def relocated_latents(
     model: DiffusionModel,
     image: UInt8[np.ndarray, "hp wp 3"],
-    prompt: Float[Tensor, "1 tokens d"],
+    conditioning: Conditioning,
     contents: Sequence[Content],
     inversion: InvertImageConfig,
 ) -> Float[Tensor, "1 c h w"]:
@@ -49,7 +50,7 @@ def relocated_latents(
     """
     moved = move_contents(image, contents)
     try:
-        return invert(model, model.posterior(moved)[0], prompt, inversion)[-1:]
+        return invert(model, model.posterior(moved)[0], conditioning, inversion)[-1:]
     except NotFinite as error:
         raise NotFinite(f"content that was moved: {error}") from error
 

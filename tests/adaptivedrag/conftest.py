@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from adaptivedrag.config import EditConfig
+from adaptivedrag.model.conditioning import Conditioning
 from adaptivedrag.model.diffusion import DiffusionModel, working_image
 from adaptivedrag.points import Drag, Frame, ImagePoint
 from adaptivedrag.superpixels import Superpixels, colour_superpixels
@@ -30,7 +31,7 @@ class Scenario:
     drags: tuple[Drag, ...]
     superpixels: Superpixels
     latents: torch.Tensor
-    prompt: torch.Tensor
+    conditioning: Conditioning
 
 
 @pytest.fixture(scope="session")
@@ -53,5 +54,5 @@ def scenario(tiny: DiffusionModel) -> Scenario:
         ),
         superpixels=colour_superpixels(working, frame.feature_size, config.extract_superpixels),
         latents=latents,
-        prompt=tiny.encode_prompt("a face"),
+        conditioning=tiny.encode_prompt("a face"),
     )

@@ -113,7 +113,7 @@ def dragged(tiny, scenario, monkeypatch):
         return drag_latents(
             tiny,
             scenario.latents,
-            scenario.prompt,
+            scenario.conditioning,
             [Drag(handle, target)],
             scenario.superpixels,
             np.ones(scenario.frame.feature_size, bool),

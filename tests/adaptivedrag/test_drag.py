@@ -167,7 +167,7 @@ def run(tiny, scenario, changes=(), drags=None, preset="paper"):
     return drag_latents(
         tiny,
         scenario.latents,
-        scenario.prompt,
+        scenario.conditioning,
         drags or scenario.drags,
         scenario.superpixels,
         mask,
@@ -257,7 +257,7 @@ def test_an_empty_mask_holds_nothing(tiny, scenario):
         return drag_latents(
             tiny,
             scenario.latents,
-            scenario.prompt,
+            scenario.conditioning,
             scenario.drags,
             scenario.superpixels,
             mask,
@@ -294,7 +294,7 @@ def test_iterations_of_the_baseline_equal_a_plain_derivation_of_them_in_float64(
     keep[:2] = 0
 
     def passed(latents):
-        noise, maps = double.predict_with_features(latents, 681, scenario.prompt)
+        noise, maps = double.predict_with_features(latents, 681, scenario.conditioning)
         grid = torch.nn.functional.interpolate(maps[None], scale_factor=4, mode="bilinear")[0]
         return double.schedule.move(latents, noise, 681, 661), grid
 
@@ -330,7 +330,7 @@ def test_iterations_of_the_baseline_equal_a_plain_derivation_of_them_in_float64(
     result = drag_latents(
         double,
         scenario.latents,
-        scenario.prompt,
+        scenario.conditioning,
         [drag],
         scenario.superpixels,
         mask,

@@ -25,7 +25,7 @@ def drag(tiny, scenario, **arguments):
     return drag_latents(
         tiny,
         scenario.latents,
-        scenario.prompt,
+        scenario.conditioning,
         scenario.drags,
         scenario.superpixels,
         mask,
@@ -87,7 +87,7 @@ def _sound_weights(tiny):
 def test_a_lora_that_was_cut_off_ends_with_the_bytes_of_one_that_was_not(tiny):
     generator = torch.Generator().manual_seed(0)
     posterior = (torch.randn(1, 4, 16, 16, generator=generator), torch.full((1, 4, 16, 16), 0.1))
-    prompt = tiny.encode_prompt("a hill")
+    conditioning = tiny.encode_prompt("a hill")
     config = TrainLoraConfig(rank=2, steps=7, batch_size=2)
     kept = {}
 
@@ -97,9 +97,9 @@ def test_a_lora_that_was_cut_off_ends_with_the_bytes_of_one_that_was_not(tiny):
             raise Cut
 
     with pytest.raises(Cut):
-        train_lora(tiny, posterior, prompt, config, seed=3, on_state=keep, state_every=2)
-    resumed, losses = train_lora(tiny, posterior, prompt, config, seed=3, resume_from=kept)
-    whole, whole_losses = train_lora(tiny, posterior, prompt, config, seed=3)
+        train_lora(tiny, posterior, conditioning, config, seed=3, on_state=keep, state_every=2)
+    resumed, losses = train_lora(tiny, posterior, conditioning, config, seed=3, resume_from=kept)
+    whole, whole_losses = train_lora(tiny, posterior, conditioning, config, seed=3)
     assert losses == whole_losses
     assert resumed.keys() == whole.keys()
     assert all((resumed[name] == whole[name]).all() for name in whole)
@@ -107,7 +107,7 @@ def test_a_lora_that_was_cut_off_ends_with_the_bytes_of_one_that_was_not(tiny):
 
 def test_a_lora_that_diverges_names_the_step_and_hands_over_the_last_good_state(tiny):
     posterior = (torch.ones(1, 4, 16, 16), torch.full((1, 4, 16, 16), 0.1))
-    prompt = tiny.encode_prompt("a hill")
+    conditioning = tiny.encode_prompt("a hill")
     config = TrainLoraConfig(rank=2, steps=9, batch_size=1)
     spoiled = {"at": 5}
 
@@ -116,7 +116,7 @@ def test_a_lora_that_diverges_names_the_step_and_hands_over_the_last_good_state(
             tiny.unet.conv_in.weight.data.mul_(torch.nan)
 
     with pytest.raises(NotFinite, match="step 5: lower train_lora") as failure:
-        train_lora(tiny, posterior, prompt, config, seed=0, on_step=on_step, state_every=2)
+        train_lora(tiny, posterior, conditioning, config, seed=0, on_step=on_step, state_every=2)
     assert failure.value.step == 4
     values = [v for name, v in failure.value.state.items() if name.endswith(".value")]
     assert values

@@ -25,7 +25,7 @@ def sampled(tiny, scenario, edited, **changes):
         tiny,
         scenario.latents,
         edited,
-        scenario.prompt,
+        scenario.conditioning,
         scenario.drags,
         scenario.frame,
         config,
@@ -105,10 +105,10 @@ def test_without_the_correspondence_loss_sampling_is_a_plain_paired_ddim(tiny, s
         for timestep in schedule.timesteps(INVERSION.num_steps)[-INVERSION.inverted_steps :]:
             below = schedule.previous(timestep, INVERSION.num_steps)
             with control.writing():
-                noise = tiny.predict_noise(reference, timestep, scenario.prompt)
+                noise = tiny.predict_noise(reference, timestep, scenario.conditioning)
             reference = schedule.move(reference, noise, timestep, below)
             with control.reading():
-                noise = tiny.predict_noise(dragged, timestep, scenario.prompt)
+                noise = tiny.predict_noise(dragged, timestep, scenario.conditioning)
             dragged = schedule.move(dragged, noise, timestep, below)
     off = sampled(tiny, scenario, edited, correspondence="off")
     assert torch.equal(off[0], reference)

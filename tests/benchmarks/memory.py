@@ -28,6 +28,7 @@ from torch.utils._pytree import tree_leaves
 from adaptivedrag.config import EditConfig, InvertImageConfig, SampleImageConfig
 from adaptivedrag.features import window
 from adaptivedrag.inversion import invert
+from adaptivedrag.model.conditioning import Conditioning
 from adaptivedrag.model.ddim import Schedule
 from adaptivedrag.model.diffusion import DiffusionModel
 from adaptivedrag.model.lora import PREFIX, adapter, lora_applied
@@ -194,8 +195,8 @@ def _latents(batch: int = 1) -> Tensor:
     return torch.empty(batch, 4, SIDE // 8, SIDE // 8, device=META)
 
 
-def _prompt() -> Tensor:
-    return torch.empty(1, 77, 768, device=META, dtype=torch.bfloat16)
+def _conditioning() -> Conditioning:
+    return Conditioning(torch.empty(1, 77, 768, device=META, dtype=torch.bfloat16))
 
 
 def lora_step(batch: int) -> Usage:
@@ -209,7 +210,8 @@ def lora_step(batch: int) -> Usage:
             for _ in range(2):  # the first makes the moments that the second finds
                 with saved_for_backward(model.unet) as saved:
                     loss = functional.mse_loss(
-                        model.predict_noise(_latents(batch), times, _prompt()), _latents(batch)
+                        model.predict_noise(_latents(batch), times, _conditioning()),
+                        _latents(batch),
                     )
                 activations = sum(storage.nbytes() for storage in saved)
                 saved.clear()
@@ -295,7 +297,9 @@ def inversion() -> Usage:
     model = stable_diffusion()
     with _merged_lora() as originals, _all_finite():
         usage = _measured(
-            "invert_image", lambda: invert(model, _latents(), _prompt(), TWO_STEPS), model.unet
+            "invert_image",
+            lambda: invert(model, _latents(), _conditioning(), TWO_STEPS),
+            model.unet,
         )
     trajectory = size_of(_latents()) * (EditConfig().invert_image.inverted_steps + 1)
     return _with_lora(usage.stage, {"trajectory": trajectory}, originals, usage.peak + trajectory)
@@ -364,7 +368,7 @@ def drag_step() -> Usage:
     with _merged_lora() as originals, fused_attention(), live:
         for _ in range(2):
             with saved_for_backward(model.unet) as saved:
-                noise, features = model.predict_with_features(latents, 681, _prompt())
+                noise, features = model.predict_with_features(latents, 681, _conditioning())
                 with torch.no_grad():
                     reach = config.tracking_radius_range[1]
                     inside, radius = region(reach)
@@ -397,7 +401,7 @@ def sampling() -> Usage:
         usage = _measured(
             "sample_image",
             lambda: sample(
-                model, _latents(), _latents(), _prompt(), drags, frame, config, TWO_STEPS
+                model, _latents(), _latents(), _conditioning(), drags, frame, config, TWO_STEPS
             ),
             model.unet,
         )
@@ -414,7 +418,7 @@ def _reference_memory(model: DiffusionModel, config: SampleImageConfig) -> int:
         torch.no_grad(),
     ):
         with control.writing():
-            model.predict_noise(_latents(), 681, _prompt())
+            model.predict_noise(_latents(), 681, _conditioning())
         return sum(size_of(*attention.processor.memory) for attention in controlled)
 
 

@@ -50,11 +50,11 @@ def noise_errors(model: DiffusionModel, scenes: Sequence[Scene]) -> list[float]:
         )
         for scene in scenes:
             mean, _ = model.posterior(render(scene, SIZE).image)
-            prompt = model.encode_prompt(scene.caption())
+            conditioning = model.encode_prompt(scene.caption())
             for _ in range(ERROR_DRAWS):
                 noise = torch.randn(mean.shape, generator=generator)
                 noisy = alpha**0.5 * mean + (1 - alpha) ** 0.5 * noise
-                predicted = model.predict_noise(noisy, time, prompt)
+                predicted = model.predict_noise(noisy, time, conditioning)
                 found.append(float((predicted - noise).square().mean()))
         errors.append(float(np.mean(found)))
     return errors
@@ -63,11 +63,11 @@ def noise_errors(model: DiffusionModel, scenes: Sequence[Scene]) -> list[float]:
 @torch.no_grad()
 def inverted(model: DiffusionModel, scene: Scene) -> Picture:
     """The scene inverted for 35 of 50 steps and sampled back, without LoRA."""
-    prompt = model.encode_prompt(scene.caption())
+    conditioning = model.encode_prompt(scene.caption())
     mean, _ = model.posterior(render(scene, SIZE).image)
-    latents = invert(model, mean, prompt, INVERSION)[-1:]
+    latents = invert(model, mean, conditioning, INVERSION)[-1:]
     for time in model.schedule.timesteps(INVERSION.num_steps)[-INVERSION.inverted_steps :]:
-        noise = model.predict_noise(latents, time, prompt)
+        noise = model.predict_noise(latents, time, conditioning)
         latents = model.schedule.move(
             latents, noise, time, model.schedule.previous(time, INVERSION.num_steps)
         )

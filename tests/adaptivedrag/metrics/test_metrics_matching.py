@@ -124,11 +124,11 @@ def test_features_are_the_block_s_output_of_the_noised_latents(tiny, scenario):
 
 
 def test_reading_features_leaves_the_model_whole(tiny, scenario):
-    prompt = tiny.encode_prompt("a face")
+    conditioning = tiny.encode_prompt("a face")
     with torch.no_grad():
-        first = tiny.predict_noise(scenario.latents, 261, prompt)
+        first = tiny.predict_noise(scenario.latents, 261, conditioning)
         dift_features(tiny, scenario.image, "a face", PROTOCOL, seed=0)
-        second = tiny.predict_noise(scenario.latents, 261, prompt)
+        second = tiny.predict_noise(scenario.latents, 261, conditioning)
     torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 

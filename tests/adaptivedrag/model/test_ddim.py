@@ -6,6 +6,7 @@ from diffusers import DDIMInverseScheduler, DDIMScheduler
 
 from adaptivedrag.config import InvertImageConfig
 from adaptivedrag.inversion import invert
+from adaptivedrag.model.conditioning import Conditioning
 from adaptivedrag.model.ddim import Schedule
 
 CONFIG = {
@@ -102,12 +103,12 @@ def test_inversion_and_sampling_of_a_constant_noise_return_the_same_latents(sche
         def __init__(self):
             self.schedule = schedule
 
-        def predict_noise(self, _latents, _timestep, _prompt):
+        def predict_noise(self, _latents, _timestep, _conditioning):
             return noise
 
     config = InvertImageConfig()
-    prompt = torch.zeros(1, 77, 8)
-    found = invert(ConstantNoise(), latents, prompt, config)[-1:]
+    conditioning = Conditioning(torch.zeros(1, 77, 8))
+    found = invert(ConstantNoise(), latents, conditioning, config)[-1:]
     assert (found - latents).abs().max() > 0.5
     for timestep in schedule.timesteps(config.num_steps)[-config.inverted_steps :]:
         below = schedule.previous(timestep, config.num_steps)
@@ -118,12 +119,12 @@ def test_inversion_and_sampling_of_a_constant_noise_return_the_same_latents(sche
 def test_inversion_keeps_every_step_and_finer_steps_invert_better(tiny, scenario):
     def round_trip_error(steps: int) -> float:
         config = InvertImageConfig(num_steps=steps, inverted_steps=steps // 2)
-        trajectory = invert(tiny, scenario.latents, scenario.prompt, config)
+        trajectory = invert(tiny, scenario.latents, scenario.conditioning, config)
         assert len(trajectory) == steps // 2 + 1
         latents = trajectory[-1:]
         for timestep in tiny.schedule.timesteps(steps)[-(steps // 2) :]:
             with torch.no_grad():
-                noise = tiny.predict_noise(latents, timestep, scenario.prompt)
+                noise = tiny.predict_noise(latents, timestep, scenario.conditioning)
             below = tiny.schedule.previous(timestep, steps)
             latents = tiny.schedule.move(latents, noise, timestep, below)
         return float((latents - trajectory[0]).norm())

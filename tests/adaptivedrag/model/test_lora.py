@@ -12,7 +12,7 @@ from adaptivedrag.model.memory_ladder import Rung, stepped_down
 
 def predicted(model, scenario):
     with torch.no_grad():
-        return model.predict_noise(scenario.latents, 681, scenario.prompt)
+        return model.predict_noise(scenario.latents, 681, scenario.conditioning)
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +23,13 @@ def posterior(scenario):
 @pytest.fixture(scope="module")
 def weights(tiny, scenario, posterior):
     config = TrainLoraConfig(steps=3, learning_rate=1e-2)
-    return train_lora(tiny, posterior, scenario.prompt, config, seed=0)[0]
+    return train_lora(tiny, posterior, scenario.conditioning, config, seed=0)[0]
 
 
 def test_training_leaves_the_model_as_it_was(tiny, scenario, posterior):
     before = {name: value.clone() for name, value in tiny.unet.state_dict().items()}
     noise = predicted(tiny, scenario)
-    train_lora(tiny, posterior, scenario.prompt, TrainLoraConfig(steps=1), seed=0)
+    train_lora(tiny, posterior, scenario.conditioning, TrainLoraConfig(steps=1), seed=0)
     after = tiny.unet.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
@@ -44,10 +44,10 @@ def test_every_attention_linear_is_adapted(weights):
 def test_a_batch_in_parts_at_the_lowest_rung_trains_the_same(tiny, scenario, posterior):
     config = TrainLoraConfig(steps=2)
     lowest = Rung(at_once=1, gradient_checkpointing=True, attention_by_heads=True)
-    whole, losses = train_lora(tiny, posterior, scenario.prompt, config, seed=0)
+    whole, losses = train_lora(tiny, posterior, scenario.conditioning, config, seed=0)
     with stepped_down(tiny, lowest):
         parts, again = train_lora(
-            tiny, posterior, scenario.prompt, config, seed=0, at_once=lowest.at_once
+            tiny, posterior, scenario.conditioning, config, seed=0, at_once=lowest.at_once
         )
     np.testing.assert_allclose(again, losses, rtol=1e-5)
     one, other = (np.concatenate([*map(np.ravel, each.values())]) for each in (whole, parts))
@@ -55,7 +55,9 @@ def test_a_batch_in_parts_at_the_lowest_rung_trains_the_same(tiny, scenario, pos
 
 
 def test_an_untrained_lora_changes_nothing(tiny, scenario, posterior):
-    fresh, losses = train_lora(tiny, posterior, scenario.prompt, TrainLoraConfig(steps=0), seed=0)
+    fresh, losses = train_lora(
+        tiny, posterior, scenario.conditioning, TrainLoraConfig(steps=0), seed=0
+    )
     assert losses == []
     noise = predicted(tiny, scenario)
     with lora_applied(tiny.unet, fresh):
@@ -65,8 +67,8 @@ def test_an_untrained_lora_changes_nothing(tiny, scenario, posterior):
 def test_training_is_repeatable_and_follows_its_seed(tiny, scenario, posterior, weights):
     config = TrainLoraConfig(steps=3, learning_rate=1e-2)
     torch.manual_seed(123)  # global state must not matter
-    again = train_lora(tiny, posterior, scenario.prompt, config, seed=0)[0]
-    other = train_lora(tiny, posterior, scenario.prompt, config, seed=1)[0]
+    again = train_lora(tiny, posterior, scenario.conditioning, config, seed=0)[0]
+    other = train_lora(tiny, posterior, scenario.conditioning, config, seed=1)[0]
     assert all(np.array_equal(value, again[name]) for name, value in weights.items())
     assert any(not np.array_equal(value, other[name]) for name, value in weights.items())
 
@@ -83,7 +85,7 @@ def test_merging_equals_the_adapter_that_diffusers_loads(
     )
     pipeline.load_lora_weights(tmp_path)
     with torch.no_grad():
-        theirs = pipeline.unet(scenario.latents, 681, scenario.prompt).sample
+        theirs = pipeline.unet(scenario.latents, 681, scenario.conditioning.tokens).sample
     plain = predicted(tiny, scenario)
     with lora_applied(tiny.unet, weights):
         ours = predicted(tiny, scenario)
@@ -119,7 +121,7 @@ def test_merged_weights_are_put_back_exactly_even_after_an_error(tiny, scenario,
 
 def test_training_lowers_the_loss(tiny, scenario, posterior):
     config = TrainLoraConfig(steps=60, learning_rate=1e-2)
-    losses = train_lora(tiny, posterior, scenario.prompt, config, seed=0)[1]
+    losses = train_lora(tiny, posterior, scenario.conditioning, config, seed=0)[1]
     assert np.mean(losses[-15:]) < np.mean(losses[:15])
 
 

@@ -8,6 +8,7 @@ from diffusers import UNet2DConditionModel
 
 from adaptivedrag.config import TrainLoraConfig
 from adaptivedrag.errors import UnsupportedModel
+from adaptivedrag.model.conditioning import Conditioning
 from adaptivedrag.model.ddim import Schedule
 from adaptivedrag.model.diffusion import DiffusionModel
 from adaptivedrag.model.lora import adapter
@@ -28,8 +29,8 @@ def sd15() -> DiffusionModel:
 
 def test_the_feature_map_has_640_channels_at_the_latents_resolution(sd15):
     latents = torch.empty(1, 4, 64, 64, device="meta")
-    prompt = torch.empty(1, 77, 768, device="meta")
-    noise, features = sd15.predict_with_features(latents, 681, prompt)
+    conditioning = Conditioning(torch.empty(1, 77, 768, device="meta"))
+    noise, features = sd15.predict_with_features(latents, 681, conditioning)
     assert noise.shape == latents.shape
     assert features.shape == (640, 64, 64)
 

@@ -116,11 +116,11 @@ def test_relocated_latents_are_those_of_the_moved_picture_inverted(tiny, scenari
     region = np.zeros(cells, bool)
     region[cells[0] // 4 : cells[0] // 2, cells[1] // 4 : cells[1] // 2] = True
     content = Content(region, np.array([[1.0, 0, 3.5], [0, 1.0, 5.25]]))
-    made = relocated_latents(tiny, image, scenario.prompt, [content], INVERSION)
+    made = relocated_latents(tiny, image, scenario.conditioning, [content], INVERSION)
     moved = move_contents(image, [content])
     clean = tiny.posterior(moved)[0]
-    assert torch.equal(made, invert(tiny, clean, scenario.prompt, INVERSION)[-1:])
-    stayed = invert(tiny, tiny.posterior(image)[0], scenario.prompt, INVERSION)[-1:]
+    assert torch.equal(made, invert(tiny, clean, scenario.conditioning, INVERSION)[-1:])
+    stayed = invert(tiny, tiny.posterior(image)[0], scenario.conditioning, INVERSION)[-1:]
     assert (made - stayed).abs().mean() > 0.01
 
 
@@ -130,7 +130,7 @@ def dragged(tiny, scenario, relocated, **settings):
     return drag_latents(
         tiny,
         scenario.latents,
-        scenario.prompt,
+        scenario.conditioning,
         scenario.drags[:1],
         scenario.superpixels,
         np.ones(scenario.frame.feature_size, bool),
@@ -179,7 +179,7 @@ def test_the_background_is_held_at_the_inversions_own_latents(tiny, scenario):
             tiny,
             trajectory[-1:],
             trajectory[-1:] + 0.2,
-            scenario.prompt,
+            scenario.conditioning,
             scenario.drags,
             scenario.frame,
             SampleImageConfig(hold_background=held),
@@ -204,7 +204,7 @@ def test_an_empty_mask_holds_no_background_and_without_one_nothing_can_be_held(t
             tiny,
             start,
             edited,
-            scenario.prompt,
+            scenario.conditioning,
             scenario.drags,
             scenario.frame,
             config,
