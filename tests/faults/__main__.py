@@ -54,7 +54,7 @@ def report(name: str, rows: Rows, seed: int) -> bool:
     found: list[Row] = []
     for row in rows(seed):
         found.append(row)
-        say(f"  {row.test}: {row.told} (asked: {row.asked}; {row.seconds:.0f} s)")
+        say(f"  {row.test}: {row.outcome} (asked: {row.asked}; {row.seconds:.0f} s)")
         with one_writer():
             text = written(DOCUMENT.read_text("utf-8"), name, title, table(found, seed))
             DOCUMENT.write_text(text, "utf-8")

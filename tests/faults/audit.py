@@ -60,7 +60,7 @@ def rows(_seed: int) -> Iterator[Row]:
     yield Row(
         "outbound connections during commands",
         "0",
-        f"{len(found)} but to this machine; {len(connections(told))} to it; {ran}",
+        f"{len(found)} to other machines, {len(connections(told))} to this one; {ran}",
         bites and not failed and servers == 1 and not found,
         clock.seconds,
         "; ".join(f"{each['told']} by {each['process']}" for each in found[:5]),

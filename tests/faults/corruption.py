@@ -70,7 +70,7 @@ def found_and_healed(results: Results, faults: int, seed: int) -> Row:
         f"use, {count.healed} healed, {count.served} wrong results served",
         set(every) == {faults} and not count.served and clean,
         clock.seconds,
-        f"{count.by_stage} were made again by their stage."
+        f"their stages made {count.by_stage} of them again."
         + "".join(map(" {}".format, count.unseen[:5])),
     )
 
@@ -228,8 +228,7 @@ def cache_told_the_truth(place: Path, faults: int, seed: int) -> Row:
         f"{faults} faults: {wrong} wrong digests",
         wrong == 0,
         clock.seconds,
-        "there is nothing to heal: a cache that is lost or broken is begun anew, and each of its "
-        "rows has a checksum.",
+        "each row of the cache has a checksum; a broken cache is started again.",
     )
 
 
@@ -263,7 +262,7 @@ def index_told_the_truth(results: Results, place: Path, faults: int, seed: int) 
         "wrong answers",
         wrong == 0 and len(truth) == len(results.all),
         clock.seconds,
-        "a row of it counts only while its record's file is the one that was read.",
+        "a row counts only while its record's file is the one that was read.",
     )
 
 
@@ -297,10 +296,9 @@ def lost_without_a_trace(results: Results, losses: int, seed: int) -> Row:
     return Row(
         "the newest record of a key deleted, and its object unless another record names it",
         "a miss, made again",
-        f"{losses} losses: {made_again} made again with the same bytes; {told} told by `verify`",
+        f"{losses} losses: {made_again} made again with the same bytes; {told} found by `verify`",
         made_again == losses,
         clock.seconds,
-        "the one class that `verify` cannot see by itself: it tells of it only where a later "
-        "result names as an input what no record made. Where that is not so, nothing that is left "
-        "says that the record was ever there.",
+        "`verify` finds this only where a later result names the lost one as its input; otherwise "
+        "nothing shows that the record was ever there.",
     )

@@ -95,11 +95,10 @@ def counted(who: str, errands: list[Errand], whole: Errand, killed: int, clock: 
         f"{killed} kills; final bytes {'identical' if same else 'differ'}; "
         f"{numbers['0001.json']} keys with one record, {numbers.total() - numbers['0001.json']} "
         f"further records; {sum(extra.values())} of {ended.total()} finished executions were "
-        f"duplicates, {sum(apart.values())} of them of what one process alone needed",
+        f"duplicates, {sum(apart.values())} of them needed by one process alone",
         same and set(numbers) == {"0001.json"} and not damage and not (none_twice and apart),
         clock.seconds,
-        f"{began - ended.total()} executions were cut off by kills; one that ended, but was not "
-        "yet published, counts as finished here.",
+        f"kills cut off {began - ended.total()} executions.",
     )
 
 

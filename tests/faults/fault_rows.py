@@ -26,8 +26,8 @@ class Row:
     notes: str = ""
 
     @property
-    def told(self) -> str:
-        """What was reached, and how that is to be taken."""
+    def outcome(self) -> str:
+        """What was reached, marked if it was missed or not run."""
         return {True: "", False: "**missed**: ", None: "**not run**: "}[self.held] + self.reached
 
 
@@ -65,7 +65,7 @@ def table(rows: Iterable[Row], seed: int) -> list[str]:
     rows = list(rows)
     lines = ["| test | asked | reached | seconds |", "| --- | --- | --- | ---: |"]
     for row in rows:
-        cells = (row.test, row.asked, row.told, f"{row.seconds:.0f}")
+        cells = (row.test, row.asked, row.outcome, f"{row.seconds:.0f}")
         lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     notes = [f"- {row.test}: {row.notes}" for row in rows if row.notes]
     return [*lines, "", f"Seed {seed}.", *([""] if notes else []), *notes]

@@ -60,7 +60,7 @@ def told_and_mended(results: list[Result], place: Path, every: int = BLOCK) -> R
     try:
         with small_disk(place, 4096) as disk:
             found = [fill(result, disk, every) for result in results]
-        how = f"a tmpfs with every {every} bytes of room"
+        how = f"a tmpfs with room in steps of {every} bytes"
     except NotPossibleHere as reason:
         found = [limit(result, place) for result in results]
         how = f"RLIMIT_FSIZE at every file ({reason})"
@@ -70,7 +70,7 @@ def told_and_mended(results: list[Result], place: Path, every: int = BLOCK) -> R
     ]
     return Row(
         "disk full at every write of a publish, each stage's payload",
-        "clear error, no false hit, goes on when there is room",
+        "clear error, no false hit, goes on once there is room",
         f"{refused} refused writes: {len(broken)} unclear errors, false hits or failed repeats",
         not broken and refused >= len(results),
         clock.seconds,

@@ -56,18 +56,18 @@ def survived(job: Path, place: Path, kills: int, seed: int) -> Row:
     found = disturb(job, place, "ours", kills, random.Random(seed))
     reached = (
         f"{found.kills} kills over {found.jobs} jobs; final bytes that differ: {found.wrong}; "
-        f"finished stages done again: {found.repeated}; records beyond the first of a key: "
-        f"{found.beyond_first}; jobs that needed a hand: {found.stuck}; damage: {len(found.damage)}"
+        f"finished stages done again: {found.repeated}; second records of a key: "
+        f"{found.beyond_first}; stuck jobs: {found.stuck}; damage: {len(found.damage)}"
     )
     failed = (found.wrong, found.repeated, found.beyond_first, found.stuck, found.damage)
     return Row(
         "kill -9 at random moments, without Prefect",
-        f"{kills} kills, final bytes identical, finished stages recomputed: 0",
+        f"{kills} kills, final bytes identical, finished stages done again: 0",
         reached,
         not any(failed) and found.kills >= kills,
         clock.seconds,
-        f"{found.executions} executions of stages, of which {found.interrupted} were cut off; "
-        f"{found.left} unfinished files of killed writers lay beside the results, for `store gc`.",
+        f"{found.executions} executions of stages, {found.interrupted} of them cut off; "
+        f"{found.left} unfinished files left for `store gc`.",
     )
 
 
@@ -79,10 +79,10 @@ def lost_by_the_naive(job: Path, place: Path, kills: int, seed: int) -> Row:
         "the same on a naive store",
         "must fail",
         f"{found.kills} kills over {found.jobs} jobs: {found.wrong} ended with wrong bytes, "
-        f"{found.stuck} could not go on by themselves",
+        f"{found.stuck} got stuck",
         found.wrong + found.stuck > 0,
         clock.seconds,
-        "results are written in place, each part synced; a folder that exists counts as done.",
+        "",
     )
 
 

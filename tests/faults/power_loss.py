@@ -195,7 +195,7 @@ def survived(results: list[Result], place: Path, losses: int, seed: int) -> Row:
         f"bad; {len(count.undone)} published results lost; {len(count.unhealed)} not made again",
         not problems,
         clock.seconds,
-        f"{count.torn_records} records were torn: they are passed over, and the next number counts."
+        f"{count.torn_records} torn records, which readers skip."
         + "".join(f" {problem}." for problem in problems[:3]),
     )
 
@@ -211,7 +211,7 @@ def lost_without_syncing(results: list[Result], place: Path, losses: int, seed: 
         f"{len(count.undone)} published results lost",
         bool(count.bad and count.undone),
         clock.seconds,
-        "a bad hit here still has files of the right sizes; reading finds it by its sha256.",
+        "the files of a bad hit have the right sizes; reading finds it by its sha256.",
     )
 
 

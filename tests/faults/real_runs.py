@@ -136,13 +136,13 @@ def killed(job: Path, kills: int, seed: int) -> Row:
         executions.update(note.event for note in notes(errand.diary))
     return Row(
         "kill -9 at random moments of `adaptivedrag run`, pocket models",
-        f"{kills} kills, final bytes identical, finished stages recomputed: 0, no process left",
-        f"{done} kills over {jobs} jobs: {len(problems)} differences, stages done again or records "
-        f"beyond the first; {left} processes left {GONE_WITHIN:.0f} s later",
+        f"{kills} kills, final bytes identical, finished stages done again: 0, no process left",
+        f"{done} kills over {jobs} jobs: {len(problems)} differences, stages done again or second "
+        f"records; {left} processes left {GONE_WITHIN:.0f} s later",
         not problems and not left,
         clock.seconds,
-        f"{executions['began']} executions of stages, of which "
-        f"{executions['began'] - executions['ended']} were cut off." + joined(problems),
+        f"{executions['began']} executions of stages, "
+        f"{executions['began'] - executions['ended']} of them cut off." + joined(problems),
     )
 
 
@@ -184,6 +184,5 @@ def side_by_side(whole: Errand) -> Row:
         f"left; {ended.total() - len(ended)} of {ended.total()} executions were duplicates",
         not problems and not left,
         clock.seconds,
-        "two runs do not share work out between them: who starts both pays for both."
-        + joined(problems),
+        joined(problems).strip(),
     )

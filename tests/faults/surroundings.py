@@ -110,7 +110,7 @@ def kept_house_by_a_jumping_clock(place: Path, schedules: int, seed: int) -> Row
         shutil.rmtree(place / str(schedule))
     return Row(
         "clocks set back and forth under writers and collectors",
-        "clear behaviour, nothing wrong served",
+        "clear behavior, nothing wrong served",
         f"{schedules} schedules with {jumps} jumps of up to two days: {wrong} wrong results "
         f"served, {unhealed} not made again",
         not wrong and not unhealed,
@@ -167,11 +167,11 @@ def cached_by_a_jumping_clock(place: Path, trials: int, seed: int) -> Row:
         wrong += cache.digest(file, "file", digest_file) != digest_file(file)
     return Row(
         "clocks set back and forth under the index of file digests",
-        "clear behaviour, nothing wrong served",
+        "clear behavior, nothing wrong served",
         f"{trials} files rewritten at the same size under other clocks: {wrong} wrong digests",
         wrong == 0,
         clock.seconds,
-        "sizes, times, change times and inodes are compared for equality, never for order.",
+        "times are compared for equality, never for order.",
     )
 
 
@@ -225,11 +225,11 @@ def only_read(results: Results, place: Path) -> Row:
             for result in results.all:
                 assert opened.read(result.record).keys() == result.payload.keys()
     except NotPossibleHere as reason:
-        asked = "clear behaviour, documented"
+        asked = "clear behavior, documented"
         return Row("a store on a read-only mount", asked, str(reason), None, clock.seconds)
     return Row(
         "a store on a read-only mount",
-        "clear behaviour, documented",
+        "clear behavior, documented",
         f"{len(reading)} reading commands work, {len(writing)} writing ones end with 2 and one "
         f"line: {len(problems)} exceptions",
         not problems,
@@ -260,7 +260,7 @@ def of_other_versions(results: Results, place: Path) -> Row:
         (folder / "0002.json").unlink()
     return Row(
         "a store, records and manifests of an older and a newer schema",
-        "clear behaviour, documented",
+        "clear behavior, documented",
         f"{cases} cases: {len(problems)} misread or unclear",
         not problems,
         clock.seconds,
