@@ -1,4 +1,4 @@
-"""When a run has to end: at a time of day, or after so long."""
+"""Times as they are typed, and when a run has to end: at a time of day, or after a while."""
 
 import re
 import time
@@ -9,7 +9,10 @@ from datetime import datetime, timedelta
 from flows.outcomes import InvalidRequest
 
 _TIME_OF_DAY = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])")
-_DURATION = re.compile(r"(?:([0-9]{1,4})h)?(?:([0-9]{1,5})m)?(?:([0-9]{1,6})s)?")
+_DURATION = re.compile(
+    r"(?:([0-9]{1,4})w)?(?:([0-9]{1,5})d)?(?:([0-9]{1,5})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,7})s)?"
+)
+_UNIT_SECONDS = (604_800, 86_400, 3_600, 60, 1)
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ def time_limits(deadline: str | None = None, budget: str | None = None) -> tuple
     Args:
         deadline: a time of day such as "07:00", on the clock of this machine, of today or else
             of tomorrow.
-        budget: a time such as "6h", "90m", "45s" or "1h30m", which does not depend on that clock.
+        budget: a time such as "6h" or "1h30m", which does not depend on that clock.
 
     Raises:
         InvalidRequest: if one cannot be read.
@@ -63,15 +66,16 @@ def _next_time(deadline: str) -> tuple[float, Callable[[], float]]:
     return then.timestamp(), time.time
 
 
-def seconds_of(option: str, text: str) -> int:
-    """Read a time such as "6h", "90m", "45s" or "1h30m".
+def seconds_of(option: str, text: str, *, allow_zero: bool = False) -> int:
+    """Read a time such as "30d", "6h", "1h30m" or "45s": weeks, days, hours, minutes, seconds.
 
     Raises:
-        InvalidRequest: if it cannot be read, or is none at all; naming the option.
+        InvalidRequest: if it cannot be read, or is zero without `allow_zero`; naming the option.
     """
     match = _DURATION.fullmatch(text)
-    hours, minutes, seconds = (int(part or 0) for part in match.groups()) if match else (0, 0, 0)
-    total = 3600 * hours + 60 * minutes + seconds
-    if not total:
-        raise InvalidRequest(f"{option} {text!r} cannot be read: write it as 6h, 90m or 1h30m")
-    return total
+    if match and text:
+        parts = map(int, match.groups(default="0"))
+        seconds = sum(part * unit for part, unit in zip(parts, _UNIT_SECONDS, strict=True))
+        if seconds or allow_zero:
+            return seconds
+    raise InvalidRequest(f"{option} {text!r} cannot be read: write it as 30d, 6h or 1h30m")

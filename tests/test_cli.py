@@ -103,6 +103,7 @@ def test_all_commands_are_named_in_the_help():
         "plan",
         "status",
         "show",
+        "report",
         "import",
         "eval",
         "store",
@@ -151,7 +152,7 @@ NOTHING_STARTS = {
     ),
     "budget not readable": (
         ("run", "cats/job.toml", "--budget", "a while"),
-        "--budget 'a while' cannot be read: write it as 6h, 90m or 1h30m",
+        "--budget 'a while' cannot be read: write it as 30d, 6h or 1h30m",
     ),
     "no such edit to explain": (("plan", "cats/job.toml", "--why", "edit-9"), "did you mean"),
     "no such stage to explain": (
@@ -243,7 +244,7 @@ def test_ctrl_c_ends_with_130(job, monkeypatch):
     def interrupt(*_arguments, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("stages.jobs.reader.load_job", interrupt)
+    monkeypatch.setattr("flows.terminal.jobs.load_job", interrupt)
     ended = call("plan", job)
     assert ended.exit_code == 130
     assert "interrupted" in ended.stderr
@@ -325,7 +326,7 @@ app(["plan", sys.argv[1]])
 """
 
 
-def test_a_terminal_shows_how_many_images_were_looked_at(job):
+def test_a_terminal_shows_how_many_images_were_read(job):
     ours, theirs = pty.openpty()
     command = [sys.executable, "-c", IMPATIENT, job]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -333,9 +334,9 @@ def test_a_terminal_shows_how_many_images_were_looked_at(job):
         ended = subprocess.run(
             command, stdout=subprocess.PIPE, stderr=place, check=True, env=environment
         )
-        said = os.read(ours, 10_000) if place is theirs else ended.stderr
-        assert (b"Looking at images: 2 of 3 edits" in said) is shown
-        assert b"Looking" not in ended.stdout
+        output = os.read(ours, 10_000) if place is theirs else ended.stderr
+        assert (b"Reading images" in output and b"3/3" in output) is shown
+        assert b"Reading" not in ended.stdout
 
 
 def test_a_plan_with_a_bad_edit_says_so(job):
@@ -368,7 +369,7 @@ def test_the_status_tells_what_is_done_and_what_failed_last(job):
     assert f"adaptivedrag status {job} edit-1" in ended.output
     shown = call("status", job, "edit-1")
     assert "NotFinite: not so\nat all\nTraceback: in sample" in shown.output
-    assert "no failure is kept" in call("status", job, "edit-2").output
+    assert "no failure is recorded" in call("status", job, "edit-2").output
     assert "quarantined" in call("plan", job).output
     assert last_failed(store, load_job(job)) == {"edit-1"}
     ended = call("run", job, "--select", "edit-1")
@@ -457,7 +458,7 @@ def test_an_import_prints_what_it_found(tmp_path):
     (folder / "points.json").write_text('{"points": [[1, 2], [3, 4], [5, 6], [7, 8]]}')
     ended = call("import", "drag100", tmp_path / "drag100")
     assert ended.exit_code == 0
-    assert "1 images, 2 drags" in ended.output
+    assert "1 image, 2 drags: " in ended.output
 
 
 def test_scenes_are_imported_as_many_as_are_asked_for():

@@ -145,7 +145,7 @@ def test_what_was_marked_is_spared_when_a_job_is_kept_later(cats, others, store)
     call(*EVERYTHING)
     ended = call("store", "gc", "--keep", cats, "--keep", others, "--grace", "0s")
     assert "Deleted: nothing" in ended.output
-    assert "Marked before, but used again, kept or gone by now: " in ended.output
+    assert "Marked earlier, but kept, used again or gone by now: " in ended.output
     assert results(cats, store) == results(others, store) == {Status.HIT}
 
 
@@ -219,7 +219,7 @@ def test_bytes_are_counted_by_stage_and_by_job(cats, others, store):
     assert shown.exit_code == 0, shown.output
     rows = [line.split() for line in shown.output.splitlines()]
     assert ["sample_image", "4", "0", "4"] in [row[:4] for row in rows]
-    assert "In all: " in shown.output
+    assert "Total: " in shown.output
     counted = json.loads(call("store", "du", cats, others, "--json").output)
     first, second = counted["jobs"][str(cats)], counted["jobs"][str(others)]
     assert first["size"] + second["size"] > counted["total"]["size"]
@@ -301,11 +301,11 @@ CANNOT_START = {
     "a size of no unit": (("gc", "--at-most", "50"), "write it as 500MB, 50GB or 64GiB"),
     "a size of another unit": (("gc", "--at-most", "30x"), "--at-most '30x' cannot be read"),
     "a size with commas": (("gc", "--at-most", "5,000GB"), "--at-most '5,000GB' cannot be read"),
-    "nothing to export": (("export", "fresh/job.toml", "x"), "has nothing of fresh/job.toml"),
-    "nothing to keep": (("gc", "--keep", "fresh/job.toml"), "has nothing of it; all would go"),
+    "nothing to export": (("export", "fresh/job.toml", "x"), "has no results of fresh/job.toml"),
+    "nothing to keep": (("gc", "--keep", "fresh/job.toml"), "has no results of it; all would go"),
     "an edit to keep that cannot be read": (
         ("gc", "--keep", "bad/job.toml"),
-        "what was made of worse cannot be told and would go",
+        "the results of worse cannot be found and would go",
     ),
 }
 

@@ -13,6 +13,7 @@ from stages.pipeline import STAGES
 from stages.planning.models import diffusion_files, segmenter_files
 from stages.planning.plan import EditPlan, StagePlan, plan_edits
 from stages.planning.sources import code_of
+from stages.reports.wording import count
 
 SCHEMA = 1
 
@@ -93,7 +94,7 @@ def _facts(each: Provenance, record: Record) -> Iterator[tuple[str, str]]:
     worked = record.circumstances
     yield "key", record.key
     yield "record", f"{record.number}, stage version {record.version}"
-    yield "object", f"{record.object} ({len(record.files)} files, {decimal(record.size)})"
+    yield "object", f"{record.object} ({count(len(record.files), 'file')}, {decimal(record.size)})"
     for title, ingredients in (("input", each.inputs), ("model", each.models)):
         for one in ingredients:
             yield title, f"{one.name} {one.digest}: {one.source}"
@@ -102,7 +103,7 @@ def _facts(each: Provenance, record: Record) -> Iterator[tuple[str, str]]:
     now = "as now" if worked.code == each.code_now else f"now {each.code_now}"
     yield "code", f"{worked.code} ({now})"
     yield "libraries", ", ".join(f"{name} {version}" for name, version in worked.libraries.items())
-    yield "device", f"{worked.device}, {worked.threads} thread{'s' * (worked.threads != 1)}"
+    yield "device", f"{worked.device}, {count(worked.threads, 'thread')}"
     begun = record.summary.get("resumed_after")
     resumed = f" after a checkpoint of step {begun}" if begun else ""
     peak = f", at most {decimal(worked.peak_memory)} of memory" if worked.peak_memory else ""

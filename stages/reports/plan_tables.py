@@ -1,15 +1,14 @@
-"""A plan in words: a table, reasons, and a JSON document for other programs."""
+"""A plan in words: tables, reasons, and a JSON document for other programs."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.filesize import decimal
-from rich.markup import escape
-from rich.table import Table
 
 from artifacts import ArtifactStore
 from stages.planning.forecast import Forecast, StageForecast
 from stages.planning.plan import EditPlan, JobPlan, Reason, Status
+from stages.reports.wording import Table, count, duration
 
 SCHEMA = 1
 IDS_SHOWN = 3
@@ -20,34 +19,34 @@ def counts_table(plan: JobPlan) -> Table:
     return _table(plan, {}, ())
 
 
-def plan_table(plan: JobPlan, told: Forecast) -> Table:
-    """Count the edits by stage and status, and what is to be made, with its time and room."""
+def plan_table(plan: JobPlan, expected: Forecast) -> Table:
+    """Count the edits by stage and status, and the artifacts to make, with their time and size."""
     cells = {
-        name: (str(stage.missing or "·"), *_time_and_room(stage))
-        for name, stage in told.stages.items()
+        name: (str(stage.missing or "·"), *_time_and_size(stage))
+        for name, stage in expected.stages.items()
     }
-    return _table(plan, cells, ("to make", "time", "room"))
+    return _table(plan, cells, ("to make", "time", "size"))
 
 
-def forecast_lines(told: Forecast) -> Iterator[str]:
-    """Say what all of it will take, and whether there is room."""
-    total = told.total
+def forecast_lines(expected: Forecast) -> Iterator[str]:
+    """Say how long the missing artifacts will take, and whether the disk has room for them."""
+    total = expected.total
     if not total.missing:
-        yield "Nothing is to be made"
+        yield "Nothing to do"
         return
-    artifacts = f"To make: {total.missing} artifact{'s' * (total.missing > 1)}"
+    artifacts = f"To make: {count(total.missing, 'artifact')}"
     if total.unknown == total.missing:
-        yield f"{artifacts}; of time and room nothing is known: the store has no record of the like"
+        yield f"{artifacts}; time and size are unknown: the store has no similar ones"
     else:
-        known = f"about {duration(total.seconds)} on {told.device}, {decimal(total.size)}"
-        less = f", and {total.unknown} of which nothing is known" if total.unknown else ""
-        yield f"{artifacts}: {known}{less}"
-    if told.free is not None and total.size > told.free:
-        yield f"There is not enough room: {decimal(told.free)} are free"
+        known = f"about {duration(total.seconds)} on {expected.device}, {decimal(total.size)}"
+        unknown = f", and {total.unknown} of unknown time and size" if total.unknown else ""
+        yield f"{artifacts}: {known}{unknown}"
+    if expected.free is not None and total.size > expected.free:
+        yield f"Not enough disk space: only {decimal(expected.free)} free"
 
 
 def edit_lines(plan: JobPlan) -> Iterator[str]:
-    """Say where each edit stands."""
+    """Give the status of each stage of each edit."""
     for each in plan.edits:
         statuses = ", ".join(f"{name} {staged.status}" for name, staged in each.stages.items())
         yield f"{each.edit.id}: {statuses}"
@@ -68,7 +67,7 @@ def reason_lines(plan: JobPlan) -> Iterator[str]:
 
 
 def explained_lines(edit_id: str, reasons: Mapping[str, Reason]) -> Iterator[str]:
-    """Say of each stage of an edit where it stands, why, and what it was compared with."""
+    """Give the status of each stage of an edit, the reason, and the record it was compared with."""
     for name, reason in reasons.items():
         yield f"{edit_id} {name} {reason.status}" + (f": {reason.text}" if reason.text else "")
         nearest = reason.explanation.nearest
@@ -78,20 +77,20 @@ def explained_lines(edit_id: str, reasons: Mapping[str, Reason]) -> Iterator[str
 
 
 def stages_table(plan: EditPlan) -> Table:
-    """Show the stages of one edit, and what each says of its work."""
-    table = Table("stage", "status", "seconds", "key", "what it says", box=None, pad_edge=False)
+    """Show the stages of one edit, and what each reports of its work."""
+    rows = []
     for name, staged in plan.stages.items():
         record = staged.record
         seconds = f"{record.circumstances.seconds:.1f}" if record else ""
         key = staged.key[:12] if staged.key else ""
-        said = _said(record.summary) if record else staged.why
-        table.add_row(name, staged.status, seconds, key, escape(said))
-    return table
+        notes = _summary_line(record.summary) if record else staged.why
+        rows.append([name, str(staged.status), seconds, key, notes])
+    return Table(["stage", "status", "seconds", "key", "summary"], rows)
 
 
-def plan_document(plan: JobPlan, told: Forecast, store: ArtifactStore) -> dict[str, Any]:
+def plan_document(plan: JobPlan, expected: Forecast, store: ArtifactStore) -> dict[str, Any]:
     """Return a plan as JSON; docs/plan.md says what its fields mean."""
-    job, total = plan.job, told.total
+    job, total = plan.job, expected.total
     return {
         "schema": SCHEMA,
         "job": job.name,
@@ -100,15 +99,15 @@ def plan_document(plan: JobPlan, told: Forecast, store: ArtifactStore) -> dict[s
         "edits": len(plan.edits),
         "done": sum(each.done for each in plan.edits),
         "bad": [{"id": bad.id, "line": bad.line, "reason": bad.reason} for bad in job.bad],
-        "device": told.device or None,
-        "free_bytes": told.free,
+        "device": expected.device or None,
+        "free_bytes": expected.free,
         "to_make": _amounts(total),
         "stages": {
             name: {
-                "edits": {str(status): count[status] for status in Status},
-                "to_make": _amounts(told.stages[name]),
+                "edits": {str(status): numbers[status] for status in Status},
+                "to_make": _amounts(expected.stages[name]),
             }
-            for name, count in plan.counts().items()
+            for name, numbers in plan.counts().items()
         },
         "plans": [_edit_document(each) for each in plan.edits],
     }
@@ -123,28 +122,17 @@ def explained_document(edit_id: str, reasons: Mapping[str, Reason]) -> dict[str,
     }
 
 
-def duration(seconds: float) -> str:
-    """Return a time in the two units that matter."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
 def _table(plan: JobPlan, cells: Mapping[str, tuple[str, ...]], titles: tuple[str, ...]) -> Table:
     counts = plan.counts()
     used = [status for status in Status if any(count[status] for count in counts.values())]
-    table = Table("stage", *used, *titles, box=None, pad_edge=False)
-    for stage, count in counts.items():
-        numbers = (str(count[status] or "·") for status in used)
-        table.add_row(stage, *numbers, *cells.get(stage, ()))
-    return table
+    rows = [
+        [stage, *(str(numbers[status] or "·") for status in used), *cells.get(stage, ())]
+        for stage, numbers in counts.items()
+    ]
+    return Table(["stage", *map(str, used), *titles], rows)
 
 
-def _time_and_room(stage: StageForecast) -> tuple[str, str]:
+def _time_and_size(stage: StageForecast) -> tuple[str, str]:
     if not stage.missing:
         return "·", "·"
     if stage.unknown == stage.missing:
@@ -198,8 +186,8 @@ def _reason_document(reason: Reason) -> dict[str, Any]:
     }
 
 
-def _said(summary: Mapping[str, Any]) -> str:
-    """Return what a stage says of itself, but for its long lists."""
+def _summary_line(summary: Mapping[str, Any]) -> str:
+    """Return a stage's summary without its long lists."""
     short = {name: value for name, value in summary.items() if not isinstance(value, list | dict)}
     lines = [
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"

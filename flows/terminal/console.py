@@ -1,0 +1,88 @@
+"""How commands print: whole lines, lists, tables that fit or become blocks, one progress bar."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from stages.reports.wording import Table
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that prints text as it is."""
+    return Console(stderr=stderr, highlight=False, emoji=False)
+
+
+def say(text: str, *, stderr: bool = False) -> None:
+    """Print text; a terminal wraps it, and nothing is cut."""
+    console(stderr=stderr).out(text)
+
+
+def say_list(title: str, lines: Sequence[str]) -> None:
+    """Print lines under a title, if there are any."""
+    if lines:
+        say(f"{title}:")
+        for line in lines:
+            say(f"  {line}")
+
+
+def say_table(table: Table) -> None:
+    """Print a table, or a block of lines "name: value" for each row where it does not fit.
+
+    A file or a pipe has no width, unless COLUMNS gives one.
+    """
+    target = console()
+    is_limited = target.is_terminal or "COLUMNS" in os.environ
+    lines = _aligned(table)
+    if is_limited and max(map(cell_len, lines)) > target.width:
+        lines = [line for row in table.rows for line in _block(table.heads, row)]
+    for line in lines:
+        say(line)
+
+
+def _aligned(table: Table) -> list[str]:
+    rows = [table.heads, *table.rows]
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(_padded, row, widths)).rstrip() for row in rows]
+
+
+def _padded(cell: str, width: int) -> str:
+    return cell + " " * (width - cell_len(cell))
+
+
+def _block(heads: Sequence[str], row: Sequence[str]) -> Iterator[str]:
+    yield f"{heads[0]}: {row[0]}"
+    for head, cell in zip(heads[1:], row[1:], strict=True):
+        if cell:
+            yield f"  {head}: {cell}"
+
+
+@contextmanager
+def step_bar(
+    title: str, target: Console, *, after: float = 0.0
+) -> Iterator[Callable[[int, int], None]]:
+    """Show how many steps of how many are done, and the time that is left, on a terminal.
+
+    Args:
+        after: seconds before anything is shown.
+
+    Yields:
+        A function to call with the steps done and their total.
+    """
+    columns = (TextColumn(f"{title:<20}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=target, transient=True, disable=not target.is_terminal)
+    task, begun = bar.add_task(title, total=None), time.monotonic()
+
+    def advance(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)
+        if time.monotonic() - begun >= after:
+            bar.start()
+
+    try:
+        yield advance
+    finally:
+        bar.stop()

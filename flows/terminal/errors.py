@@ -1,0 +1,26 @@
+"""Errors that we raise on purpose, as one line and an exit code."""
+
+from adaptivedrag.errors import AdaptiveDragError
+from artifacts import ArtifactError
+from flows.outcomes import INTERRUPTED, NOT_STARTED, STOPPED_EARLY, InvalidRequest
+from flows.prefect_server import PrefectUnavailable
+from flows.terminal.console import say
+from stages.reports.report import ReportUnwritable
+
+EXPECTED = (AdaptiveDragError, ArtifactError, InvalidRequest, PrefectUnavailable)
+
+
+def report_error(error: BaseException) -> int | None:
+    """Print an error that ends a command, and return the exit code; None for a bug of ours."""
+    if isinstance(error, KeyboardInterrupt):
+        say_error("interrupted; what was finished is kept")
+        return INTERRUPTED
+    if isinstance(error, EXPECTED):
+        say_error(str(error))
+        return STOPPED_EARLY if isinstance(error, ReportUnwritable) else NOT_STARTED
+    return None
+
+
+def say_error(message: str) -> None:
+    """Print one line on stderr."""
+    say(f"adaptivedrag: {' '.join(message.split())}", stderr=True)

@@ -1,0 +1,74 @@
+"""The job that a command works on: reading it, finding an edit, and what to note about it."""
+
+import difflib
+from pathlib import Path
+
+from adaptivedrag.errors import InvalidEdit
+from artifacts import ArtifactStore, StoreAbsent
+from flows.terminal.console import console, say, say_list, step_bar
+from stages.jobs.edit import Edit, Job
+from stages.jobs.reader import load_job
+
+SHOWN = 10
+PATIENCE = 1.0
+"""Seconds of reading before a terminal shows progress."""
+
+
+def load(path: Path, select: str | None = None) -> Job:
+    """Read a job; on a terminal, show progress if that takes long."""
+    with step_bar("Reading images", console(stderr=True), after=PATIENCE) as advance:
+        return load_job(path, select=select, on_edit=advance)
+
+
+def find_edit(job: Job, name: str) -> Edit:
+    """Return an edit of a job.
+
+    Raises:
+        InvalidEdit: if it is bad, or there is none of this id.
+    """
+    for edit in job.edits:
+        if edit.id == name:
+            return edit
+    for bad in job.bad:
+        if bad.id == name:
+            raise InvalidEdit(f"edit {bad}")
+    close = difflib.get_close_matches(name, job.order, n=1)
+    hint = f": did you mean {close[0]!r}?" if close else ""
+    raise InvalidEdit(f"{job.path} has no edit {name!r}{hint}")
+
+
+def open_to_read(location: str) -> ArtifactStore:
+    """Open a store that may be read-only; one that does not exist yet counts as empty."""
+    try:
+        return ArtifactStore.open(location, create=False)
+    except StoreAbsent:
+        return ArtifactStore.absent(location)
+
+
+def note_absence(store: ArtifactStore) -> None:
+    """Print that a store does not exist yet, if so."""
+    if store.is_absent:
+        say(f"There is no store at {store.location} yet")
+
+
+def note_bad(job: Job) -> None:
+    """List the edits that cannot be done as they are written."""
+    say_list("Cannot be done as written", [str(bad) for bad in job.bad])
+
+
+def note_conversions(job: Job) -> None:
+    """List the images that were converted, each once."""
+    notes = {edit.image_path.name: edit.image.notes for edit in job.edits if edit.image.notes}
+    lines = [f"{name}: {'; '.join(conversions)}" for name, conversions in notes.items()]
+    more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    say_list("Converted", lines[:SHOWN] + more)
+
+
+def note_pocket(job: Job) -> None:
+    """Print what the pocket model is for, if an edit uses it."""
+    if any(edit.model == "pocket" for edit in job.edits):
+        say(
+            "The pocket model knows rendered scenes, not photographs. For photographs use Stable "
+            'Diffusion 1.5: model = "stable-diffusion-v1-5/stable-diffusion-v1-5" and segmenter = '
+            '"facebook/sam2.1-hiera-base-plus" in the job, or --model and --segmenter of `edit`.'
+        )

@@ -1,0 +1,70 @@
+"""Plans: what is missing of a job, and why."""
+
+import json
+from pathlib import Path
+
+from flows.outcomes import ALL_DONE, SOME_FAILED, InvalidRequest
+from flows.terminal.console import say, say_table
+from flows.terminal.jobs import (
+    find_edit,
+    load,
+    note_absence,
+    note_bad,
+    note_conversions,
+    open_to_read,
+)
+from stages import STAGE_NAMES
+from stages.planning.forecast import forecast
+from stages.planning.plan import plan_job, reasons
+from stages.reports import plan_tables
+
+
+def show_plan(
+    path: Path, select: str | None, store: str, device: str, *, edits: bool, as_json: bool
+) -> int:
+    """Print the plan of a job with its forecast, as a table or as JSON."""
+    job, opened = load(path, select), open_to_read(store)
+    plan = plan_job(job, opened, explain=True)
+    expected = forecast(plan, opened, device)
+    if as_json:
+        say(json.dumps(plan_tables.plan_document(plan, expected, opened), indent=2))
+    else:
+        note_conversions(job)
+        say_table(plan_tables.plan_table(plan, expected))
+        for line in plan_tables.forecast_lines(expected):
+            say(line)
+        for line in plan_tables.edit_lines(plan) if edits else ():
+            say(line)
+        for line in plan_tables.reason_lines(plan):
+            say(line)
+        note_absence(opened)
+        note_bad(job)
+    return SOME_FAILED if job.bad else ALL_DONE
+
+
+def explain_edit(
+    path: Path,
+    name: str | None,
+    stage: str | None,
+    select: str | None,
+    store: str,
+    *,
+    as_json: bool,
+) -> int:
+    """Print why the stages of an edit, or one of them, have to run or have not.
+
+    Raises:
+        InvalidRequest: for a stage without an edit, or one that does not exist.
+    """
+    if not name:
+        raise InvalidRequest(f"{stage!r} is one argument too many: name an edit with --why EDIT")
+    if stage and stage not in STAGE_NAMES:
+        raise InvalidRequest(f"There is no stage {stage!r}; stages: {', '.join(STAGE_NAMES)}.")
+    found = reasons(find_edit(load(path, select), name), open_to_read(store))
+    found = {each: reason for each, reason in found.items() if stage in (None, each)}
+    if as_json:
+        say(json.dumps(plan_tables.explained_document(name, found), indent=2))
+    else:
+        for line in plan_tables.explained_lines(name, found):
+            say(line)
+    return ALL_DONE

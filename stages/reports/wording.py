@@ -1,0 +1,27 @@
+"""Counts, times and tables in words."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Table(NamedTuple):
+    """A table of text; the first cell of a row names it."""
+
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 edit", "2 edits"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the two units that matter."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
