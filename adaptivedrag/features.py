@@ -37,11 +37,11 @@ def sample_features(
     return upper * (1 - down) + lower * down
 
 
-def window(centres: Int[Tensor, "p 2"], reach: int) -> Int[Tensor, "p n 2"]:
-    """Return the cells of the square window around each centre, in row-major order."""
-    side = torch.arange(-reach, reach + 1, device=centres.device)
+def window(centers: Int[Tensor, "p 2"], reach: int) -> Int[Tensor, "p n 2"]:
+    """Return the cells of the square window around each center, in row-major order."""
+    side = torch.arange(-reach, reach + 1, device=centers.device)
     offsets = torch.stack(torch.meshgrid(side, side, indexing="ij"), dim=-1).reshape(-1, 2)
-    return centres[:, None] + offsets
+    return centers[:, None] + offsets
 
 
 def inside(cells: Int[Tensor, "*n 2"], size: tuple[int, int]) -> Bool[Tensor, "*n"]:
@@ -52,7 +52,7 @@ def inside(cells: Int[Tensor, "*n 2"], size: tuple[int, int]) -> Bool[Tensor, "*
 
 
 def within(
-    cells: Int[Tensor, "p n 2"], centres: Int[Tensor, "p 2"], radius: Int[Tensor, "p"]
+    cells: Int[Tensor, "p n 2"], centers: Int[Tensor, "p 2"], radius: Int[Tensor, "p"]
 ) -> Bool[Tensor, "p n"]:
-    """Tell which cells lie in the square of each centre's own radius."""
-    return (cells - centres[:, None]).abs().amax(dim=-1) <= radius[:, None]
+    """Tell which cells lie in the square of each center's own radius."""
+    return (cells - centers[:, None]).abs().amax(dim=-1) <= radius[:, None]

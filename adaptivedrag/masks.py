@@ -167,7 +167,7 @@ def _handle_cell(drag: Drag, frame: Frame) -> tuple[Int[np.ndarray, "1"], Int[np
 
 
 def _line_cells(drag: Drag, frame: Frame) -> tuple[Int[np.ndarray, "n"], Int[np.ndarray, "n"]]:
-    """Rasterise the way from a handle to its target, both ends included."""
+    """Rasterize the way from a handle to its target, both ends included."""
     handle, target = _ends(drag, frame)
     return line(*handle, *target)
 

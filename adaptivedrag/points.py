@@ -1,11 +1,11 @@
 """Points and the three frames they live in; every conversion between frames is here.
 
-Image frame: (x, y), x to the right, y down, in pixels of the user's image; (0, 0) is the centre of
+Image frame: (x, y), x to the right, y down, in pixels of the user's image; (0, 0) is the center of
 the top left pixel. The model sees the *working image*: the user's image shrunk to the working
 size and reflect-padded at the right and bottom to a multiple of the model's stride.
 Latent frame: (row, col), one cell per `factor`×`factor` working pixels.
 Feature frame: (row, col), four cells per latent cell and side, so half a working pixel's
-resolution for a VAE of factor 8 (DragDiffusion's feature grid). Cell centres have whole numbers in
+resolution for a VAE of factor 8 (DragDiffusion's feature grid). Cell centers have whole numbers in
 all frames, as in bilinear resizing with `align_corners=False`.
 """
 

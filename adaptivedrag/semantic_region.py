@@ -23,7 +23,7 @@ AREA_SHARE = 4
 
 @dataclass(frozen=True)
 class RegionMap:
-    """The superpixels of an image, on the device where the latents are optimised."""
+    """The superpixels of an image, on the device where the latents are optimized."""
 
     labels: Int[Tensor, "h w"]
     spacing: Float[Tensor, "n"]
@@ -81,8 +81,8 @@ class RegionMap:
         own = (self.label_at(cells - moved[:, None]) == label[:, None]) & inside(cells, self.size)
         disc = (cells - handles[:, None]).square().sum(dim=-1) <= radius[:, None] ** 2
         used_up = self._area_ahead(handles, toward, label, moved) < self.smallest_area
-        centre = (cells == handles[:, None]).all(dim=-1)
-        return (torch.where(used_up[:, None], disc, own) & ahead) | centre
+        center = (cells == handles[:, None]).all(dim=-1)
+        return (torch.where(used_up[:, None], disc, own) & ahead) | center
 
     def _area_ahead(
         self,

@@ -1,7 +1,7 @@
 """Superpixels (paper, Sec. 3.3): SLIC on SAM 2's image features.
 
-Two others for comparison: on a colouring of SAM 2's automatic segments, as the authors' code has
-it, and on Lab colours (Fig. 3b).
+Two others for comparison: on a coloring of SAM 2's automatic segments, as the authors' code has
+it, and on Lab colors (Fig. 3b).
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ Segments = Bool[np.ndarray, "n h w"]
 """Automatic segments on the feature grid, largest first; they may overlap and leave gaps."""
 
 PALETTE_STEPS = 6
-"""Levels of each of red, green and blue from which the colours of segments are chosen."""
+"""Levels of each of red, green and blue from which the colors of segments are chosen."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def divide_image(
     if config.needs_segments:
         segments = segments_on_grid(load_segmenter().segments(image), size)
     if settings.source == "rgb":
-        return colour_superpixels(image, size, settings), segments
+        return color_superpixels(image, size, settings), segments
     if settings.source == "segments" and segments is not None:
         return segment_superpixels(segments, settings), segments
     maps = load_segmenter().image_features(image)
@@ -83,22 +83,22 @@ def extract_superpixels(
 ) -> Superpixels:
     """Cluster image features of any resolutions into superpixels.
 
-    The maps are resized to the grid, reduced to their principal components, normalised per channel
+    The maps are resized to the grid, reduced to their principal components, normalized per channel
     and scaled to [0, 1], so that `compactness` weighs distance against features of known range.
 
     Args:
         maps: SAM 2's stride-16 embedding and its two high-resolution maps.
         size: rows and columns of the feature grid.
     """
-    features = np.concatenate([_resized(_standardised(part), size) for part in maps])
+    features = np.concatenate([_resized(_standardized(part), size) for part in maps])
     components = _principal_components(features, config.feature_channels)
     return _slic(np.moveaxis(components, 0, -1), config)
 
 
-def colour_superpixels(
+def color_superpixels(
     image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int], config: ExtractSuperpixelsConfig
 ) -> Superpixels:
-    """Cluster the Lab colours of an image into superpixels (the control of Fig. 3b)."""
+    """Cluster the Lab colors of an image into superpixels (the control of Fig. 3b)."""
     from skimage.color import rgb2lab
 
     lab = np.moveaxis(rgb2lab(image), -1, 0)
@@ -106,7 +106,7 @@ def colour_superpixels(
 
 
 def segment_superpixels(segments: Segments, config: ExtractSuperpixelsConfig) -> Superpixels:
-    """Cluster a colouring of the automatic segments: a grid of cells cut at their borders.
+    """Cluster a coloring of the automatic segments: a grid of cells cut at their borders.
 
     Where segments overlap the smaller one is seen. Without segments it is a plain grid.
     """
@@ -133,18 +133,18 @@ def paint_segments(segments: Segments) -> Int[np.ndarray, "h w"]:
 
 
 def segment_palette(visible: Int[np.ndarray, "h w"]) -> Float[np.ndarray, "n 3"]:
-    """Choose a Lab colour for each number, far from those of the numbers it touches.
+    """Choose a Lab color for each number, far from those of the numbers it touches.
 
-    In the order of the numbers, each takes the colour whose nearest neighbour's is farthest. SLIC
+    In the order of the numbers, each takes the color whose nearest neighbor's is farthest. SLIC
     never joins what differs by much more than its compactness, so no superpixel crosses a border.
     """
     candidates = _lab_candidates()
-    colours = np.zeros((int(visible.max()) + 1, 3))
-    for number, neighbours in enumerate(_neighbours(visible)):
-        chosen = colours[[other for other in sorted(neighbours) if other < number]]
+    colors = np.zeros((int(visible.max()) + 1, 3))
+    for number, neighbors in enumerate(_neighbors(visible)):
+        chosen = colors[[other for other in sorted(neighbors) if other < number]]
         gaps = np.linalg.norm(candidates[:, None] - chosen[None], axis=-1)
-        colours[number] = candidates[gaps.min(axis=1, initial=np.inf).argmax()]
-    return colours
+        colors[number] = candidates[gaps.min(axis=1, initial=np.inf).argmax()]
+    return colors
 
 
 def _lab_candidates() -> Float[np.ndarray, "n 3"]:
@@ -154,7 +154,7 @@ def _lab_candidates() -> Float[np.ndarray, "n 3"]:
     return rgb2lab(np.stack(np.meshgrid(levels, levels, levels), axis=-1)).reshape(-1, 3)
 
 
-def _neighbours(labels: Int[np.ndarray, "h w"]) -> list[set[int]]:
+def _neighbors(labels: Int[np.ndarray, "h w"]) -> list[set[int]]:
     """Return the labels that each label touches along a side of a cell."""
     pairs = np.concatenate(
         [
@@ -169,7 +169,7 @@ def _neighbours(labels: Int[np.ndarray, "h w"]) -> list[set[int]]:
     return touching
 
 
-def _standardised(features: Float[np.ndarray, "c h w"]) -> Float[np.ndarray, "c h w"]:
+def _standardized(features: Float[np.ndarray, "c h w"]) -> Float[np.ndarray, "c h w"]:
     """Give every map the same total variance, whatever its number of channels and scale."""
     features = features.astype(np.float64)
     features = features - features.mean(axis=(1, 2), keepdims=True)

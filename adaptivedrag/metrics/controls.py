@@ -16,7 +16,7 @@ FRINGE = 2
 """Pixels around a region that are filled too: anti-aliased, they hold some of the content."""
 
 RING = 5
-"""Width in pixels of the surroundings that give the mean colour."""
+"""Width in pixels of the surroundings that give the mean color."""
 
 BLUR = 1 / 24
 """Standard deviation of the blur as a share of the shorter side: 11 pixels of 256."""
@@ -35,11 +35,9 @@ def render_without(scene: "Scene", part: str, size: int) -> UInt8[np.ndarray, "s
     absent = part.split("+")
 
     class Without(Canvas):
-        def paint(
-            self, shape: Any, colour: Any, part: str | None = None, *a: Any, **k: Any
-        ) -> None:
+        def paint(self, shape: Any, color: Any, part: str | None = None, *a: Any, **k: Any) -> None:
             if part is None or not any(part == n or part.startswith(n + "/") for n in absent):
-                super().paint(shape, colour, part, *a, **k)
+                super().paint(shape, color, part, *a, **k)
 
     canvas = Without(size)
     scene.paint(canvas)
@@ -63,7 +61,7 @@ def erased(
 def flattened(
     image: UInt8[np.ndarray, "h w 3"], region: Bool[np.ndarray, "h w"]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Fill a region with the mean colour of the ring around it; if it is all, with its own."""
+    """Fill a region with the mean color of the ring around it; if it is all, with its own."""
     from scipy.ndimage import binary_dilation
 
     if not region.any():

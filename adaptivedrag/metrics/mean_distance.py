@@ -25,7 +25,7 @@ def find_handles(
     """Find handles again in an edited picture by the features of both.
 
     Both maps are meant to be upsampled to the picture's size, which never happens: products with
-    the handles' features and the norms are made of the products of neighbouring cells. A handle
+    the handles' features and the norms are made of the products of neighboring cells. A handle
     between pixels keeps its fraction, so that a picture compared with itself returns the handles.
 
     Args:
@@ -97,7 +97,7 @@ def legacy_drag_accuracy_index(
 
 
 class _Upsampling:
-    """Bilinear upsampling, cell centres aligned as in torch's `interpolate(mode="bilinear")`.
+    """Bilinear upsampling, cell centers aligned as in torch's `interpolate(mode="bilinear")`.
 
     Every pixel is a weighted sum of four cells, its corners.
     """
@@ -124,7 +124,7 @@ class _Upsampling:
         """Return the squared length of the upsampled vectors.
 
         A squared weighted sum needs only the products of the corners with each other, and those
-        are the products of a cell with its neighbours.
+        are the products of a cell with its neighbors.
         """
         height, width = self.cells
         below, right = (np.minimum(np.arange(n) + 1, n - 1) for n in self.cells)

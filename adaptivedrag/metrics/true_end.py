@@ -31,7 +31,7 @@ GONE = 0.7
 
 Measured on two drags of each of 18 benchmark scenes. Found: the truth blurred by 2 pixels with
 noise of 6 levels 36 times of 36, blurred by 4 pixels 34 times. Found though gone: erased exactly
-or by inpainting never, one flat colour once, noise once. Blurred by 11 pixels: 13 times.
+or by inpainting never, one flat color once, noise once. Blurred by 11 pixels: 13 times.
 """
 
 

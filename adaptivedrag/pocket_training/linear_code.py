@@ -19,7 +19,7 @@ PATCH = 8
 
 @dataclass(frozen=True)
 class LinearCode:
-    """Principal components of patches, each a row of PATCH·PATCH·3 values (row, column, colour)."""
+    """Principal components of patches, each a row of PATCH·PATCH·3 values (row, column, color)."""
 
     mean: NDArray[np.float64]
     components: NDArray[np.float64]
@@ -111,6 +111,6 @@ def patches(image: Picture) -> NDArray[np.float64]:
 
 
 def _as_weights(rows: NDArray[np.float64]) -> Tensor:
-    """Rows over patches (row, column, colour) as 1×1 weights over (colour, row, column)."""
+    """Rows over patches (row, column, color) as 1×1 weights over (color, row, column)."""
     turned = rows.reshape(len(rows), PATCH, PATCH, 3).transpose(0, 3, 1, 2)
     return torch.from_numpy(turned.reshape(len(rows), -1, 1, 1).copy()).float()

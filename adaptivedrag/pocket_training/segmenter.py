@@ -39,7 +39,7 @@ class PointBatch:
     """Crops of pictures, points in them, and their answers.
 
     Attributes:
-        images: normalised crops, N × 3 × crop × crop.
+        images: normalized crops, N × 3 × crop × crop.
         corners: (x, y) of each crop in the full input, multiples of 16.
         points: (x, y) in the full input, N × K × 2.
         answers: all of its answers, the smallest first and the last one repeated,
@@ -195,7 +195,7 @@ class SegmenterTraining(Training):
 
 
 def _silence_branches(trunk: nn.Module) -> None:
-    """Starts every block as the identity: features begin as colours, free of windows' borders."""
+    """Starts every block as the identity: features begin as colors, free of windows' borders."""
     for block in trunk.blocks:
         for last in (block.attn.proj, block.mlp.layers[-1]):
             nn.init.zeros_(last.weight)
@@ -270,11 +270,11 @@ def _sheet_column(model: nn.Module, scene: Scene) -> list[Picture]:
     picture = render(scene, 256).image
     segmenter = Segmenter(model, automatic=AutomaticMasks(points_per_side=8))
     embedding = segmenter.image_features(picture)[0]
-    return [picture, _components(embedding), _coloured(segmenter.segments(picture), 256)]
+    return [picture, _components(embedding), _colored(segmenter.segments(picture), 256)]
 
 
 def _components(embedding: np.ndarray) -> Picture:
-    """The first three principal components as colours, 256 × 256."""
+    """The first three principal components as colors, 256 × 256."""
     flat = embedding.reshape(len(embedding), -1)
     flat = flat - flat.mean(1, keepdims=True)
     _, vectors = np.linalg.eigh(flat @ flat.T)
@@ -283,7 +283,7 @@ def _components(embedding: np.ndarray) -> Picture:
     return shown.reshape(3, 64, 64).transpose(1, 2, 0).repeat(4, 0).repeat(4, 1)
 
 
-def _coloured(masks: np.ndarray, size: int) -> Picture:
+def _colored(masks: np.ndarray, size: int) -> Picture:
     random, out = np.random.default_rng(0), np.zeros((size, size, 3), np.uint8)
     for mask in masks:
         out[mask] = random.integers(60, 256, 3)

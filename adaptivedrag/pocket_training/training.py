@@ -1,7 +1,7 @@
 """One training run that can stop after any step and go on as if it had not.
 
 Every batch and every draw of noise follows from (seed, step), so weights, their running average,
-the optimiser's moments and the number of steps taken are the whole state.
+the optimizer's moments and the number of steps taken are the whole state.
 """
 
 from abc import ABC, abstractmethod
@@ -19,13 +19,13 @@ StepCallback = Callable[[int, Losses], bool]
 
 
 class Training(ABC):
-    """A model, its optimiser and its running average (EMA), stepped one batch at a time."""
+    """A model, its optimizer and its running average (EMA), stepped one batch at a time."""
 
     def __init__(self, model: nn.Module, schedule: Schedule) -> None:
         self.model = model
         self.schedule = schedule
         self.steps_done = 0
-        self.optimiser = torch.optim.AdamW(
+        self.optimizer = torch.optim.AdamW(
             [p for p in model.parameters() if p.requires_grad],
             lr=schedule.lr,
             weight_decay=schedule.weight_decay,
@@ -42,16 +42,16 @@ class Training(ABC):
 
     def step(self) -> Losses:
         """Takes one step; a batch whose loss is not finite raises FloatingPointError."""
-        for group in self.optimiser.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.lr_at(self.steps_done)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.schedule.bf16):
             loss, parts = self.loss(self.steps_done)
         if not torch.isfinite(loss):
             raise FloatingPointError(f"loss {loss.item()} at step {self.steps_done}")
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimiser.step()
+        self.optimizer.step()
         self.steps_done += 1
         self._update_average()
         return {"loss": loss.item(), "gradient": float(norm), **parts}
@@ -60,7 +60,7 @@ class Training(ABC):
         """Everything that `restore` needs, by name; tensors are shared, not copied."""
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
-        for index, moments in self.optimiser.state_dict()["state"].items():
+        for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimiser.{index}.{name}": value for name, value in moments.items()}
         return tensors | {"steps_done": torch.tensor(self.steps_done)}
 
@@ -72,12 +72,12 @@ class Training(ABC):
         for name, value in _under(state, "optimiser.").items():
             index, _, moment = name.partition(".")
             moments.setdefault(int(index), {})[moment] = value.clone()
-        groups = self.optimiser.state_dict()["param_groups"]
-        self.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
     @torch.no_grad()
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
-        """Begins at weights that were exported, with a fresh optimiser and at step 0.
+        """Begins at weights that were exported, with a fresh optimizer and at step 0.
 
         Raises:
             ValueError: a weight is missing or has another shape.

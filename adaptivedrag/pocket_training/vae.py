@@ -2,8 +2,8 @@
 
 Convolutional autoencoders of this size need hours to become as good as a linear code. This one
 starts there: its encoder *is* the linear code (residual branches at zero, strided convolutions
-that gather patches), its decoder blurs the code's colours, and training teaches the decoder. Two
-identities make it exact in spite of the closing normalisation and SiLU: silu(a) − silu(−a) = a, so
+that gather patches), its decoder blurs the code's colors, and training teaches the decoder. Two
+identities make it exact in spite of the closing normalization and SiLU: silu(a) − silu(−a) = a, so
 values travel as pairs (a, −a); and a group norm whose group also holds a large constant pair
 (c, −c) divides by very nearly c.
 """
@@ -35,7 +35,7 @@ _SHEET = tuple(2**41 + i for i in range(6))  # training scenes that no batch dra
 
 
 def build_vae(settings: VaeSettings) -> AutoencoderKL:
-    """An AutoencoderKL of factor 8 with SD's block types, randomly initialised."""
+    """An AutoencoderKL of factor 8 with SD's block types, randomly initialized."""
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,
@@ -128,7 +128,7 @@ def round_trip(vae: AutoencoderKL, image: Picture) -> Picture:
 @torch.no_grad()
 def start_from_linear_code(vae: AutoencoderKL, code: LinearCode, settings: VaeSettings) -> None:
     """Sets weights so that encoding gives the linear code, each value scaled by its deviation
-    to the power of minus ``whitening``, and decoding its colours, smoothed."""
+    to the power of minus ``whitening``, and decoding its colors, smoothed."""
     for part in (vae.encoder, vae.decoder):
         _silence_branches(part)
     nn.init.eye_(vae.quant_conv.weight.flatten(1))
@@ -154,8 +154,8 @@ def _start_encoder(
     encoder: Any, code: LinearCode, scale: np.ndarray, settings: VaeSettings
 ) -> None:
     _clear(encoder.conv_in, range(3))
-    for colour in range(3):
-        encoder.conv_in.weight[colour, colour, 1, 1] = 1.0
+    for color in range(3):
+        encoder.conv_in.weight[color, color, 1, 1] = 1.0
     blocks = encoder.down_blocks
     for block, held in zip(blocks[:2], (3, 12), strict=True):
         _pass_through(block.resnets[0], held)
@@ -185,18 +185,18 @@ def _start_decoder(
         _clear(conv, range(held))
         for i in range(held):
             conv.weight[i, i] = blur
-    colours = (code.components / scale[:, None]).reshape(held, -1, 3).mean(1).T
+    colors = (code.components / scale[:, None]).reshape(held, -1, 3).mean(1).T
     mean = code.mean.reshape(-1, 3).mean(0)
     places = _Places(3, settings.widths[0], settings.groups, 4.0)
     shortcut = decoder.up_blocks[3].resnets[0].conv_shortcut
-    mixing = torch.from_numpy(colours.astype(np.float32))[:, :, None, None]
+    mixing = torch.from_numpy(colors.astype(np.float32))[:, :, None, None]
     places.write(shortcut, mixing, torch.from_numpy(mean).float())
     places.read(decoder.conv_norm_out, decoder.conv_out, torch.eye(3))
     nn.init.zeros_(decoder.conv_out.bias)
 
 
 class _Places:
-    """Where values lie among normalised channels: pairs (a, −a) beside a constant pair (c, −c)."""
+    """Where values lie among normalized channels: pairs (a, −a) beside a constant pair (c, −c)."""
 
     def __init__(self, values: int, channels: int, groups: int, constant: float) -> None:
         self.per_group = channels // groups
@@ -249,9 +249,9 @@ def _gather(conv: nn.Conv2d, held: int) -> None:
 
 
 def _as_taps(mixing: Tensor) -> Tensor:
-    """Rows over patches (row, column, colour) as a 2×2 convolution of twice gathered pixels."""
+    """Rows over patches (row, column, color) as a 2×2 convolution of twice gathered pixels."""
     values = len(mixing)
-    bits = mixing.reshape(values, 2, 2, 2, 2, 2, 2, 3)  # rows 4, 2, 1; columns 4, 2, 1; colour
+    bits = mixing.reshape(values, 2, 2, 2, 2, 2, 2, 3)  # rows 4, 2, 1; columns 4, 2, 1; color
     ordered = bits.permute(0, 2, 5, 3, 6, 7, 1, 4)
     return ordered.reshape(values, 48, 2, 2)
 

@@ -6,11 +6,11 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from adaptivedrag.scenes.canvas import Canvas, Colour, Field, Point, Shade
+from adaptivedrag.scenes.canvas import Canvas, Color, Field, Point, Shade
 from adaptivedrag.scenes.outdoors import paint_meadow
 from adaptivedrag.scenes.scene import Anchor, Scene, SceneDrag, between, choose
 from adaptivedrag.scenes.shapes import capsule, circle, convex, curve, ellipse, turned
-from adaptivedrag.scenes.textures import COLOURS, ball, grained, mix, tinted, waves
+from adaptivedrag.scenes.textures import COLORS, ball, grained, mix, tinted, waves
 
 SPECIES = ("cat", "dog", "rabbit", "bear")
 
@@ -105,24 +105,24 @@ class Animal(Scene):
     def _fur(self, purpose: int) -> Shade:
         return waves(self.texture, purpose, 11.0, 6)
 
-    def _paint_legs(self, canvas: Canvas, colour: Colour, places: tuple[float, float]) -> None:
+    def _paint_legs(self, canvas: Canvas, color: Color, places: tuple[float, float]) -> None:
         for place in places:
             hip, foot, thick = self.leg(place, 0), self.leg(place, 1), self.girth * 0.28
             leg = capsule(hip, foot, thick, thick * 0.78)
-            canvas.paint(leg, colour, "animal/legs", grained(self._fur(31), hip, depth=0.10))
+            canvas.paint(leg, color, "animal/legs", grained(self._fur(31), hip, depth=0.10))
             toes = (foot[0] + self.side * 0.012, foot[1] + thick * 0.4)
             paw = ellipse(toes, thick * 1.15, thick * 0.7)
-            canvas.paint(paw, mix(colour, (1, 1, 1), 0.12), "animal/legs")
+            canvas.paint(paw, mix(color, (1, 1, 1), 0.12), "animal/legs")
 
-    def _paint_tail(self, canvas: Canvas, colour: Colour) -> None:
+    def _paint_tail(self, canvas: Canvas, color: Color) -> None:
         root, tip = self.tail(0), self.tail(1)
         sag = 0.12 * self.tail_length
         bend = ((root[0] + tip[0]) / 2, (root[1] + tip[1]) / 2 + sag)
         thick = {"cat": 0.024, "dog": 0.027, "rabbit": 0.045, "bear": 0.040}[self.species]
         shape = curve(root, bend, tip, thick, thick * 0.7)
-        canvas.paint(shape, colour, "animal/tail", grained(waves(self.texture, 32, 60.0), root))
+        canvas.paint(shape, color, "animal/tail", grained(waves(self.texture, 32, 60.0), root))
 
-    def _paint_body(self, canvas: Canvas, coat: Colour) -> None:
+    def _paint_body(self, canvas: Canvas, coat: Color) -> None:
         length, girth = self.length * 1.08, self.girth
         spots = waves(self.texture, 33, 4.0, 4)
         fur = self._fur(34)
@@ -134,28 +134,28 @@ class Animal(Scene):
         light = ball(self.body, length, girth, grain=coatwork, depth=0.11)
         canvas.paint(ellipse(self.body, length, girth), coat, "animal/body", light)
 
-    def _paint_head(self, canvas: Canvas, coat: Colour, dark: Colour) -> None:
+    def _paint_head(self, canvas: Canvas, coat: Color, dark: Color) -> None:
         neck = (self.body[0] + self.side * self.length * 0.72, self.body[1] - 0.25 * self.girth)
         throat = capsule(neck, self.skull(-0.1, 0.2), self.girth * 0.62, self.head_radius * 0.62)
         canvas.paint(
             throat, mix(coat, dark, 0.25), "animal/body", grained(self._fur(34), neck, depth=0.10)
         )
         self._paint_ear(canvas, dark, -0.52)
-        radius, centre = self.head_radius, self.skull()
-        light = ball(centre, radius, radius, grain=self._fur(35), depth=0.09)
+        radius, center = self.head_radius, self.skull()
+        light = ball(center, radius, radius, grain=self._fur(35), depth=0.09)
         canvas.paint(
-            ellipse(centre, radius * 1.05, radius * 0.95), coat, "animal/head/skull", light
+            ellipse(center, radius * 1.05, radius * 0.95), coat, "animal/head/skull", light
         )
         self._paint_ear(canvas, mix(coat, dark, 0.3), 0.12)
         self._paint_snout(canvas, coat)
         eye = self.skull(0.36, -0.18)
-        canvas.paint(circle(eye, radius * 0.17), COLOURS["white"], "animal/head/eye")
+        canvas.paint(circle(eye, radius * 0.17), COLORS["white"], "animal/head/eye")
         canvas.paint(
             circle(self.skull(0.41, -0.16), radius * 0.115), (0.06, 0.05, 0.06), "animal/head/eye"
         )
         canvas.paint(circle(self.skull(0.45, -0.21), radius * 0.04), (1, 1, 1), "animal/head/eye")
 
-    def _paint_ear(self, canvas: Canvas, colour: Colour, place: float) -> None:
+    def _paint_ear(self, canvas: Canvas, color: Color, place: float) -> None:
         base, tip = self.ear(0.0, place), self.ear(1.0, place)
         width = self.head_radius * 0.30
         if self.species == "cat":
@@ -168,7 +168,7 @@ class Animal(Scene):
             end = width * (1.0 if self.species == "dog" else 0.75)
             shape = capsule(base, tip, width * 0.75, end)
         light = grained(self._fur(36), base, depth=0.10)
-        canvas.paint(shape, colour, "animal/head/ear", light)
+        canvas.paint(shape, color, "animal/head/ear", light)
 
     def ear(self, along: float, place: float = 0.12) -> Point:
         """A point on the axis of an ear, from its base to its tip."""
@@ -181,15 +181,15 @@ class Animal(Scene):
         reach = along * self.ear_length
         return base[0] + self.side * lean * reach, base[1] - rise * reach
 
-    def _paint_snout(self, canvas: Canvas, coat: Colour) -> None:
+    def _paint_snout(self, canvas: Canvas, coat: Color) -> None:
         radius, pale = self.head_radius, mix(coat, (1, 0.97, 0.92), 0.38)
         long = {"cat": 0.40, "dog": 0.62, "rabbit": 0.38, "bear": 0.52}[self.species]
-        centre = self.skull(0.62 + long * 0.35, 0.28)
+        center = self.skull(0.62 + long * 0.35, 0.28)
         canvas.paint(
-            ellipse(centre, radius * long, radius * 0.36),
+            ellipse(center, radius * long, radius * 0.36),
             pale,
             "animal/head/snout",
-            ball(centre, radius * long, radius * 0.36),
+            ball(center, radius * long, radius * 0.36),
         )
         nose = self.skull(0.62 + long * 1.15, 0.16)
         canvas.paint(

@@ -1,6 +1,6 @@
 """The painter: layers of signed distances on a square picture, back to front.
 
-Scene coordinates are (x right, y down) in [0, 1]; the centre of pixel ``i`` of a picture with
+Scene coordinates are (x right, y down) in [0, 1]; the center of pixel ``i`` of a picture with
 ``size`` pixels lies at ``(i + 0.5) / size``. Coverage of a pixel is one minus its signed distance
 in pixels, clipped, so every edge is anti-aliased at every resolution.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Field: TypeAlias = NDArray[np.float32]
 Point: TypeAlias = tuple[float, float]
-Colour: TypeAlias = tuple[float, float, float]
+Color: TypeAlias = tuple[float, float, float]
 Distance: TypeAlias = Callable[[Field, Field], Field]
 Shade: TypeAlias = Callable[[Field, Field], Field]
 
@@ -33,22 +33,22 @@ class Canvas:
     """A picture that is being painted, and for each pixel the part that is seen there."""
 
     def __init__(self, size: int) -> None:
-        centres = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size)
+        centers = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size)
         self.size = size
-        self.x = centres[None, :]
-        self.y = centres[:, None]
-        self.colours: Field = np.zeros((3, size, size), np.float32)
+        self.x = centers[None, :]
+        self.y = centers[:, None]
+        self.colors: Field = np.zeros((3, size, size), np.float32)
         self.owners = np.zeros((size, size), np.uint8)
         self.parts: list[str] = [BACKGROUND]
 
     def fill(self, field: Field) -> None:
         """Replaces the whole picture by a (3, size, size) field or one that broadcasts to it."""
-        self.colours[:] = field
+        self.colors[:] = field
 
     def paint(
         self,
         shape: Shape,
-        colour: Colour,
+        color: Color,
         part: str | None = None,
         shade: Shade | None = None,
         opacity: float = 1.0,
@@ -58,7 +58,7 @@ class Canvas:
 
         Args:
             part: the part that owns the covered pixels; None leaves owners as they are (shadows).
-            shade: factor on the colour, from scene coordinates.
+            shade: factor on the color, from scene coordinates.
             softness: width of the edge in scene units; 0 is one pixel.
         """
         window = self._window(shape.box, softness)
@@ -72,13 +72,13 @@ class Canvas:
             self.owners[rows, columns][cover > 0.5] = self._number(part)
         cover = cover * np.float32(opacity)
         light = np.float32(1.0) if shade is None else shade(x, y)
-        for plane, value in zip(self.colours, colour, strict=True):
+        for plane, value in zip(self.colors, color, strict=True):
             view = plane[rows, columns]
             view += cover * (np.float32(value) * light - view)
 
     def image(self) -> NDArray[np.uint8]:
         """The picture as uint8 (size, size, 3)."""
-        scaled = np.clip(self.colours, 0.0, 1.0) * np.float32(255.0) + np.float32(0.5)
+        scaled = np.clip(self.colors, 0.0, 1.0) * np.float32(255.0) + np.float32(0.5)
         return np.ascontiguousarray(scaled.astype(np.uint8).transpose(1, 2, 0))
 
     def mask(self, part: str) -> NDArray[np.bool_]:

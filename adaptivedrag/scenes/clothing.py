@@ -6,11 +6,11 @@ from typing import ClassVar, Self, TypeAlias
 
 import numpy as np
 
-from adaptivedrag.scenes.canvas import Canvas, Colour, Distance, Field, Point, Shade, Shape
+from adaptivedrag.scenes.canvas import Canvas, Color, Distance, Field, Point, Shade, Shape
 from adaptivedrag.scenes.room import paint_room
 from adaptivedrag.scenes.scene import Anchor, Scene, SceneDrag, between, choose
 from adaptivedrag.scenes.shapes import box, capsule, circle, convex, curve, ellipse, local, turned
-from adaptivedrag.scenes.textures import COLOURS, ball, generator, mix, pillar, tinted, waves
+from adaptivedrag.scenes.textures import COLORS, ball, generator, mix, pillar, tinted, waves
 
 Figured: TypeAlias = Callable[[Field, Field], tuple[Field, Field]]
 
@@ -27,7 +27,7 @@ class Clothing(Scene):
     """A garment, seen from the front.
 
     ``place`` is the middle of its shoulder line, widths are half widths. ``waist`` is the width
-    towards which its sides bend; ``sleeve_lengths`` and ``sleeve_angles`` are those of the left
+    toward which its sides bend; ``sleeve_lengths`` and ``sleeve_angles`` are those of the left
     and the right sleeve, angles from straight down outwards; ``opening`` is how far the fronts of
     a coat lie from its middle at the hem.
     """
@@ -107,10 +107,10 @@ class Clothing(Scene):
         width = a * self.shoulder + b * self.waist + c * self.hem
         return np.maximum(width, 0.02).astype(np.float32)
 
-    def front(self, side: int, v: float, inwards: float = 0.02) -> Point:
+    def front(self, side: int, v: float, inward: float = 0.02) -> Point:
         """A point near the front edge of one half of a coat, at a share of the length."""
         y = v * self.length
-        return self.at(side * (float(self._gap(np.float32(y))) + inwards), y)
+        return self.at(side * (float(self._gap(np.float32(y))) + inward), y)
 
     def sleeve(self, side: int, along: float) -> Point:
         """A point on the axis of a sleeve, from the shoulder to the cuff."""
@@ -187,7 +187,7 @@ class Clothing(Scene):
         return np.maximum(self._torso(x, y), -self._hollow(x, y))
 
     def _drape(self, purpose: int, along: float, depth: float = 0.15) -> Shade:
-        """Light on hanging cloth: round, with folds that deepen towards the hem, and a weave."""
+        """Light on hanging cloth: round, with folds that deepen toward the hem, and a weave."""
         folds, weave = waves(self.texture, purpose, 8.0, 4), waves(self.texture, 87, 60.0, 3)
 
         def shade(x: Field, y: Field) -> Field:
@@ -223,7 +223,7 @@ class Clothing(Scene):
             self._paint_stand(canvas)
 
     def _paint_hanger(self, canvas: Canvas) -> None:
-        wood = mix(COLOURS["brown"], (0.90, 0.70, 0.45), 0.35 + 0.1 * (self.texture % 5))
+        wood = mix(COLORS["brown"], (0.90, 0.70, 0.45), 0.35 + 0.1 * (self.texture % 5))
         rail = box((0.5, RAIL), 0.6, 0.011)
 
         def round_rod(x: Field, y: Field) -> Field:
@@ -253,7 +253,7 @@ class Clothing(Scene):
             opacity=0.5,
             softness=0.03,
         )
-        wood = mix(COLOURS["brown"], (0.1, 0.06, 0.04), 0.35)
+        wood = mix(COLORS["brown"], (0.1, 0.06, 0.04), 0.35)
         pole = box((x, (self.place[1] + ground) / 2), 0.012, (ground - self.place[1]) / 2)
         canvas.paint(pole, wood, "stand", pillar(x, 0.013))
         foot = ellipse((x, ground), 0.095, 0.022)
@@ -264,7 +264,7 @@ class Clothing(Scene):
         knob = ellipse((x, self.place[1] - 0.085), self.neck_width * 0.85, 0.015)
         canvas.paint(knob, wood, "stand", ball((x, self.place[1] - 0.09), 0.07, 0.04))
 
-    def _paint_sleeve(self, canvas: Canvas, side: int, cloth: Colour) -> None:
+    def _paint_sleeve(self, canvas: Canvas, side: int, cloth: Color) -> None:
         root, length = self.sleeve(side, 0), np.float32(self._sleeve_length(side))
         angle = self.tilt - side * self.sleeve_angles[side > 0]
         wide, narrow = np.float32(self.sleeve_width), np.float32(self.sleeve_width * 0.80)
@@ -305,7 +305,7 @@ class Clothing(Scene):
         tone = mix(cloth, (0, 0, 0), 0.25) if self.pattern == "buttons" else self._accent()
         canvas.paint(Shape(cuff, outline.box), tone, name, shade)
 
-    def _accent(self) -> Colour:
+    def _accent(self) -> Color:
         return tinted(self.trim, self.texture // 3)
 
     def _paint_pattern(
@@ -340,10 +340,10 @@ class Clothing(Scene):
             opacity = 0.55 if self.pattern == "checks" else 0.9
             canvas.paint(Shape(inlay, outline.box), accent, part, shade, opacity)
 
-    def _linen(self) -> Colour:
+    def _linen(self) -> Color:
         return mix((0.86, 0.79, 0.68), (0.75, 0.62, 0.50), (self.texture % 5) / 5)
 
-    def _paint_inside(self, canvas: Canvas, cloth: Colour) -> None:
+    def _paint_inside(self, canvas: Canvas, cloth: Color) -> None:
         """What neckline and opening show: the garment's back, or the stand that it is on."""
 
         def back(x: Field, y: Field) -> Field:
@@ -363,7 +363,7 @@ class Clothing(Scene):
             light = pillar(self.place[0], self.neck_width)
             canvas.paint(self._shape(chest, bottom=low), self._linen(), "stand", light)
 
-    def _paint_torso(self, canvas: Canvas, cloth: Colour) -> None:
+    def _paint_torso(self, canvas: Canvas, cloth: Color) -> None:
         outline, shade = self._shape(self._cut), self._drape(84, 0.35)
         canvas.paint(outline, cloth, "garment/torso", shade)
 
@@ -380,7 +380,7 @@ class Clothing(Scene):
         edge = self._shape(border, top=self.length - 0.05)
         canvas.paint(edge, mix(cloth, (0, 0, 0), 0.35), "garment/torso", shade, 0.5)
 
-    def _paint_front(self, canvas: Canvas, cloth: Colour) -> None:
+    def _paint_front(self, canvas: Canvas, cloth: Color) -> None:
         """Edges and buttons between neckline and hem; a dress has a few under its neck."""
         dark, count = mix(cloth, (0, 0, 0), 0.5), {"shirt": 6, "dress": 4, "coat": 5}[self.garment]
         top, bottom = self.neck_depth + 0.025, self.length - 0.035
@@ -391,17 +391,17 @@ class Clothing(Scene):
             start = self.at(side * overlap, self.neck_depth)
             edge = capsule(start, self.front(side, 0.99, overlap), 0.0025)
             canvas.paint(edge, dark, "garment/torso", opacity=0.8)
-        inwards = 0.022 if self.garment == "coat" else 0.0
+        inward = 0.022 if self.garment == "coat" else 0.0
         accent = self._accent()
         hole = mix(accent, (0, 0, 0), 0.5)
         for i in range(count):
             y = top + (bottom - top) * i / (count - 1)
-            place = self.front(1, y / self.length, inwards)
+            place = self.front(1, y / self.length, inward)
             canvas.paint(circle((place[0] + 0.003, place[1] + 0.003), 0.0105), dark, opacity=0.5)
             canvas.paint(circle(place, 0.0095), accent, "garment/torso")
             canvas.paint(circle(place, 0.003), hole, "garment/torso")
 
-    def _paint_collar(self, canvas: Canvas, cloth: Colour) -> None:
+    def _paint_collar(self, canvas: Canvas, cloth: Color) -> None:
         wide, deep = self.neck_width, self.neck_depth
         if self.garment == "dress":
             self._paint_neckband(canvas)

@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from adaptivedrag.scenes.canvas import Canvas, Colour, Field, Point, Shade, Shape
+from adaptivedrag.scenes.canvas import Canvas, Color, Field, Point, Shade, Shape
 from adaptivedrag.scenes.scene import Anchor, Scene, SceneDrag, between, choose
 from adaptivedrag.scenes.shapes import (
     box,
@@ -19,7 +19,7 @@ from adaptivedrag.scenes.shapes import (
     turned,
 )
 from adaptivedrag.scenes.textures import (
-    COLOURS,
+    COLORS,
     ball,
     generator,
     mix,
@@ -28,7 +28,7 @@ from adaptivedrag.scenes.textures import (
     waves,
 )
 
-SKINS: tuple[Colour, ...] = (
+SKINS: tuple[Color, ...] = (
     (0.95, 0.78, 0.66),
     (0.88, 0.67, 0.52),
     (0.72, 0.50, 0.36),
@@ -47,7 +47,7 @@ class Face(Scene):
     shirt: str
     wall: str
     skin: int
-    centre: Point
+    center: Point
     width: float
     height: float
     tilt: float
@@ -70,7 +70,7 @@ class Face(Scene):
             shirt=choose(random, "red", "green", "blue", "purple", "white", "yellow"),
             wall=choose(random, "blue", "green", "grey", "pink", "yellow", "white"),
             skin=int(random.integers(len(SKINS))),
-            centre=(between(random, 0.44, 0.56), between(random, 0.42, 0.48)),
+            center=(between(random, 0.44, 0.56), between(random, 0.42, 0.48)),
             width=between(random, 0.17, 0.205),
             height=between(random, 0.225, 0.26),
             tilt=between(random, -0.10, 0.10),
@@ -91,7 +91,7 @@ class Face(Scene):
 
     def at(self, u: float, v: float) -> Point:
         """A point of the head, in its half axes (v down)."""
-        x, y = self.centre
+        x, y = self.center
         chin = (x, y + self.height)
         return turned((x + u * self.width, y + v * self.height), chin, self.tilt)
 
@@ -99,7 +99,7 @@ class Face(Scene):
         self._paint_wall(canvas)
         skin, hair = SKINS[self.skin], tinted(self.hair, self.texture)
         if self.hair == "red":
-            hair = mix(hair, COLOURS["orange"], 0.25)
+            hair = mix(hair, COLORS["orange"], 0.25)
         strands = waves(self.texture, 52, 34.0, 5)
         self._paint_hair(canvas, hair, strands)
         self._paint_shoulders(canvas, skin)
@@ -118,11 +118,11 @@ class Face(Scene):
 
     def _paint_wall(self, canvas: Canvas) -> None:
         paper = np.array(mix(tinted(self.wall, self.texture), (0.75, 0.74, 0.72), 0.4), np.float32)
-        centre = (canvas.x - 0.35) ** 2 + (canvas.y - 0.3) ** 2
-        light = 1.0 - 0.45 * centre + 0.09 * noise(canvas.size, self.texture, 51, 5)
+        center = (canvas.x - 0.35) ** 2 + (canvas.y - 0.3) ** 2
+        light = 1.0 - 0.45 * center + 0.09 * noise(canvas.size, self.texture, 51, 5)
         canvas.fill(paper[:, None, None] * light[None].astype(np.float32))
 
-    def _paint_hair(self, canvas: Canvas, hair: Colour, strands: Shade) -> None:
+    def _paint_hair(self, canvas: Canvas, hair: Color, strands: Shade) -> None:
         volume, top = self.hair_volume, self.at(0, -0.12)
         back = ellipse(top, self.width * volume, self.height * volume * 0.98, self.tilt)
         dark = mix(hair, (0.02, 0.01, 0.02), 0.30)
@@ -144,8 +144,8 @@ class Face(Scene):
 
         return shade
 
-    def _paint_shoulders(self, canvas: Canvas, skin: Colour) -> None:
-        x, chin = self.centre[0], self.centre[1] + self.height
+    def _paint_shoulders(self, canvas: Canvas, skin: Color) -> None:
+        x, chin = self.center[0], self.center[1] + self.height
         cloth = tinted(self.shirt, self.texture)
         folds = waves(self.texture, 53, 13.0, 4)
         top = chin + 0.09
@@ -161,23 +161,23 @@ class Face(Scene):
         collar = ellipse((x, top + 0.005), self.width * 0.55, 0.035)
         canvas.paint(collar, mix(skin, (0.25, 0.08, 0.05), 0.12), "neck")
 
-    def _paint_skin(self, canvas: Canvas, skin: Colour) -> None:
-        centre = self.at(0, 0)
+    def _paint_skin(self, canvas: Canvas, skin: Color) -> None:
+        center = self.at(0, 0)
         pores = waves(self.texture, 54, 9.0, 5)
-        shape = ellipse(centre, self.width, self.height, self.tilt)
-        light = ball(centre, self.width * 1.15, self.height * 1.15, self.tilt, pores, 0.035)
+        shape = ellipse(center, self.width, self.height, self.tilt)
+        light = ball(center, self.width * 1.15, self.height * 1.15, self.tilt, pores, 0.035)
         canvas.paint(shape, mix(skin, (1, 1, 1), 0.06), "head/skin", light)
         for side in (-1, 1):
             cheek = circle(self.at(side * 0.52, 0.32), self.width * 0.14)
             canvas.paint(cheek, mix(skin, (0.85, 0.25, 0.2), 0.5), opacity=0.35, softness=0.05)
 
-    def _paint_eye(self, canvas: Canvas, side: int, hair: Colour) -> None:
-        centre = self.at(side * self.eye_gap, -0.08)
+    def _paint_eye(self, canvas: Canvas, side: int, hair: Color) -> None:
+        center = self.at(side * self.eye_gap, -0.08)
         size = self.eye_size * self.width
-        white = ellipse(centre, size, size * 0.62, self.tilt)
+        white = ellipse(center, size, size * 0.62, self.tilt)
         canvas.paint(white, (0.95, 0.94, 0.92), "head/eye")
         look = self.at(side * self.eye_gap + self.gaze * self.eye_size, -0.08)
-        tone = COLOURS[("brown", "blue", "green", "grey")[self.texture % 4]]
+        tone = COLORS[("brown", "blue", "green", "grey")[self.texture % 4]]
         iris = circle(look, size * 0.56)
         canvas.paint(common(iris, white), mix(tone, (1, 1, 1), 0.08), "head/eye")
         canvas.paint(common(circle(look, size * 0.28), white), (0.04, 0.03, 0.04), "head/eye")
@@ -193,7 +193,7 @@ class Face(Scene):
         ends = self.at(u - reach, v), self.at(u, v + 2 * rise), self.at(u + reach, v)
         return curve(*ends, thick, thick, 5)
 
-    def _paint_nose(self, canvas: Canvas, skin: Colour) -> None:
+    def _paint_nose(self, canvas: Canvas, skin: Color) -> None:
         shadow = mix(skin, (0.45, 0.16, 0.10), 0.45)
         side = capsule(self.at(0.05, -0.02), self.at(0.13, 0.26), 0.004, 0.006)
         canvas.paint(side, shadow, "head/skin", opacity=0.6, softness=0.012)
@@ -225,7 +225,7 @@ class Face(Scene):
         canvas.paint(upper, mix(red, (0.2, 0, 0), 0.15), "head/mouth")
         canvas.paint(lower, red, "head/mouth")
 
-    def _paint_fringe(self, canvas: Canvas, hair: Colour, strands: Shade) -> None:
+    def _paint_fringe(self, canvas: Canvas, hair: Color, strands: Shade) -> None:
         volume = self.hair_volume
         cap = ellipse(
             self.at(0, -0.30), self.width * volume * 0.98, self.height * volume * 0.80, self.tilt
@@ -241,9 +241,9 @@ class Face(Scene):
         canvas.paint(Shape(distance, cap.box), hair, "head/hair", self._hair_light(strands))
 
     def candidates(self) -> Iterator[SceneDrag]:
-        side = 1 if self.centre[0] < 0.5 else -1
-        moved = (self.centre[0] + side * 0.10, self.centre[1] + 0.01)
-        yield self.dragged("move", "head", [_face(0, 0.12), _face(0, -0.6)], centre=moved)
+        side = 1 if self.center[0] < 0.5 else -1
+        moved = (self.center[0] + side * 0.10, self.center[1] + 0.01)
+        yield self.dragged("move", "head", [_face(0, 0.12), _face(0, -0.6)], center=moved)
         yield self.dragged(
             "stretch", "head/hair", [_lock(side, 0.85)], hair_length=self.hair_length + 0.55
         )
@@ -257,9 +257,9 @@ class Face(Scene):
             "points", "head/mouth", [_corner(-1), _corner(1)], mouth_width=self.mouth_width + 0.17
         )
         yield self.dragged("open", "head/mouth", [_lip], mouth_open=self.mouth_open + 0.15)
-        far = (self.centre[0] + side * 0.17, self.centre[1] + 0.01)
-        yield self.dragged("long", "head", [_face(0, 0.12)], centre=far)
-        yield self.dragged("off-centre", "head", [_face(-0.6 * side, 0.35)], centre=moved)
+        far = (self.center[0] + side * 0.17, self.center[1] + 0.01)
+        yield self.dragged("long", "head", [_face(0, 0.12)], center=far)
+        yield self.dragged("off-centre", "head", [_face(-0.6 * side, 0.35)], center=moved)
 
 
 def _face(u: float, v: float) -> Anchor:

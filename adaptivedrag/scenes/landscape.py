@@ -6,11 +6,11 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from adaptivedrag.scenes.canvas import Canvas, Colour, Field, Point, Shape
+from adaptivedrag.scenes.canvas import Canvas, Color, Field, Point, Shape
 from adaptivedrag.scenes.scene import Anchor, Scene, SceneDrag, between, choose
 from adaptivedrag.scenes.shapes import below, box, circle, convex
 from adaptivedrag.scenes.textures import (
-    COLOURS,
+    COLORS,
     generator,
     gradient,
     mix,
@@ -18,7 +18,7 @@ from adaptivedrag.scenes.textures import (
     waves,
 )
 
-SKIES: dict[str, tuple[Colour, Colour, Colour]] = {  # high, low, light on everything
+SKIES: dict[str, tuple[Color, Color, Color]] = {  # high, low, light on everything
     "morning": ((0.45, 0.62, 0.82), (0.98, 0.82, 0.68), (1.00, 0.93, 0.86)),
     "midday": ((0.24, 0.50, 0.84), (0.76, 0.88, 0.95), (1.00, 1.00, 0.98)),
     "evening": ((0.29, 0.25, 0.50), (0.98, 0.60, 0.36), (0.98, 0.78, 0.66)),
@@ -83,14 +83,14 @@ class Landscape(Scene):
         clouds = np.clip(noise(canvas.size, self.texture, 1, 5, 2) * 1.3 - 0.25, 0, 0.75)
         clouds *= np.clip(1.15 - canvas.y / self.horizon, 0, 1)
         white = np.array(mix(low, (1, 1, 1), 0.6), np.float32)[:, None, None]
-        canvas.colours += clouds[None] * (white - canvas.colours)
+        canvas.colors += clouds[None] * (white - canvas.colors)
         self._paint_sun(canvas, low)
         self._paint_peak(canvas, "hill", mix((0.40, 0.42, 0.50), low, 0.35), light)
         self._paint_peak(canvas, "peak", mix((0.44, 0.38, 0.36), light, 0.12), light)
         self._paint_land(canvas, light)
         self._paint_pine(canvas, light)
 
-    def _paint_sun(self, canvas: Canvas, low: Colour) -> None:
+    def _paint_sun(self, canvas: Canvas, low: Color) -> None:
         glow = mix(low, (1.0, 0.95, 0.75), 0.6)
         radius = self.sun_radius
         halo = circle(self.sun, radius * 1.8)
@@ -98,7 +98,7 @@ class Landscape(Scene):
         warm = (1.0, 0.72, 0.38) if self.time == "evening" else (1.0, 0.93, 0.62)
         canvas.paint(circle(self.sun, radius), warm, part="sun")
 
-    def _paint_peak(self, canvas: Canvas, name: str, rock: Colour, light: Colour) -> None:
+    def _paint_peak(self, canvas: Canvas, name: str, rock: Color, light: Color) -> None:
         x, top, width = (getattr(self, f"{name}_{what}") for what in ("x", "top", "width"))
         purpose = 2 if name == "peak" else 5
         height = self.horizon + 0.04 - top
@@ -124,8 +124,8 @@ class Landscape(Scene):
             return (0.90 - 0.22 * lee + 0.17 * rough).astype(np.float32)
 
         mountain = below(outline, height / width, top - 0.02)
-        colour = tuple(a * b for a, b in zip(rock, light, strict=True))
-        canvas.paint(mountain, colour, name, shade)
+        color = tuple(a * b for a, b in zip(rock, light, strict=True))
+        canvas.paint(mountain, color, name, shade)
         if not self.snowy:
             return
 
@@ -137,7 +137,7 @@ class Landscape(Scene):
         reach = (x - width, top - 0.02, x + width, top + 0.7 * height)
         canvas.paint(Shape(snow, reach), mix((0.97, 0.98, 1.0), light, 0.35), name, shade)
 
-    def _paint_land(self, canvas: Canvas, light: Colour) -> None:
+    def _paint_land(self, canvas: Canvas, light: Color) -> None:
         swell = waves(self.texture, 8, 6.0, 3)
         ground = below(lambda x: np.float32(self.horizon) + 0.018 * swell(x, x * 0))
         grass = waves(self.texture, 9, 55.0, 6)
@@ -174,7 +174,7 @@ class Landscape(Scene):
         straight = self.river_far + (self.river_near - self.river_far) * s
         return straight + self.river_bend * np.sin(s * np.float32(2 * np.pi))
 
-    def _paint_pine(self, canvas: Canvas, light: Colour) -> None:
+    def _paint_pine(self, canvas: Canvas, light: Color) -> None:
         (x, foot), height = self.pine, self.pine_height
         shadow = Shape(
             convex([(x, foot - 0.01), (x + 0.12, foot + 0.02), (x, foot + 0.015)]).distance,
@@ -182,7 +182,7 @@ class Landscape(Scene):
         )
         canvas.paint(shadow, (0.08, 0.12, 0.08), opacity=0.4, softness=0.02)
         canvas.paint(
-            box((x, foot - 0.04 * height), 0.05 * height, 0.09 * height), COLOURS["brown"], "pine"
+            box((x, foot - 0.04 * height), 0.05 * height, 0.09 * height), COLORS["brown"], "pine"
         )
         needles = waves(self.texture, 13, 26.0, 5)
 
@@ -203,13 +203,13 @@ class Landscape(Scene):
             canvas.paint(tier, green, "pine", shade)
 
     def candidates(self) -> Iterator[SceneDrag]:
-        inwards = 1 if self.sun[0] < 0.5 else -1
+        inward = 1 if self.sun[0] < 0.5 else -1
         sun, rim = _sun(0, 0), _sun(0.45, 0.4)
-        near = (self.sun[0] + inwards * 0.13, self.sun[1] + 0.02)
+        near = (self.sun[0] + inward * 0.13, self.sun[1] + 0.02)
         yield self.dragged("move", "sun", [sun], sun=near)
         taller = self.peak_top - 0.11
         yield self.dragged("stretch", "peak", [_peak(0.18)], peak_top=taller)
-        shift = self.peak_x + inwards * -0.12
+        shift = self.peak_x + inward * -0.12
         yield self.dragged("move", "peak", [_peak(0.3)], peak_x=shift)
         yield self.dragged(
             "resize", "pine", [_pine(0.85)], pine_height=min(0.42, self.pine_height * 1.4)

@@ -44,4 +44,4 @@ def paint_sky(canvas: Canvas, seed: int, horizon: float) -> None:
     )
     canvas.fill(gradient(canvas.y, high, low, horizon))
     clouds = np.clip(noise(canvas.size, seed, 41, 5, 2) * 1.3 - 0.2, 0, 0.8)
-    canvas.colours += clouds[None] * (np.float32(0.97) - canvas.colours)
+    canvas.colors += clouds[None] * (np.float32(0.97) - canvas.colors)

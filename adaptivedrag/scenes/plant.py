@@ -10,7 +10,7 @@ from adaptivedrag.scenes.canvas import Canvas, Field, Point, Shade
 from adaptivedrag.scenes.room import paint_room
 from adaptivedrag.scenes.scene import Anchor, Scene, SceneDrag, between, choose
 from adaptivedrag.scenes.shapes import bezier, circle, curve, ellipse, local, petals, profile
-from adaptivedrag.scenes.textures import COLOURS, ball, mix, pillar, tinted, waves
+from adaptivedrag.scenes.textures import COLORS, ball, mix, pillar, tinted, waves
 
 
 @dataclass(frozen=True)
@@ -90,20 +90,20 @@ class Plant(Scene):
         self._paint_pot(canvas)
         self._paint_flower(canvas)
 
-    def _paint_leaf(self, canvas: Canvas, side: int, colour: tuple[float, float, float]) -> None:
-        centre, angle = self.leaf(side, 0.52), -side * self.leaf_angle
+    def _paint_leaf(self, canvas: Canvas, side: int, color: tuple[float, float, float]) -> None:
+        center, angle = self.leaf(side, 0.52), -side * self.leaf_angle
         half = self.leaf_length / 2
         veins = waves(self.texture, 3, 5.0, 3)
 
         def shade(x: Field, y: Field) -> Field:
-            u, v = local(x, y, centre, angle)
+            u, v = local(x, y, center, angle)
             u, v = u / np.float32(half), v / np.float32(half)
             rib = np.exp(-((v / np.float32(0.05)) ** 2)) * 0.22
             ribs = 0.09 * np.sin(22 * (u * side - np.abs(v) * 1.4))
             return (0.95 - 0.30 * v + rib + ribs + 0.08 * veins(u, v)).astype(np.float32)
 
         name = "leaf/near" if side > 0 else "leaf/far"
-        canvas.paint(ellipse(centre, half, half * 0.40, angle), colour, name, shade)
+        canvas.paint(ellipse(center, half, half * 0.40, angle), color, name, shade)
 
     def _paint_pot(self, canvas: Canvas) -> None:
         (x, foot), width, height = self.foot, self.pot_width, self.pot_height
@@ -119,20 +119,20 @@ class Plant(Scene):
         canvas.paint(band, mix(clay, (0, 0, 0), 0.45), "pot", pillar(x, width))
 
     def _paint_flower(self, canvas: Canvas) -> None:
-        centre, radius = self.flower, self.flower_radius
+        center, radius = self.flower, self.flower_radius
         turn = 0.4 + (self.texture % 7) / 7
-        colour = tinted(self.blossom, self.texture)
+        color = tinted(self.blossom, self.texture)
         for size, dark, offset in ((1.0, 0.12, 0.0), (0.74, 0.0, np.pi / self.petal_count)):
-            shape = petals(centre, radius * size, self.petal_count, 0.55, turn + offset)
-            canvas.paint(shape, mix(colour, (0, 0, 0), dark), "flower", self._petal_light(size))
-        core = COLOURS["brown"] if self.blossom in ("yellow", "orange") else COLOURS["yellow"]
+            shape = petals(center, radius * size, self.petal_count, 0.55, turn + offset)
+            canvas.paint(shape, mix(color, (0, 0, 0), dark), "flower", self._petal_light(size))
+        core = COLORS["brown"] if self.blossom in ("yellow", "orange") else COLORS["yellow"]
         seeds = waves(self.texture, 5, 14.0, 4)
         heart = radius * 0.30
         canvas.paint(
-            circle(centre, heart),
+            circle(center, heart),
             core,
             "flower",
-            ball(centre, heart, heart, grain=seeds, depth=0.25),
+            ball(center, heart, heart, grain=seeds, depth=0.25),
         )
 
     def _petal_light(self, size: float) -> Shade:

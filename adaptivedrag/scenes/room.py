@@ -3,7 +3,7 @@
 import numpy as np
 
 from adaptivedrag.scenes.canvas import Canvas, Field, Shape
-from adaptivedrag.scenes.textures import COLOURS, generator, mix, noise, tinted
+from adaptivedrag.scenes.textures import COLORS, generator, mix, noise, tinted
 
 
 def paint_room(canvas: Canvas, seed: int, wall: str, table: float) -> None:
@@ -16,7 +16,7 @@ def paint_room(canvas: Canvas, seed: int, wall: str, table: float) -> None:
     light = light + 0.035 * float(random.integers(0, 2)) * pattern
     light = light + 0.05 * noise(canvas.size, seed, 22, 4)
     canvas.fill(np.array(paper, np.float32)[:, None, None] * light[None].astype(np.float32))
-    wood = mix(COLOURS["brown"], (0.85, 0.62, 0.40), float(random.uniform(0.15, 0.75)))
+    wood = mix(COLORS["brown"], (0.85, 0.62, 0.40), float(random.uniform(0.15, 0.75)))
     grain = noise(canvas.size, seed, 23, 44, 9)
 
     def planks(x: Field, y: Field) -> Field:

@@ -76,7 +76,7 @@ class SceneDrag:
         return tuple(anchor(scene) for anchor in self.anchors)
 
     def pixels(self, size: int) -> tuple[tuple[Point, Point], ...]:
-        """The pairs in pixels of a picture of ``size``, where (0, 0) is the first centre."""
+        """The pairs in pixels of a picture of ``size``, where (0, 0) is the first center."""
 
         def place(point: Point) -> Point:
             return point[0] * size - 0.5, point[1] * size - 0.5
@@ -102,7 +102,7 @@ class Scene(ABC):
     """Parameters of a picture; lengths and positions in scene units.
 
     Attributes:
-        texture: seed of grain and of shades of colour; two scenes that differ in a parameter
+        texture: seed of grain and of shades of color; two scenes that differ in a parameter
             only have the same texture.
     """
 

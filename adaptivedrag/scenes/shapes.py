@@ -11,25 +11,25 @@ import numpy as np
 from adaptivedrag.scenes.canvas import Field, Point, Shape
 
 
-def local(x: Field, y: Field, centre: Point, angle: float = 0.0) -> tuple[Field, Field]:
-    """Coordinates around ``centre``, turned so that a shape rotated by ``angle`` is upright."""
-    dx, dy = x - np.float32(centre[0]), y - np.float32(centre[1])
+def local(x: Field, y: Field, center: Point, angle: float = 0.0) -> tuple[Field, Field]:
+    """Coordinates around ``center``, turned so that a shape rotated by ``angle`` is upright."""
+    dx, dy = x - np.float32(center[0]), y - np.float32(center[1])
     if angle == 0.0:
         return dx, dy
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     return cos * dx + sin * dy, cos * dy - sin * dx
 
 
-def turned(point: Point, centre: Point, angle: float) -> Point:
-    """``point`` turned about ``centre`` by ``angle`` radians (clockwise on the screen)."""
-    dx, dy = point[0] - centre[0], point[1] - centre[1]
+def turned(point: Point, center: Point, angle: float) -> Point:
+    """``point`` turned about ``center`` by ``angle`` radians (clockwise on the screen)."""
+    dx, dy = point[0] - center[0], point[1] - center[1]
     cos, sin = float(np.cos(angle)), float(np.sin(angle))
-    return centre[0] + cos * dx - sin * dy, centre[1] + sin * dx + cos * dy
+    return center[0] + cos * dx - sin * dy, center[1] + sin * dx + cos * dy
 
 
-def ellipse(centre: Point, rx: float, ry: float, angle: float = 0.0) -> Shape:
+def ellipse(center: Point, rx: float, ry: float, angle: float = 0.0) -> Shape:
     def distance(x: Field, y: Field) -> Field:
-        u, v = local(x, y, centre, angle)
+        u, v = local(x, y, center, angle)
         u, v = u / np.float32(rx), v / np.float32(ry)
         radius = np.sqrt(u * u + v * v)
         slope = np.sqrt((u / np.float32(rx)) ** 2 + (v / np.float32(ry)) ** 2)
@@ -37,15 +37,15 @@ def ellipse(centre: Point, rx: float, ry: float, angle: float = 0.0) -> Shape:
 
     reach = max(rx, ry)
     half = (rx, ry) if angle == 0.0 else (reach, reach)
-    return Shape(distance, _around(centre, *half))
+    return Shape(distance, _around(center, *half))
 
 
-def circle(centre: Point, radius: float) -> Shape:
+def circle(center: Point, radius: float) -> Shape:
     def distance(x: Field, y: Field) -> Field:
-        u, v = local(x, y, centre)
+        u, v = local(x, y, center)
         return np.sqrt(u * u + v * v) - np.float32(radius)
 
-    return Shape(distance, _around(centre, radius, radius))
+    return Shape(distance, _around(center, radius, radius))
 
 
 def capsule(start: Point, end: Point, r0: float, r1: float | None = None) -> Shape:
@@ -66,15 +66,15 @@ def capsule(start: Point, end: Point, r0: float, r1: float | None = None) -> Sha
     return Shape(distance, (*low, *high))
 
 
-def box(centre: Point, half_width: float, half_height: float, rounding: float = 0.0) -> Shape:
+def box(center: Point, half_width: float, half_height: float, rounding: float = 0.0) -> Shape:
     def distance(x: Field, y: Field) -> Field:
-        u, v = local(x, y, centre)
+        u, v = local(x, y, center)
         u = np.abs(u) - np.float32(half_width - rounding)
         v = np.abs(v) - np.float32(half_height - rounding)
         outside = np.sqrt(np.maximum(u, 0) ** 2 + np.maximum(v, 0) ** 2)
         return outside + np.minimum(np.maximum(u, v), 0) - np.float32(rounding)
 
-    return Shape(distance, _around(centre, half_width, half_height))
+    return Shape(distance, _around(center, half_width, half_height))
 
 
 def convex(points: Sequence[Point], rounding: float = 0.0) -> Shape:
@@ -99,29 +99,29 @@ def below(height: Callable[[Field], Field], steepness: float = 0.0, top: float =
     return Shape(lambda x, y: (height(x) - y) * scale, (0.0, top, 1.0, 1.0))
 
 
-def profile(centre_x: float, top: float, bottom: float, width: Callable[[Field], Field]) -> Shape:
+def profile(center_x: float, top: float, bottom: float, width: Callable[[Field], Field]) -> Shape:
     """A turned body: half width ``width(v)`` with v from 0 at the top to 1 at the bottom."""
 
     def distance(x: Field, y: Field) -> Field:
         v = np.clip((y - np.float32(top)) / np.float32(bottom - top), 0, 1)
-        side = np.abs(x - np.float32(centre_x)) - width(v)
+        side = np.abs(x - np.float32(center_x)) - width(v)
         return np.maximum(side, np.maximum(np.float32(top) - y, y - np.float32(bottom)))
 
     widest = float(width(np.linspace(0, 1, 33, dtype=np.float32)).max())
-    return Shape(distance, (centre_x - widest, top, centre_x + widest, bottom))
+    return Shape(distance, (center_x - widest, top, center_x + widest, bottom))
 
 
-def petals(centre: Point, radius: float, count: int, depth: float, turn: float) -> Shape:
-    """A blossom of ``count`` petals whose notches reach ``depth`` of the radius inwards."""
+def petals(center: Point, radius: float, count: int, depth: float, turn: float) -> Shape:
+    """A blossom of ``count`` petals whose notches reach ``depth`` of the radius inward."""
 
     def distance(x: Field, y: Field) -> Field:
-        u, v = local(x, y, centre)
+        u, v = local(x, y, center)
         angle = np.arctan2(v, u) - np.float32(turn)
         wave = np.abs(np.cos(angle * np.float32(count / 2)))
         rim = np.float32(radius) * (1 - np.float32(depth) * (1 - np.sqrt(wave)))
         return (np.sqrt(u * u + v * v) - rim) * np.float32(0.8)
 
-    return Shape(distance, _around(centre, radius, radius))
+    return Shape(distance, _around(center, radius, radius))
 
 
 def curve(start: Point, bend: Point, end: Point, r0: float, r1: float, pieces: int = 7) -> Shape:
@@ -162,12 +162,12 @@ def common(first: Shape, second: Shape) -> Shape:
     return Shape(distance, first.box)
 
 
-def _around(centre: Point, half_width: float, half_height: float) -> tuple[float, ...]:
+def _around(center: Point, half_width: float, half_height: float) -> tuple[float, ...]:
     return (
-        centre[0] - half_width,
-        centre[1] - half_height,
-        centre[0] + half_width,
-        centre[1] + half_height,
+        center[0] - half_width,
+        center[1] - half_height,
+        center[0] + half_width,
+        center[1] + half_height,
     )
 
 

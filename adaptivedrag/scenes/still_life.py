@@ -11,7 +11,7 @@ from adaptivedrag.scenes.room import paint_room
 from adaptivedrag.scenes.scene import Anchor, Scene, SceneDrag, between, choose
 from adaptivedrag.scenes.shapes import capsule, circle, ellipse, profile, turned, union
 from adaptivedrag.scenes.textures import (
-    COLOURS,
+    COLORS,
     ball,
     generator,
     mix,
@@ -148,7 +148,7 @@ class StillLife(Scene):
         )
         if self.fruit == "apple":
             stalk = capsule((x, y - radius * 0.8), (x + radius * 0.2, y - radius * 1.3), 0.006)
-            canvas.paint(stalk, COLOURS["brown"], "fruit")
+            canvas.paint(stalk, COLORS["brown"], "fruit")
         glint = circle((x - radius * 0.38, y - radius * 0.42), radius * 0.10)
         canvas.paint(glint, (1, 1, 1), opacity=0.7, softness=0.015)
 
@@ -163,7 +163,7 @@ class StillLife(Scene):
         size, belly, neck = self.pear_size, self.pear(0, 0), self.pear(0, 1.25)
         self._shadow(canvas, belly[0], self.pear_foot[1], size)
         stalk = capsule(self.pear(0, 1.7), self.pear(0.15, 2.1), 0.006)
-        canvas.paint(stalk, COLOURS["brown"], "pear")
+        canvas.paint(stalk, COLORS["brown"], "pear")
         shape = union(capsule(belly, neck, size, size * 0.5))
         skin = waves(self.texture, 74, 12.0, 5)
         green = mix(

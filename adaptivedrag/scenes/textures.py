@@ -1,4 +1,4 @@
-"""Light, grain and colour: everything that makes flat shapes look like things.
+"""Light, grain and color: everything that makes flat shapes look like things.
 
 Backgrounds take lattice noise, which is fixed to the picture; objects take sums of waves in their
 own coordinates, so that texture moves, turns and stretches with the object.
@@ -9,10 +9,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from adaptivedrag.scenes.canvas import Colour, Field, Point, Shade
+from adaptivedrag.scenes.canvas import Color, Field, Point, Shade
 from adaptivedrag.scenes.shapes import local
 
-COLOURS: dict[str, Colour] = {
+COLORS: dict[str, Color] = {
     "red": (0.80, 0.16, 0.15),
     "orange": (0.93, 0.52, 0.13),
     "yellow": (0.95, 0.80, 0.22),
@@ -28,16 +28,16 @@ COLOURS: dict[str, Colour] = {
 LIGHT = (-0.45, -0.62, 0.64)
 
 
-def mix(first: Colour, second: Colour, share: float) -> Colour:
+def mix(first: Color, second: Color, share: float) -> Color:
     """``first`` with ``share`` of ``second`` in it."""
     a, b, c = (p + (q - p) * share for p, q in zip(first, second, strict=True))
     return a, b, c
 
 
-def tinted(name: str, seed: int) -> Colour:
-    """A named colour, a little different in every scene."""
+def tinted(name: str, seed: int) -> Color:
+    """A named color, a little different in every scene."""
     shift = generator(seed, 11).uniform(-0.05, 0.05, 3)
-    r, g, b = (float(np.clip(v + s, 0.03, 0.97)) for v, s in zip(COLOURS[name], shift, strict=True))
+    r, g, b = (float(np.clip(v + s, 0.03, 0.97)) for v, s in zip(COLORS[name], shift, strict=True))
     return r, g, b
 
 
@@ -81,7 +81,7 @@ def waves(seed: int, purpose: int, frequency: float, count: int = 4) -> Shade:
 
 
 def ball(
-    centre: Point,
+    center: Point,
     rx: float,
     ry: float,
     angle: float = 0.0,
@@ -91,23 +91,23 @@ def ball(
     """Light on an ellipsoid, with grain that is fixed to it (in units of its radii)."""
 
     def shade(x: Field, y: Field) -> Field:
-        u, v = local(x, y, centre)
+        u, v = local(x, y, center)
         u, v = u / np.float32(rx), v / np.float32(ry)
         height = np.sqrt(np.maximum(1 - u * u - v * v, 0))
         light = 0.62 + 0.52 * np.maximum(LIGHT[0] * u + LIGHT[1] * v + LIGHT[2] * height, -0.4)
         if grain is not None:
-            a, b = local(x, y, centre, angle)
+            a, b = local(x, y, center, angle)
             light = light + np.float32(depth) * grain(a / np.float32(rx), b / np.float32(ry))
         return light.astype(np.float32)
 
     return shade
 
 
-def pillar(centre_x: float, half_width: float, grain: Shade | None = None) -> Shade:
+def pillar(center_x: float, half_width: float, grain: Shade | None = None) -> Shade:
     """Light on an upright cylinder."""
 
     def shade(x: Field, y: Field) -> Field:
-        u = np.clip((x - np.float32(centre_x)) / np.float32(half_width), -1, 1)
+        u = np.clip((x - np.float32(center_x)) / np.float32(half_width), -1, 1)
         light = 0.55 + 0.55 * np.sqrt(1 - u * u * 0.96) - 0.18 * u
         if grain is not None:
             light = light + 0.06 * grain(u, y)
@@ -117,18 +117,18 @@ def pillar(centre_x: float, half_width: float, grain: Shade | None = None) -> Sh
 
 
 def grained(
-    grain: Shade, centre: Point = (0.0, 0.0), angle: float = 0.0, depth: float = 0.12
+    grain: Shade, center: Point = (0.0, 0.0), angle: float = 0.0, depth: float = 0.12
 ) -> Shade:
-    """Plain light with grain in coordinates around ``centre``."""
+    """Plain light with grain in coordinates around ``center``."""
 
     def shade(x: Field, y: Field) -> Field:
-        return (1 + np.float32(depth) * grain(*local(x, y, centre, angle))).astype(np.float32)
+        return (1 + np.float32(depth) * grain(*local(x, y, center, angle))).astype(np.float32)
 
     return shade
 
 
-def gradient(y: Field, top: Colour, bottom: Colour, end: float = 1.0) -> Field:
-    """A (3, size, 1) field from one colour to another, reaching the second at y = ``end``."""
+def gradient(y: Field, top: Color, bottom: Color, end: float = 1.0) -> Field:
+    """A (3, size, 1) field from one color to another, reaching the second at y = ``end``."""
     share = np.clip(y / np.float32(end), 0, 1)
     low = np.array(top, np.float32)[:, None, None]
     return low + (np.array(bottom, np.float32)[:, None, None] - low) * share[None]
@@ -136,7 +136,7 @@ def gradient(y: Field, top: Colour, bottom: Colour, end: float = 1.0) -> Field:
 
 @lru_cache(maxsize=64)
 def _spline(size: int, cells: int) -> NDArray[np.float32]:
-    """Cubic B-spline weights of ``cells + 3`` lattice values at the centres of ``size`` pixels."""
+    """Cubic B-spline weights of ``cells + 3`` lattice values at the centers of ``size`` pixels."""
     position = (np.arange(size) + 0.5) / size * cells
     base = np.minimum(position.astype(int), cells - 1)
     t = position - base

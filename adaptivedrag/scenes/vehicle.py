@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from adaptivedrag.scenes.canvas import Canvas, Colour, Field, Point, Shade, Shape
+from adaptivedrag.scenes.canvas import Canvas, Color, Field, Point, Shade, Shape
 from adaptivedrag.scenes.outdoors import paint_meadow
 from adaptivedrag.scenes.scene import Anchor, Scene, SceneDrag, between, choose
 from adaptivedrag.scenes.shapes import box, capsule, circle, convex, ellipse, turned
@@ -74,9 +74,9 @@ class Vehicle(Scene):
         middle = x + self.side * (self.nose - self.rear) / 2
         shadow = ellipse((middle, y), (self.nose + self.rear) * 0.52, 0.022)
         canvas.paint(shadow, (0.03, 0.03, 0.05), opacity=0.65, softness=0.03)
-        colour = tinted(self.paintwork, self.texture)
-        self._paint_cabin(canvas, colour)
-        self._paint_body(canvas, colour)
+        color = tinted(self.paintwork, self.texture)
+        self._paint_cabin(canvas, color)
+        self._paint_body(canvas, color)
         for place in (-0.62, 0.62):
             self._paint_wheel(canvas, self.at(place, 0.0))
 
@@ -96,11 +96,11 @@ class Vehicle(Scene):
             dash = box((start + 0.25 * i, 0.945), 0.07, 0.009, 0.004)
             canvas.paint(dash, (0.88, 0.87, 0.80), "road")
 
-    def _paint_body(self, canvas: Canvas, colour: Colour) -> None:
+    def _paint_body(self, canvas: Canvas, color: Color) -> None:
         corners = [(-1.0, 0.05), (-1.0, 0.85), (-0.9, 1.02), (0.75, 1.0), (1.0, 0.72), (1.0, 0.05)]
-        canvas.paint(self._panel(corners, 0.008), colour, "vehicle/body", self._gloss())
+        canvas.paint(self._panel(corners, 0.008), color, "vehicle/body", self._gloss())
         stripe = [(-0.98, 0.36), (-0.98, 0.44), (0.99, 0.44), (0.99, 0.36)]
-        canvas.paint(self._panel(stripe, 0.0), mix(colour, (0, 0, 0), 0.45), "vehicle/body")
+        canvas.paint(self._panel(stripe, 0.0), mix(color, (0, 0, 0), 0.45), "vehicle/body")
         sill = [(-1.0, 0.0), (-1.0, 0.14), (1.0, 0.14), (1.0, 0.0)]
         canvas.paint(self._panel(sill, 0.004), (0.16, 0.16, 0.18), "vehicle/body")
         lamp = ellipse(self.at(0.93, 0.62), 0.016, 0.022)
@@ -112,9 +112,9 @@ class Vehicle(Scene):
         canvas.paint(handle, (0.85, 0.85, 0.86), "vehicle/body")
         for u in (0.10, -0.42):
             seam = capsule(self.at(u, 0.18), self.at(u, 0.98), 0.0022)
-            canvas.paint(seam, mix(colour, (0, 0, 0), 0.6), "vehicle/body")
+            canvas.paint(seam, mix(color, (0, 0, 0), 0.6), "vehicle/body")
 
-    def _paint_cabin(self, canvas: Canvas, colour: Colour) -> None:
+    def _paint_cabin(self, canvas: Canvas, color: Color) -> None:
         top = 1.0 + self.cabin_height / self.body_height
         rear, front, lean = {
             "car": (-0.72, 0.55, 0.27),
@@ -123,7 +123,7 @@ class Vehicle(Scene):
         }[self.model]
         back_lean = lean if self.model == "car" else 0.03
         outline = [(rear, 0.9), (rear + back_lean, top), (front - lean, top), (front, 0.9)]
-        canvas.paint(self._panel(outline, 0.014), colour, "vehicle/cabin", self._gloss())
+        canvas.paint(self._panel(outline, 0.014), color, "vehicle/cabin", self._gloss())
         if self.model == "truck":
             self._paint_load(canvas, top)
         inner, low = 0.055, 1.08
@@ -238,7 +238,7 @@ def _body(u: float, v: float) -> Anchor:
 
 
 def _tread(u: float) -> Anchor:
-    """A point on the upper tyre of the wheel under ``u``."""
+    """A point on the upper tire of the wheel under ``u``."""
 
     def anchor(scene: Vehicle) -> Point:
         x, y = scene.at(u, 0.0)

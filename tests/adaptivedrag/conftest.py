@@ -11,7 +11,7 @@ from adaptivedrag.config import EditConfig
 from adaptivedrag.model.conditioning import Conditioning
 from adaptivedrag.model.diffusion import DiffusionModel, working_image
 from adaptivedrag.points import Drag, Frame, ImagePoint
-from adaptivedrag.superpixels import Superpixels, colour_superpixels
+from adaptivedrag.superpixels import Superpixels, color_superpixels
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +52,7 @@ def scenario(tiny: DiffusionModel) -> Scenario:
             Drag(ImagePoint(40, 50), ImagePoint(66, 40)),
             Drag(ImagePoint(70, 100), ImagePoint(60, 110)),
         ),
-        superpixels=colour_superpixels(working, frame.feature_size, config.extract_superpixels),
+        superpixels=color_superpixels(working, frame.feature_size, config.extract_superpixels),
         latents=latents,
         conditioning=tiny.encode_prompt("a face"),
     )

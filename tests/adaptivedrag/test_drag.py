@@ -232,7 +232,7 @@ def test_a_zero_length_drag_is_a_no_op_that_leaves_the_latents(tiny, scenario):
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_every_switch_of_the_optimisation_changes_the_latents(tiny, scenario, change):
+def test_every_switch_of_the_optimization_changes_the_latents(tiny, scenario, change):
     plain, switched = run(tiny, scenario), run(tiny, scenario, change)
     assert (plain.latents - switched.latents).abs().mean() > 1e-5
 

@@ -57,7 +57,7 @@ def test_the_mask_covers_the_true_line_and_not_its_mirror_image(dx, dy):
     superpixels = checkerboard(8)
     handle, target = (128, 128), (128 + 90 * dx, 128 + 90 * dy)
     mask = superpixel_line_mask(superpixels, [drag(handle, target)], FRAME)
-    near = binary_dilation(mask)  # the rasterised line passes within one cell of the true one
+    near = binary_dilation(mask)  # the rasterized line passes within one cell of the true one
     for share in np.linspace(0, 1, 40):
         point = ImagePoint(128 + 90 * dx * share, 128 + 90 * dy * share)
         assert near[FRAME.to_cell(point)]

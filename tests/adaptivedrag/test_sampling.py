@@ -154,7 +154,7 @@ def test_an_update_lowers_its_own_loss_for_a_single_drag(scenario, edited, kind)
     assert loss(updated) < loss(edited)
 
 
-def test_windows_stay_aligned_around_both_centres_at_the_border():
+def test_windows_stay_aligned_around_both_centers_at_the_border():
     handle, target = patch_slices((0, 7), (9, 15), 5, (16, 16))
     assert handle == (slice(0, 6), slice(2, 8))
     assert target == (slice(9, 15), slice(10, 16))

@@ -60,9 +60,9 @@ def random_segments(count: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     rows, cols = np.indices(GRID)
     radii = np.sort(rng.uniform(3, 40, count))[::-1]
-    centres = rng.uniform(0, GRID[0], (count, 2))
+    centers = rng.uniform(0, GRID[0], (count, 2))
     return np.stack(
-        [np.hypot(rows - y, cols - x) < r for (y, x), r in zip(centres, radii, strict=True)]
+        [np.hypot(rows - y, cols - x) < r for (y, x), r in zip(centers, radii, strict=True)]
     )
 
 

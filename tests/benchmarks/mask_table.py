@@ -25,7 +25,7 @@ from adaptivedrag.scenes import benchmark_scene, render
 from adaptivedrag.segmenter.segmentation import Segmenter
 from adaptivedrag.superpixels import (
     Superpixels,
-    colour_superpixels,
+    color_superpixels,
     extract_superpixels,
     segment_superpixels,
     segments_on_grid,
@@ -124,7 +124,7 @@ def _masks(edit: Edit, drawn: Mask, segmenter: Segmenter) -> Iterator[tuple[str,
     by_source = {
         "features": extract_superpixels(segmenter.image_features(image), size, config),
         "segments": segment_superpixels(segments, config),
-        "rgb": colour_superpixels(image, size, config),
+        "rgb": color_superpixels(image, size, config),
     }
     ways = [(mode, source) for mode in OF_SUPERPIXELS for source in by_source]
     for mode, source in [*ways, *((mode, "") for mode in OF_SEGMENTS)]:
@@ -157,9 +157,9 @@ def _holds(mask: Mask, point: ImagePoint) -> bool:
 def score_borders(
     segmenter: Segmenter, scenes: int = SCENES
 ) -> dict[tuple[str, float], list[BorderScore]]:
-    """Score superpixels of features and of colours on scenes, by source and compactness.
+    """Score superpixels of features and of colors on scenes, by source and compactness.
 
-    The colours' superpixels are as many as those of the features at the paper's setting, to
+    The colors' superpixels are as many as those of the features at the paper's setting, to
     within what SLIC allows.
     """
     scores: dict[tuple[str, float], list[BorderScore]] = {}
@@ -174,8 +174,8 @@ def score_borders(
         for compactness in COMPACTNESS:
             setting = config.model_copy(update={"compactness": compactness})
             ours = extract_superpixels(maps, size, setting)
-            colours = _with_count(rendering.image, size, setting, wanted)
-            for source, found in (("features", ours), ("rgb", colours)):
+            colors = _with_count(rendering.image, size, setting, wanted)
+            for source, found in (("features", ours), ("rgb", colors)):
                 scores.setdefault((source, compactness), []).append(BorderScore.of(found, parts))
     return scores
 
@@ -185,7 +185,7 @@ def _with_count(
 ) -> Superpixels:
     """Ask SLIC for more or fewer until it finds nearly as many superpixels as are wanted."""
     tries = [
-        colour_superpixels(image, size, config.model_copy(update={"count": count}))
+        color_superpixels(image, size, config.model_copy(update={"count": count}))
         for count in range(max(2, round(0.7 * wanted)), round(1.6 * wanted), max(1, wanted // 12))
     ]
     return min(tries, key=lambda found: abs(found.count - wanted))
@@ -199,7 +199,7 @@ def _parts(masks: Sequence[Mask]) -> Int[np.ndarray, "h w"]:
 
 
 def _border(labels: Int[np.ndarray, "h w"]) -> Mask:
-    """Return the pixels that differ from their right or lower neighbour."""
+    """Return the pixels that differ from their right or lower neighbor."""
     border = np.zeros(labels.shape, dtype=bool)
     border[:, :-1] |= labels[:, :-1] != labels[:, 1:]
     border[:-1] |= labels[:-1] != labels[1:]
@@ -223,7 +223,7 @@ def mask_rows(scores: Mapping[str, Sequence[MaskScore]]) -> list[str]:
 
 
 def border_rows(scores: Mapping[tuple[str, float], Sequence[BorderScore]]) -> list[str]:
-    """Write a table of all settings, and the comparisons at the colours' best compactness."""
+    """Write a table of all settings, and the comparisons at the colors' best compactness."""
     rows = ["| superpixels | compactness | boundary recall | leak | contour | count |"]
     rows.append("| --- | --- | --- | --- | --- | --- |")
     for (source, compactness), found in sorted(scores.items()):
@@ -235,14 +235,14 @@ def border_rows(scores: Mapping[tuple[str, float], Sequence[BorderScore]]) -> li
             f"| {source} | {compactness:g} | {recall} | {leak} | {contour:.0f} | {count:.1f} |"
         )
     ours = scores["features", PAPER]
-    colours = {key: found for key, found in scores.items() if key[0] == "rgb"}
+    colors = {key: found for key, found in scores.items() if key[0] == "rgb"}
     no_longer = {
         key: found
-        for key, found in colours.items()
+        for key, found in colors.items()
         if _mean(found, "contour") <= _mean(ours, "contour")
     }
     rows += ["", f"`features` at its compactness of {PAPER:g}, scene by scene, less:", ""]
-    for title, choice in (("at any length", colours), ("with no more contour", no_longer)):
+    for title, choice in (("at any length", colors), ("with no more contour", no_longer)):
         rows.append(_comparison(title, ours, choice))
     return rows
 

@@ -346,7 +346,7 @@ def segment_masks() -> Usage:
 
 
 def drag_step() -> Usage:
-    """One step of the optimisation of preset `paper`: pass, tracking, losses, gradient, Adam."""
+    """One step of the optimization of preset `paper`: pass, tracking, losses, gradient, Adam."""
     model = stable_diffusion()
     config = PRESETS["paper"].optimize_latent
     latents = _latents().requires_grad_(True)

@@ -226,14 +226,14 @@ def sheet() -> Picture:
                 through,
                 inverted(model, scene),
                 drawn(model, scene.caption()),
-                _coloured(segmenter.segments(picture)),
+                _colored(segmenter.segments(picture)),
             ]
         )
     return grid(list(zip(*columns, strict=True)))
 
 
-def _coloured(segments: np.ndarray) -> Picture:
-    """Segments over each other, largest first, each in a colour of its own."""
+def _colored(segments: np.ndarray) -> Picture:
+    """Segments over each other, largest first, each in a color of its own."""
     random, out = np.random.default_rng(0), np.zeros((SIZE, SIZE, 3), np.uint8)
     for segment in segments:
         out[segment] = random.integers(60, 256, 3)

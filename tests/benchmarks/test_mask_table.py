@@ -48,7 +48,7 @@ def test_masks_of_photographs_are_compared_with_those_that_people_drew(segmenter
 
 
 @pytest.mark.slow
-def test_superpixels_of_features_and_of_colours_are_compared_at_like_counts(segmenter):
+def test_superpixels_of_features_and_of_colors_are_compared_at_like_counts(segmenter):
     scores = score_borders(segmenter, scenes=4)
     ours = scores["features", PAPER]
     for (source, _), found in scores.items():

@@ -1,4 +1,4 @@
-"""Speed as ratios of CPU time within one run, which neighbours on the machine hardly change."""
+"""Speed as ratios of CPU time within one run, which neighbors on the machine hardly change."""
 
 import time
 from collections.abc import Callable

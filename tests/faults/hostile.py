@@ -169,11 +169,11 @@ def hostile_pickles(place: Path) -> Row:
     )
 
 
-def big_png(width: int, height: int, colour: int, samples: int) -> bytes:
+def big_png(width: int, height: int, color: int, samples: int) -> bytes:
     """Return a PNG with all its pixels, which are black, in as few bytes as zlib can."""
     packer, row = zlib.compressobj(9), bytes(1 + width * samples)
     packed = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
-    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8, color, 0, 0, 0)
     parts = (cases.chunk(b"IHDR", header), cases.chunk(b"IDAT", packed), cases.chunk(b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 

@@ -25,12 +25,12 @@ def rows(seed: int) -> Iterator[Row]:
         place = Path(folder)
         tiny = write_job(place / "tiny", build_tiny_model(place / "model"), images=2, each=3)
         whole = undisturbed(tiny)
-        yield signalled("Ctrl-C", [signal.SIGINT], whole, MOMENTS, seed)
-        yield signalled("Ctrl-C twice", [signal.SIGINT] * 2, whole, MOMENTS, seed)
-        yield signalled("SIGTERM", [signal.SIGTERM], whole, MOMENTS, seed)
+        yield signaled("Ctrl-C", [signal.SIGINT], whole, MOMENTS, seed)
+        yield signaled("Ctrl-C twice", [signal.SIGINT] * 2, whole, MOMENTS, seed)
+        yield signaled("SIGTERM", [signal.SIGTERM], whole, MOMENTS, seed)
 
 
-def signalled(
+def signaled(
     what: str, signals: list[signal.Signals], whole: Errand, moments: int, seed: int
 ) -> Row:
     """Send signals to runs at work, and let another run end the job."""

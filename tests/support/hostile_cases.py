@@ -321,7 +321,7 @@ def chunk(name: bytes, data: bytes) -> bytes:
 
 
 def png(width: int, height: int, pixels: bytes = b"", *more: bytes) -> bytes:
-    """Return a grey PNG that says that it has so many pixels."""
+    """Return a gray PNG that says that it has so many pixels."""
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     parts = [chunk(b"IHDR", header), *more, chunk(b"IDAT", zlib.compress(pixels, 9))]
     return b"\x89PNG\r\n\x1a\n" + b"".join([*parts, chunk(b"IEND", b"")])

@@ -107,7 +107,7 @@ def _save_tokenizer(directory: Path) -> int:
 def write_job(folder: Path, model: Path, images: int = 1, each: int = 1, **settings: dict) -> Path:
     """Write a job of `images` pictures with `each` edits; settings are by edit id."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "weights.pt").write_bytes(b"never loaded: superpixels are made of colours here")
+    (folder / "weights.pt").write_bytes(b"never loaded: superpixels are made of colors here")
     draw = np.random.default_rng(0)
     lines = []
     for picture in range(images):

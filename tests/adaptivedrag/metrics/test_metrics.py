@@ -189,7 +189,7 @@ def test_rendering_without_a_part_changes_the_part_and_little_else(number):
 
 
 @pytest.mark.parametrize("control", [erased, flattened, blurred])
-def test_a_control_replaces_a_bright_disc_on_grey_by_something_duller(control):
+def test_a_control_replaces_a_bright_disc_on_gray_by_something_duller(control):
     rows, cols = np.mgrid[:48, :48]
     disc = np.hypot(rows - 24, cols - 24) < 8
     image = np.full((48, 48, 3), 90, np.uint8)

@@ -79,7 +79,7 @@ def test_thresholds_are_those_of_sam2_unless_a_pocket_directory_names_its_own(po
     assert Segmenter.load(tmp_path).automatic == AutomaticMasks(**own)
 
 
-def test_an_official_checkpoint_is_recognised_by_its_weights(tmp_path):
+def test_an_official_checkpoint_is_recognized_by_its_weights(tmp_path):
     torch.manual_seed(0)
     model = build_official("tiny")
     path = tmp_path / "some name.pt"
