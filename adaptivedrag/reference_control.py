@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from adaptivedrag.model.diffusion import DiffusionModel
 
@@ -18,10 +19,8 @@ from adaptivedrag.model.diffusion import DiffusionModel
 class _ReferenceProcessor:
     """Plain attention that leaves its keys and values in `memory`, or takes them from there."""
 
-    def __init__(self, control: "ReferenceControl", original: object) -> None:
+    def __init__(self, control: "ReferenceControl") -> None:
         self.control = control
-        # Where memory is short the processor that was there attends by heads; so do we then.
-        self.attend = getattr(original, "attend", torch.nn.functional.scaled_dot_product_attention)
         self.memory: tuple[Tensor, Tensor] | None = None
 
     def __call__(
@@ -46,7 +45,9 @@ class _ReferenceProcessor:
             key, value = heads(attn.to_k(hidden_states)), heads(attn.to_v(hidden_states))
         if self.control.mode == "write":
             self.memory = key.detach(), value.detach()
-        mixed = self.attend(query, key, value).transpose(1, 2).flatten(2)
+        mixed = (
+            functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        )
         return attn.to_out[1](attn.to_out[0](mixed))
 
 
@@ -86,8 +87,8 @@ def reference_control(model: DiffusionModel, first_layer: int | None) -> Iterato
     attentions = [] if first_layer is None else every[first_layer:]
     originals = [attention.processor for attention in attentions]
     try:
-        for attention, original in zip(attentions, originals, strict=True):
-            attention.set_processor(_ReferenceProcessor(control, original))
+        for attention in attentions:
+            attention.set_processor(_ReferenceProcessor(control))
         yield control
     finally:
         for attention, processor in zip(attentions, originals, strict=True):

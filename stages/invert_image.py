@@ -38,5 +38,4 @@ STAGE = Stage(
     needs=("train_lora",),
     models=("diffusion",),
     run=one_by_one(invert_image),
-    saves_memory_by=("attention by heads",),
 )

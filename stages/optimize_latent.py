@@ -89,5 +89,5 @@ STAGE = Stage(
     models=("diffusion",),
     run=one_by_one(optimize_latent),
     checkpoints=True,
-    saves_memory_by=("gradient checkpointing", "attention by heads"),
+    saves_memory_by=("gradient checkpointing",),
 )

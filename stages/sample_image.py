@@ -51,5 +51,4 @@ STAGE = Stage(
     needs=("train_lora", "invert_image", "build_mask", "optimize_latent"),
     models=("diffusion",),
     run=one_by_one(sample_image),
-    saves_memory_by=("attention by heads",),
 )

@@ -76,6 +76,6 @@ STAGE = Stage(
     models=("diffusion",),
     run=one_by_one(train_lora),
     checkpoints=True,
-    saves_memory_by=("smaller batches", "gradient checkpointing", "attention by heads"),
+    saves_memory_by=("smaller batches", "gradient checkpointing"),
     batch=lambda config: config.train_lora.batch_size,
 )

@@ -4,8 +4,8 @@ A rung holds all measures of those above it. None changes what is computed, only
 floats may be added (docs/failures.md has what was measured, and what each spares).
 
 Not among them: tiling of the VAE, which changes pixels at the seams; slicing of the VAE, which cuts
-a batch where ours has one image; diffusers' own attention slicing, which holds matrices of queries
-by keys that fused attention never makes.
+a batch where ours has one image; attention in slices or head by head, which spares nothing where
+attention is fused.
 """
 
 import gc
@@ -17,14 +17,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    import torch
-
     from adaptivedrag.model.diffusion import DiffusionModel
 
-Measure = Literal["smaller batches", "gradient checkpointing", "attention by heads"]
+Measure = Literal["smaller batches", "gradient checkpointing"]
 
 POINTS_AT_ONCE = 64
-"""Points of an image whose masks SAM 2 decodes together, unless told otherwise."""
+"""Points of an image whose masks SAM 2 decodes together where there is memory enough."""
 
 # What torch's allocator on the CPU, cuBLAS and cuDNN say; torch.OutOfMemoryError is a type.
 _SIGNS = ("you tried to allocate", "_STATUS_ALLOC_FAILED")
@@ -37,11 +35,9 @@ class Rung:
     idle_models_away: bool = False
     """What the stage does not use is let go; VAE and text encoder wait on the CPU."""
     at_once: int | None = None
-    """So many items of a batch at a time; None for all."""
+    """How many items of a batch are processed at a time; None for all."""
     gradient_checkpointing: bool = False
-    """Activations of the UNet are computed anew for the backward pass."""
-    attention_by_heads: bool = False
-    """One head at a time. It helps where torch has no fused attention for a device or dtype."""
+    """Activations of the UNet are computed again for the backward pass."""
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -50,7 +46,6 @@ class Rung:
             "idle models away": self.idle_models_away,
             f"batches of {self.at_once}": self.at_once is not None,
             "gradient checkpointing": self.gradient_checkpointing,
-            "attention by heads": self.attention_by_heads,
         }
         return tuple(word for word, taken in words.items() if taken)
 
@@ -72,8 +67,6 @@ def ladder(measures: Sequence[Measure], batch: int = 1) -> tuple[Rung, ...]:
             rungs.append(replace(rungs[-1], at_once=batch))
     if "gradient checkpointing" in measures:
         rungs.append(replace(rungs[-1], gradient_checkpointing=True))
-    if "attention by heads" in measures:
-        rungs.append(replace(rungs[-1], attention_by_heads=True))
     return tuple(rungs)
 
 
@@ -106,8 +99,6 @@ def stepped_down(model: "DiffusionModel", rung: Rung) -> Iterator[None]:
         if rung.gradient_checkpointing:
             model.unet.enable_gradient_checkpointing()
             stack.callback(model.unet.disable_gradient_checkpointing)
-        if rung.attention_by_heads:
-            stack.enter_context(_attention_by_heads(model.unet))
         yield
 
 
@@ -123,42 +114,3 @@ def _idle_parts_away(model: "DiffusionModel") -> Iterator[None]:
     finally:
         # They come back when they are needed: on leaving there may be no room for them yet.
         model.idle_device = None
-
-
-class AttentionByHeads:
-    """Plain attention of Stable Diffusion's transformers, one head after the other."""
-
-    def __call__(
-        self,
-        attn: "torch.nn.Module",
-        hidden_states: "torch.Tensor",
-        encoder_hidden_states: "torch.Tensor | None" = None,
-        attention_mask: "torch.Tensor | None" = None,
-        temb: "torch.Tensor | None" = None,
-    ) -> "torch.Tensor":
-        seen = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        query, key, value = (
-            states.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-            for states in (attn.to_q(hidden_states), attn.to_k(seen), attn.to_v(seen))
-        )
-        mixed = self.attend(query, key, value).transpose(1, 2).flatten(2)
-        return attn.to_out[1](attn.to_out[0](mixed))
-
-    @staticmethod
-    def attend(query: "torch.Tensor", key: "torch.Tensor", value: "torch.Tensor") -> "torch.Tensor":
-        """Attend with (batch, heads, tokens, channels); reference control calls it too."""
-        import torch
-
-        heads = zip(*(states.split(1, dim=1) for states in (query, key, value)), strict=True)
-        attend = torch.nn.functional.scaled_dot_product_attention
-        return torch.cat([attend(*head) for head in heads], dim=1)
-
-
-@contextmanager
-def _attention_by_heads(unet: "torch.nn.Module") -> Iterator[None]:
-    originals = unet.attn_processors
-    unet.set_attn_processor(AttentionByHeads())
-    try:
-        yield
-    finally:
-        unet.set_attn_processor(originals)

@@ -247,7 +247,7 @@ def test_memory_that_is_short_costs_time_and_at_worst_the_edit_that_is_too_large
     [failure] = summary.failed
     assert (failure.id, failure.stage) == ("edit-0-1", "train_lora")
     assert failure.kind == "DeviceMemoryExhausted"
-    assert "gradient checkpointing, attention by heads (CUDA out of memory" in failure.message
+    assert "idle models away, gradient checkpointing (CUDA out of memory" in failure.message
     assert summary.memory_saved_by == {"train_lora": ("idle models away",)}
     store = ArtifactStore.open(job.parent / "store")
     kept = json.loads(store.get_run(summary.run_id, "summary.json"))

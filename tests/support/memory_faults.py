@@ -8,15 +8,14 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from adaptivedrag.model.memory_ladder import AttentionByHeads
 from artifacts import ArtifactStore, Record
 
 
 @contextmanager
-def short_of_memory(*, times: int, at_pass: int = 2) -> Iterator[list[tuple[int, bool, bool]]]:
-    """Let the UNet run out of memory in some pass of so many attempts; give what it saw after.
+def short_of_memory(*, times: int, at_pass: int = 2) -> Iterator[list[tuple[int, bool]]]:
+    """Let the UNet run out of memory in pass `at_pass` of the first `times` attempts.
 
-    Each pass after the last failure is (items, gradient checkpointing, attention by heads).
+    Yields the passes after the last failure, each as (items, gradient checkpointing).
     """
     state, seen = {"failed": 0, "passes": 0}, []
 
@@ -27,9 +26,8 @@ def short_of_memory(*, times: int, at_pass: int = 2) -> Iterator[list[tuple[int,
         if state["failed"] < times and state["passes"] == at_pass:
             state.update(failed=state["failed"] + 1, passes=0)
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        processors = {type(each) for each in module.attn_processors.values()}
         checkpointing = any(getattr(m, "gradient_checkpointing", False) for m in module.modules())
-        seen.append((len(inputs[0]), checkpointing, AttentionByHeads in processors))
+        seen.append((len(inputs[0]), checkpointing))
 
     handle = register_module_forward_pre_hook(hook)
     try:

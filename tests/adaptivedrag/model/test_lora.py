@@ -43,7 +43,7 @@ def test_every_attention_linear_is_adapted(weights):
 
 def test_a_batch_in_parts_at_the_lowest_rung_trains_the_same(tiny, scenario, posterior):
     config = TrainLoraConfig(steps=2)
-    lowest = Rung(at_once=1, gradient_checkpointing=True, attention_by_heads=True)
+    lowest = Rung(at_once=1, gradient_checkpointing=True)
     whole, losses = train_lora(tiny, posterior, scenario.conditioning, config, seed=0)
     with stepped_down(tiny, lowest):
         parts, again = train_lora(
