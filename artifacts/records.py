@@ -183,23 +183,24 @@ class Lookup:
         number: the record's.
         object: id of the object that holds the payload.
         logical: digest of the payload's values.
-        read: reads the record: tens of thousands of records would not fit into memory.
+        read: reads the record of a key and a number.
     """
 
     status: Literal["hit", "known"]
+    key: Key
     number: int
     object: Digest
     logical: Digest
-    read: Callable[[], Record] = field(repr=False, compare=False)
+    read: Callable[[Key, int], Record] = field(repr=False, compare=False)
 
     @property
     def record(self) -> Record:
-        """The record, read each time.
+        """The record. It is read each time, since tens of thousands would not fit into memory.
 
         Raises:
             ArtifactError: if it cannot be read any more.
         """
-        return self.read()
+        return self.read(self.key, self.number)
 
 
 @dataclass(frozen=True)

@@ -122,8 +122,7 @@ class ArtifactStore:
             self.forget(key)
         if record is None:
             return None
-        is_whole = self._is_complete(record)
-        return _lookup(is_whole, record, lambda: record)
+        return _lookup(record, self._is_complete(record), lambda _key, _number: record)
 
     def lookup_many(self, stage: str, keys: Iterable[Key]) -> dict[Key, Lookup]:
         """Look up many keys of a stage at once; those that are not known are left out.
@@ -135,12 +134,11 @@ class ArtifactStore:
         rows = self._rows(stage, folders)
         objects = [(object_folder(row.object), row.files) for row in rows]
         there = glance(self.backend, (folder for folder, _ in objects))
-        found = zip(rows, there.whole(objects, without=DAMAGED), strict=True)
+        are_whole = there.whole(objects, without=DAMAGED)
+        read = partial(self._record_numbered, stage)
         return {
-            row.key: _lookup(
-                is_whole, row, partial(self._record_numbered, stage, row.key, row.number)
-            )
-            for row, is_whole in found
+            row.key: _lookup(row, is_whole, read)
+            for row, is_whole in zip(rows, are_whole, strict=True)
         }
 
     def records_of(self, stage: str) -> Iterator[Record]:
@@ -543,9 +541,9 @@ class ArtifactStore:
         return None
 
 
-def _lookup(is_whole: bool, found: Row | Record, read: Callable[[], Record]) -> Lookup:
+def _lookup(found: Row | Record, is_whole: bool, read: Callable[[Key, int], Record]) -> Lookup:
     status: Literal["hit", "known"] = "hit" if is_whole else "known"
-    return Lookup(status, found.number, found.object, found.logical, read)
+    return Lookup(status, found.key, found.number, found.object, found.logical, read)
 
 
 def _other_format(data: bytes) -> str:

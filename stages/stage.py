@@ -16,11 +16,10 @@ from artifacts import (
     Action,
     Digest,
     Payload,
-    Shared,
     StatCache,
     digest_bytes,
     digest_file,
-    digest_floats,
+    digest_json,
     digest_pixels,
 )
 from stages.jobs.edit import Edit
@@ -157,7 +156,9 @@ class Setting:
     segmenter: SegmenterFiles | None
     lora_file: Digest | None
     """Of the file that takes the place of training."""
-    _of_stage: dict[str, tuple[Shared, Shared]] = field(default_factory=dict, compare=False)
+    _of_stage: dict[str, tuple[dict[str, JSON], dict[str, Digest]]] = field(
+        default_factory=dict, compare=False
+    )
 
     @classmethod
     def of(cls, edit: Edit) -> "Setting":
@@ -180,7 +181,7 @@ class Setting:
         lora_file = Digest(StatCache().digest(lora, "file", digest_file)) if lora else None
         return cls(config, frame, diffusion, segmenter, lora_file)
 
-    def of_stage(self, stage: "Stage") -> tuple[Shared, Shared]:
+    def of_stage(self, stage: "Stage") -> tuple[dict[str, JSON], dict[str, Digest]]:
         """Return what enters the keys of a stage beside its inputs: settings, and weights."""
         if stage.name not in self._of_stage:
             config = {**_settings(self.config, stage.name), "frame": asdict(self.frame)}
@@ -188,7 +189,7 @@ class Setting:
             models: dict[str, Digest] = {
                 name: found.digest for name in stage.models if (found := files[name])
             }
-            self._of_stage[stage.name] = Shared(config), Shared(models)
+            self._of_stage[stage.name] = config, models
         return self._of_stage[stage.name]
 
 
@@ -286,13 +287,13 @@ class Resolved:
     def _inputs(self) -> Mapping[EditInput, Digest | None]:
         """Digests of what is the edit's own; None for what it has not."""
         edit = self.edit
-        points = ([*map(float, (*drag.handle, *drag.target))] for drag in edit.drags)
+        points = [[*map(float, (*drag.handle, *drag.target))] for drag in edit.drags]
         own_mask = self.config.build_mask.mode == "user"
         relocates = self.config.optimize_latent.relocation
         return {
             "image": edit.image.digest,
             "relocated_image": edit.image.digest if relocates else None,
             "prompt": digest_bytes("prompt", edit.prompt.encode()),
-            "drags": digest_floats("drags", points),
+            "drags": digest_json("drags", points),
             "user_mask": edit.mask_digest if own_mask else None,
         }

@@ -19,6 +19,7 @@ from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.points import MIN_SIDE, Drag, lies_inside
 from adaptivedrag.presets import POCKET
 from artifacts import StatCache
+from stages.garbage import collector_paused
 from stages.jobs.complaints import Refused, first_complaint, one_line, printable
 from stages.jobs.edit import BadEdit, Edit, Job, Lora, SceneEdit, select_edits
 from stages.jobs.image_files import (
@@ -39,7 +40,6 @@ from stages.jobs.spec import (
     is_plain,
     parse_spec,
 )
-from stages.keeping import keeping_all
 
 LINES_AT_ONCE = 1_000
 LARGEST_JOB = 1 << 14
@@ -50,7 +50,7 @@ _ID_RULE = (
 )
 
 
-@keeping_all()
+@collector_paused()
 def load_job(
     path: Path,
     *,

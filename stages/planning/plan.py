@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from artifacts import Action, ArtifactStore, Key, Lookup, Record
 from stages.failures import Attempt, Policy
+from stages.garbage import collector_paused
 from stages.jobs.edit import Edit, Job
-from stages.keeping import keeping_all
 from stages.pipeline import BY_NAME, STAGES
 from stages.planning.reasons import Explanation, History, with_causes
 from stages.stage import Resolved, Settings, Stage
@@ -139,7 +139,7 @@ def plan_job(job: Job, store: ArtifactStore, *, explain: bool = False) -> JobPla
     return JobPlan(job, plan_edits(job.edits, store, explain=explain))
 
 
-@keeping_all()
+@collector_paused()
 def plan_edits(
     edits: Sequence[Edit], store: ArtifactStore, *, explain: bool = False
 ) -> tuple[EditPlan, ...]:

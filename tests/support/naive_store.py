@@ -35,7 +35,9 @@ class NaiveStore:
         folder = self._root / stage / key
         if not folder.exists():
             return None
-        return Lookup("hit", 1, Digest(key), Digest(key), lambda: _record(stage, key))
+        return Lookup(
+            "hit", key, 1, Digest(key), Digest(key), lambda key, _number: _record(stage, key)
+        )
 
     def lookup_many(self, stage: str, keys: Iterable[Key]) -> dict[Key, Lookup]:
         found = {key: self.lookup(stage, key) for key in keys}
