@@ -1,12 +1,12 @@
 """Measures of an edit: against the true result of a rendered drag, and those of the literature.
 
     truth            recovery and preservation against the true result
-    true_end         where the dragged content really ended: the scene nearest to the picture
-    controls         pictures that cost nothing: erased, flat, blurred
+    true_end         where the dragged content ended: the rendered scene nearest to the picture
+    controls         pictures that no method made: erased, flat, blurred
     mean_distance    MD, m-MD and DAI: the handle found again by its features
     dift             the features that MD compares (DIFT)
     fidelity         IF = 1 − LPIPS, and CLIP similarity
-    bootstrap        means with intervals, images resampled whole
+    bootstrap        means with intervals; whole images are resampled
 
 Images are uint8, height × width × 3; masks are bool, height × width. A value that is undefined is
 None, never 0. Importing this package loads no torch.

@@ -10,12 +10,12 @@ from jaxtyping import Float
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and the interval in which it would fall in most repetitions.
+    """A mean and its bootstrap interval.
 
     Attributes:
-        pairs: values that the mean is of.
-        images: images that they are from.
-        missing: values that were None, and are in no mean.
+        pairs: number of values in the mean.
+        images: number of images that they come from.
+        missing: number of values that were None; the mean leaves them out.
     """
 
     mean: float
@@ -37,7 +37,7 @@ def mean_interval(
     """Return the mean of values and its percentile bootstrap interval; None if all are missing.
 
     Args:
-        values: one for each pair or edit, pooled whatever image it is of; None where missing.
+        values: one per pair or edit, pooled over all images; None where missing.
         images: the image of each value; images are drawn with replacement, with all their values.
 
     Raises:
@@ -66,7 +66,7 @@ def mean_interval(
     )
 
 
-# One table asks hundreds of times for the draws of as many images.
+# One table needs the draws of the same number of images hundreds of times.
 @lru_cache(maxsize=32)
 def _drawn(images: int, resamples: int, seed: int) -> Float[np.ndarray, "resamples images"]:
     """Return how often each image is drawn in each resample."""
@@ -83,7 +83,7 @@ def paired_difference(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> Interval | None:
-    """Return the mean of first − second with its interval; a pair lacking either is missing."""
+    """Return the mean of first − second with its interval; a pair without both is missing."""
     differences = [
         None if a is None or b is None else a - b for a, b in zip(first, second, strict=True)
     ]

@@ -1,7 +1,7 @@
-"""Controls: what pictures score that no method made.
+"""Controls: pictures that no method made, to show what they score.
 
 Each removes the dragged content without moving it. A method has to beat all of them, since erasing
-alone takes away much of an edit's error. Doing nothing needs no function.
+alone takes away much of an edit's error. The control that does nothing needs no function.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from adaptivedrag.scenes import Scene
 
 FRINGE = 2
-"""Pixels around a region that are filled too: anti-aliased, they hold some of the content."""
+"""Pixels around a region that are filled too, since anti-aliasing leaves some content there."""
 
 RING = 5
-"""Width in pixels of the surroundings that give the mean color."""
+"""Width in pixels of the ring whose mean color fills the region."""
 
 BLUR = 1 / 24
 """Standard deviation of the blur as a share of the shorter side: 11 pixels of 256."""
 
 
 def render_without(scene: "Scene", part: str, size: int) -> UInt8[np.ndarray, "size size 3"]:
-    """Erase a part from a scene exactly: paint it without the layers that the part owns.
+    """Erase a part from a scene exactly: paint the scene without the layers that the part owns.
 
-    What lies behind is seen; its shadow, which belongs to no part, stays.
+    What lies behind becomes visible. The shadow belongs to no part, so it stays.
 
     Args:
         part: a part or group, or several joined by "+".
@@ -47,7 +47,7 @@ def render_without(scene: "Scene", part: str, size: int) -> UInt8[np.ndarray, "s
 def erased(
     image: UInt8[np.ndarray, "h w 3"], region: Bool[np.ndarray, "h w"]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Fill a region smoothly from its border (biharmonic inpainting), for pictures of no scene."""
+    """Fill a region smoothly from its border (biharmonic inpainting), for other pictures."""
     from scipy.ndimage import binary_dilation
     from skimage.restoration import inpaint_biharmonic
 
@@ -61,7 +61,7 @@ def erased(
 def flattened(
     image: UInt8[np.ndarray, "h w 3"], region: Bool[np.ndarray, "h w"]
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Fill a region with the mean color of the ring around it; if it is all, with its own."""
+    """Fill a region with the mean color of the ring around it, or its own if there is no ring."""
     from scipy.ndimage import binary_dilation
 
     if not region.any():

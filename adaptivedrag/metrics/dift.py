@@ -17,9 +17,9 @@ class DiftProtocol:
     """Where features are read.
 
     Attributes:
-        timestep: noise level of training at which the picture is seen.
+        timestep: the noise level of the picture that the UNet gets.
         up_block: the features are the output of `up_blocks[up_block]`.
-        ensemble: draws of latents and noise that are averaged.
+        ensemble: number of draws of latents and noise to average.
     """
 
     timestep: int
@@ -28,13 +28,13 @@ class DiftProtocol:
 
 
 DRAGBENCH_PROTOCOL = DiftProtocol(timestep=261, up_block=1)
-"""DragDiffusion's for Stable Diffusion 2.1; numbers with another model are not comparable."""
+"""DragDiffusion's protocol for Stable Diffusion 2.1; numbers of other models do not compare."""
 
 POCKET_PROTOCOL = DiftProtocol(timestep=1, up_block=2, ensemble=2)
-"""The pocket model's: of those tried, what best finds targets in the true results of drags.
+"""The pocket model's protocol: the best one tried at finding targets in true results of drags.
 
 On 33 pairs of training scenes of 256 pixels, drags 30 long, `up_blocks[2]` (cells of eight pixels)
-errs by 5 to 7 in the mean at timesteps 1 to 261, `up_blocks[1]` (sixteen) by 16, `up_blocks[3]` by
+errs by 5 to 7 on average at timesteps 1 to 261, `up_blocks[1]` (sixteen) by 16, `up_blocks[3]` by
 25 and more. On 21 pairs of benchmark scenes this protocol errs by 2.7, median 2.0.
 """
 
@@ -49,11 +49,11 @@ def dift_features(
 ) -> Float[np.ndarray, "c rows cols"]:
     """Return the features of a picture at its own size, averaged over the ensemble.
 
-    A source and its edit are to be given the same seed: they then differ by what they show, not by
-    the draw, and a picture matches itself exactly.
+    Give a source and its edit the same seed: then they differ by what they show, not by the draw,
+    and a picture matches itself exactly.
 
     Args:
-        seed: of the draws from the VAE's posterior and of the noise.
+        seed: for the draws from the VAE's posterior and for the noise.
     """
     mean, std = model.posterior(image)
     generator = torch.Generator().manual_seed(seed)
@@ -67,12 +67,12 @@ def dift_features(
 
 
 class _Seen(Exception):
-    """The features are there; what the UNet would do next is not needed."""
+    """Raised once the features are there, to skip the rest of the UNet."""
 
 
 @contextmanager
 def _until(block: torch.nn.Module) -> Iterator[list[Tensor]]:
-    """Run a model only until the output of a block, which the list then holds."""
+    """Run a model only up to a block, whose output the yielded list then holds."""
     seen: list[Tensor] = []
 
     def stop(_module: torch.nn.Module, _inputs: tuple, output: Tensor) -> None:

@@ -21,17 +21,17 @@ CLIP = "openai/clip-vit-base-patch32"
 
 @dataclass(frozen=True)
 class ImageFidelity:
-    """IF = 1 − LPIPS (AlexNet, v0.1) at 224×224, as DragDiffusion's script has it."""
+    """IF = 1 − LPIPS (AlexNet, v0.1) at 224×224, as in DragDiffusion's script."""
 
     lpips: torch.nn.Module
     device: str
 
     @classmethod
     def load(cls, device: str = "cpu") -> Self:
-        """Load LPIPS; the weights must be in torch's cache, nothing is fetched.
+        """Load LPIPS from weights in torch's cache; fetch nothing.
 
         Raises:
-            MetricUnavailable: if the weights are not there; says how to get them.
+            MetricUnavailable: if the weights are not there; the message says how to get them.
         """
         from torchvision.models import AlexNet_Weights
 
@@ -51,7 +51,7 @@ class ImageFidelity:
     def __call__(
         self, before: UInt8[np.ndarray, "h w 3"], edited: UInt8[np.ndarray, "h w 3"]
     ) -> float:
-        """Return the fidelity of one edit; 1 is identical."""
+        """Return the fidelity of one edit; 1 means identical."""
         return 1 - float(self.lpips(self._shown(before), self._shown(edited)))
 
     def _shown(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "1 3 224 224"]:
@@ -69,10 +69,10 @@ class ClipImages:
 
     @classmethod
     def load(cls, name: str = CLIP, device: str = "cpu") -> Self:
-        """Load a CLIP from a directory, or by its hub id from what lies on this machine.
+        """Load a CLIP model from a directory, or by hub id from this machine's cache.
 
         Raises:
-            MetricUnavailable: if it is not there; says how to get it.
+            MetricUnavailable: if it is not there; the message says how to get it.
         """
         from transformers import CLIPImageProcessor, CLIPModel
 

@@ -1,4 +1,4 @@
-"""Mean distance and drag accuracy: is what was at the handle now at the target?
+"""Mean distance and drag accuracy: has the content at the handle moved to the target?
 
 MD (Shi et al., 2024): the handle's feature in the source picture is compared with every pixel of
 the edited one (cosine); the pixel that matches best is where the handle ended, and MD is the mean
@@ -24,17 +24,17 @@ def find_handles(
 ) -> list[ImagePoint]:
     """Find handles again in an edited picture by the features of both.
 
-    Both maps are meant to be upsampled to the picture's size, which never happens: products with
-    the handles' features and the norms are made of the products of neighboring cells. A handle
-    between pixels keeps its fraction, so that a picture compared with itself returns the handles.
+    The result is that of maps upsampled to the picture's size, without upsampling them: products
+    and norms are computed from the products of neighboring cells. A handle between pixels keeps
+    its fraction, so that a picture compared with itself returns the handles.
 
     Args:
         handles: in pixels of the picture.
         size: (height, width) of the picture in pixels.
-        within: pixels among which the match is looked for (m-MD); all of them by default.
+        within: pixels in which to look for the match (m-MD); all of them by default.
 
     Returns:
-        The match of each handle; of equally good ones the first by row, then column.
+        The match of each handle; the first by row, then column, if several are equally good.
 
     Raises:
         ValueError: if `within` has no pixel.
@@ -71,8 +71,8 @@ def drag_accuracy_index(
 ) -> float:
     """Return DAI: squared RGB difference, in [0, 3], of the patches at target and at handle.
 
-    The mean over pairs of the mean over offsets of the (2·radius + 1)² patch. At a border, only
-    offsets are compared for which both patches lie in the picture, as many as there are.
+    The mean over pairs of the mean over offsets of the (2·radius + 1)² patch. At a border only the
+    offsets at which both patches lie in the picture count.
     """
     first, second = before / 255, edited / 255
     side = np.arange(-radius, radius + 1)
@@ -92,7 +92,7 @@ def legacy_drag_accuracy_index(
     drags: Sequence[Drag],
     radius: int,
 ) -> float:
-    """Return DAI as GoodDrag's published script has it, divided by the number of pairs twice."""
+    """Return DAI as in GoodDrag's published script, which divides by the number of pairs twice."""
     return drag_accuracy_index(before, edited, drags, radius) / len(drags)
 
 

@@ -1,4 +1,4 @@
-"""An edit of a rendered scene against its true result."""
+"""The true result of a drag of a rendered scene, and an edit's distance from it."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from adaptivedrag.scenes import SceneDrag
 
 PSNR_CAP = 99.0
-"""Preservation of a picture that is identical where it should be, in dB."""
+"""Preservation in dB of a picture that is identical where it should be."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class TrueResult:
         truth: the picture with the dragged parameter changed.
         arrival: the part after the drag.
         departure: where the part was and no longer is.
-        outside: in neither, and unchanged in the truth: shadows move with their part.
+        outside: neither of them, and unchanged in the truth (shadows move with their part).
     """
 
     before: UInt8[np.ndarray, "h w 3"]
@@ -56,8 +56,8 @@ def recovery(
 ) -> float | None:
     """Return 1 − L1(edited, truth) / L1(before, truth) over a region, in RGB.
 
-    1 is the truth, 0 as far from it as doing nothing, below 0 farther; None where there is nothing
-    to recover: the region is empty, or the truth equals the picture there.
+    1 is the truth, 0 is as far from it as doing nothing, below 0 is farther. None if there is
+    nothing to recover: the region is empty, or the truth equals the picture there.
     """
     at_stake = _l1(before, truth, region)
     return None if at_stake == 0 else 1 - _l1(edited, truth, region) / at_stake
@@ -68,7 +68,7 @@ def preservation(
     edited: UInt8[np.ndarray, "h w 3"],
     outside: Bool[np.ndarray, "h w"],
 ) -> float | None:
-    """Return the PSNR in dB of what should stay; at most 99 (identical); None if nothing should."""
+    """Return the PSNR in dB of what should stay: 99 if identical, None if nothing should stay."""
     if not outside.any():
         return None
     squared = (before[outside].astype(float) - edited[outside]) ** 2
@@ -80,5 +80,5 @@ def _l1(
     second: UInt8[np.ndarray, "h w 3"],
     region: Bool[np.ndarray, "h w"],
 ) -> int:
-    """The sum of absolute differences: whole numbers, so that equal pictures give exactly 0."""
+    """Return the sum of absolute differences, in integers: equal pictures give exactly 0."""
     return int(np.abs(first[region].astype(np.int64) - second[region]).sum())

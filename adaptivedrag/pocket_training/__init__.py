@@ -1,1 +1,1 @@
-"""Training of the pocket models, in memory; `flows/train_pocket.py` keeps what comes out."""
+"""Training of the pocket models, in memory; `flows/pocket` saves the results."""

@@ -32,7 +32,7 @@ SCHEDULER: dict[str, Any] = {
 
 
 def build_unet(settings: DiffusionSettings, channels: int) -> UNet2DConditionModel:
-    """SD 1.5's blocks, two layers each: 16 transformer blocks."""
+    """Build SD 1.5's blocks, two layers each: 16 transformer blocks."""
     return UNet2DConditionModel(
         sample_size=settings.picture // 8,
         in_channels=channels,
@@ -41,7 +41,7 @@ def build_unet(settings: DiffusionSettings, channels: int) -> UNet2DConditionMod
         up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
         block_out_channels=settings.widths,
         layers_per_block=2,
-        attention_head_dim=settings.heads,  # diffusers means the number of heads
+        attention_head_dim=settings.heads,  # what diffusers means is the number of heads
         cross_attention_dim=settings.text.width,
         norm_num_groups=settings.groups,
     )
@@ -98,7 +98,7 @@ class DiffusionTraining(Training):
         self.code = kept_code(state, self.vae)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Latents and token ids of half as many fresh scenes, and of their mirror images."""
+        """Draw latents and token ids of half a batch of fresh scenes and of their mirror images."""
         random, settings = self.random(step, 1), self.settings
         small = step < settings.small_steps
         size = settings.small_picture if small else settings.picture
@@ -136,7 +136,7 @@ class DiffusionTraining(Training):
         return (weight * error).mean(), parts
 
     def sample_sheet(self) -> Picture:
-        """Two rows of samples, guidance 2.5, from captions in turn of kinds."""
+        """Draw two rows of samples with guidance 2.5, the captions' kinds taking turns."""
         model = self.averaged_model()
         captions = [training_scene(2**41 + i).caption() for i in range(12)]
         latents = self.sample(model, captions, steps=25, guidance=2.5)
@@ -163,7 +163,7 @@ class DiffusionTraining(Training):
 def _stratified_times(
     count: int, settings: DiffusionSettings, generator: torch.Generator
 ) -> Tensor:
-    """One random time from each of ``count`` equally likely parts of the schedule, shuffled."""
+    """Draw one time from each of ``count`` equally likely parts of the schedule, shuffled."""
     shares = (torch.arange(count) + torch.rand(count, generator=generator)) / count
     order = torch.randperm(count, generator=generator)
     first, share = settings.edited_times, settings.edited_share

@@ -1,4 +1,4 @@
-"""The best linear code of 8×8 patches: what the VAE starts from, and what it must beat."""
+"""The best linear code of 8×8 patches: the VAE starts from it and must beat it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -26,17 +26,17 @@ class LinearCode:
     deviations: NDArray[np.float64]
 
     def psnr(self, image: Picture) -> float:
-        """PSNR in dB of an image coded and decoded."""
+        """Return the PSNR in dB of an image coded and decoded."""
         rows = patches(image) - self.mean
         error = rows - rows @ self.components.T @ self.components
         return float(10 * np.log10(4 / np.mean(error**2)))
 
 
 class LatentCode:
-    """A linear code as latents: values scaled by a power of their deviations, then as a whole.
+    """A linear code as latents: values scaled by a power of their deviations, then by one factor.
 
-    Whatever was trained on these latents depends on every number here, and scenes may change: so
-    the code is fitted once and then kept with the weights (`tensors`, `from_tensors`).
+    Models trained on these latents depend on every number here, and scenes may change. So the code
+    is fitted once and kept with the weights (`tensors`, `from_tensors`).
 
     Args:
         whitening: 0 leaves the deviations as they are, 1 makes them equal.
@@ -58,19 +58,19 @@ class LatentCode:
         self.scaling = self._measured_scaling(picture) if scaling is None else scaling
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that decides the latents, float64, by name."""
+        """Return everything that determines the latents, float64, by name."""
         kept = {name: torch.from_numpy(value.copy()) for name, value in asdict(self.code).items()}
         return kept | {"scaling": torch.tensor(self.scaling, dtype=torch.float64)}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], whitening: float, picture: int) -> Self:
-        """The code that `tensors` was called on."""
+        """Return the code whose `tensors` these are."""
         parts = {name: value.numpy() for name, value in tensors.items()}
         scaling = float(parts.pop("scaling"))
         return cls(LinearCode(**parts), whitening, picture, scaling)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Latents, standard deviation about 1 on scenes, of pictures in [-1, 1]."""
+        """Encode pictures in [-1, 1]; latents have a standard deviation of about 1 on scenes."""
         cells = pixel_unshuffle(images, PATCH)
         return conv2d(cells, self._mixing, self._offset) * self.scaling
 
@@ -85,7 +85,7 @@ class LatentCode:
 
 @cache
 def fit_linear_code(channels: int, picture: int = 256, scenes: int = 96) -> LinearCode:
-    """Fits on training scenes and, with equal weight, the shipped photographs."""
+    """Fit a code to training scenes and, with equal weight, the photographs of scikit-image."""
     random = np.random.default_rng(0)
     rendered = np.concatenate(
         [patches(scene_crop(random, picture, picture)) for _ in range(scenes)]
@@ -103,7 +103,7 @@ def fit_linear_code(channels: int, picture: int = 256, scenes: int = 96) -> Line
 
 
 def patches(image: Picture) -> NDArray[np.float64]:
-    """All whole patches of an image in [-1, 1], one row each."""
+    """Return all whole patches of an image in [-1, 1], one row each."""
     rows, columns = image.shape[0] // PATCH, image.shape[1] // PATCH
     cut = image[: rows * PATCH, : columns * PATCH].astype(np.float64) / 127.5 - 1
     blocks = cut.reshape(rows, PATCH, columns, PATCH, 3).transpose(0, 2, 1, 3, 4)
@@ -111,6 +111,6 @@ def patches(image: Picture) -> NDArray[np.float64]:
 
 
 def _as_weights(rows: NDArray[np.float64]) -> Tensor:
-    """Rows over patches (row, column, color) as 1×1 weights over (color, row, column)."""
+    """Turn rows over patches (row, column, color) into 1×1 weights over (color, row, column)."""
     turned = rows.reshape(len(rows), PATCH, PATCH, 3).transpose(0, 3, 1, 2)
     return torch.from_numpy(turned.reshape(len(rows), -1, 1, 1).copy()).float()

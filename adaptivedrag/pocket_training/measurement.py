@@ -12,12 +12,12 @@ from adaptivedrag.scenes import benchmark_scene, render
 
 
 def held_out_scenes(count: int, size: int = 256) -> list[Picture]:
-    """Benchmark scenes, on which nothing is trained."""
+    """Render benchmark scenes, on which nothing is trained."""
     return [render(benchmark_scene(number), size).image for number in range(count)]
 
 
 def vae_psnr(vae: AutoencoderKL, images: Iterable[Picture]) -> float:
-    """Mean PSNR in dB of round trips; images are cut to sides that 8 divides."""
+    """Return the mean PSNR in dB of round trips; images are cut to sides that 8 divides."""
     values = []
     for image in images:
         cut = image[: image.shape[0] // 8 * 8, : image.shape[1] // 8 * 8]
@@ -26,7 +26,7 @@ def vae_psnr(vae: AutoencoderKL, images: Iterable[Picture]) -> float:
 
 
 def linear_psnr(channels: Iterable[int], images: Iterable[Picture]) -> Mapping[int, float]:
-    """The same of the best linear codes of 8×8 patches, by number of channels."""
+    """Return the same for the best linear codes of 8×8 patches, by number of channels."""
     held = list(images)
     codes = {count: fit_linear_code(count) for count in channels}
     return {

@@ -31,7 +31,7 @@ PHOTOGRAPHS = (
 
 @cache
 def photographs() -> tuple[Picture, ...]:
-    """The photographs inside scikit-image's wheel, as RGB."""
+    """Return the photographs inside scikit-image's wheel, as RGB."""
     folder = files("skimage.data")
     return tuple(
         np.asarray(Image.open(BytesIO((folder / name).read_bytes())).convert("RGB"))
@@ -40,14 +40,14 @@ def photographs() -> tuple[Picture, ...]:
 
 
 def scene_crop(random: np.random.Generator, picture: int, crop: int) -> Picture:
-    """A random crop of a random training scene rendered at about ``picture`` pixels."""
+    """Draw a random crop of a random training scene rendered at about ``picture`` pixels."""
     scene = training_scene(int(random.integers(2**40)))
     size = int(picture * random.uniform(0.85, 1.3)) if crop < picture else picture
     return _crop(random, render(scene, max(size, crop)).image, crop)
 
 
 def photo_crop(random: np.random.Generator, crop: int) -> Picture:
-    """A random crop of a photograph at half to full size, mirrored every other time."""
+    """Draw a random crop of a photograph at half to full size, mirrored every other time."""
     photo = photographs()[int(random.integers(len(photographs())))]
     scale = max(random.uniform(0.4, 1.0), (crop + 1) / min(photo.shape[:2]))
     reach = int(np.ceil(crop / scale))
@@ -56,18 +56,18 @@ def photo_crop(random: np.random.Generator, crop: int) -> Picture:
 
 
 def to_tensor(images: Sequence[Picture]) -> Tensor:
-    """uint8 HWC pictures to float NCHW in [-1, 1]."""
+    """Convert uint8 HWC pictures to float NCHW in [-1, 1]."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_picture(images: Tensor) -> list[Picture]:
-    """The inverse of `to_tensor`, clipped."""
+    """Invert `to_tensor`, clipped."""
     scaled = ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return list(scaled.permute(0, 2, 3, 1).numpy())
 
 
 def psnr(first: Tensor, second: Tensor) -> float:
-    """Mean peak signal-to-noise ratio in dB of batches in [-1, 1]."""
+    """Return the mean peak signal-to-noise ratio in dB of batches in [-1, 1]."""
     error = (first - second).square().flatten(1).mean(1)
     return float((10 * torch.log10(4 / error)).mean())
 

@@ -1,9 +1,9 @@
 """The pocket SAM 2, taught on crops of scenes at its own 1024-pixel scale.
 
-A point is laid into a part; the right answers are the part and every group that holds it. As for
-SAM, the best of three masks is taught, the single mask is taught the smallest answer, and a head
-learns how well each mask fits the answer that is nearest to it: automatic segments are chosen by
-that, and of a part and its whole both are right.
+A point lies in a part; the right answers are the part and every group that holds it. As in SAM, the
+best of three masks is trained, and the single mask learns the smallest answer. A head learns how
+well each mask fits its nearest answer, by which automatic segments are chosen: both a part and its
+whole are right.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from adaptivedrag.segmenter.segmentation import (
 )
 
 ANSWERS = 3
-"""Answers that are kept of each point: a part, and at most two groups around it."""
+"""Number of answers kept per point: a part, and at most two groups around it."""
 
 _STRIDE = 16
 _MASK_STRIDE = 4
@@ -44,7 +44,7 @@ class PointBatch:
         points: (x, y) in the full input, N × K × 2.
         answers: all of its answers, the smallest first and the last one repeated,
             N × K × ANSWERS × h × w.
-        drawn: which of them the masks are taught, N × K.
+        drawn: index of the answer that the masks learn, N × K.
     """
 
     images: Tensor
@@ -67,7 +67,7 @@ def architecture(settings: SegmenterSettings) -> PocketArchitecture:
 
 
 class SegmenterTraining(Training):
-    """Binary cross entropy, dice, squared error of the predicted overlap, size of the embedding."""
+    """Training on cross entropy, dice, error of the predicted overlap, and embedding size."""
 
     def __init__(self, settings: SegmenterSettings) -> None:
         torch.manual_seed(settings.schedule.seed)
@@ -126,7 +126,7 @@ class SegmenterTraining(Training):
 
     @torch.no_grad()
     def sample_sheet(self) -> Picture:
-        """Pictures, their embedding's principal components, and masks of a few points."""
+        """Show pictures, their embedding's principal components, and masks of a few points."""
         model = self.averaged_model()
         return grid([_sheet_column(model, training_scene(2**41 + i)) for i in range(6)])
 
@@ -148,7 +148,7 @@ class SegmenterTraining(Training):
     def _points(
         self, random: np.random.Generator, canvas: Canvas, scene: Scene, owners: np.ndarray
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Points in parts drawn without regard to their size, their answers, and one of them."""
+        """Draw points in parts, regardless of size, with their answers and one index each."""
         coarse = owners[_MASK_STRIDE // 2 :: _MASK_STRIDE, _MASK_STRIDE // 2 :: _MASK_STRIDE]
         present = np.unique(coarse)
         places, answers, drawn = [], [], []
@@ -175,7 +175,7 @@ class SegmenterTraining(Training):
     def _decode(
         self, features: list[Tensor], corner: tuple[int, int], points: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Four masks per point at stride 4, and how well each is thought to fit."""
+        """Return four masks per point at stride 4, and their predicted overlaps."""
         prompts, decoder = self.model.sam_prompt_encoder, self.model.sam_mask_decoder
         labels = torch.ones(len(points), 1, dtype=torch.int32)
         sparse, dense = prompts((points[:, None], labels), None, None)
@@ -195,7 +195,7 @@ class SegmenterTraining(Training):
 
 
 def _silence_branches(trunk: nn.Module) -> None:
-    """Starts every block as the identity: features begin as colors, free of windows' borders."""
+    """Start every block as the identity: features begin as colors, without the windows' borders."""
     for block in trunk.blocks:
         for last in (block.attn.proj, block.mlp.layers[-1]):
             nn.init.zeros_(last.weight)
@@ -203,7 +203,7 @@ def _silence_branches(trunk: nn.Module) -> None:
 
 
 def _attend_to_places(decoder: nn.Module) -> None:
-    """Starts cross-attention with one code for queries and keys: a point looks where it lies."""
+    """Start cross-attention with one code for queries and keys: a point looks where it lies."""
     pairs = [block.cross_attn_token_to_image for block in decoder.layers]
     pairs += [block.cross_attn_image_to_token for block in decoder.layers]
     for attention in (*pairs, decoder.final_attn_token_to_image):
@@ -213,7 +213,7 @@ def _attend_to_places(decoder: nn.Module) -> None:
 
 
 def _groups(parts: list[str], number: int, scene: Scene) -> list[list[int]]:
-    """Numbers of the part's own pixels, then of every group that holds it, smallest first."""
+    """Return the pixels of the part, then of every group that holds it, smallest first."""
     name = parts[number]
     holders = [group for group in scene.groups if name.startswith(group + "/")]
     nested = sorted(holders, key=len, reverse=True)
@@ -223,7 +223,7 @@ def _groups(parts: list[str], number: int, scene: Scene) -> list[list[int]]:
 
 
 def _cut(picture: Tensor, corner: tuple[int, int], crop: int, mode: str = "bilinear") -> Tensor:
-    """A window of the picture resized to the model's input."""
+    """Cut a window out of the picture resized to the model's input."""
     smooth = {"align_corners": False} if mode == "bilinear" else {}
     full = interpolate(picture, size=(INPUT_SIZE, INPUT_SIZE), mode=mode, **smooth)
     x, y = corner
@@ -231,7 +231,7 @@ def _cut(picture: Tensor, corner: tuple[int, int], crop: int, mode: str = "bilin
 
 
 def _mask_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross entropy, in which inside and outside weigh the same, and dice of each mask, N × M."""
+    """Return cross entropy (inside and outside weigh the same) plus dice of each mask, N × M."""
     area = target.mean((2, 3), keepdim=True).clamp(1e-3, 1 - 1e-3)
     weight = target / area + (1 - target) / (1 - area)
     entropy = binary_cross_entropy_with_logits(logits, target, weight, reduction="none")
@@ -243,23 +243,23 @@ def _mask_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _overlap(logits: Tensor, target: Tensor) -> Tensor:
-    """Intersection over union of each mask with its target."""
+    """Return the intersection over union of each mask with its target."""
     inside, wanted = logits > 0, target > 0.5
     both = (inside & wanted).sum((2, 3)).float()
     return both / (inside | wanted).sum((2, 3)).clamp(min=1)
 
 
 def _nearest(logits: Tensor, answers: Tensor) -> Tensor:
-    """Intersection over union of each mask with the answer that it fits best, N × M."""
+    """Return the intersection over union of each mask with the answer it fits best, N × M."""
     overlaps = [_overlap(logits, answers[:, i : i + 1]) for i in range(answers.shape[1])]
     return torch.stack(overlaps).max(0).values
 
 
 def _excess_size(embedding: Tensor) -> Tensor:
-    """How much larger the embedding is than the code of positions that the decoder adds to it.
+    """Return how much larger the embedding is than the code of positions the decoder adds to it.
 
-    Nothing else bounds it: without this loss its channels gain constants of a hundred and more
-    within some hundred steps, positions and prompts drown, and every point gets the same masks.
+    Without this loss its channels grow to constants above a hundred within a few hundred steps,
+    positions and prompts drown, and every point gets the same masks.
     """
     return (embedding.square().mean() - 1).relu()
 
@@ -274,7 +274,7 @@ def _sheet_column(model: nn.Module, scene: Scene) -> list[Picture]:
 
 
 def _components(embedding: np.ndarray) -> Picture:
-    """The first three principal components as colors, 256 × 256."""
+    """Return the first three principal components as colors, 256 × 256."""
     flat = embedding.reshape(len(embedding), -1)
     flat = flat - flat.mean(1, keepdims=True)
     _, vectors = np.linalg.eigh(flat @ flat.T)

@@ -1,4 +1,4 @@
-"""Settings of the pocket models' training; `flows/pocket.toml` holds the values in use."""
+"""Settings of the pocket models' training; `flows/pocket/pocket.toml` holds the values in use."""
 
 from math import cos, pi
 
@@ -49,11 +49,11 @@ class TextSettings(_Settings):
 
 
 class DiffusionSettings(_Settings):
-    """The UNet's; the first ``small_steps`` see more and smaller pictures.
+    """Settings of the UNet; the first ``small_steps`` steps see more and smaller pictures.
 
     Attributes:
-        edited_times: edits invert and sample below this time (their first is 681).
-        edited_share: of each batch lies below it.
+        edited_times: the time below which edits invert and sample (they start at 681).
+        edited_share: share of each batch below that time.
     """
 
     schedule: Schedule
@@ -72,7 +72,7 @@ class DiffusionSettings(_Settings):
 
 
 class AutomaticSettings(_Settings):
-    """Which masks these weights' automatic segments are; see `segmentation.AutomaticMasks`."""
+    """Thresholds of automatic segments for these weights; see `segmentation.AutomaticMasks`."""
 
     points_per_side: int
     pred_iou_thresh: float
@@ -80,7 +80,7 @@ class AutomaticSettings(_Settings):
 
 
 class SegmenterSettings(_Settings):
-    """The segmenter's; from step ``whole_from`` it sees whole pictures, one a step."""
+    """Settings of the segmenter; from step ``whole_from`` it sees one whole picture per step."""
 
     automatic: AutomaticSettings
 
@@ -97,7 +97,7 @@ class SegmenterSettings(_Settings):
 
 
 class PocketSettings(_Settings):
-    """Everything that decides the pocket models' weights."""
+    """Everything that determines the pocket models' weights."""
 
     vae: VaeSettings
     diffusion: DiffusionSettings

@@ -34,14 +34,14 @@ class Training(ABC):
 
     @abstractmethod
     def loss(self, step: int) -> tuple[Tensor, Losses]:
-        """The loss of the batch of one step, and its parts for the log."""
+        """Return the loss of the batch of one step, and its parts for the log."""
 
     @abstractmethod
     def sample_sheet(self) -> np.ndarray:
-        """A picture (uint8 HWC) that shows what the averaged model can do now."""
+        """Draw a picture (uint8 HWC) that shows what the averaged model can do now."""
 
     def step(self) -> Losses:
-        """Takes one step; a batch whose loss is not finite raises FloatingPointError."""
+        """Take one step; raise FloatingPointError if the loss is not finite."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.lr_at(self.steps_done)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.schedule.bf16):
@@ -57,7 +57,7 @@ class Training(ABC):
         return {"loss": loss.item(), "gradient": float(norm), **parts}
 
     def state(self) -> dict[str, Tensor]:
-        """Everything that `restore` needs, by name; tensors are shared, not copied."""
+        """Return everything that `restore` needs, by name; tensors are shared, not copied."""
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
@@ -77,7 +77,7 @@ class Training(ABC):
 
     @torch.no_grad()
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
-        """Begins at weights that were exported, with a fresh optimizer and at step 0.
+        """Start at exported weights, with a fresh optimizer and at step 0.
 
         Raises:
             ValueError: a weight is missing or has another shape.
@@ -89,7 +89,7 @@ class Training(ABC):
         self.average = {name: value.detach().clone() for name, value in self._values()}
 
     def averaged_model(self) -> nn.Module:
-        """A copy of the model with the averaged weights, for use rather than for training."""
+        """Return a copy of the model with the averaged weights, for use, not for training."""
         model = deepcopy(self.model).eval().requires_grad_(False)
         model.load_state_dict(self.average, strict=False)
         return model
@@ -112,7 +112,7 @@ class Training(ABC):
 
 
 def train(training: Training, on_step: StepCallback) -> int:
-    """Steps until the schedule ends or ``on_step(steps done, losses)`` returns False."""
+    """Take steps until the schedule ends or ``on_step(steps done, losses)`` returns False."""
     while training.steps_done < training.schedule.steps:
         losses = training.step()
         if not on_step(training.steps_done, losses):

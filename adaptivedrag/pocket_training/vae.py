@@ -35,7 +35,7 @@ _SHEET = tuple(2**41 + i for i in range(6))  # training scenes that no batch dra
 
 
 def build_vae(settings: VaeSettings) -> AutoencoderKL:
-    """An AutoencoderKL of factor 8 with SD's block types, randomly initialized."""
+    """Build an AutoencoderKL of factor 8 with SD's block types, randomly initialized."""
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,
@@ -51,27 +51,27 @@ def build_vae(settings: VaeSettings) -> AutoencoderKL:
 
 
 def latent_code(settings: VaeSettings) -> LatentCode:
-    """The code that the encoder starts and stays as."""
+    """Fit the code that the encoder starts as and stays."""
     code = fit_linear_code(settings.latent_channels)
     return LatentCode(code, settings.whitening, settings.picture)
 
 
 def under_code(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A code's tensors as they are named in a run's state."""
+    """Name a code's tensors as in a run's state."""
     return {f"code.{name}": value for name, value in tensors.items()}
 
 
 def kept_code(state: Mapping[str, Tensor], settings: VaeSettings) -> LatentCode:
-    """The code of a run's state."""
+    """Return the code in a run's state."""
     tensors = {n.removeprefix("code."): v for n, v in state.items() if n.startswith("code.")}
     return LatentCode.from_tensors(tensors, settings.whitening, settings.picture)
 
 
 class VaeTraining(Training):
-    """Trains the decoder with L1 on pictures and on their differences along x and y.
+    """Training of the decoder with L1 on pictures and on their differences along x and y.
 
-    The encoder stays the linear code that it starts as: the latents never change, so that a UNet
-    can be trained on them at the same time.
+    The encoder stays the linear code that it starts as. So the latents never change, and a UNet can
+    be trained on them at the same time.
     """
 
     def __init__(self, settings: VaeSettings, code: LatentCode) -> None:
@@ -120,14 +120,14 @@ class VaeTraining(Training):
 
 @torch.no_grad()
 def round_trip(vae: AutoencoderKL, image: Picture) -> Picture:
-    """An image (sides multiples of 8) through the code and back."""
+    """Encode and decode an image whose sides are multiples of 8."""
     code = vae.encode(to_tensor([image])).latent_dist.mean
     return to_picture(vae.decode(code).sample)[0]
 
 
 @torch.no_grad()
 def start_from_linear_code(vae: AutoencoderKL, code: LinearCode, settings: VaeSettings) -> None:
-    """Sets weights so that encoding gives the linear code, each value scaled by its deviation
+    """Set weights so that encoding gives the linear code, each value scaled by its deviation
     to the power of minus ``whitening``, and decoding its colors, smoothed."""
     for part in (vae.encoder, vae.decoder):
         _silence_branches(part)
@@ -207,7 +207,7 @@ class _Places:
             raise ValueError(f"{values} values do not fit {channels} channels in {groups} groups")
 
     def write(self, conv: nn.Conv2d, mixing: Tensor, offset: Tensor) -> None:
-        """Makes a convolution put out the mixed values and the constants."""
+        """Make a convolution output the mixed values and the constants."""
         used = [p + i for p in self.plus for i in (0, 1)]
         constants = [g * self.per_group + i for g in range(self.groups) for i in (0, 1)]
         _clear(conv, used + constants)
@@ -220,7 +220,7 @@ class _Places:
             conv.bias[channel] = self.constant * (1.0 if channel % 2 == 0 else -1.0)
 
     def read(self, norm: nn.GroupNorm, conv: nn.Conv2d, mixing: Tensor) -> None:
-        """Makes norm, SiLU and convolution give ``mixing`` of the values, in its first rows."""
+        """Make norm, SiLU and convolution give ``mixing`` of the values, in its first rows."""
         norm.weight.fill_(self.constant * (2 / self.per_group) ** 0.5)
         nn.init.zeros_(conv.weight)
         for place, weights in zip(self.plus, mixing.T, strict=True):
@@ -242,14 +242,14 @@ def _pass_through(resnet: Any, held: int) -> None:
 
 
 def _gather(conv: nn.Conv2d, held: int) -> None:
-    """Space to depth: the four pixels of every 2×2 block become four times the channels."""
+    """Move space to depth: the four pixels of every 2×2 block become four times the channels."""
     _clear(conv, range(4 * held))
     for row, column, i in product(range(2), range(2), range(held)):
         conv.weight[(row * 2 + column) * held + i, i, row, column] = 1.0
 
 
 def _as_taps(mixing: Tensor) -> Tensor:
-    """Rows over patches (row, column, color) as a 2×2 convolution of twice gathered pixels."""
+    """Turn rows over patches (row, column, color) into a 2×2 convolution of gathered pixels."""
     values = len(mixing)
     bits = mixing.reshape(values, 2, 2, 2, 2, 2, 2, 3)  # rows 4, 2, 1; columns 4, 2, 1; color
     ordered = bits.permute(0, 2, 5, 3, 6, 7, 1, 4)

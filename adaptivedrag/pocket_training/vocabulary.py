@@ -1,6 +1,6 @@
 """A CLIP tokenizer whose vocabulary is the words of the scenes' captions.
 
-Every byte is in it too, so any prompt can be encoded; words that no caption has become letters.
+It also has every byte, so any prompt can be encoded; words of no caption become letters.
 """
 
 import itertools
@@ -18,7 +18,7 @@ LENGTH = 77
 
 
 def build_tokenizer(scenes: int = 2400) -> CLIPTokenizer:
-    """Byte pair encoding learned until every word of the training captions is one token."""
+    """Learn byte pairs until every word of the training captions is one token."""
     captions = (training_scene(i).caption() for i in range(scenes))
     merges = learn_merges(sorted({word for text in captions for word in _words(text)}))
     letters = sorted(ByteLevel.alphabet())
@@ -29,7 +29,7 @@ def build_tokenizer(scenes: int = 2400) -> CLIPTokenizer:
 
 
 def learn_merges(words: Iterable[str]) -> list[Merge]:
-    """The merges, most frequent pair first, that make every word a single token."""
+    """Return the merges, most frequent pair first, that make every word a single token."""
     spelled = [[*word[:-1], word[-1] + "</w>"] for word in words]
     merges: list[Merge] = []
     while pairs := Counter(pair for word in spelled for pair in itertools.pairwise(word)):

@@ -1,8 +1,8 @@
 """Procedural scenes: pictures whose every drag has a known true result.
 
 A scene is a frozen set of parameters. `render` paints it at any resolution with exact masks of its
-parts; `drags` lists edits of it, each with the scene that results. Nothing here needs torch or
-reads a disk.
+parts; `drags` lists its edits, each with the scene that results. Nothing here needs torch or the
+disk.
 """
 
 from adaptivedrag.scenes.benchmark import ablation_drags, benchmark_drags

@@ -20,7 +20,7 @@ class Animal(Scene):
     """An animal seen from the side; ``side`` is 1 when it looks to the right.
 
     ``head`` is relative to the body, in units of its half length; ``tail_angle`` is measured
-    upwards from straight back; ``stride`` is how far feet stand in front of or behind their hips.
+    upward from straight back; ``stride`` is how far feet stand in front of or behind their hips.
     """
 
     kind: ClassVar[str] = "animal"
@@ -68,13 +68,13 @@ class Animal(Scene):
         return f"a {self.fur} {self.species} standing on a meadow"
 
     def skull(self, u: float = 0.0, v: float = 0.0) -> Point:
-        """A point of the head, in its radii, with u forwards and v down."""
+        """Return a point of the head, in its radii, with u forward and v down."""
         x = self.body[0] + self.side * self.head[0] * self.length
         y = self.body[1] - self.head[1] * self.length
         return x + self.side * u * self.head_radius, y + v * self.head_radius
 
     def tail(self, along: float) -> Point:
-        """The tail's point at a share of its length, on the chord from root to tip."""
+        """Return the point at a share of the tail's length, on the chord from root to tip."""
         root = (self.body[0] - self.side * self.length * 0.92, self.body[1] - 0.3 * self.girth)
         reach = along * self.tail_length
         return (
@@ -83,7 +83,7 @@ class Animal(Scene):
         )
 
     def leg(self, place: float, along: float) -> Point:
-        """A point of a leg from hip to foot; ``place`` is its hip's, in half lengths forwards."""
+        """Return a point of a leg from hip to foot; the hip is ``place`` half lengths forward."""
         thick, way = self.girth * 0.28, 1 if place > 0 else -1
         fall = self.legs + self.girth * 0.15 - thick
         x = self.body[0] + self.side * (place * self.length + way * along * self.stride)
@@ -171,7 +171,7 @@ class Animal(Scene):
         canvas.paint(shape, color, "animal/head/ear", light)
 
     def ear(self, along: float, place: float = 0.12) -> Point:
-        """A point on the axis of an ear, from its base to its tip."""
+        """Return a point on the axis of an ear, from its base to its tip."""
         base = self.skull(place, -0.78)
         if self.species == "dog":
             base = self.skull(place - 0.55, -0.55)
@@ -249,5 +249,5 @@ def _leg(place: float) -> Anchor:
 
 
 def _back(u: float, v: float) -> Anchor:
-    """A point of the body, in its half axes."""
+    """Return a point of the body, in its half axes."""
     return lambda s: (s.body[0] + u * s.length, s.body[1] + v * s.girth)

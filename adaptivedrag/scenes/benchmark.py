@@ -1,4 +1,4 @@
-"""Which drags of which benchmark scenes are measured: a fixed choice without chance.
+"""The benchmark: which drags of which scenes are measured, a fixed choice without chance.
 
 Drags are dealt out one at a time: always of the kind that has the fewest so far, among these on
 the scene that has the fewest, and among these of the pair of kinds (of scene, of drag) that has
@@ -29,7 +29,7 @@ class _Candidate(NamedTuple):
 
 @cache
 def benchmark_drags(count_scenes: int = SCENES, count: int = DRAGS) -> tuple[SceneEdit, ...]:
-    """The benchmark: ``count`` drags on the first ``count_scenes`` benchmark scenes, sorted.
+    """Choose ``count`` drags on the first ``count_scenes`` benchmark scenes, sorted.
 
     Each is (number of the benchmark scene, index into `drags` of it). All of a drag's handles go
     at least `SHORTEST` of the picture and, unless its kind is "long", at most `LONGEST`.
@@ -42,7 +42,7 @@ def benchmark_drags(count_scenes: int = SCENES, count: int = DRAGS) -> tuple[Sce
 
 @cache
 def ablation_drags() -> tuple[SceneEdit, ...]:
-    """The ablation's `ABLATION` of the `benchmark_drags`, dealt out by the same rule."""
+    """Choose `ABLATION` of the `benchmark_drags` by the same rule."""
     chosen = set(benchmark_drags())
     return _dealt([item for item in _measurable(SCENES) if item.edit in chosen], ABLATION)
 

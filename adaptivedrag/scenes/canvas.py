@@ -30,7 +30,7 @@ class Shape:
 
 
 class Canvas:
-    """A picture that is being painted, and for each pixel the part that is seen there."""
+    """A picture being painted, and the part that is visible at each pixel."""
 
     def __init__(self, size: int) -> None:
         centers = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size)
@@ -42,7 +42,7 @@ class Canvas:
         self.parts: list[str] = [BACKGROUND]
 
     def fill(self, field: Field) -> None:
-        """Replaces the whole picture by a (3, size, size) field or one that broadcasts to it."""
+        """Replace the whole picture with a (3, size, size) field or one that broadcasts to it."""
         self.colors[:] = field
 
     def paint(
@@ -54,7 +54,7 @@ class Canvas:
         opacity: float = 1.0,
         softness: float = 0.0,
     ) -> None:
-        """Lays one layer over the picture.
+        """Lay one layer over the picture.
 
         Args:
             part: the part that owns the covered pixels; None leaves owners as they are (shadows).
@@ -77,12 +77,12 @@ class Canvas:
             view += cover * (np.float32(value) * light - view)
 
     def image(self) -> NDArray[np.uint8]:
-        """The picture as uint8 (size, size, 3)."""
+        """Return the picture as uint8 (size, size, 3)."""
         scaled = np.clip(self.colors, 0.0, 1.0) * np.float32(255.0) + np.float32(0.5)
         return np.ascontiguousarray(scaled.astype(np.uint8).transpose(1, 2, 0))
 
     def mask(self, part: str) -> NDArray[np.bool_]:
-        """Where a part, or a group of parts named ``group/part``, is seen."""
+        """Return where a part, or a group of parts named ``group/part``, is visible."""
         belongs = [name == part or name.startswith(part + "/") for name in self.parts]
         return np.array(belongs)[self.owners]
 

@@ -24,11 +24,11 @@ WALLS = ("blue", "green", "grey", "pink", "yellow", "white")
 
 @dataclass(frozen=True)
 class Clothing(Scene):
-    """A garment, seen from the front.
+    """A garment seen from the front.
 
     ``place`` is the middle of its shoulder line, widths are half widths. ``waist`` is the width
     toward which its sides bend; ``sleeve_lengths`` and ``sleeve_angles`` are those of the left
-    and the right sleeve, angles from straight down outwards; ``opening`` is how far the fronts of
+    and the right sleeve, angles from straight down outward; ``opening`` is how far the fronts of
     a coat lie from its middle at the hem.
     """
 
@@ -97,23 +97,23 @@ class Clothing(Scene):
         )
 
     def at(self, x: float, y: float) -> Point:
-        """A point of the garment, from the middle of its shoulders, as it swings on the rail."""
+        """Return a point of the garment, from the middle of its shoulders, swung on the rail."""
         return turned((self.place[0] + x, self.place[1] + y), self._pivot(), self.tilt)
 
     def half_width(self, v: Field) -> Field:
-        """Half width at a share ``v`` of the length."""
+        """Return the half width at a share ``v`` of the length."""
         v = np.clip(v, 0, 1)
         a, b, c = (1 - v) ** 2, 2 * v * (1 - v), v * v
         width = a * self.shoulder + b * self.waist + c * self.hem
         return np.maximum(width, 0.02).astype(np.float32)
 
     def front(self, side: int, v: float, inward: float = 0.02) -> Point:
-        """A point near the front edge of one half of a coat, at a share of the length."""
+        """Return a point near the front edge of one half of a coat, at a share of the length."""
         y = v * self.length
         return self.at(side * (float(self._gap(np.float32(y))) + inward), y)
 
     def sleeve(self, side: int, along: float) -> Point:
-        """A point on the axis of a sleeve, from the shoulder to the cuff."""
+        """Return a point on the axis of a sleeve, from the shoulder to the cuff."""
         x, y = self._armhole(side)
         reach, angle = along * self._sleeve_length(side), self.sleeve_angles[side > 0]
         return self.at(x + side * reach * float(np.sin(angle)), y + reach * float(np.cos(angle)))
@@ -134,12 +134,12 @@ class Clothing(Scene):
         return self.place[0], RAIL
 
     def _inside(self, x: Field, y: Field) -> tuple[Field, Field]:
-        """Coordinates of scene points in the garment; see `at`."""
+        """Return the garment coordinates of scene points; see `at`."""
         u, v = local(x, y, self._pivot(), self.tilt)
         return u, v - np.float32(self.place[1] - RAIL)
 
     def _shape(self, distance: Distance, top: float = -0.05, bottom: float = 1.0) -> Shape:
-        """A shape from a distance in the garment's own coordinates, between two heights of it."""
+        """Make a shape from a distance in garment coordinates, between two heights."""
         wide = max(self.shoulder, self.waist, self.hem) + 0.02
         bottom = min(bottom, self.length + 0.03)
         corners = [self.at(x, y) for x in (-wide, wide) for y in (top, bottom)]
@@ -154,7 +154,7 @@ class Clothing(Scene):
         return max(self.sleeve_lengths[side > 0], 1.5 * CUFF)
 
     def _torso(self, x: Field, y: Field) -> Field:
-        """Distance to the outline without neckline and opening, in garment coordinates."""
+        """Return the distance to the outline without neckline and opening, in the garment."""
         width = self.half_width(y / np.float32(self.length))
         shoulders = (np.float32(SLOPE) * np.abs(x) - y) * np.float32(0.95)
         sides = (np.abs(x) - width) * np.float32(0.93)
@@ -165,12 +165,12 @@ class Clothing(Scene):
         return np.float32(self.length) + 0.005 * np.cos(12 * u) - 0.025 * u * u
 
     def _gap(self, y: Field) -> Field:
-        """Half width of a coat's opening at a height of the garment."""
+        """Return the half width of a coat's opening at a height of the garment."""
         down = (y - np.float32(self.neck_depth)) / np.float32(self.length - self.neck_depth)
         return np.float32(max(self.opening, 0.0)) * np.clip(down, 0, 1)
 
     def _hollow(self, x: Field, y: Field) -> Field:
-        """Distance to the neckline's hollow and the opening below it, in garment coordinates."""
+        """Return the distance to neckline and opening, in garment coordinates."""
         wide, deep = np.float32(self.neck_width), np.float32(self.neck_depth)
         if self.garment == "dress":
             u, v = x / wide, np.maximum(y, 0) / deep
@@ -187,7 +187,7 @@ class Clothing(Scene):
         return np.maximum(self._torso(x, y), -self._hollow(x, y))
 
     def _drape(self, purpose: int, along: float, depth: float = 0.15) -> Shade:
-        """Light on hanging cloth: round, with folds that deepen toward the hem, and a weave."""
+        """Shade hanging cloth: round, with folds that deepen toward the hem, and a weave."""
         folds, weave = waves(self.texture, purpose, 8.0, 4), waves(self.texture, 87, 60.0, 3)
 
         def shade(x: Field, y: Field) -> Field:
@@ -311,7 +311,7 @@ class Clothing(Scene):
     def _paint_pattern(
         self, canvas: Canvas, outline: Shape, figured: Figured, part: str, shade: Shade
     ) -> None:
-        """Lays the pattern on an outline; ``figured`` gives places on the unrolled cloth."""
+        """Lay the pattern on an outline; ``figured`` gives places on the unrolled cloth."""
         if self.pattern == "buttons":
             return
         step = np.float32(generator(self.texture, 85).uniform(0.036, 0.055))
@@ -344,7 +344,7 @@ class Clothing(Scene):
         return mix((0.86, 0.79, 0.68), (0.75, 0.62, 0.50), (self.texture % 5) / 5)
 
     def _paint_inside(self, canvas: Canvas, cloth: Color) -> None:
-        """What neckline and opening show: the garment's back, or the stand that it is on."""
+        """Paint what neckline and opening show: the garment's back, or the stand that it is on."""
 
         def back(x: Field, y: Field) -> Field:
             return np.maximum(self._hollow(x, y) - 0.01, self._torso(x, y + np.float32(0.03)))
@@ -381,7 +381,7 @@ class Clothing(Scene):
         canvas.paint(edge, mix(cloth, (0, 0, 0), 0.35), "garment/torso", shade, 0.5)
 
     def _paint_front(self, canvas: Canvas, cloth: Color) -> None:
-        """Edges and buttons between neckline and hem; a dress has a few under its neck."""
+        """Paint edges and buttons between neckline and hem; a dress has a few under its neck."""
         dark, count = mix(cloth, (0, 0, 0), 0.5), {"shirt": 6, "dress": 4, "coat": 5}[self.garment]
         top, bottom = self.neck_depth + 0.025, self.length - 0.035
         if self.garment == "dress":
@@ -475,7 +475,7 @@ class Clothing(Scene):
         yield self.dragged("off-centre", whole, [_cloth(-0.6 * way, 0.8)], place=moved)
 
     def _opened(self) -> SceneDrag:
-        """The fronts of a coat opened or closed, the neckline of another garment opened."""
+        """Open or close the fronts of a coat; open the neckline of another garment."""
         if self.garment != "coat":
             below = [_under_neck]
             return self.dragged("open", "garment", below, neck_depth=self.neck_depth + 0.08)
@@ -487,12 +487,12 @@ class Clothing(Scene):
 def _with_side(
     pair: tuple[float, float], side: int, other: tuple[float, ...]
 ) -> tuple[float, float]:
-    """``pair`` with the value of one side (-1 or 1) taken from ``other``."""
+    """Return ``pair`` with the value of one side (-1 or 1) taken from ``other``."""
     return (pair[0], other[1]) if side > 0 else (other[0], pair[1])
 
 
 def _cloth(u: float, v: float) -> Anchor:
-    """A point of the garment's body: u across in half widths, v down in lengths."""
+    """Return a point of the garment's body: u across in half widths, v down in lengths."""
 
     def anchor(scene: Clothing) -> Point:
         wide = float(scene.half_width(np.float32(v)))

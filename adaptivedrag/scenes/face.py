@@ -90,7 +90,7 @@ class Face(Scene):
         return f"a portrait of a person with {self.hair} hair and a {self.shirt} shirt"
 
     def at(self, u: float, v: float) -> Point:
-        """A point of the head, in its half axes (v down)."""
+        """Return a point of the head, in its half axes (v down)."""
         x, y = self.center
         chin = (x, y + self.height)
         return turned((x + u * self.width, y + v * self.height), chin, self.tilt)
@@ -189,7 +189,7 @@ class Face(Scene):
         canvas.paint(brow, mix(hair, (0.05, 0.03, 0.02), 0.45), "head/brow")
 
     def _arc(self, u: float, v: float, reach: float, rise: float, thick: float) -> Shape:
-        """A bow around a point of the head, as wide as ``reach``, its middle ``rise`` lower."""
+        """Make a bow around a point of the head, ``reach`` wide, its middle ``rise`` lower."""
         ends = self.at(u - reach, v), self.at(u, v + 2 * rise), self.at(u + reach, v)
         return curve(*ends, thick, thick, 5)
 
@@ -267,7 +267,7 @@ def _face(u: float, v: float) -> Anchor:
 
 
 def _lock(side: int, along: float) -> Anchor:
-    """A point of the hair at one side of the face, from its root to its tip."""
+    """Return a point of the hair at one side of the face, from its root to its tip."""
 
     def anchor(scene: Face) -> Point:
         tip = scene.hair_length * 0.92 + 0.1
@@ -281,11 +281,11 @@ def _crown(scene: Face) -> Point:
 
 
 def _corner(side: int) -> Anchor:
-    """A corner of the mouth."""
+    """Return a corner of the mouth."""
     return lambda s: s.at(side * s.mouth_width * 0.98, s.mouth_y - s.smile)
 
 
 def _lip(scene: Face) -> Point:
-    """The middle of the lower lip."""
+    """Return the middle of the lower lip."""
     depth = scene.mouth_open + 0.05
     return scene.at(0, scene.mouth_y + depth)

@@ -27,7 +27,7 @@ SKIES: dict[str, tuple[Color, Color, Color]] = {  # high, low, light on everythi
 
 @dataclass(frozen=True)
 class Landscape(Scene):
-    """A peak before a smaller one; ``*_top`` are heights of summits (y), widths are half widths."""
+    """A peak and a smaller one; ``*_top`` are heights of summits (y), widths are half widths."""
 
     kind: ClassVar[str] = "landscape"
 
@@ -229,22 +229,22 @@ class Landscape(Scene):
 
 
 def _sun(u: float, v: float) -> Anchor:
-    """A point of the sun, in its radii."""
+    """Return a point of the sun, in its radii."""
     return lambda s: (s.sun[0] + u * s.sun_radius, s.sun[1] + v * s.sun_radius)
 
 
 def _peak(down: float) -> Anchor:
-    """A point under the summit, as a share of the peak's height."""
+    """Return a point under the summit, as a share of the peak's height."""
     return lambda s: (s.peak_x, s.peak_top + down * (s.horizon + 0.04 - s.peak_top))
 
 
 def _pine(up: float) -> Anchor:
-    """A point on the pine's axis, as a share of its height."""
+    """Return a point on the pine's axis, as a share of its height."""
     return lambda s: (s.pine[0], s.pine[1] - up * s.pine_height)
 
 
 def _river(down: float) -> Anchor:
-    """A point in the middle of the river, from 0 at the horizon to 1 at the lower border."""
+    """Return a point in the middle of the river: 0 is the horizon, 1 the lower border."""
 
     def anchor(scene: Landscape) -> Point:
         start = scene.horizon + 0.015

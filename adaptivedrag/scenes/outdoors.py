@@ -7,7 +7,7 @@ from adaptivedrag.scenes.textures import generator, gradient, mix, noise, waves
 
 
 def paint_meadow(canvas: Canvas, seed: int, horizon: float) -> None:
-    """A clouded sky, a far wood and grass."""
+    """Paint a clouded sky, a distant wood and grass."""
     paint_sky(canvas, seed, horizon)
     tops, crowns = waves(seed, 42, 9.0, 4), waves(seed, 43, 46.0, 5)
 
@@ -36,7 +36,7 @@ def paint_meadow(canvas: Canvas, seed: int, horizon: float) -> None:
 
 
 def paint_sky(canvas: Canvas, seed: int, horizon: float) -> None:
-    """A blue or rosy sky with soft clouds."""
+    """Paint a blue or rosy sky with soft clouds."""
     rosy = float(generator(seed, 40).uniform(0, 0.8))
     high, low = (
         mix((0.30, 0.55, 0.85), (0.55, 0.50, 0.72), rosy),

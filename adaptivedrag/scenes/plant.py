@@ -61,7 +61,7 @@ class Plant(Scene):
         return f"a {self.blossom} flower in a {self.pot} pot before a {self.wall} wall"
 
     def stem(self, t: float) -> Point:
-        """A point of the stem, from 0 in the pot to 1 in the blossom."""
+        """Return a point of the stem, from 0 in the pot to 1 in the blossom."""
         start, bend = self._stem_ends()
         return bezier(start, bend, self.flower, t)
 
@@ -71,7 +71,7 @@ class Plant(Scene):
         return (self.foot[0], top + 0.02), (self.foot[0] + self.bend, middle)
 
     def leaf(self, side: int, along: float) -> Point:
-        """A point on the axis of the leaf on one side (-1 or 1)."""
+        """Return a point on the axis of the leaf on one side (-1 or 1)."""
         x, y = self.stem(self.leaf_at + 0.06 * side)
         reach = along * self.leaf_length
         return x + side * reach * np.cos(self.leaf_angle), y - reach * np.sin(self.leaf_angle)
@@ -136,7 +136,7 @@ class Plant(Scene):
         )
 
     def _petal_light(self, size: float) -> Shade:
-        """A darker heart, and a furrow of grain on the petals."""
+        """Shade the blossom: a darker heart, and furrows of grain on the petals."""
         grain, radius = waves(self.texture, 6, 6.0, 4), np.float32(self.flower_radius * size)
 
         def shade(x: Field, y: Field) -> Field:
@@ -178,7 +178,7 @@ class Plant(Scene):
 
 
 def _blossom(u: float, v: float) -> Anchor:
-    """A point of the blossom, in its radii."""
+    """Return a point of the blossom, in its radii."""
     return lambda s: (s.flower[0] + u * s.flower_radius, s.flower[1] + v * s.flower_radius)
 
 

@@ -1,4 +1,4 @@
-"""A wall and a table: what plants and still lifes stand in."""
+"""The room of plants and still lifes: a wall and a table."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from adaptivedrag.scenes.textures import COLORS, generator, mix, noise, tinted
 
 
 def paint_room(canvas: Canvas, seed: int, wall: str, table: float) -> None:
-    """A papered wall with light from one side, and the top of a wooden table below ``table``."""
+    """Paint a papered wall lit from one side, and the top of a wooden table below ``table``."""
     random = generator(seed, 21)
     paper = mix(tinted(wall, seed), (0.9, 0.88, 0.84), 0.45)
     stripes, phase = random.integers(5, 12), random.uniform(0, 6)

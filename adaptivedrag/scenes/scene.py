@@ -36,8 +36,7 @@ class SceneDrag:
         pairs: (handle, target) points (x, y) in scene units; see `pixels`.
         before: the scene that is dragged.
         after: the same scene with the parameter changed: its picture is the true result.
-        part: the part or group that changes, several joined by "+"; its masks before and after
-            are the true ones.
+        part: the part or group that changes, several joined by "+".
         anchors: where each handle's material point lies in any scene of this kind.
     """
 
@@ -49,7 +48,7 @@ class SceneDrag:
     anchors: tuple[Anchor, ...] = field(compare=False, repr=False)
 
     def scene_at(self, share: float) -> "Scene":
-        """The scene at a share of the way: 0 is exactly `before`, 1 is exactly `after`.
+        """Return the scene at a share of the way: 0 is exactly `before`, 1 is exactly `after`.
 
         Every parameter that differs is interpolated linearly; shares from -0.25 to 1.25 can be
         rendered too.
@@ -68,15 +67,15 @@ class SceneDrag:
         )
 
     def handles_at(self, share: float) -> tuple[Point, ...]:
-        """The handles' material points at a share of the way, (x, y) in scene units.
+        """Return the handles' material points at a share of the way, (x, y) in scene units.
 
-        Share 0 gives the handles, 1 the targets; between them points may follow a bow.
+        Share 0 gives the handles, 1 the targets; in between, points may follow a curve.
         """
         scene = self.scene_at(share)
         return tuple(anchor(scene) for anchor in self.anchors)
 
     def pixels(self, size: int) -> tuple[tuple[Point, Point], ...]:
-        """The pairs in pixels of a picture of ``size``, where (0, 0) is the first center."""
+        """Return the pairs in pixels of a picture of ``size``; (0, 0) is the first center."""
 
         def place(point: Point) -> Point:
             return point[0] * size - 0.5, point[1] * size - 0.5
@@ -92,7 +91,7 @@ class Rendering:
     masks: dict[str, NDArray[np.bool_]]
 
     def mask(self, part: str) -> NDArray[np.bool_]:
-        """The mask of a part, or of several joined by "+"; empty where a part is hidden."""
+        """Return the mask of a part, or of several joined by "+"; empty if hidden."""
         nothing = np.zeros(self.image.shape[:2], np.bool_)
         return np.logical_or.reduce([self.masks.get(name, nothing) for name in part.split("+")])
 
@@ -102,8 +101,8 @@ class Scene(ABC):
     """Parameters of a picture; lengths and positions in scene units.
 
     Attributes:
-        texture: seed of grain and of shades of color; two scenes that differ in a parameter
-            only have the same texture.
+        texture: seed of grain and of shades of color; scenes that differ only in other
+            parameters have the same texture.
     """
 
     kind: ClassVar[str]
@@ -114,31 +113,31 @@ class Scene(ABC):
     @classmethod
     @abstractmethod
     def sample(cls, random: np.random.Generator) -> Self:
-        """A random scene of this kind."""
+        """Draw a random scene of this kind."""
 
     @abstractmethod
     def paint(self, canvas: Canvas) -> None:
-        """Paints the scene, back to front."""
+        """Paint the scene, back to front."""
 
     @abstractmethod
     def caption(self) -> str:
-        """What the picture shows; true of its mirror image too."""
+        """Describe the picture, in words that are true of its mirror image too."""
 
     @abstractmethod
     def candidates(self) -> Iterator[SceneDrag]:
-        """All drags of the scene, visible or not; see `drags`."""
+        """Yield all drags of the scene, visible or not; see `drags`."""
 
     def dragged(
         self, kind: DragKind, part: str, anchors: Sequence[Anchor], **changes: Any
     ) -> SceneDrag:
-        """The drag that changes parameters, followed by material points of the scene."""
+        """Return the drag that changes parameters; its handles are material points of the scene."""
         after = replace(self, **changes)
         pairs = tuple((anchor(self), anchor(after)) for anchor in anchors)
         return SceneDrag(kind, pairs, self, after, part, tuple(anchors))
 
 
 def render(scene: Scene, size: int = 256) -> Rendering:
-    """Paints a scene at any resolution."""
+    """Paint a scene at any resolution."""
     canvas = Canvas(size)
     scene.paint(canvas)
     names = [*canvas.parts[1:], *scene.groups]
@@ -146,7 +145,7 @@ def render(scene: Scene, size: int = 256) -> Rendering:
 
 
 def drags(scene: Scene) -> tuple[SceneDrag, ...]:
-    """The scene's drags whose handles are seen, and whose targets are seen in the true result."""
+    """Return the drags whose handles are visible, and their targets in the true result."""
     before = _owners(scene)
     return tuple(
         drag
@@ -184,7 +183,7 @@ def _owners(scene: Scene, size: int = 192) -> Canvas:
 
 
 def _sees(canvas: Canvas, part: str, point: Point, margin: int = 1) -> bool:
-    """Whether the part is seen at the point and right around it, away from the border."""
+    """Return whether the part is visible at the point and right around it, away from the border."""
     column, row = (int(value * canvas.size) for value in point)
     if min(row, column) < 8 or max(row, column) >= canvas.size - 8:
         return False

@@ -28,17 +28,17 @@ _DEMO: tuple[tuple[type[Scene], DragKind], ...] = (
 
 
 def training_scene(number: int) -> Scene:
-    """Training scene ``number``, 0 or more; kinds take turns."""
+    """Draw training scene ``number``, 0 or more; kinds take turns."""
     return _scene(_TRAINING, number)
 
 
 def benchmark_scene(number: int) -> Scene:
-    """Benchmark scene ``number``, 0 or more; kinds take turns. Never trained on."""
+    """Draw benchmark scene ``number``, 0 or more; kinds take turns. Never trained on."""
     return _scene(_BENCHMARK, number)
 
 
 def demo_edits() -> tuple[tuple[str, Scene, str, SceneDrag], ...]:
-    """The demo's six edits on three scenes as (id, scene, caption, drag).
+    """Return the demo's six edits on three scenes as (id, scene, caption, drag).
 
     Each kind's scene is its first in the benchmark; each drag is the scene's first of its kind.
     """

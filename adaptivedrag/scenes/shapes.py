@@ -12,7 +12,7 @@ from adaptivedrag.scenes.canvas import Field, Point, Shape
 
 
 def local(x: Field, y: Field, center: Point, angle: float = 0.0) -> tuple[Field, Field]:
-    """Coordinates around ``center``, turned so that a shape rotated by ``angle`` is upright."""
+    """Return coordinates around ``center`` in which a shape rotated by ``angle`` is upright."""
     dx, dy = x - np.float32(center[0]), y - np.float32(center[1])
     if angle == 0.0:
         return dx, dy
@@ -21,7 +21,7 @@ def local(x: Field, y: Field, center: Point, angle: float = 0.0) -> tuple[Field,
 
 
 def turned(point: Point, center: Point, angle: float) -> Point:
-    """``point`` turned about ``center`` by ``angle`` radians (clockwise on the screen)."""
+    """Turn ``point`` about ``center`` by ``angle`` radians (clockwise on the screen)."""
     dx, dy = point[0] - center[0], point[1] - center[1]
     cos, sin = float(np.cos(angle)), float(np.sin(angle))
     return center[0] + cos * dx - sin * dy, center[1] + sin * dx + cos * dy
@@ -49,7 +49,7 @@ def circle(center: Point, radius: float) -> Shape:
 
 
 def capsule(start: Point, end: Point, r0: float, r1: float | None = None) -> Shape:
-    """A limb from ``start`` to ``end`` whose radius goes from ``r0`` to ``r1``."""
+    """Make a limb from ``start`` to ``end`` whose radius goes from ``r0`` to ``r1``."""
     r1 = r0 if r1 is None else r1
     dx, dy = end[0] - start[0], end[1] - start[1]
     length = max(dx * dx + dy * dy, 1e-9)
@@ -78,7 +78,7 @@ def box(center: Point, half_width: float, half_height: float, rounding: float = 
 
 
 def convex(points: Sequence[Point], rounding: float = 0.0) -> Shape:
-    """A convex polygon; corners in clockwise order on the screen."""
+    """Make a convex polygon; corners in clockwise order on the screen."""
 
     def distance(x: Field, y: Field) -> Field:
         sides = []
@@ -94,13 +94,13 @@ def convex(points: Sequence[Point], rounding: float = 0.0) -> Shape:
 
 
 def below(height: Callable[[Field], Field], steepness: float = 0.0, top: float = 0.0) -> Shape:
-    """Everything under the curve ``y = height(x)``; ``steepness`` is its typical slope."""
+    """Take everything under the curve ``y = height(x)``; ``steepness`` is its typical slope."""
     scale = np.float32(1.0 / np.hypot(1.0, steepness))
     return Shape(lambda x, y: (height(x) - y) * scale, (0.0, top, 1.0, 1.0))
 
 
 def profile(center_x: float, top: float, bottom: float, width: Callable[[Field], Field]) -> Shape:
-    """A turned body: half width ``width(v)`` with v from 0 at the top to 1 at the bottom."""
+    """Make a turned body: half width ``width(v)`` with v from 0 at the top to 1 at the bottom."""
 
     def distance(x: Field, y: Field) -> Field:
         v = np.clip((y - np.float32(top)) / np.float32(bottom - top), 0, 1)
@@ -112,7 +112,7 @@ def profile(center_x: float, top: float, bottom: float, width: Callable[[Field],
 
 
 def petals(center: Point, radius: float, count: int, depth: float, turn: float) -> Shape:
-    """A blossom of ``count`` petals whose notches reach ``depth`` of the radius inward."""
+    """Make a blossom of ``count`` petals whose notches reach ``depth`` of the radius inward."""
 
     def distance(x: Field, y: Field) -> Field:
         u, v = local(x, y, center)
@@ -125,7 +125,7 @@ def petals(center: Point, radius: float, count: int, depth: float, turn: float) 
 
 
 def curve(start: Point, bend: Point, end: Point, r0: float, r1: float, pieces: int = 7) -> Shape:
-    """A limb along a quadratic Bézier curve."""
+    """Make a limb along a quadratic Bézier curve."""
     points = [bezier(start, bend, end, i / pieces) for i in range(pieces + 1)]
     radii = np.linspace(r0, r1, pieces + 1)
     limbs = [
@@ -154,7 +154,7 @@ def union(*shapes: Shape) -> Shape:
 
 
 def common(first: Shape, second: Shape) -> Shape:
-    """Where both shapes are, within the first one's box."""
+    """Intersect two shapes, within the first one's box."""
 
     def distance(x: Field, y: Field) -> Field:
         return np.maximum(first.distance(x, y), second.distance(x, y))

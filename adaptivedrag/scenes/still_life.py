@@ -153,7 +153,7 @@ class StillLife(Scene):
         canvas.paint(glint, (1, 1, 1), opacity=0.7, softness=0.015)
 
     def pear(self, u: float, v: float) -> Point:
-        """A point of the pear, in its size, v upwards from the middle of its belly."""
+        """Return a point of the pear, in its size, v upward from the middle of its belly."""
         x, foot = self.pear_foot
         belly = (x, foot - self.pear_size)
         point = (belly[0] + u * self.pear_size, belly[1] - v * self.pear_size)

@@ -1,4 +1,4 @@
-"""Light, grain and color: everything that makes flat shapes look like things.
+"""Light, grain and color, which make flat shapes look like things.
 
 Backgrounds take lattice noise, which is fixed to the picture; objects take sums of waves in their
 own coordinates, so that texture moves, turns and stretches with the object.
@@ -29,25 +29,25 @@ LIGHT = (-0.45, -0.62, 0.64)
 
 
 def mix(first: Color, second: Color, share: float) -> Color:
-    """``first`` with ``share`` of ``second`` in it."""
+    """Mix ``share`` of ``second`` into ``first``."""
     a, b, c = (p + (q - p) * share for p, q in zip(first, second, strict=True))
     return a, b, c
 
 
 def tinted(name: str, seed: int) -> Color:
-    """A named color, a little different in every scene."""
+    """Return a named color, a little different in every scene."""
     shift = generator(seed, 11).uniform(-0.05, 0.05, 3)
     r, g, b = (float(np.clip(v + s, 0.03, 0.97)) for v, s in zip(COLORS[name], shift, strict=True))
     return r, g, b
 
 
 def generator(seed: int, purpose: int) -> np.random.Generator:
-    """Random numbers of one purpose (clouds, fur, …) in a scene's texture."""
+    """Return the random numbers of one purpose (clouds, fur, …) in a scene's texture."""
     return np.random.Generator(np.random.Philox(key=(seed, purpose)))
 
 
 def noise(size: int, seed: int, purpose: int, cells: int, stretch: int = 1) -> Field:
-    """Smooth noise in about [-1, 1] over the picture: two octaves on lattices of random values.
+    """Draw smooth noise in about [-1, 1] over the picture: two octaves on random lattices.
 
     Args:
         cells: lattice cells across the picture.
@@ -63,7 +63,7 @@ def noise(size: int, seed: int, purpose: int, cells: int, stretch: int = 1) -> F
 
 
 def waves(seed: int, purpose: int, frequency: float, count: int = 4) -> Shade:
-    """A function of an object's own coordinates: a sum of waves in random directions, ±1."""
+    """Return a function of an object's own coordinates: waves in random directions, ±1."""
     random = generator(seed, purpose)
     angles = random.uniform(0, np.pi, count)
     rates = frequency * random.uniform(0.6, 1.6, count)
@@ -88,7 +88,7 @@ def ball(
     grain: Shade | None = None,
     depth: float = 0.10,
 ) -> Shade:
-    """Light on an ellipsoid, with grain that is fixed to it (in units of its radii)."""
+    """Shade an ellipsoid, with grain that is fixed to it (in units of its radii)."""
 
     def shade(x: Field, y: Field) -> Field:
         u, v = local(x, y, center)
@@ -104,7 +104,7 @@ def ball(
 
 
 def pillar(center_x: float, half_width: float, grain: Shade | None = None) -> Shade:
-    """Light on an upright cylinder."""
+    """Shade an upright cylinder."""
 
     def shade(x: Field, y: Field) -> Field:
         u = np.clip((x - np.float32(center_x)) / np.float32(half_width), -1, 1)
@@ -119,7 +119,7 @@ def pillar(center_x: float, half_width: float, grain: Shade | None = None) -> Sh
 def grained(
     grain: Shade, center: Point = (0.0, 0.0), angle: float = 0.0, depth: float = 0.12
 ) -> Shade:
-    """Plain light with grain in coordinates around ``center``."""
+    """Shade plainly, with grain in coordinates around ``center``."""
 
     def shade(x: Field, y: Field) -> Field:
         return (1 + np.float32(depth) * grain(*local(x, y, center, angle))).astype(np.float32)
@@ -128,7 +128,7 @@ def grained(
 
 
 def gradient(y: Field, top: Color, bottom: Color, end: float = 1.0) -> Field:
-    """A (3, size, 1) field from one color to another, reaching the second at y = ``end``."""
+    """Return a (3, size, 1) field from one color to another, reaching the second at y = ``end``."""
     share = np.clip(y / np.float32(end), 0, 1)
     low = np.array(top, np.float32)[:, None, None]
     return low + (np.array(bottom, np.float32)[:, None, None] - low) * share[None]
@@ -136,7 +136,7 @@ def gradient(y: Field, top: Color, bottom: Color, end: float = 1.0) -> Field:
 
 @lru_cache(maxsize=64)
 def _spline(size: int, cells: int) -> NDArray[np.float32]:
-    """Cubic B-spline weights of ``cells + 3`` lattice values at the centers of ``size`` pixels."""
+    """Return the B-spline weights of ``cells + 3`` lattice values at ``size`` pixel centers."""
     position = (np.arange(size) + 0.5) / size * cells
     base = np.minimum(position.astype(int), cells - 1)
     t = position - base

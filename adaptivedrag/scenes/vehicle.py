@@ -61,7 +61,7 @@ class Vehicle(Scene):
         return f"a {self.paintwork} {self.model} on a road through a meadow"
 
     def at(self, u: float, v: float) -> Point:
-        """A point of the body: u from -1 (rear) to 1 (nose), v heights of the body upwards."""
+        """Return a point of the body: u from -1 (rear) to 1 (nose), v upward in body heights."""
         x, y = self.place[0], self.place[1] - self.wheel
         reach = self.nose if u > 0 else self.rear
         point = (x + self.side * u * reach, y - v * self.body_height)
@@ -175,7 +175,7 @@ class Vehicle(Scene):
         return convex(points if self.side > 0 else points[::-1], rounding)
 
     def _inside(self, x: Field, y: Field) -> tuple[Field, Field]:
-        """Body coordinates (u, v) of scene points; see `at`."""
+        """Return the body coordinates (u, v) of scene points; see `at`."""
         base = (self.place[0], self.place[1] - self.wheel)
         angle = -self.side * self.tilt
         cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
@@ -238,7 +238,7 @@ def _body(u: float, v: float) -> Anchor:
 
 
 def _tread(u: float) -> Anchor:
-    """A point on the upper tire of the wheel under ``u``."""
+    """Return a point on the upper tire of the wheel under ``u``."""
 
     def anchor(scene: Vehicle) -> Point:
         x, y = scene.at(u, 0.0)

@@ -1,1 +1,1 @@
-"""Trains the embedded models."""
+"""Training of the embedded models."""

@@ -1,4 +1,4 @@
-"""Between training runs and directories that ship: fp16 safetensors beside configurations."""
+"""Weights of training runs to directories that ship, fp16 beside configurations, and back."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ _READABLE = 0o644  # libraries write weights for their owner only
 
 
 def export_diffusion(vae: VaeTraining, diffusion: DiffusionTraining, directory: Path) -> None:
-    """Writes a StableDiffusionPipeline directory of the averaged weights, replacing another."""
+    """Write a StableDiffusionPipeline directory of the averaged weights, replacing another."""
     averaged = cast(nn.ModuleDict, diffusion.averaged_model())
     coder: Any = vae.averaged_model()
     coder.register_to_config(scaling_factor=vae.code.scaling)
@@ -45,13 +45,13 @@ def export_diffusion(vae: VaeTraining, diffusion: DiffusionTraining, directory: 
 
 
 def read_code(directory: Path, settings: VaeSettings) -> LatentCode:
-    """The linear code that exported weights were trained on; it lies beside them."""
+    """Read the linear code that exported weights were trained on; it lies beside them."""
     tensors = load_file(directory / _CODE)
     return LatentCode.from_tensors(tensors, settings.whitening, settings.picture)
 
 
 def export_segmenter(segmenter: SegmenterTraining, directory: Path) -> None:
-    """Writes the averaged pocket segmenter, replacing another."""
+    """Write the averaged pocket segmenter, replacing another."""
     fresh = _fresh_folder(directory)
     shape = architecture(segmenter.settings).model_dump(mode="json")
     (fresh / "config.json").write_text(json.dumps(shape, indent=2) + "\n", "utf-8")
@@ -62,12 +62,12 @@ def export_segmenter(segmenter: SegmenterTraining, directory: Path) -> None:
 
 
 def start_vae(training: VaeTraining, directory: Path) -> None:
-    """Starts from the VAE of an exported diffusion directory."""
+    """Start from the VAE of an exported diffusion directory."""
     training.start_from(load_file(directory / "vae" / _WEIGHTS))
 
 
 def start_diffusion(training: DiffusionTraining, directory: Path) -> None:
-    """Starts from an exported UNet and text encoder; words that are new keep their random start."""
+    """Start from an exported UNet and text encoder; new words keep their random start."""
     weights = {f"unet.{n}": v for n, v in load_file(directory / "unet" / _WEIGHTS).items()}
     text = load_file(directory / "text_encoder" / "model.safetensors")
     known = CLIPTokenizer.from_pretrained(directory / "tokenizer").get_vocab()
@@ -81,7 +81,7 @@ def start_diffusion(training: DiffusionTraining, directory: Path) -> None:
 
 
 def start_segmenter(training: SegmenterTraining, directory: Path) -> None:
-    """Starts from an exported segmenter."""
+    """Start from an exported segmenter."""
     training.start_from(load_file(directory / "model.safetensors"))
 
 
@@ -89,7 +89,7 @@ def start_segmenter(training: SegmenterTraining, directory: Path) -> None:
 def _embeddings_by_word(
     values: Tensor, known: dict[str, int], tokenizer: CLIPTokenizer, fresh: Tensor
 ) -> Tensor:
-    """Rows of ``values`` (in the order of ``known``) laid into the order of ``tokenizer``."""
+    """Reorder the rows of ``values`` from the vocabulary ``known`` to that of ``tokenizer``."""
     moved = fresh.detach().clone()
     for word, row in tokenizer.get_vocab().items():
         if word in known:

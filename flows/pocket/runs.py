@@ -20,7 +20,7 @@ from adaptivedrag.pocket_training.training import Losses, Training, train
 
 @dataclass(frozen=True)
 class Pace:
-    """How often a run leaves something behind, and when it stops.
+    """How often a run saves, and when it stops.
 
     Attributes:
         until: time.monotonic() at which the run pauses; None trains to the schedule's end.
@@ -33,7 +33,7 @@ class Pace:
 
 
 def resume(training: Training, folder: Path) -> bool:
-    """Puts a run back to where its folder says it was; an empty folder, a new run, is False."""
+    """Restore a run from its folder; return False if the folder holds none."""
     checkpoint = folder / "checkpoint.safetensors"
     if not checkpoint.exists():
         return False
@@ -42,7 +42,7 @@ def resume(training: Training, folder: Path) -> bool:
 
 
 def save(training: Training, folder: Path) -> None:
-    """Replaces the checkpoint; a kill leaves the earlier or the new one, whole."""
+    """Replace the checkpoint; a kill leaves either the earlier or the new one whole."""
     folder.mkdir(parents=True, exist_ok=True)
     fresh = folder / "checkpoint.tmp"
     save_file({name: value.contiguous() for name, value in training.state().items()}, fresh)
@@ -50,7 +50,7 @@ def save(training: Training, folder: Path) -> None:
 
 
 def continue_run(training: Training, folder: Path, pace: Pace) -> int:
-    """Resumes, trains and keeps what the pace asks for; returns the steps done in all."""
+    """Resume, train and save as the pace says; return the steps done in all."""
     resume(training, folder)
     _forget(folder / "losses.jsonl", training.steps_done)
     folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ def _log(folder: Path, step: int, losses: Losses) -> None:
 
 
 def _forget(log: Path, steps_done: int) -> None:
-    """Drops the lines of steps that a killed run took after its last checkpoint."""
+    """Drop the lines of steps that a killed run took after its last checkpoint."""
     if log.exists():
         lines = log.read_text().splitlines(keepends=True)
         log.write_text("".join(x for x in lines if json.loads(x)["step"] <= steps_done))

@@ -1,7 +1,7 @@
 """The flow that trains the pocket models from scratch, resumes them, and exports their weights.
 
-Runs lie under the work directory, one folder per model (`flows.pocket.runs`); a run that was
-killed goes on from its last checkpoint, with the weights it would have had.
+Runs lie in the work directory, one folder per model (`flows.pocket.runs`). A killed run goes on
+from its last checkpoint and ends with the same weights.
 """
 
 import time
@@ -47,15 +47,15 @@ def train_pocket(
     settings: Path = SETTINGS,
     export_dir: Path | None = None,
 ) -> None:
-    """Trains under a Prefect server of the user's or our own, then exports.
+    """Train under the user's Prefect server or a temporary one, then export.
 
     Args:
         work_dir: where runs are kept and resumed from.
-        minutes: wall-clock time to spend in all; None trains to the end of every schedule.
+        minutes: wall-clock time for all models; None trains to the end of every schedule.
         only: the one model to train.
-        from_shipped: runs that do not exist yet begin at the shipped weights.
-        export_dir: where the weights go; None is ``pocket`` in the work directory. Shipped weights
-            are never overwritten by chance: copy the directory over ``adaptivedrag/pocket``.
+        from_shipped: start new runs at the shipped weights.
+        export_dir: where the weights go; by default ``pocket`` in the work directory. To ship
+            them, copy that directory over ``adaptivedrag/pocket``.
 
     Raises:
         InvalidRequest: `only` names no model.
@@ -86,7 +86,7 @@ def train_pocket_flow(
     export_dir: str | None = None,
     from_shipped: bool = False,
 ) -> None:
-    """Trains models one after the other, each for its share of the minutes, then exports."""
+    """Train models one after the other, each for its share of the minutes, then export."""
     chosen = [name for name in MODELS if models is None or name in models]
     whole = sum(SHARES[name] for name in chosen)
     for name in chosen:
@@ -100,7 +100,7 @@ def train_pocket_flow(
 def train_model(
     name: Model, work_dir: str, settings: str, minutes: float | None, from_shipped: bool
 ) -> int:
-    """Trains one model from where its run stands; returns the steps done in all."""
+    """Train one model from where its run stands; return the steps done in all."""
     until = None if minutes is None else time.monotonic() + 60 * minutes
     training = _begun(name, work_dir, settings, from_shipped)
     return continue_run(training, Path(work_dir) / name, Pace(until))
@@ -110,7 +110,7 @@ def train_model(
 def export_models(
     models: list[Model], work_dir: str, settings: str, export_dir: str, from_shipped: bool
 ) -> None:
-    """Exports the named models as they stand; VAE and UNet share a directory and go together."""
+    """Export the named models as they stand; VAE and UNet share a directory and go together."""
     target = Path(export_dir)
     if {"vae", "diffusion"} & set(models):
         vae = cast(VaeTraining, _begun("vae", work_dir, settings, from_shipped))
@@ -126,7 +126,7 @@ def read_settings(path: str | Path) -> PocketSettings:
 
 
 def build(name: Model, settings: PocketSettings, code: LatentCode | None = None) -> Training:
-    """A model at step 0; VAE and UNet on a code that is given, or fitted anew."""
+    """Build a model at step 0; VAE and UNet use a given code or fit one."""
     if name == "vae":
         return VaeTraining(settings.vae, code or latent_code(settings.vae))
     if name == "diffusion":
@@ -137,7 +137,7 @@ def build(name: Model, settings: PocketSettings, code: LatentCode | None = None)
 
 
 def _begun(name: Model, work_dir: str, settings: str, from_shipped: bool) -> Training:
-    """A model where its run stands; without a run at step 0, with fresh or shipped weights."""
+    """Return a model where its run stands, or at step 0 with fresh or shipped weights."""
     wanted = read_settings(settings)
     shipped = find_diffusion(POCKET).parent
     code = read_code(shipped, wanted.vae) if from_shipped and name != "segmenter" else None
