@@ -116,6 +116,25 @@ def test_all_commands_are_named_in_the_help():
     assert shown.output.count("...") == 1  # of the usage; no description is cut short
 
 
+@pytest.mark.parametrize("group", ["", *(group.name for group in app.registered_groups)])
+def test_a_group_without_a_command_shows_its_help(group):
+    shown = call(*group.split())
+    assert "Commands:" in shown.output
+    assert "Missing" not in shown.output
+
+
+def test_help_answers_at_once():
+    command = [sys.executable, "-c", "import cli; cli.app(['--help'])"]
+
+    def seconds() -> float:
+        before = os.times()
+        subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+        after = os.times()
+        return sum(after[2:4]) - sum(before[2:4])  # of the processor: others may be at work
+
+    assert min(seconds() for _ in range(3)) < 0.3
+
+
 def test_a_finished_job_ends_with_0_and_leaves_its_results(done):
     ended = call("run", done)
     assert ended.exit_code == 0, ended.output
@@ -485,6 +504,30 @@ def test_results_are_measured_and_what_is_missing_is_named(done):
     assert len(list((folder / "rows").iterdir())) == 6
 
 
+NARROW = {
+    "means": ("eval", "cats/job.toml"),
+    "plan": ("plan", "cats/job.toml", "--edits"),
+    "reasons": ("plan", "cats/job.toml", "--why", "edit-1"),
+    "status": ("status", "cats/job.toml"),
+    "stages": ("show", "cats/job.toml", "edit-1"),
+    "provenance": ("show", "cats/job.toml", "edit-1", "--provenance"),
+    "usage": ("store", "du", "cats/job.toml"),
+}
+
+
+@pytest.mark.parametrize("arguments", NARROW.values(), ids=NARROW)
+def test_nothing_is_cut_in_40_columns(done, arguments, monkeypatch):
+    wide = call(*arguments).output
+    monkeypatch.setenv("COLUMNS", "40")
+    narrow = call(*arguments).output
+    assert "…" not in narrow
+    assert (
+        not {word.strip(":") for word in wide.split()}
+        - {word.strip(":") for word in narrow.split()}
+        - {"·"}
+    )
+
+
 def test_two_jobs_are_measured_side_by_side(done):
     other = done.with_name("other.toml")
     other.write_text(done.read_text() + "[optimize_latent]\npatience = 7\n")
@@ -503,7 +546,31 @@ def test_the_doctor_names_what_is_missing(job):
     assert "Missing: segmenter" in found.output
 
 
-def test_one_image_is_edited_and_a_second_time_everything_is_there(tmp_path, tiny_model_directory):
+def test_the_report_is_written_at_any_time(job):
+    store = ArtifactStore.open(".adaptivedrag")
+    finish(load_job(job).edits[0], store)
+    ended = call("report", job, "--out", "there")
+    assert ended.exit_code == 0, ended.output
+    assert ended.output == "Report: there/index.html\n"
+    assert [path.name for path in Path("there/images").iterdir()] == ["edit-0.png"]
+    assert len(Path("there/results.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_mask_that_no_setting_uses_is_noted(done):
+    lines = [json.loads(line) for line in Path("cats/edits.jsonl").read_text().splitlines()]
+    Image.new("L", (96, 64), 255).save("cats/mask.png")
+    text = "".join(json.dumps(line | {"mask": "mask.png"}) + "\n" for line in lines)
+    Path("cats/edits.jsonl").write_text(text)
+    note = 'edit-1: mask.png (build_mask.mode is "superpixel_line")'
+    assert note in call("run", done).output
+    assert note in call("plan", done).output
+    done.write_text(done.read_text() + '[build_mask]\nmode = "user"\n')
+    assert "Masks that are not used" not in call("plan", done).output
+
+
+@pytest.fixture
+def edit_cat(tmp_path, tiny_model_directory):
+    """Call `edit` on an image with few steps."""
     write_job(tmp_path / "cats", edits=1)
     few = {
         "train_lora.steps": 1,
@@ -512,21 +579,58 @@ def test_one_image_is_edited_and_a_second_time_everything_is_there(tmp_path, tin
         "invert_image.inverted_steps": 2,
         "optimize_latent.steps": 2,
         "optimize_latent.max_steps": 2,
-        "extract_superpixels.source": '"rgb"',
+        "extract_superpixels.source": "rgb",
     }
     settings = [word for name, value in few.items() for word in ("--set", f"{name}={value}")]
-    command = (
-        *("edit", "cats/cat.png", "--drag", "30,30->50,32", "--prompt", "a cat", *settings),
-        *("--model", tiny_model_directory, "--segmenter", "cats/segmenter.pt"),
-        *("--preset", "paper"),
-    )
-    ended = call(*command)
+    models = ("--model", tiny_model_directory, "--segmenter", "cats/segmenter.pt")
+
+    def edit(image: object, *options: object):
+        drag = ("--drag", "30,30->50,32", "--prompt", "a cat", "--preset", "paper")
+        return call("edit", image, *drag, *models, *settings, *options)
+
+    return edit
+
+
+def test_one_image_is_edited_and_a_second_time_everything_is_there(edit_cat):
+    ended = edit_cat("cats/cat.png")
     assert ended.exit_code == 0, ended.output + ended.stderr
     assert "optimize_latent" in ended.output
     picture = np.asarray(Image.open("results/cat.png"))
     assert picture.shape == (64, 96, 3)
     assert Path("results/cat-panel.png").is_file()
-    again = call(*command, "--out", "other.png")
+    again = edit_cat("cats/cat.png", "--out", "other.png")
     assert again.exit_code == 0
     assert "optimize_latent" not in again.output
     assert np.array_equal(np.asarray(Image.open("other.png")), picture)
+
+
+def test_an_edit_replaces_no_picture_of_another_image(edit_cat):
+    Path("dogs").mkdir()
+    Image.open("cats/cat.png").transpose(Image.Transpose.FLIP_LEFT_RIGHT).save("dogs/cat.png")
+    assert edit_cat("cats/cat.png").exit_code == 0
+    first = Path("results/cat.png").read_bytes()
+    refused = edit_cat("dogs/cat.png")
+    assert refused.exit_code == 2
+    assert "results/cat.png exists and was not made from dogs/cat.png" in refused.stderr
+    assert "name another file with --out" in refused.stderr
+    assert Path("results/cat.png").read_bytes() == first
+    assert edit_cat("cats/cat.png", "--set", "seed=1").exit_code == 0
+    assert Path("results/cat.png").read_bytes() != first
+    assert edit_cat("dogs/cat.png", "--out", "results/dog.png").exit_code == 0
+    panel = edit_cat("dogs/cat.png", "--out", "results/cat-panel.png")
+    assert "results/cat-panel.png exists" in panel.stderr
+
+
+def test_the_mask_of_an_edit_says_what_may_change(edit_cat):
+    mask = np.zeros((64, 96), np.uint8)
+    mask[16:48, 16:64] = 255
+    plus = ("--preset", "plus", "--segmenter", "pocket", "--lora", "off")
+    pictures = []
+    for number, chosen in enumerate((mask, 255 - mask)):
+        Image.fromarray(chosen).save("mask.png")
+        ended = edit_cat("cats/cat.png", "--mask", "mask.png", *plus, "--out", f"{number}.png")
+        assert ended.exit_code == 0, ended.output + ended.stderr
+        pictures.append(np.asarray(Image.open(f"{number}.png")))
+    assert not np.array_equal(*pictures)
+    unused = edit_cat("cats/cat.png", "--mask", "mask.png", "--set", "build_mask.mode=segment")
+    assert 'mask.png (build_mask.mode is "segment")' in unused.output

@@ -177,6 +177,11 @@ def test_only_the_old_go(cats, others, store):
     assert "Would go: nothing" in call("store", "gc", "--older-than", "6w", "--dry-run").output
 
 
+def test_times_are_read_as_everywhere(cats):
+    ended = call("store", "gc", "--grace", "1h30m", "--older-than", "1w2d", "--dry-run")
+    assert ended.exit_code == 0, ended.output + ended.stderr
+
+
 def test_a_size_is_what_is_left(cats, store):
     whole = json.loads(call("store", "du", "--json").output)["total"]["size"]
 
@@ -296,6 +301,7 @@ CANNOT_START = {
     "no job to export": (("export", "none.toml", "x"), "none.toml does not exist"),
     "a duration of no unit": (("gc", "--older-than", "30"), "--older-than '30' cannot be read"),
     "a duration of another unit": (("gc", "--older-than", "30x"), "write it as 30d"),
+    "no duration": (("gc", "--grace", ""), "--grace '' cannot be read"),
     "a duration before now": (("gc", "--older-than", "-1d"), "--older-than '-1d' cannot be read"),
     "a duration beyond time": (("gc", "--grace", "999999999999w"), "--grace '999999999999w'"),
     "a size of no unit": (("gc", "--at-most", "50"), "write it as 500MB, 50GB or 64GiB"),

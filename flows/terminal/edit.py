@@ -1,9 +1,12 @@
 """Editing one image, without Prefect."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from adaptivedrag.config import Runtime
 from adaptivedrag.errors import AdaptiveDragError, InvalidEdit
@@ -12,14 +15,17 @@ from flows.outcomes import ALL_DONE, SOME_FAILED, STOPPED_EARLY
 from flows.terminal.arguments import parse_drag, parse_settings
 from flows.terminal.console import console, say, step_bar
 from flows.terminal.errors import say_error
-from flows.terminal.jobs import note_conversions, note_pocket
-from stages.jobs.edit import Edit
+from flows.terminal.jobs import note_inputs, note_pocket
+from stages.jobs.edit import Edit, Job
 from stages.jobs.reader import single_edit
 from stages.jobs.spec import parse_spec
 from stages.planning.plan import EditPlan, plan_edits
 from stages.reports.panel import write_panel
 from stages.reports.report import writing
 from stages.workbench import Workbench
+
+SOURCE = "adaptivedrag-source"
+"""Text of a picture's PNG: the digest of the image that it was made from."""
 
 
 def edit_image(
@@ -34,12 +40,13 @@ def edit_image(
     device: str,
 ) -> int:
     """Make what is missing of one edit, and save its picture and its panel."""
-    spec = parse_spec(parse_settings(named, settings))
-    job = single_edit(image, [*map(parse_drag, drags)], prompt=prompt, mask=mask, spec=spec)
-    target = _picture_path(out or Path("results") / f"{image.stem}.png", image)
-    note_conversions(job)
+    job = _job(image, drags, prompt, mask, parse_settings(named, settings))
+    (edit,) = job.edits
+    target = out or Path("results") / f"{image.stem}.png"
+    _check_target(target, image, edit)
+    note_inputs(job)
     note_pocket(job)
-    (edit,), opened = job.edits, ArtifactStore.open(store)
+    opened = ArtifactStore.open(store)
     (plan,) = plan_edits([edit], opened)
     code = _make(Workbench(opened, Runtime(device)), edit, plan.to_make)
     if code == ALL_DONE:
@@ -49,12 +56,38 @@ def edit_image(
     return code
 
 
-def _picture_path(path: Path, image: Path) -> Path:
+def _job(
+    image: Path, drags: Sequence[str], prompt: str, mask: Path | None, keys: dict[str, Any]
+) -> Job:
+    """Check one edit; its mask is the editable mask, unless a setting says otherwise."""
+    masking = keys.setdefault("build_mask", {})
+    if mask is not None and isinstance(masking, dict):
+        masking.setdefault("mode", "user")
+    spec = parse_spec(keys)
+    return single_edit(image, [*map(parse_drag, drags)], prompt=prompt, mask=mask, spec=spec)
+
+
+def _check_target(path: Path, image: Path, edit: Edit) -> None:
+    """Refuse a place whose picture or panel would replace anything but an edit of this image."""
     if path.suffix.lower() != ".png":
         raise InvalidEdit(f"--out {path} is no PNG: give it the suffix .png")
     if path.resolve() == image.resolve():
         raise InvalidEdit(f"--out {path} is the image itself: name another file")
-    return path
+    for place, source in ((path, edit.image.digest), (_panel_of(path), None)):
+        if place.is_file() and _source_of(place) != source:
+            raise InvalidEdit(
+                f"{place} exists and was not made from {image}: name another file with --out"
+            )
+
+
+def _panel_of(path: Path) -> Path:
+    return path.with_name(f"{path.stem}-panel.png")
+
+
+def _source_of(path: Path) -> str | None:
+    with suppress(OSError), Image.open(path) as picture:
+        return picture.info.get(SOURCE)
+    return None
 
 
 def _make(bench: Workbench, edit: Edit, stages: Sequence[str]) -> int:
@@ -75,7 +108,9 @@ def _make(bench: Workbench, edit: Edit, stages: Sequence[str]) -> int:
 def _save(plan: EditPlan, store: ArtifactStore, target: Path) -> None:
     records = plan.records
     target.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(store.read(records["sample_image"])["image"]).save(target)
-    panel = write_panel(plan.edit, store, target.with_name(f"{target.stem}-panel.png"))
+    text = PngInfo()
+    text.add_text(SOURCE, plan.edit.image.digest)
+    Image.fromarray(store.read(records["sample_image"])["image"]).save(target, pnginfo=text)
+    panel = write_panel(plan.edit, store, _panel_of(target))
     verdict = records["optimize_latent"].summary.get("verdict", "done")
     say(f"{target}: {verdict} (all stages: {panel})")

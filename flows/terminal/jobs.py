@@ -1,6 +1,7 @@
 """The job that a command works on: reading it, finding an edit, and what to note about it."""
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 
 from adaptivedrag.errors import InvalidEdit
@@ -56,12 +57,22 @@ def note_bad(job: Job) -> None:
     say_list("Cannot be done as written", [str(bad) for bad in job.bad])
 
 
-def note_conversions(job: Job) -> None:
-    """List the images that were converted, each once."""
+def note_inputs(job: Job) -> None:
+    """List the images that were converted, each once, and the masks that are not used."""
     notes = {edit.image_path.name: edit.image.notes for edit in job.edits if edit.image.notes}
     lines = [f"{name}: {'; '.join(conversions)}" for name, conversions in notes.items()]
+    say_list("Converted", _first(lines))
+    unused = [
+        f'{edit.id}: {edit.mask_path.name} (build_mask.mode is "{edit.config.build_mask.mode}")'
+        for edit in job.edits
+        if edit.mask_path and edit.config.build_mask.mode != "user"
+    ]
+    say_list('Masks that are not used; set build_mask.mode = "user" to use them', _first(unused))
+
+
+def _first(lines: Sequence[str]) -> list[str]:
     more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-    say_list("Converted", lines[:SHOWN] + more)
+    return [*lines[:SHOWN], *more]
 
 
 def note_pocket(job: Job) -> None:

@@ -10,7 +10,7 @@ from flows.terminal.jobs import (
     load,
     note_absence,
     note_bad,
-    note_conversions,
+    note_inputs,
     open_to_read,
 )
 from stages import STAGE_NAMES
@@ -29,7 +29,7 @@ def show_plan(
     if as_json:
         say(json.dumps(plan_tables.plan_document(plan, expected, opened), indent=2))
     else:
-        note_conversions(job)
+        note_inputs(job)
         say_table(plan_tables.plan_table(plan, expected))
         for line in plan_tables.forecast_lines(expected):
             say(line)

@@ -9,7 +9,7 @@ from artifacts import ArtifactStore
 from flows.outcomes import ALL_DONE, SOME_FAILED, RunSummary
 from flows.run_job import end_process, run
 from flows.terminal.console import console, say, say_list
-from flows.terminal.jobs import load, note_conversions, note_pocket
+from flows.terminal.jobs import load, note_inputs, note_pocket
 from flows.time_limits import seconds_of
 from stages.jobs.demo import write_demo
 from stages.jobs.edit import Job
@@ -48,7 +48,7 @@ def run_job(
 ) -> NoReturn:
     """Make what is missing of a job, print what became of it, and end the process."""
     job = load(path)
-    note_conversions(job)
+    note_inputs(job)
     note_pocket(job)
     out = out or Path("results") / job.name
     end_process(_run(job, options, store, out, max_failures, deadline, budget))

@@ -26,9 +26,11 @@ def seconds_left(**limits: str) -> float:
         ("1h30m", 5400),
         ("1h1m1s", 3661),
         ("100h", 360000),
+        ("2d", 172800),
+        ("1w1d1h", 694800),
     ],
 )
-def test_a_budget_is_read_in_hours_minutes_and_seconds(budget, seconds):
+def test_a_budget_is_read_in_weeks_to_seconds(budget, seconds):
     assert seconds_left(budget=budget) == pytest.approx(seconds, abs=1)
 
 
