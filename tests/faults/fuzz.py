@@ -161,9 +161,7 @@ def fuzz(name: str, seconds: int, seed: int = 0) -> None:
 
     with (
         TemporaryDirectory() as folder,
-        atheris.instrument_imports(
-            include=["stages", "artifacts", "adaptivedrag", "tomllib", "pickletools"]
-        ),
+        atheris.instrument_imports(include=["stages", "artifacts", "adaptivedrag", "tomllib"]),
     ):
         read, examples = TARGETS[name](Path(folder))
         corpus = Path(folder) / "corpus"
