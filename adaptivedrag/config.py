@@ -6,6 +6,7 @@ and its baseline give for 512 px images and 64×64 latents are written here for 
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -29,6 +30,15 @@ class Section(BaseModel):
     """Settings of one stage: frozen, and an unknown key or a value of another type is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def overlaid(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with changes on top; a section keeps the keys that the changes leave out."""
+    found = dict(settings)
+    for name, value in changes.items():
+        are_sections = isinstance(value, Mapping) and isinstance(found.get(name), Mapping)
+        found[name] = {**found[name], **value} if are_sections else value
+    return found
 
 
 class TrainLoraConfig(Section):
@@ -193,13 +203,7 @@ class EditConfig(Section):
         Raises:
             pydantic.ValidationError: for an unknown key or a value out of range.
         """
-        settings = self.model_dump()
-        for name, value in overrides.items():
-            if isinstance(value, dict) and isinstance(settings.get(name), dict):
-                settings[name] = {**settings[name], **value}
-            else:
-                settings[name] = value
-        return type(self).model_validate(settings)
+        return type(self).model_validate(overlaid(self.model_dump(), overrides))
 
     def scaled_to(self, channels: int, height: int, width: int) -> Self:
         """Fit the constants given for 4×64×64 latents to latents of `channels`×`height`×`width`.

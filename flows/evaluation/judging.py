@@ -20,7 +20,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from adaptivedrag.config import EditConfig, Runtime
+from adaptivedrag.config import EditConfig, Runtime, overlaid
 from adaptivedrag.errors import AdaptiveDragError, InvalidEdit
 from adaptivedrag.presets import preset as find_preset
 from artifacts import ArtifactCorrupt, ArtifactStore, Digest, Record, digest_json
@@ -237,10 +237,7 @@ def write_row_job(directory: Path, name: str, changes: Mapping[str, Any]) -> Pat
     Raises:
         InvalidEdit: if the dataset's job file cannot be used.
     """
-    settings = read_settings(directory / "job.toml")
-    for key, value in changes.items():
-        both = isinstance(value, Mapping) and isinstance(settings.get(key), Mapping)
-        settings[key] = {**settings[key], **value} if both else value
+    settings = overlaid(read_settings(directory / "job.toml"), changes)
     path = directory / f"{name}.toml"
     text = toml_document(settings)
     if not path.is_file() or path.read_text("utf-8") != text:
