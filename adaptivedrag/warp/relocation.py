@@ -50,7 +50,7 @@ def relocated_latents(
     """
     moved = move_contents(image, contents)
     try:
-        return invert(model, model.posterior(moved)[0], conditioning, inversion)[-1:]
+        return invert(model, model.posterior(moved)[0], conditioning, inversion)[:, -1]
     except NotFinite as error:
         raise NotFinite(f"content that was moved: {error}") from error
 
