@@ -120,10 +120,10 @@ Settings = Annotated[list[str] | None, option("KEY=VALUE", SETTING, "--set")]
 Png = Annotated[File, option("FILE", "PNG to write; results/<image>.png by default.")]
 
 # What is shown.
-WhyStage = Annotated[Text, argument("[STAGE]", "With --why: only this stage.")]
+WhyStage = Annotated[Text, argument("STAGE", "With --why: only this stage.")]
 Why = Annotated[Text, option("EDIT", "Explain this edit: what differs from earlier results.")]
 EachEdit = Annotated[bool, flag("--edits", "Print one line per edit.")]
-FailedEdit = Annotated[Text, argument("[EDIT]", "Print how this edit failed, with tracebacks.")]
+FailedEdit = Annotated[Text, argument("EDIT", "Print how this edit failed, with tracebacks.")]
 View = Annotated[bool, flag("--open", "Open the panel in a viewer.")]
 ORIGINS = "List what each artifact was made from instead: inputs, settings, code."
 Origins = Annotated[bool, flag("--provenance", ORIGINS)]
@@ -147,13 +147,13 @@ Rows = Annotated[Text, option("ROW,...", "Only these rows of the table.")]
 Finished = Annotated[File, option("DIR", "CSVs of rows measured before, which are not run again.")]
 
 # Stores, the installation, and the embedded models.
-Keep = Annotated[list[Path] | None, option("JOB", "Keep this job's results; may be repeated.")]
+Keep = Annotated[list[Path] | None, option("JOB", "All but this job's results; may be repeated.")]
 OlderThan = Annotated[Text, option("TIME", "Only what no run wrote or used for 30d, 12h or 2w.")]
 AtMost = Annotated[Text, option("SIZE", "The oldest results, until 50GB or 64GiB are left.")]
 Grace = Annotated[str, option("TIME", "Time from marking to deleting; longer than any write.")]
 Forget = Annotated[bool, flag("--forget", "Delete records too; later stages become unknown.")]
 DryRun = Annotated[bool, flag("--dry-run", "Print what would go, and mark nothing.")]
-Jobs = Annotated[list[Path] | None, argument("[JOB]...", "Jobs to count too.")]
+Jobs = Annotated[list[Path] | None, argument("JOB", "Jobs to count too.")]
 Target = Annotated[str, argument("TARGET", "Store to copy to.")]
 Source = Annotated[str, argument("SOURCE", "Store to copy from.")]
 Pool = Annotated[str, option(None, "Process work pool.")]
@@ -357,8 +357,8 @@ def store_gc(
 ) -> None:
     """Delete what was marked, and mark what may go.
 
-    Without --keep, --older-than or --at-most, only what nobody can ask for goes. With several of
-    them, only what meets all of them.
+    Without --keep, --older-than and --at-most, only what no job can use goes. With several of
+    them, only what meets all of them goes.
     """
     terminal.store.collect_garbage(
         keep or [], older_than, at_most, grace, store, forget=forget, dry_run=dry_run

@@ -13,6 +13,7 @@ from flows.outcomes import Failure, Made
 from flows.shards import cut_chunks, cut_shards
 from flows.watch import StoppedEarly, Watch
 from stages.planning.plan import WorkItem, work_for
+from stages.reports.wording import count
 
 if TYPE_CHECKING:
     from stages.jobs.edit import Edit
@@ -109,7 +110,7 @@ class Dispatch:
         self._watch.stop.check()
         if self._allowed is not None and len(self.failures) > self._allowed:
             raise StoppedEarly(
-                f"{len(self.failures)} edits failed and {self._allowed} were allowed to"
+                f"{count(len(self.failures), 'edit')} failed; at most {self._allowed} may"
             )
 
     def _settle(self, item: WorkItem, made: Made) -> None:

@@ -103,7 +103,7 @@ def _may_pass(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
 
 def _chunk_name(parameters: dict[str, Any]) -> str:
     first, *others = parameters["edit_ids"]
-    return f"{parameters['stage']} of {first}" + (f" and {len(others)} others" if others else "")
+    return f"{parameters['stage']} of {first}" + (f" and {len(others)} more" if others else "")
 
 
 @task(

@@ -23,6 +23,7 @@ from artifacts.places.parallel import at_once
 from flows.shards import SHARED_STAGES
 from stages import STAGE_NAMES
 from stages.planning.plan import StagePlan, Status, plan_edits
+from stages.reports.wording import count
 
 if TYPE_CHECKING:
     from stages.jobs.edit import BadEdit, Edit, Job
@@ -121,7 +122,7 @@ class RunSummary:
         if self.unfinished:
             parts.append(f"{len(self.unfinished)} unfinished")
         made = sum(self.made.values())
-        parts.append(f"{made} artifacts made in {self.seconds:.1f} s")
+        parts.append(f"{count(made, 'artifact')} made in {self.seconds:.1f} s")
         return ", ".join(parts)
 
 

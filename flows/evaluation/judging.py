@@ -10,15 +10,13 @@ What was judged before is read from the store, so that an evaluation resumes.
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from adaptivedrag.config import EditConfig, Runtime, overlaid
 from adaptivedrag.errors import AdaptiveDragError, InvalidEdit
@@ -26,6 +24,7 @@ from adaptivedrag.presets import preset as find_preset
 from artifacts import ArtifactCorrupt, ArtifactStore, Digest, Record, digest_json
 from flows.outcomes import ALL_DONE, INTERRUPTED, SOME_FAILED, InvalidRequest
 from flows.run_job import run
+from flows.terminal.console import step_bar
 from stages.evaluate import (
     CONTROLS,
     RECONSTRUCT,
@@ -170,7 +169,7 @@ def evaluate_ablation(
             job = load_job(path)
             if name in taken:
                 judged.append(panel.taken_over(taken[name], job))
-                console.print(f"{name}: {len(judged[-1].scored)} taken over", highlight=False)
+                console.out(f"{name}: {len(judged[-1].scored)} taken over")
                 continue
             summary = run(
                 job, store_location=store_location, out=out / "runs" / name, console=console
@@ -433,9 +432,10 @@ class _Panel:
         control: str | None = None,
     ) -> Row:
         scored, missing = dict[str, ScoredEdit](), list(unmade)
-        with _progress(self.console, name, len(edits)) as advance:
-            # Edits of one image in a row: what is known of the image serves them all.
-            for edit in sorted(edits, key=lambda each: each.image.digest):
+        # Edits of one image in a row: what is known of the image serves them all.
+        in_turn = sorted(edits, key=lambda each: each.image.digest)
+        with step_bar(name, self.console) as advance:
+            for number, edit in enumerate(in_turn, start=1):
                 try:
                     scored[edit.id] = self._scored(edit, *find(edit), control)
                 except _Missing as gone:
@@ -443,8 +443,8 @@ class _Panel:
                 except (AdaptiveDragError, ArtifactCorrupt) as error:
                     kind = MISSING_KINDS.get(type(error), "cannot be judged")
                     missing.append(MissingResult(edit.id, kind, str(error)))
-                advance()
-        self.console.print(f"{name}: {len(scored)} judged, {len(missing)} missing", highlight=False)
+                advance(number, len(edits))
+        self.console.out(f"{name}: {len(scored)} judged, {len(missing)} missing")
         in_order = tuple(scored[edit.id] for edit in edits if edit.id in scored)
         return Row(name, in_order, tuple(missing))
 
@@ -481,15 +481,6 @@ def _why_missing(plan: EditPlan) -> tuple[str, str]:
     if first.made_otherwise:
         return "other settings", f"{first.stage} was made with others: {first.why}"
     return "not made", f"{first.stage} {first.why or first.status}: run the job"
-
-
-@contextmanager
-def _progress(console: Console, name: str, total: int) -> Iterator[Callable[[], None]]:
-    columns = (TextColumn("{task.description:<20}"), BarColumn(), TimeRemainingColumn())
-    hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
-        task = bar.add_task(name, total=total)
-        yield lambda: bar.advance(task)
 
 
 def _write(evaluation: Evaluation, rows: Sequence[Row], out: Path) -> Path:

@@ -9,6 +9,7 @@ from stages.jobs.edit import Edit
 from stages.jobs.images import Pixels
 from stages.reports.panel import drag_tile, sheet
 from stages.reports.score_tables import Row, ScoredEdit
+from stages.reports.wording import count
 
 EACH = 2
 """So many of the best, of the middle and of the worst are shown."""
@@ -64,7 +65,7 @@ def write_extremes(
             tiles.append((f"result: {_value(scored, measure):.2f}", drag_tile(result, (), SIDE)))
     if not tiles:
         return None
-    ranked = f"by {measure.replace('_', ' ')}, of {len(row.scored)} edits"
+    ranked = f"by {measure.replace('_', ' ')}, of {count(len(row.scored), 'edit')}"
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet(row.name, f"the best, the middle and the worst {ranked}", tiles, columns=6).save(path)
     return path
