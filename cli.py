@@ -6,6 +6,7 @@ returns its exit code, 0 by default; flows.outcomes lists the codes.
 
 import io
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -123,10 +124,9 @@ Png = Annotated[File, option("FILE", "PNG to write; results/<image>.png by defau
 WhyStage = Annotated[Text, argument("STAGE", "With --why: only this stage.")]
 Why = Annotated[Text, option("EDIT", "Explain this edit: what differs from earlier results.")]
 EachEdit = Annotated[bool, flag("--edits", "Print one line per edit.")]
-FailedEdit = Annotated[Text, argument("EDIT", "Print how this edit failed, with tracebacks.")]
+Failed = Annotated[Text, argument("EDIT", "Print how this edit failed, with tracebacks.")]
 View = Annotated[bool, flag("--open", "Open the panel in a viewer.")]
-ORIGINS = "List what each artifact was made from instead: inputs, settings, code."
-Origins = Annotated[bool, flag("--provenance", ORIGINS)]
+Origins = Annotated[bool, flag("--provenance", "List what each artifact was made from instead.")]
 OriginsAsJson = Annotated[bool, flag("--json", "Print the provenance as JSON.")]
 
 # Benchmarks and their measures.
@@ -138,8 +138,7 @@ Scenes = Annotated[int, option(None, "Number of scenes they are spread over.", m
 Ablation = Annotated[bool, flag("--ablation", "Write the fixed 40 drags of the ablation.")]
 Size = Annotated[int, option(None, "Side of the pictures in pixels.")]
 Against = Annotated[File, option("OTHER", "Job to compare with, on the same edits.")]
-DIFT = "Model whose features MD compares: Stable Diffusion 2.1 for photographs. By default the \
-pocket model, for rendered scenes only."
+DIFT = "Model whose features MD compares; for photographs, name Stable Diffusion 2.1."
 Dift = Annotated[Text, option("MODEL", DIFT)]
 Dataset = Annotated[Path, argument("DIR", "Dataset: a folder with a job.toml.")]
 Method = Annotated[str, option(None, "Preset whose modules are switched off one by one.")]
@@ -166,8 +165,6 @@ FromShipped = Annotated[bool, flag("--from-shipped", "Start new runs from the sh
 def print_version(wanted: bool) -> None:
     """Print the version and exit."""
     if wanted:
-        from importlib.metadata import version
-
         typer.echo(f"adaptivedrag {version('adaptivedrag')}")
         raise typer.Exit
 
@@ -208,9 +205,7 @@ def edit(
 ) -> int:
     """Edit one image."""
     named = {"model": model, "segmenter": segmenter, "preset": preset, "lora": lora}
-    return terminal.edit.edit_image(
-        image, drag, prompt, mask, named, settings or [], out, store, device
-    )
+    return terminal.edit.edit(image, drag, prompt, mask, named, settings or [], out, store, device)
 
 
 @app.command()
@@ -256,9 +251,7 @@ def plan(
 
 
 @app.command()
-def status(
-    job: JobFile, edit: FailedEdit = None, select: Select = None, store: Store = STORE
-) -> None:
+def status(job: JobFile, edit: Failed = None, select: Select = None, store: Store = STORE) -> None:
     """Show how much of a job is done, and what failed."""
     terminal.status.show_status(job, edit, select, store)
 
@@ -360,9 +353,7 @@ def store_gc(
     Without --keep, --older-than and --at-most, only what no job can use goes. With several of
     them, only what meets all of them goes.
     """
-    terminal.store.collect_garbage(
-        keep or [], older_than, at_most, grace, store, forget=forget, dry_run=dry_run
-    )
+    terminal.store.collect_garbage(keep or [], older_than, at_most, grace, store, forget, dry_run)
 
 
 @housekeeping.command("du")

@@ -28,7 +28,7 @@ SOURCE = "adaptivedrag-source"
 """Text of a picture's PNG: the digest of the image that it was made from."""
 
 
-def edit_image(
+def edit(
     image: Path,
     drags: Sequence[str],
     prompt: str,

@@ -52,7 +52,6 @@ def collect_garbage(
     at_most: str | None,
     grace: str,
     location: str,
-    *,
     forget: bool,
     dry_run: bool,
 ) -> None:
