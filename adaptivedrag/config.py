@@ -1,54 +1,57 @@
 """Settings of the method, one frozen section per stage, and the runtime that never changes a pixel.
 
-Everything in `EditConfig` enters a stage's key; nothing in `Runtime` does. Constants that the paper
-and its baseline give for 512 px images and 64×64 latents are written here for that size;
-`EditConfig.scaled_to` is the one place that fits them to another latent size.
+Everything in `EditConfig` enters a stage's key; nothing in `Runtime` does. Constants are written
+for 64×64 latents; `EditConfig.scaled_to` fits them to those of an image.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from adaptivedrag.methods import AnyMethod, Optimization
+from adaptivedrag.section import (
+    LatentScale,
+    NonNegative,
+    NonNegativeFloat,
+    Positive,
+    PositiveFloat,
+    Section,
+)
+from adaptivedrag.warp import CONTENT_VERSION
 
 Dtype = Literal["float32", "bfloat16", "float16"]
-Positive = Annotated[int, Field(ge=1)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-RadiusRange = Annotated[tuple[Positive, Positive], Field(strict=False)]  # JSON and TOML have lists
 
 SMALLEST_WORKING_SIZE = 64
-REFERENCE_LATENT_SIZE = 64
-REFERENCE_LATENT_CHANNELS = 4
-CONTENT_VERSION = 2
-"""Version of how content is found and moved (`adaptivedrag.warp.content`). Raise it when that
-changes: it enters the keys of the stages that find content, and of no other."""
-
-
-class Section(BaseModel):
-    """Settings of one stage: frozen, and an unknown key or a value of another type is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 def overlaid(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with changes on top; a section keeps the keys that the changes leave out."""
+    """Return settings with changes on top; a section keeps the keys that the changes leave out.
+
+    Another drag method keeps nothing of the present one.
+    """
     found = dict(settings)
     for name, value in changes.items():
-        are_sections = isinstance(value, Mapping) and isinstance(found.get(name), Mapping)
-        found[name] = {**found[name], **value} if are_sections else value
+        present = found.get(name)
+        are_sections = isinstance(value, Mapping) and isinstance(present, Mapping)
+        keeps = are_sections and not _differ(present.get("method"), value.get("method"))
+        found[name] = {**present, **value} if keeps else value
     return found
+
+
+def _differ(one: object, other: object) -> bool:
+    return None not in (one, other) and one != other
 
 
 class TrainLoraConfig(Section):
     """Per-image LoRA (paper, Sec. 4.1)."""
 
     rank: Positive = 16
-    steps: Annotated[int, Field(ge=0)] = 80
+    steps: NonNegative = 80
     batch_size: Positive = 4
     learning_rate: PositiveFloat = 5e-4
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-2
+    weight_decay: NonNegativeFloat = 1e-2
 
 
 class InvertImageConfig(Section):
@@ -70,7 +73,7 @@ class ExtractSuperpixelsConfig(Section):
     """SLIC superpixels (Sec. 3.3)."""
 
     source: Literal["features", "segments", "rgb"] = "features"
-    """SAM 2's image features, a colouring of its automatic segments, or Lab colours (a control)."""
+    """SAM 2's image features, a coloring of its automatic segments, or Lab colors (a control)."""
     count: Positive = 200
     """Superpixels wanted in an image of 64×64 latents."""
     compactness: PositiveFloat = 0.05
@@ -88,48 +91,10 @@ class BuildMaskConfig(Section):
     """Superpixels of the handles and along the lines to their targets; the smallest automatic
     segment at each handle; both; that segment moved along the line; the content under the handles
     before and after its motion (`adaptivedrag.warp.content`); or the mask that is given."""
-    content_margin: Annotated[int, Field(ge=0)] = 8
+    content_margin: NonNegative = 8
     """Cells of the feature grid around the content that may change too; for the mode `content`."""
     line_extension: bool = True
     """Whether superpixels along the lines count, beside those of the handles."""
-
-
-class OptimizeLatentConfig(Section):
-    """Semantic-driven optimisation (Sec. 3.4). Lengths are in pixels of the feature grid."""
-
-    steps: Positive = 80
-    """The user's number of steps n; l / n is a point's ideal distance per step."""
-    max_steps: Positive = 300
-    """n_max: the step budget never grows past it."""
-    learning_rate: PositiveFloat = 0.01
-    background_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
-    stop_distance: PositiveFloat = 2.0
-    """A handle within this distance of its target has arrived."""
-    skip_distance: PositiveFloat = 2.0
-    """A handle within this distance of its target is not pulled any further."""
-    supervision_radius: Positive | None = None
-    """None: from the spacing of the superpixels, within `supervision_radius_range`."""
-    supervision_radius_range: RadiusRange = (1, 8)
-    tracking_radius: Positive | None = None
-    tracking_radius_range: RadiusRange = (3, 20)
-    region_anchor: Literal["current", "transported"] = "current"
-    """Whose superpixel bounds the region: that of the handle now, or its first one moved along."""
-    regions_in_supervision: bool = True
-    regions_in_tracking: bool = True
-    backtracking: bool = True
-    """Only forward steps count, and short ones lengthen the budget (Sec. 3.4.1)."""
-    overshoot_returns: bool = True
-    """A handle that was tracked past its target may come back along its way; not in the paper."""
-    relocation: bool = False
-    """Move the content under the handles in the picture first; not in the paper."""
-    patience: Positive = 40
-    """Stop when no handle has advanced for this many steps."""
-
-    @model_validator(mode="after")
-    def _budget_covers_steps(self) -> Self:
-        if self.max_steps < self.steps:
-            raise ValueError(f"max_steps {self.max_steps} is less than steps {self.steps}")
-        return self
 
 
 class SampleImageConfig(Section):
@@ -140,7 +105,7 @@ class SampleImageConfig(Section):
     reference_first_layer: Annotated[int, Field(ge=0, le=16)] = 10
     """First transformer block under reference control, of the 16 in call order."""
     correspondence: Literal["contrastive", "mse", "off"] = "contrastive"
-    correspondence_radius: Annotated[int, Field(ge=0)] = 5
+    correspondence_radius: NonNegative = 5
     """Half size of the patches, in latent pixels."""
     correspondence_temperature: PositiveFloat = 0.07
     correspondence_rate: PositiveFloat = 0.01
@@ -161,14 +126,14 @@ class EditConfig(Section):
     invert_image: InvertImageConfig = InvertImageConfig()
     extract_superpixels: ExtractSuperpixelsConfig = ExtractSuperpixelsConfig()
     build_mask: BuildMaskConfig = BuildMaskConfig()
-    optimize_latent: OptimizeLatentConfig = OptimizeLatentConfig()
+    optimize_latent: AnyMethod = Optimization()
     sample_image: SampleImageConfig = SampleImageConfig()
 
     @property
     def needs_segments(self) -> bool:
         """Whether the superpixels or the mask need SAM 2's automatic segments."""
         by_mask = self.build_mask.mode in ("segment", "union", "swept", "content")
-        by_drag = self.optimize_latent.relocation
+        by_drag = self.optimize_latent.needs_segments
         return by_mask or by_drag or self.extract_superpixels.source == "segments"
 
     @property
@@ -188,17 +153,28 @@ class EditConfig(Section):
             shared["seed"] = self.seed
         if stage in ("optimize_latent", "sample_image"):
             shared["inversion"] = self.invert_image.model_dump(mode="json")
-        if self._finds_content(stage):
+        if stage == "build_mask" and self.build_mask.mode == "content":
             shared["content"] = CONTENT_VERSION
+        if stage == "optimize_latent":
+            return self._method_in_key() | shared
         return {**getattr(self, stage).model_dump(mode="json"), **shared}
 
-    def _finds_content(self, stage: str) -> bool:
-        return (stage == "build_mask" and self.build_mask.mode == "content") or (
-            stage == "optimize_latent" and self.optimize_latent.relocation
-        )
+    def _method_in_key(self) -> dict[str, Any]:
+        """Return what enters the key of `optimize_latent` of its method's settings.
+
+        The optimization is named as it was when it was the only method, so that what it made in
+        any store is still found.
+        """
+        settings = self.optimize_latent.model_dump(mode="json")
+        if settings["method"] == "optimization":
+            del settings["method"]
+            settings["relocation"] = False
+        if self.optimize_latent.needs_segments:
+            settings["content"] = CONTENT_VERSION
+        return settings
 
     def merged(self, overrides: dict[str, Any]) -> Self:
-        """Return these settings with `overrides` (nested by section) on top, validated anew.
+        """Return these settings with `overrides` (nested by section) on top, validated again.
 
         Raises:
             pydantic.ValidationError: for an unknown key or a value out of range.
@@ -211,38 +187,15 @@ class EditConfig(Section):
         Counts follow the area, lengths its square root, and the summed background loss is
         divided by the number of its terms. The identity at 4×64×64.
         """
-        area = height * width / REFERENCE_LATENT_SIZE**2
-        length = math.sqrt(area)
-        terms = area * channels / REFERENCE_LATENT_CHANNELS
-        drag, sample = self.optimize_latent, self.sample_image
-
-        def scaled_length(value: int) -> int:
-            return max(1, round(value * length)) if value else 0
-
-        def scaled_radius(value: int | None) -> int | None:
-            return None if value is None else scaled_length(value)
-
-        def scaled_range(bounds: RadiusRange) -> RadiusRange:
-            return scaled_length(bounds[0]), scaled_length(bounds[1])
-
+        scale = LatentScale.of(channels, height, width)
+        count = max(2, round(self.extract_superpixels.count * scale.area))
+        radius = scale.cells(self.sample_image.correspondence_radius)
         return self.merged(
             {
-                "extract_superpixels": {
-                    "count": max(2, round(self.extract_superpixels.count * area))
-                },
-                "build_mask": {"content_margin": scaled_length(self.build_mask.content_margin)},
-                "optimize_latent": {
-                    "background_weight": drag.background_weight / terms,
-                    "stop_distance": drag.stop_distance * length,
-                    "skip_distance": drag.skip_distance * length,
-                    "supervision_radius": scaled_radius(drag.supervision_radius),
-                    "tracking_radius": scaled_radius(drag.tracking_radius),
-                    "supervision_radius_range": scaled_range(drag.supervision_radius_range),
-                    "tracking_radius_range": scaled_range(drag.tracking_radius_range),
-                },
-                "sample_image": {
-                    "correspondence_radius": scaled_length(sample.correspondence_radius)
-                },
+                "extract_superpixels": {"count": count},
+                "build_mask": {"content_margin": scale.cells(self.build_mask.content_margin)},
+                "optimize_latent": self.optimize_latent.fitted_to(scale),
+                "sample_image": {"correspondence_radius": radius},
             }
         )
 

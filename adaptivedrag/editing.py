@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, UInt8
 
 from adaptivedrag.config import EditConfig, Runtime
-from adaptivedrag.drag import DragResult, drag_latents
+from adaptivedrag.drag import DragProblem, DragResult, Hooks
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.inversion import invert
 from adaptivedrag.masks import build_mask, image_mask, latent_mask
@@ -17,11 +17,9 @@ from adaptivedrag.model.lora import lora_applied, seed_of_draws, train_lora
 from adaptivedrag.model.weights import find_diffusion, find_segmenter
 from adaptivedrag.points import Drag, ImagePoint, lies_inside
 from adaptivedrag.presets import POCKET, preset
-from adaptivedrag.sampling import DraggedEdit, Reference, sample
+from adaptivedrag.sampling import Background, sample
 from adaptivedrag.segmenter.segmentation import Segmenter
 from adaptivedrag.superpixels import Superpixels, divide_image
-from adaptivedrag.warp.content import find_contents
-from adaptivedrag.warp.relocation import relocated_latents
 
 Pixels = UInt8[np.ndarray, "h w 3"]
 CPU = Runtime()
@@ -96,35 +94,30 @@ def edit(
     )
     editable, warnings = build_mask(settings.build_mask, superpixels, segments, pairs, frame, mask)
     with lora_applied(diffusion.unet, weights):
-        (trajectory,) = invert(diffusion, posterior[0], conditioning, settings.invert_image)
-        contents = (
-            find_contents(segments, superpixels, pairs, frame)
-            if settings.optimize_latent.relocation and segments is not None
-            else ()
+        trajectory = invert(diffusion, posterior[0], conditioning, settings.invert_image)
+        problem = DragProblem(
+            trajectory=trajectory,
+            conditioning=conditioning,
+            image=working,
+            drags=pairs,
+            superpixels=superpixels,
+            segments=segments,
+            mask=editable,
+            frame=frame,
+            inversion=settings.invert_image,
         )
-        dragged = drag_latents(
-            diffusion,
-            trajectory[-1:],
-            conditioning,
-            pairs,
-            superpixels,
-            editable,
-            frame,
-            settings.optimize_latent,
-            settings.invert_image,
-            relocated=relocated_latents(
-                diffusion, working, conditioning, contents, settings.invert_image
-            )
-            if contents
-            else None,
-        )
+        dragged = settings.optimize_latent.drag(diffusion, problem, Hooks())
         held = torch.from_numpy(latent_mask(editable)).to(diffusion.device)
         _, clean = sample(
             diffusion,
-            [Reference(trajectory, conditioning)],
-            [DraggedEdit(dragged.latents, 0, pairs, frame, held)],
+            trajectory[dragged.level : dragged.level + 1],
+            dragged.latents,
+            conditioning,
+            pairs,
+            frame,
             settings.sample_image,
-            settings.invert_image.num_steps,
+            settings.invert_image.replaced(inverted_steps=dragged.level),
+            background=Background(trajectory, held),
         )
     return EditResult(
         image=native_image(diffusion.decode(clean), frame),

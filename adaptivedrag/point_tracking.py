@@ -8,6 +8,9 @@ from torch import Tensor
 
 from adaptivedrag.features import inside, sample_features, window, within
 
+TRACKING_SHARE = 4 / 5
+"""Tracking radius per superpixel spacing, on the feature grid (two fifths of it in pixels)."""
+
 
 class Track(NamedTuple):
     """Where the handles are found."""

@@ -1,8 +1,8 @@
 """Named settings: the paper's method, what its authors released, the baseline of both, and ours.
 
-`plus` has three things that the paper does not have: content is found under the handles, it is
-moved in the picture, which is inverted anew, and all else is held. It does not optimise the latents
-after that: it moved nothing nearer, and tore what had been moved (`docs/results.md`).
+`plus` has three things that the paper does not have: it finds the content under the handles, moves
+it in the picture and inverts that, and holds all else. To optimize the latents after that moved
+nothing nearer to its target, and tore what had been moved.
 """
 
 from adaptivedrag.config import Dtype, EditConfig
@@ -10,7 +10,7 @@ from adaptivedrag.errors import InvalidEdit
 
 PRESETS: dict[str, EditConfig] = {
     "paper": EditConfig(),
-    # What the authors' code does as far as it has an effect, with its index errors mended: its
+    # What the authors' code does as far as it has an effect, with its index errors corrected: its
     # loop cannot grow, its correspondence loss reaches no latent, its superpixel mask is unused.
     "released": EditConfig().merged(
         {
@@ -45,7 +45,7 @@ PRESETS: dict[str, EditConfig] = {
 PRESETS["plus"] = PRESETS["paper"].merged(
     {
         "build_mask": {"mode": "content"},
-        "optimize_latent": {"relocation": True, "steps": 1, "max_steps": 1},
+        "optimize_latent": {"method": "warp"},
         "sample_image": {"hold_background": True},
     }
 )

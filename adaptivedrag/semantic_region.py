@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from adaptivedrag.config import RadiusRange
 from adaptivedrag.features import inside
+from adaptivedrag.section import RadiusRange
 from adaptivedrag.superpixels import Superpixels
 
 AREA_SHARE = 4
@@ -53,11 +53,21 @@ class RegionMap:
         return self.labels[cells[..., 0].clamp(0, rows - 1), cells[..., 1].clamp(0, cols - 1)]
 
     def radius(
-        self, handles: Int[Tensor, "p 2"], share: float, bounds: RadiusRange
-    ) -> Int[Tensor, "p"]:
-        """Return a share of the spacing at each handle, in whole cells within bounds."""
+        self,
+        handles: Int[Tensor, "p 2"],
+        share: float,
+        bounds: RadiusRange,
+        fixed: int | None = None,
+    ) -> tuple[Int[Tensor, "p"], int]:
+        """Return the radius at each handle, and the largest that any may have.
+
+        A share of the spacing of the superpixels there, in whole cells within bounds, where no
+        radius is fixed.
+        """
+        if fixed is not None:
+            return torch.full_like(handles[:, 0], fixed), fixed
         spacing = self.spacing[self.label_at(handles)]
-        return (spacing * share).floor().clamp(*bounds).long()
+        return (spacing * share).floor().clamp(*bounds).long(), bounds[1]
 
     def contains(
         self,

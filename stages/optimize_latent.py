@@ -1,84 +1,77 @@
-"""Drag: optimise the inverted latents until the handles arrive."""
+"""Drag: move the handles in the inverted latents, by the method that the settings name."""
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from adaptivedrag.methods import DragMethod
+from artifacts import Document
 from stages.stage import Made, Stage, Work, one_by_one
+
+if TYPE_CHECKING:
+    from adaptivedrag.drag import DragProblem, PointReport
+    from adaptivedrag.model.diffusion import DiffusionModel
 
 STAGE_VERSION = 2
 
 
 def optimize_latent(work: Work) -> Made:
-    """Everything before it + prompt + drags, and the image to move content in it -> parts `latent`
-    and `tracks`.
+    """Everything before it + prompt + drags, and the image for a method that reads it -> parts
+    `latent` and `tracks`, and `level` where that is not the level of the inversion.
     """
-    import torch
-
-    from adaptivedrag.drag import drag_latents
+    from adaptivedrag.drag import Hooks
     from adaptivedrag.model.lora import lora_applied
-    from adaptivedrag.superpixels import Superpixels
-    from adaptivedrag.warp.content import find_contents
-    from adaptivedrag.warp.relocation import relocated_latents
 
+    method: DragMethod = work.config.optimize_latent
     model = work.load_diffusion()
     before = replace(model.passes)
     begun = work.checkpoints.latest()
-    inverted = torch.from_numpy(work.upstream["invert_image"]["latents"][-1:].copy())
-    conditioning = model.encode_prompt(work.edit.prompt)
-    divided = work.upstream["extract_superpixels"]
-    superpixels = Superpixels(divided["labels"])
-    contents = (
-        find_contents(divided["segments"], superpixels, work.edit.drags, work.frame)
-        if work.config.optimize_latent.relocation
-        else ()
-    )
+    hooks = Hooks(work.on_step, begun, work.checkpoints.keep, work.checkpoints.every)
     with lora_applied(model.unet, work.upstream.get("train_lora", {}).get("lora")):
-        relocated = (
-            relocated_latents(
-                model, work.working_image(), conditioning, contents, work.config.invert_image
-            )
-            if contents and not (begun and int(begun["step"]))  # else it has been moved to
-            else None
-        )
-        result = drag_latents(
-            model,
-            inverted.to(model.device),
-            conditioning,
-            work.edit.drags,
-            superpixels,
-            work.upstream["build_mask"]["mask"],
-            work.frame,
-            work.config.optimize_latent,
-            work.config.invert_image,
-            relocated=relocated,
-            on_step=work.on_step,
-            resume_from=begun,
-            on_state=work.checkpoints.keep,
-            state_every=work.checkpoints.every,
-        )
-    points: list[dict[str, Any]] = [
-        {
-            "handle": list(point.handle),
-            "end": list(point.end),
-            "target": list(point.target),
-            "verdict": point.verdict,
-            "distance": point.distance,
-        }
-        for point in result.points
-    ]
+        result = method.drag(model, _problem(work, model), hooks)
+    payload: dict[str, Any] = {"latent": result.latents.cpu().numpy(), "tracks": result.tracks}
+    if result.level != work.config.invert_image.inverted_steps:
+        payload["level"] = Document(result.level)
     summary = {
         "steps": result.steps,
         "resumed_after": int(begun["step"]) if begun else 0,
         "budget": result.budget,
         "verdict": result.verdict,
-        "points": points,
-        "contents": [
-            {"share": float(content.region.mean()), "motion": content.motion.tolist()}
-            for content in contents
-        ],
+        "points": [_as_json(point) for point in result.points],
+        **result.details,
         **model.passes.since(before),
     }
-    return Made({"latent": result.latents.cpu().numpy(), "tracks": result.tracks}, summary)
+    return Made(payload, summary)
+
+
+def _problem(work: Work, model: "DiffusionModel") -> "DragProblem":
+    import torch
+
+    from adaptivedrag.drag import DragProblem
+    from adaptivedrag.superpixels import Superpixels
+
+    divided = work.upstream["extract_superpixels"]
+    trajectory = torch.from_numpy(work.upstream["invert_image"]["latents"].copy())
+    return DragProblem(
+        trajectory=trajectory.to(model.device),
+        conditioning=model.encode_prompt(work.edit.prompt),
+        image=work.working_image() if work.config.optimize_latent.reads_image else None,
+        drags=work.edit.drags,
+        superpixels=Superpixels(divided["labels"]),
+        segments=divided.get("segments"),
+        mask=work.upstream["build_mask"]["mask"],
+        frame=work.frame,
+        inversion=work.config.invert_image,
+    )
+
+
+def _as_json(point: "PointReport") -> dict[str, Any]:
+    return {
+        "handle": list(point.handle),
+        "end": list(point.end),
+        "target": list(point.target),
+        "verdict": point.verdict,
+        "distance": point.distance,
+    }
 
 
 STAGE = Stage(

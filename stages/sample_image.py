@@ -1,83 +1,48 @@
 """Sample the edited image from the optimized latents."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from artifacts import Picture
-from stages.stage import Made, Stage, Work
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from adaptivedrag.model.diffusion import DiffusionModel
-    from adaptivedrag.sampling import DraggedEdit, Reference
+from stages.stage import Made, Stage, Work, one_by_one
 
 STAGE_VERSION = 1
 
 
-def sample_image(works: Sequence[Work]) -> list[Made]:
-    """Everything before it but superpixels + prompt + drags -> part `image`, native size.
-
-    Works of a batch have the same diffusion model, dtype, LoRA (or none), latent size, number of
-    inversion steps and settings `sample_image`. Those with equal inverted latents and prompts share
-    the passes of their reference, which count in equal shares for all works of the batch.
-    """
-    from adaptivedrag.model.diffusion import native_image
-    from adaptivedrag.model.lora import lora_applied
-    from adaptivedrag.sampling import sample
-
-    def on_step(step: int, steps: int) -> None:
-        for work in works:
-            work.on_step(step, steps)
-
-    model, config = works[0].load_diffusion(), works[0].config
-    before = replace(model.passes)
-    references, edits = _references_and_edits(works, model)
-    with lora_applied(model.unet, works[0].upstream.get("train_lora", {}).get("lora")):
-        _, sampled = sample(
-            model,
-            references,
-            edits,
-            config.sample_image,
-            config.invert_image.num_steps,
-            on_step=on_step,
-        )
-    images = [
-        native_image(model.decode(latents[None]), work.frame)
-        for work, latents in zip(works, sampled, strict=True)
-    ]
-    shares = model.passes.shares(before, len(works))
-    return [
-        Made({"image": Picture(image)}, passes)
-        for image, passes in zip(images, shares, strict=True)
-    ]
-
-
-def _references_and_edits(
-    works: Sequence[Work], model: "DiffusionModel"
-) -> "tuple[list[Reference], list[DraggedEdit]]":
-    """Return the edits of a batch, and each reference that they have once."""
+def sample_image(work: Work) -> Made:
+    """Everything before it but superpixels + prompt + drags -> part `image`, native size."""
     import torch
 
     from adaptivedrag.masks import latent_mask
-    from adaptivedrag.sampling import DraggedEdit, Reference
+    from adaptivedrag.model.diffusion import native_image
+    from adaptivedrag.model.lora import lora_applied
+    from adaptivedrag.sampling import Background, sample
 
-    def on_device(values: "np.ndarray") -> torch.Tensor:
-        return torch.from_numpy(values.copy()).to(model.device)
-
-    places: dict[tuple[bytes, str], int] = {}
-    references: list[Reference] = []
-    edits: list[DraggedEdit] = []
-    for work in works:
-        inverted, prompt = work.upstream["invert_image"]["latents"], work.edit.prompt
-        place = places.setdefault((inverted.tobytes(), prompt), len(references))
-        if place == len(references):
-            references.append(Reference(on_device(inverted), model.encode_prompt(prompt)))
-        dragged = on_device(work.upstream["optimize_latent"]["latent"])
-        editable = on_device(latent_mask(work.upstream["build_mask"]["mask"]))
-        edits.append(DraggedEdit(dragged, place, work.edit.drags, work.frame, editable))
-    return references, edits
+    model = work.load_diffusion()
+    before = replace(model.passes)
+    trajectory, edited, editable = (
+        torch.from_numpy(values.copy()).to(model.device)
+        for values in (
+            work.upstream["invert_image"]["latents"],
+            work.upstream["optimize_latent"]["latent"],
+            latent_mask(work.upstream["build_mask"]["mask"]),
+        )
+    )
+    level = work.upstream["optimize_latent"].get("level", work.config.invert_image.inverted_steps)
+    with lora_applied(model.unet, work.upstream.get("train_lora", {}).get("lora")):
+        _, edited = sample(
+            model,
+            trajectory[level : level + 1],
+            edited,
+            model.encode_prompt(work.edit.prompt),
+            work.edit.drags,
+            work.frame,
+            work.config.sample_image,
+            work.config.invert_image.replaced(inverted_steps=level),
+            background=Background(trajectory, editable),
+            on_step=work.on_step,
+        )
+    image = native_image(model.decode(edited), work.frame)
+    return Made({"image": Picture(image)}, model.passes.since(before))
 
 
 STAGE = Stage(
@@ -86,5 +51,5 @@ STAGE = Stage(
     reads=("prompt", "drags"),
     needs=("train_lora", "invert_image", "build_mask", "optimize_latent"),
     models=("diffusion",),
-    run=sample_image,
+    run=one_by_one(sample_image),
 )

@@ -63,7 +63,7 @@ def as_planned(edit: Edit, path: Path) -> Iterator[Callable[[bool], None]]:
 
 OnStep = Callable[[int, int], None]
 EditInput = Literal["image", "relocated_image", "prompt", "drags", "user_mask"]
-"""`relocated_image` is the image, for a drag that begins with content moved in it."""
+"""`relocated_image` is the image, for a drag method that reads it."""
 
 
 @dataclass(frozen=True)
@@ -289,10 +289,10 @@ class Resolved:
         edit = self.edit
         points = [[*map(float, (*drag.handle, *drag.target))] for drag in edit.drags]
         own_mask = self.config.build_mask.mode == "user"
-        relocates = self.config.optimize_latent.relocation
+        reads_image = self.config.optimize_latent.reads_image
         return {
             "image": edit.image.digest,
-            "relocated_image": edit.image.digest if relocates else None,
+            "relocated_image": edit.image.digest if reads_image else None,
             "prompt": digest_bytes("prompt", edit.prompt.encode()),
             "drags": digest_json("drags", points),
             "user_mask": edit.mask_digest if own_mask else None,

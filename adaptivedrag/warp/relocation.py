@@ -1,24 +1,21 @@
-"""Relocation: content is moved in the picture, which is inverted anew (preset `plus`).
-
-The paper's optimisation pulls the latents towards the target a little at a time. Where features at
-the start timestep follow the latents without the picture following, that leaves the content behind.
-Here the drag begins from the inverted latents of a picture in which the content has been moved: by
-fractions of a pixel, where latents could only be moved by whole cells of eight. The preset stops
-there; with a larger budget of steps the optimisation goes on from those latents.
-"""
+"""Relocation: content is moved in the picture, and the picture inverted (`methods.warp`)."""
 
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from adaptivedrag.config import InvertImageConfig
+from adaptivedrag.drag import DragProblem, DragResult, Handles, Hooks, looks
 from adaptivedrag.errors import NotFinite
+from adaptivedrag.features import window
 from adaptivedrag.inversion import invert
-from adaptivedrag.model.conditioning import Conditioning
+from adaptivedrag.methods.warp import Warp
 from adaptivedrag.model.diffusion import DiffusionModel
-from adaptivedrag.warp.content import Content
+from adaptivedrag.point_tracking import TRACKING_SHARE, Track, track_points
+from adaptivedrag.semantic_region import RegionMap
+from adaptivedrag.warp.content import Content, find_contents
 
 RIM = 1
 """Pixels around content that go with it: anti-aliased, they hold some of it."""
@@ -33,26 +30,86 @@ SMOOTHING = 40
 """Rounds in which what is filled in becomes smooth, each over 5 × 5 pixels."""
 
 
-def relocated_latents(
-    model: DiffusionModel,
-    image: UInt8[np.ndarray, "hp wp 3"],
-    conditioning: Conditioning,
-    contents: Sequence[Content],
-    inversion: InvertImageConfig,
-) -> Float[Tensor, "1 c h w"]:
-    """Return the inverted latents of an image whose contents have been moved.
+@torch.no_grad()
+def relocate(
+    model: DiffusionModel, problem: DragProblem, settings: Warp, hooks: Hooks
+) -> DragResult:
+    """Return the inverted latents of the picture in which the contents under the handles moved.
 
-    Args:
-        image: the working image.
+    Then the handles are looked for around their targets, once: where they are found says how far
+    the motion shows in the features.
 
     Raises:
         NotFinite: if latents are not finite.
     """
-    moved = move_contents(image, contents)
+    handles = Handles.of(problem, settings.stop_distance, model.device)
+    contents = find_contents(problem.segments, problem.superpixels, problem.drags, problem.frame)
+    initial, chance = looks(_features(model, problem, problem.inverted), handles.first)
+    latents, tracks = problem.inverted, [handles.first]
+    lost = torch.zeros_like(handles.still)
+    if handles.pending(handles.first).any():
+        latents = relocated_latents(model, problem, contents, hooks)
+        features = _features(model, problem, latents)
+        found = _found_near_targets(features, initial, handles, problem, settings)
+        tracks.append(found.cells)
+        lost = found.distances >= chance
+    return DragResult(
+        latents=latents,
+        level=problem.level,
+        tracks=torch.stack(tracks).float().cpu().numpy(),
+        points=handles.reports(tracks[-1], lost),
+        steps=len(tracks) - 1,
+        budget=1,
+        details={
+            "contents": [
+                {"share": float(content.region.mean()), "motion": content.motion.tolist()}
+                for content in contents
+            ]
+        },
+    )
+
+
+def relocated_latents(
+    model: DiffusionModel, problem: DragProblem, contents: Sequence[Content], hooks: Hooks
+) -> Float[Tensor, "1 c h w"]:
+    """Return the inverted latents of the working image whose contents have been moved.
+
+    Raises:
+        NotFinite: if latents are not finite.
+    """
+    clean = model.posterior(move_contents(problem.image, contents))[0]
     try:
-        return invert(model, model.posterior(moved)[0], conditioning, inversion)[:, -1]
+        return invert(model, clean, problem.conditioning, problem.inversion, on_step=hooks.on_step)[
+            -1:
+        ]
     except NotFinite as error:
         raise NotFinite(f"content that was moved: {error}") from error
+
+
+def _features(
+    model: DiffusionModel, problem: DragProblem, latents: Float[Tensor, "1 c h w"]
+) -> Float[Tensor, "c h w"]:
+    start = model.schedule.start(problem.inversion.num_steps, problem.level)
+    return model.predict_with_features(latents, start, problem.conditioning)[1]
+
+
+def _found_near_targets(
+    features: Float[Tensor, "c h w"],
+    initial: Float[Tensor, "p c"],
+    handles: Handles,
+    problem: DragProblem,
+    settings: Warp,
+) -> Track:
+    """Look for the handles in whole windows around their targets, if they should have moved."""
+    ends = [problem.frame.to_cell(drag.target) for drag in problem.drags]
+    targets = torch.tensor(ends, device=handles.first.device)
+    cells = torch.where(handles.still[:, None], handles.first, targets)
+    radius, reach = RegionMap.of(problem.superpixels, cells.device).radius(
+        cells, TRACKING_SHARE, settings.tracking_radius_range, settings.tracking_radius
+    )
+    everywhere = torch.ones(window(cells, reach).shape[:2], dtype=torch.bool, device=cells.device)
+    size = problem.frame.image_cells
+    return track_points(features, initial, cells, everywhere, radius, reach, size)
 
 
 def move_contents(

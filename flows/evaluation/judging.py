@@ -8,6 +8,7 @@
 What was judged before is read from the store, so that an evaluation resumes.
 """
 
+import json
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +19,9 @@ from typing import Any
 
 from rich.console import Console
 
-from adaptivedrag.config import EditConfig, Runtime, overlaid
+from adaptivedrag.config import BuildMaskConfig, EditConfig, Runtime
 from adaptivedrag.errors import AdaptiveDragError, InvalidEdit
+from adaptivedrag.methods.optimization import Optimization
 from adaptivedrag.presets import preset as find_preset
 from artifacts import ArtifactCorrupt, ArtifactStore, Digest, Record, digest_json
 from flows.outcomes import ALL_DONE, INTERRUPTED, SOME_FAILED, InvalidRequest
@@ -39,7 +41,6 @@ from stages.evaluate import (
 from stages.jobs.edit import Edit, Job
 from stages.jobs.images import Pixels
 from stages.jobs.reader import load_job, read_settings
-from stages.jobs.toml import toml_document
 from stages.pipeline import STAGES, recipe
 from stages.planning.plan import EditPlan, Status, plan_edits
 from stages.reports.extremes import write_extremes
@@ -204,30 +205,31 @@ def ablation_rows(preset: str) -> dict[str, dict[str, Any]]:
     modules = {
         f"{preset}-{name}": {"preset": preset, **changes}
         for name, changes in table["modules"].items()
-        if ("lora" in changes or _acting(own.merged(changes)) != _acting(own))
-        # Budgets of steps are changed to switch relocation, which others do not have.
-        and (own.optimize_latent.relocation or "steps" not in changes.get("optimize_latent", {}))
+        if "lora" in changes or _changes(own, changes)
     }
     return {**table["rows"], preset: {"preset": preset}, **modules}
 
 
+def _changes(own: EditConfig, changes: dict[str, Any]) -> bool:
+    """Tell whether changes make a difference to settings that have what is changed."""
+    drag = changes.get("optimize_latent", {})
+    if "method" not in drag and drag.keys() - {*type(own.optimize_latent).model_fields}:
+        return False
+    return _acting(own.merged(changes)) != _acting(own)
+
+
 def _acting(config: EditConfig) -> EditConfig:
     """Return settings with those at their defaults that do nothing beside the others."""
-    plain = EditConfig()
+    idle: dict[str, dict[str, Any]] = {"build_mask": {}, "optimize_latent": {}}
     if config.build_mask.mode not in ("superpixel_line", "union"):
-        line = plain.build_mask.line_extension
-        config = config.merged({"build_mask": {"line_extension": line}})
+        idle["build_mask"]["line_extension"] = BuildMaskConfig().line_extension
     drag = config.optimize_latent
-    idle: set[str] = set()
-    if not drag.backtracking:
-        idle |= {"overshoot_returns"}
-    if not (drag.regions_in_supervision or drag.regions_in_tracking):
-        idle |= {"region_anchor"}
-    if drag.relocation and drag.steps == 1:  # content is moved, and nothing optimised
-        idle |= {*drag.model_dump()} - {"relocation", "steps"}
-    return config.merged(
-        {"optimize_latent": {name: getattr(plain.optimize_latent, name) for name in idle}}
-    )
+    if isinstance(drag, Optimization):
+        if not drag.backtracking:
+            idle["optimize_latent"]["overshoot_returns"] = Optimization().overshoot_returns
+        if not (drag.regions_in_supervision or drag.regions_in_tracking):
+            idle["optimize_latent"]["region_anchor"] = Optimization().region_anchor
+    return config.merged(idle)
 
 
 def write_row_job(directory: Path, name: str, changes: Mapping[str, Any]) -> Path:
@@ -236,12 +238,25 @@ def write_row_job(directory: Path, name: str, changes: Mapping[str, Any]) -> Pat
     Raises:
         InvalidEdit: if the dataset's job file cannot be used.
     """
-    settings = overlaid(read_settings(directory / "job.toml"), changes)
+    settings = read_settings(directory / "job.toml")
+    for key, value in changes.items():
+        both = isinstance(value, Mapping) and isinstance(settings.get(key), Mapping)
+        settings[key] = {**settings[key], **value} if both else value
     path = directory / f"{name}.toml"
-    text = toml_document(settings)
+    text = _as_toml(settings)
     if not path.is_file() or path.read_text("utf-8") != text:
         path.write_text(text, "utf-8")
     return path
+
+
+def _as_toml(settings: Mapping[str, Any]) -> str:
+    plain = {key: value for key, value in settings.items() if not isinstance(value, Mapping)}
+    tables = {key: value for key, value in settings.items() if isinstance(value, Mapping)}
+    # Of the values that a job file has, JSON writes all as TOML reads them.
+    lines = [f"{key} = {json.dumps(value)}" for key, value in plain.items()]
+    for name, table in tables.items():
+        lines += ["", f"[{name}]", *(f"{key} = {json.dumps(v)}" for key, v in table.items())]
+    return "\n".join(lines) + "\n"
 
 
 def _chosen(rows: dict[str, dict[str, Any]], only: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -23,9 +23,7 @@ SAMPLED = 32
 STEPS: Mapping[str, Callable[[Mapping[str, Any]], int]] = {
     "train_lora": lambda config: config["steps"] * config["batch_size"],
     "invert_image": lambda config: config["inverted_steps"],
-    "optimize_latent": lambda config: (
-        config["steps"] + config["relocation"] * config["inversion"]["inverted_steps"]
-    ),
+    "optimize_latent": lambda config: config.get("steps", config["inversion"]["inverted_steps"]),
     "sample_image": lambda config: config["inversion"]["inverted_steps"],
 }
 """What the time of a stage grows with, by its settings; others take the same time each."""
@@ -223,7 +221,9 @@ def _asked(stage: Stage, edit: Edit) -> tuple[dict[str, str], Mapping[str, Any]]
 
 
 def _kind(models: Mapping[str, str], config: Mapping[str, Any]) -> Hashable:
-    deciding = tuple(config.get(name) for name in ("dtype", "source", "segments", "relocation"))
+    deciding = tuple(
+        config.get(name) for name in ("dtype", "source", "segments", "method", "relocation")
+    )
     return tuple(sorted(models.items())), deciding
 
 

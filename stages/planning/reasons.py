@@ -12,6 +12,8 @@ from stages.stage import Resolved
 GIVEN = ("image", "prompt", "drags")
 """The inputs that are the edit's own rather than made by a stage."""
 
+METHOD = "optimize_latent.method"
+
 COMPARED = 32
 """So many records at most are compared with, the latest of those that have something in common."""
 
@@ -166,7 +168,10 @@ def differences(
         )
         return
     before, after = (dict(_settings(action)) for action in (old, new))
-    for name in sorted(before.keys() | after.keys()):
+    names = before.keys() | after.keys()
+    if before.get(METHOD) != after.get(METHOD):  # what only one of the methods has says nothing
+        names = (before.keys() & after.keys()) | {METHOD}
+    for name in sorted(names):
         one, two = before.get(name), after.get(name)
         if one != two:
             yield Difference("setting", name, one, two, _said(name, two, resolved))
@@ -203,6 +208,8 @@ def _settings(action: Action) -> Iterator[tuple[str, Any]]:
                 yield "version of content", value
             case "dtype" | "seed":
                 yield name, value
+            case "relocation":  # names the method in keys of the optimization, and in older ones
+                yield METHOD, "relocation" if value else "optimization"
             case _:
                 # A record's settings come back from JSON, where tuples are lists.
                 listed = list(value) if isinstance(value, tuple) else value

@@ -1,13 +1,15 @@
 """Fixtures of the method's tests: a tiny model, an image, an edit on it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from adaptivedrag.config import EditConfig
+from adaptivedrag.drag import DragProblem
 from adaptivedrag.model.conditioning import Conditioning
 from adaptivedrag.model.diffusion import DiffusionModel, working_image
 from adaptivedrag.points import Drag, Frame, ImagePoint
@@ -32,6 +34,23 @@ class Scenario:
     superpixels: Superpixels
     latents: torch.Tensor
     conditioning: Conditioning
+
+    def problem(self, **changes: Any) -> DragProblem:
+        """Pose the edit to a drag method; nothing is held, unless a `mask` says so."""
+        return replace(
+            DragProblem(
+                trajectory=self.latents,
+                conditioning=self.conditioning,
+                image=working_image(self.image, self.frame),
+                drags=self.drags,
+                superpixels=self.superpixels,
+                segments=None,
+                mask=np.ones(self.frame.feature_size, bool),
+                frame=self.frame,
+                inversion=self.config.invert_image,
+            ),
+            **changes,
+        )
 
 
 @pytest.fixture(scope="session")

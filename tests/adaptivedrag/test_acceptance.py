@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 import adaptivedrag
 from adaptivedrag.config import EditConfig
-from adaptivedrag.drag import drag_latents
+from adaptivedrag.drag import Hooks
+from adaptivedrag.methods import Optimization
 from adaptivedrag.point_tracking import Track
 from adaptivedrag.points import Drag, FeaturePoint, Frame, ImagePoint, lies_inside
 from adaptivedrag.presets import PRESETS
@@ -94,14 +95,8 @@ def dragged(tiny, scenario, monkeypatch):
     """Run the real loop with a tracker that moves every handle by so many columns each time."""
     handle = scenario.frame.to_image(FeaturePoint(20, 10))
     target = scenario.frame.to_image(FeaturePoint(20, 10 + 2 * STEPS))
-    config = PRESETS["paper"].optimize_latent.model_copy(
-        update={
-            "steps": STEPS,
-            "max_steps": BUDGET,
-            "stop_distance": 0.5,
-            "skip_distance": 0.5,
-            "patience": 99,
-        }
+    settings = Optimization(
+        steps=STEPS, max_steps=BUDGET, stop_distance=0.5, skip_distance=0.5, patience=99
     )
 
     def run(columns, **changes):
@@ -109,18 +104,9 @@ def dragged(tiny, scenario, monkeypatch):
             cells = handles + torch.tensor([0, columns])
             return Track(cells, torch.zeros(len(handles)))
 
-        monkeypatch.setattr("adaptivedrag.drag.track_points", moved)
-        return drag_latents(
-            tiny,
-            scenario.latents,
-            scenario.conditioning,
-            [Drag(handle, target)],
-            scenario.superpixels,
-            np.ones(scenario.frame.feature_size, bool),
-            scenario.frame,
-            config.model_copy(update=changes),
-            scenario.config.invert_image,
-        )
+        monkeypatch.setattr("adaptivedrag.latent_optimization.track_points", moved)
+        problem = scenario.problem(drags=[Drag(handle, target)])
+        return settings.replaced(**changes).drag(tiny, problem, Hooks())
 
     return run
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from adaptivedrag.backtracking import accept_forward_steps
-from adaptivedrag.drag import drag_latents
+from adaptivedrag.drag import Hooks
 from adaptivedrag.errors import NotFinite
 from adaptivedrag.features import window
 from adaptivedrag.motion_supervision import background_loss, motion_loss
@@ -164,17 +164,8 @@ def run(tiny, scenario, changes=(), drags=None, preset="paper"):
     )
     mask = np.zeros(scenario.frame.feature_size, bool)
     mask[: mask.shape[0] // 2] = True
-    return drag_latents(
-        tiny,
-        scenario.latents,
-        scenario.conditioning,
-        drags or scenario.drags,
-        scenario.superpixels,
-        mask,
-        scenario.frame,
-        config.optimize_latent,
-        config.invert_image,
-    )
+    problem = scenario.problem(drags=drags or scenario.drags, mask=mask)
+    return config.optimize_latent.drag(tiny, problem, Hooks())
 
 
 def test_dragging_moves_the_latents_and_nothing_else(tiny, scenario):
@@ -251,20 +242,10 @@ def test_the_background_loss_sees_only_what_is_not_editable():
 
 def test_an_empty_mask_holds_nothing(tiny, scenario):
     def result(mask, weight):
-        config = scenario.config.optimize_latent.model_copy(
-            update={"steps": 4, "max_steps": 4, "background_weight": weight}
+        settings = scenario.config.optimize_latent.replaced(
+            steps=4, max_steps=4, background_weight=weight
         )
-        return drag_latents(
-            tiny,
-            scenario.latents,
-            scenario.conditioning,
-            scenario.drags,
-            scenario.superpixels,
-            mask,
-            scenario.frame,
-            config,
-            scenario.config.invert_image,
-        ).latents
+        return settings.drag(tiny, scenario.problem(mask=mask), Hooks()).latents
 
     nowhere = np.zeros(scenario.frame.feature_size, bool)
     assert torch.equal(result(nowhere, 1.6), result(nowhere, 0.0))
@@ -327,17 +308,8 @@ def test_iterations_of_the_baseline_equal_a_plain_derivation_of_them_in_float64(
             }
         }
     )
-    result = drag_latents(
-        double,
-        scenario.latents,
-        scenario.conditioning,
-        [drag],
-        scenario.superpixels,
-        mask,
-        scenario.frame,
-        config.optimize_latent,
-        config.invert_image,
-    )
+    problem = scenario.problem(drags=[drag], mask=mask)
+    result = config.optimize_latent.drag(double, problem, Hooks())
     assert result.steps == 2
     assert result.latents.dtype == torch.float64
     assert (result.latents - z).abs().max() < 1e-9

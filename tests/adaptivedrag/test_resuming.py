@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from adaptivedrag.config import TrainLoraConfig
-from adaptivedrag.drag import drag_latents
+from adaptivedrag.drag import Hooks
 from adaptivedrag.errors import NotFinite
+from adaptivedrag.methods import Optimization
 from adaptivedrag.model.lora import train_lora
-from adaptivedrag.presets import PRESETS
+from adaptivedrag.section import LatentScale
 
 STEPS = 12
 
@@ -16,24 +17,11 @@ class Cut(Exception):
     """The end of the process, as far as these tests go."""
 
 
-def drag(tiny, scenario, **arguments):
-    config = PRESETS["paper"].scaled_to(4, *scenario.frame.latent_size)
-    config = config.merged(
-        {"optimize_latent": {"steps": STEPS, "max_steps": STEPS, "learning_rate": 0.1}}
-    )
+def drag(tiny, scenario, **hooks):
+    settings = Optimization(steps=STEPS, max_steps=STEPS, learning_rate=0.1)
+    settings = settings.fitted_to(LatentScale.of(4, *scenario.frame.latent_size))
     mask = scenario.superpixels.labels < scenario.superpixels.count // 2
-    return drag_latents(
-        tiny,
-        scenario.latents,
-        scenario.conditioning,
-        scenario.drags,
-        scenario.superpixels,
-        mask,
-        scenario.frame,
-        config.optimize_latent,
-        config.invert_image,
-        **arguments,
-    )
+    return settings.drag(tiny, scenario.problem(mask=mask), Hooks(**hooks))
 
 
 @pytest.mark.parametrize("cut", [1, 2, 7])

@@ -195,5 +195,5 @@ def test_a_used_up_superpixel_gives_way_to_a_half_disc():
 def test_radii_follow_the_spacing_within_their_bounds():
     regions = RegionMap.of(checkerboard(16), torch.device("cpu"))
     handles = torch.tensor([[0, 0], [127, 127]])
-    assert regions.radius(handles, 2 / 7, (1, 8)).tolist() == [4, 4]
-    assert regions.radius(handles, 2 / 7, (1, 3)).tolist() == [3, 3]
+    assert regions.radius(handles, 2 / 7, (1, 8))[0].tolist() == [4, 4]
+    assert regions.radius(handles, 2 / 7, (1, 3))[0].tolist() == [3, 3]

@@ -161,7 +161,9 @@ def fuzz(name: str, seconds: int, seed: int = 0) -> None:
 
     with (
         TemporaryDirectory() as folder,
-        atheris.instrument_imports(include=["stages", "artifacts", "adaptivedrag", "tomllib"]),
+        atheris.instrument_imports(
+            include=["stages", "artifacts", "adaptivedrag", "tomllib", "pickletools"]
+        ),
     ):
         read, examples = TARGETS[name](Path(folder))
         corpus = Path(folder) / "corpus"

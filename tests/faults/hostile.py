@@ -218,6 +218,12 @@ def read_object(path: Path) -> str:
     )
 
 
+def load_pickle(path: Path) -> str:
+    from stages.jobs.importers import load_arrays
+
+    return str(type(load_arrays(path)))
+
+
 def store_of(place: Path, files: dict[str, bytes], part: dict) -> Path:
     """Write a store whose one object has these files, as its manifest truly says."""
     from artifacts import Action, ArtifactStore, Circumstances
@@ -291,6 +297,13 @@ def shape_bomb(place: Path) -> Path:
     return store_of(place, files, part)
 
 
+def encoding_bomb() -> bytes:
+    text = b"a" * (20 << 20)
+    program = b"\x80\x04X" + struct.pack("<I", len(text)) + text + b"\x940"
+    program += cases.named(b"_codecs", b"encode")[2:] + b"\x940" + cases.text(b"latin1") + b"\x940]"
+    return program + b"h\x01h\x00h\x02\x86Ra" * 1000 + b"."
+
+
 def bombs(place: Path) -> Row:
     """Read files that are far more than they look, in processes whose memory is measured."""
     clock = Stopwatch()
@@ -310,6 +323,9 @@ def bombs(place: Path) -> Row:
         path = place / f"{number}.png"
         path.write_bytes(data)
         made[name] = ("inspect", path, said)
+    path = place / "bomb.pkl"
+    path.write_bytes(encoding_bomb())
+    made["a text of 20 MB encoded a thousand times"] = ("load_pickle", path, "more than 64 MiB")
     stores = {
         "a chunk that unfolds to 2 GB": (
             chunk_bomb(place / "s0", 2_000_000_000),

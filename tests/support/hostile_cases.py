@@ -228,6 +228,9 @@ def meta(points: Any, mask: Any = None, prompt: Any = "a cat") -> bytes:
 POINTS = [[1, 2], [3, 4]]
 DEEP = b"]" * 5000 + b"a" * 4999
 
+DOUBLED = b")\x940" + b"".join(b"h%ch%c\x86\x940" % (n, n) for n in range(60)) + b"h\x3c"
+"""A tuple of a tuple twice, of a tuple twice, and so on; the memo must be empty."""
+
 PICKLES: dict[str, tuple[bytes, str]] = {
     # name: (pickle, what is said of it)
     "a command": (pickle.dumps(Calling(os.system, "touch hacked")), "names posix.system"),
@@ -239,15 +242,38 @@ PICKLES: dict[str, tuple[bytes, str]] = {
     "numpy's test runner": (named(b"numpy", b"testing.main") + b".", "names numpy.testing.main"),
     "an attribute set on a function": (
         named(b"_codecs", b"encode") + b"N}" + text(b"hacked") + b"K\x01s\x86b.",
-        "names _codecs.encode",
+        "damaged",
     ),
     "an attribute set on a type": (
-        named(b"numpy._core.multiarray", b"_reconstruct")
-        + b"N}"
-        + text(b"hacked")
-        + b"K\x01s\x86b.",
-        "is skipped",
+        named(b"numpy._core.multiarray", b"scalar") + b"N}" + text(b"hacked") + b"K\x01s\x86b.",
+        "damaged",
     ),
+    "a text encoded a thousand times": (
+        b"\x80\x04X"
+        + (1 << 20).to_bytes(4, "little")
+        + b"a" * (1 << 20)
+        + b"\x940"
+        + named(b"_codecs", b"encode")[2:]
+        + b"\x940"
+        + text(b"latin1")
+        + b"\x940]"
+        + b"h\x01h\x00h\x02\x86Ra" * 1000
+        + b".",
+        "encodes more than 64 MiB",
+    ),
+    "a tuple doubled and doubled as a key": (
+        b"\x80\x04})" + b"2\x86" * 60 + b"Ns.",
+        "uses the opcode DUP",
+    ),
+    "a key of nested tuples, which takes for ever to hash": (
+        b"\x80\x04})\x940" + b"".join(b"h%ch%c\x86\x940" % (n, n) for n in range(60)) + b"h\x3cNs.",
+        "damaged",
+    ),
+    "an encoding of nested tuples, which takes for ever to print": (
+        named(b"_codecs", b"encode") + text(b"a") + DOUBLED + b"\x86R.",
+        "damaged",
+    ),
+    "a module of nested tuples": (b"\x80\x04" + DOUBLED + text(b"encode") + b"\x93.", "damaged"),
     "a list that holds one long list many times": (
         b"\x80\x04}"
         + text(b"prompt")
@@ -279,12 +305,13 @@ PICKLES: dict[str, tuple[bytes, str]] = {
     "a mask of objects": (meta(POINTS, np.array([[{}]], object)), "array of type"),
     "points that are texts": (meta(["ab", "cd"]), "points is not a list of points"),
     "a prompt that is bytes": (meta(POINTS, prompt=b"cat"), "prompt is not a text"),
-    "bytes beyond the file": (b"\x80\x04\x8e\xff\xff\xff\xff\x0f\0\0\0.", "is skipped"),
-    "nothing on the stack": (b"\x80\x04R.", "is skipped"),
-    "a mark that is not there": (b"\x80\x04e.", "is skipped"),
-    "an object by its class": (b"\x80\x04)\x81.", "is skipped"),
-    "an extension": (b"\x80\x04\x82\x01.", "is skipped"),
-    "a persistent id": (b"\x80\x04K\x01Q.", "persistent"),
+    "a memo beyond the memory": (b"\x80\x02]r\xff\xff\xff\x7f.", "memo index"),
+    "bytes beyond the file": (b"\x80\x04\x8e\xff\xff\xff\xff\x0f\0\0\0.", "damaged"),
+    "nothing on the stack": (b"\x80\x04R.", "damaged"),
+    "a mark that is not there": (b"\x80\x04e.", "damaged"),
+    "an object by its class": (b"\x80\x04)\x81.", "uses the opcode NEWOBJ"),
+    "an extension": (b"\x80\x04\x82\x01.", "uses the opcode EXT1"),
+    "a persistent id": (b"\x80\x04K\x01Q.", "uses the opcode BINPERSID"),
 }
 
 

@@ -1,16 +1,17 @@
 """Content moved in the picture, its inversion, and what the drag and the sampling make of it."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 
 from adaptivedrag.config import InvertImageConfig, SampleImageConfig
-from adaptivedrag.drag import drag_latents
+from adaptivedrag.drag import Hooks
+from adaptivedrag.errors import NotFinite
 from adaptivedrag.inversion import invert
-from adaptivedrag.sampling import DraggedEdit, Reference, sample
-from adaptivedrag.warp.content import Content
+from adaptivedrag.methods import Warp
+from adaptivedrag.points import Drag, FeaturePoint, ImagePoint
+from adaptivedrag.sampling import Background, sample
+from adaptivedrag.warp.content import Content, find_contents
 from adaptivedrag.warp.relocation import move_contents, relocated_latents
 
 STEP = 2
@@ -110,71 +111,64 @@ def test_content_that_fills_its_picture_is_moved_over_itself():
     assert error(moved[20:60, 30:100], picture((60, 40))[20:60, 30:100]) < 3
 
 
+def moving(scenario, **changes):
+    """The scenario's drags with the superpixels at their handles as contents."""
+    no_segments = np.zeros((0, *scenario.frame.feature_size), bool)
+    return scenario.problem(segments=no_segments, inversion=INVERSION, **changes)
+
+
 def test_relocated_latents_are_those_of_the_moved_picture_inverted(tiny, scenario):
     image = picture((50, 40), size=scenario.frame.padded_height)
     cells = scenario.frame.feature_size
     region = np.zeros(cells, bool)
     region[cells[0] // 4 : cells[0] // 2, cells[1] // 4 : cells[1] // 2] = True
     content = Content(region, np.array([[1.0, 0, 3.5], [0, 1.0, 5.25]]))
-    made = relocated_latents(tiny, image, scenario.conditioning, [content], INVERSION)
+    made = relocated_latents(tiny, moving(scenario, image=image), [content], Hooks())
     moved = move_contents(image, [content])
     clean = tiny.posterior(moved)[0]
-    assert torch.equal(made, invert(tiny, clean, scenario.conditioning, INVERSION)[:, -1])
-    stayed = invert(tiny, tiny.posterior(image)[0], scenario.conditioning, INVERSION)[:, -1]
+    assert torch.equal(made, invert(tiny, clean, scenario.conditioning, INVERSION)[-1:])
+    stayed = invert(tiny, tiny.posterior(image)[0], scenario.conditioning, INVERSION)[-1:]
     assert (made - stayed).abs().mean() > 0.01
 
 
-def dragged(tiny, scenario, relocated, **settings):
-    settings = {"steps": 4, "max_steps": 4, **settings}
-    config = scenario.config.merged({"optimize_latent": settings})
-    return drag_latents(
-        tiny,
-        scenario.latents,
-        scenario.conditioning,
-        scenario.drags[:1],
-        scenario.superpixels,
-        np.ones(scenario.frame.feature_size, bool),
-        scenario.frame,
-        config.optimize_latent,
-        INVERSION,
-        relocated=relocated,
+def test_the_warp_takes_the_relocated_latents_and_looks_for_the_handles_once(tiny, scenario):
+    problem, steps = moving(scenario), []
+    start = problem.inverted.clone()
+    contents = find_contents(problem.segments, problem.superpixels, problem.drags, problem.frame)
+    passes = tiny.passes.unet_forwards
+    result = Warp(tracking_radius=3).drag(
+        tiny, problem, Hooks(on_step=lambda *at: steps.append(at))
     )
+    assert tiny.passes.unet_forwards - passes == INVERSION.inverted_steps + 2
+    assert steps == [(step, 5) for step in range(1, 6)]
+    assert torch.equal(problem.inverted, start)
+    assert torch.equal(result.latents, relocated_latents(tiny, problem, contents, Hooks()))
+    assert (result.level, result.steps, len(result.tracks)) == (5, 1, 2)
+    assert [content["share"] for content in result.details["contents"]] == [
+        content.region.mean() for content in contents
+    ]
+    for report, end in zip(result.points, result.tracks[1], strict=True):
+        target = problem.frame.to_cell(report.target)
+        assert np.abs(end - target).max() <= 3
+        assert report.end == problem.frame.to_image(FeaturePoint(*end))
+        assert report.distance == pytest.approx(np.hypot(*np.subtract(report.end, report.target)))
+        assert report.verdict == "reached" or report.distance >= 2
 
 
-def test_handles_of_relocated_latents_are_where_they_are_found(tiny, scenario):
-    """Latents that were not really moved: the handle is not taken to be at its target."""
-    target = np.array(scenario.frame.to_feature(scenario.drags[0].target))
-    honest = dragged(tiny, scenario, scenario.latents)
-    assert len(honest.tracks) > 1
-    assert np.linalg.norm(honest.tracks[1][0] - target) > 0
-    # Moved by whole latent cells, so that the features move along.
-    way = (8, -12)
-    rolled = torch.roll(scenario.latents, way, dims=(2, 3))
-    assert not torch.equal(dragged(tiny, scenario, rolled).latents, honest.latents)
+def test_a_warp_that_moves_nothing_leaves_the_inverted_latents(tiny, scenario):
+    still = [Drag(ImagePoint(40, 40), ImagePoint(40, 40))]
+    passes = tiny.passes.unet_forwards
+    result = Warp().drag(tiny, moving(scenario, drags=still), Hooks())
+    assert torch.equal(result.latents, scenario.latents)
+    assert (result.verdict, result.steps, len(result.tracks)) == ("no-op", 0, 1)
+    assert tiny.passes.unet_forwards - passes == 1
 
 
-def test_a_drag_that_only_moves_content_is_not_said_to_have_stalled(tiny, scenario):
-    """The tracker is no judge of it: the latents here show nothing at the target."""
-    for longest in (1, 4):
-        only_moved = {"relocation": True, "steps": 1, "max_steps": longest}
-        result = dragged(tiny, scenario, scenario.latents, **only_moved)
-        assert result.verdict == result.points[0].verdict == "moved"
-        assert result.points[0].distance > 0
-    found = replace(result.points[0], verdict="reached")
-    assert replace(result, points=(*result.points, found)).verdict == "moved"
-    gone = replace(result.points[0], verdict="lost")
-    assert replace(result, points=(*result.points, gone)).verdict == "stalled"
-    # Without latents to move to, one step is taken, and not called a move.
-    assert dragged(tiny, scenario, None, steps=1, max_steps=1).verdict in ("stalled", "lost")
-    pulled = dragged(tiny, scenario, scenario.latents, relocation=True)
-    assert pulled.verdict in ("stalled", "lost")
-
-
-def sampled(tiny, scenario, trajectory, editable, **settings):
-    edit = DraggedEdit(trajectory[-1:] + 0.2, 0, scenario.drags, scenario.frame, editable)
-    reference = Reference(trajectory, scenario.conditioning)
-    config = SampleImageConfig(**settings)
-    return sample(tiny, [reference], [edit], config, INVERSION.num_steps)[1]
+def test_a_moved_picture_whose_inversion_is_not_finite_is_named(tiny, scenario, monkeypatch):
+    nowhere = torch.full_like(scenario.latents, torch.nan)
+    monkeypatch.setattr(tiny, "posterior", lambda _image: (nowhere, nowhere))
+    with pytest.raises(NotFinite, match="content that was moved: latents are not finite after 0"):
+        Warp().drag(tiny, moving(scenario), Hooks())
 
 
 def test_the_background_is_held_at_the_inversions_own_latents(tiny, scenario):
@@ -182,7 +176,17 @@ def test_the_background_is_held_at_the_inversions_own_latents(tiny, scenario):
     editable = torch.zeros(scenario.latents.shape[-2:], dtype=torch.bool)
     editable[4:9, 4:9] = True
     results = {
-        held: sampled(tiny, scenario, trajectory, editable, hold_background=held)
+        held: sample(
+            tiny,
+            trajectory[-1:],
+            trajectory[-1:] + 0.2,
+            scenario.conditioning,
+            scenario.drags,
+            scenario.frame,
+            SampleImageConfig(hold_background=held),
+            INVERSION,
+            background=Background(trajectory, editable),
+        )[1]
         for held in (True, False)
     }
     assert torch.equal(results[True][..., ~editable], trajectory[:1][..., ~editable])
@@ -190,10 +194,26 @@ def test_the_background_is_held_at_the_inversions_own_latents(tiny, scenario):
     assert (results[True] - trajectory[:1])[..., editable].abs().mean() > 0.01
 
 
-def test_an_empty_mask_holds_no_background(tiny, scenario):
+def test_an_empty_mask_holds_no_background_and_without_one_nothing_can_be_held(tiny, scenario):
     trajectory = torch.cat([scenario.latents + 0.1 * step for step in range(6)])
     nothing = torch.zeros(scenario.latents.shape[-2:], dtype=torch.bool)
-    held, free = (
-        sampled(tiny, scenario, trajectory, nothing, hold_background=hold) for hold in (True, False)
-    )
-    assert torch.equal(held, free)
+
+    def sampled(held, background):
+        config = SampleImageConfig(hold_background=held)
+        start, edited = trajectory[-1:], trajectory[-1:] + 0.2
+        return sample(
+            tiny,
+            start,
+            edited,
+            scenario.conditioning,
+            scenario.drags,
+            scenario.frame,
+            config,
+            INVERSION,
+            background=background,
+        )[1]
+
+    free = sampled(False, None)
+    assert torch.equal(sampled(True, Background(trajectory, nothing)), free)
+    with pytest.raises(ValueError, match="needs a background"):
+        sampled(True, None)

@@ -328,15 +328,6 @@ def test_a_csv_that_is_no_row_is_named(finished, tmp_path):
         ablate(finished, "paper", finished=tmp_path)
 
 
-def test_the_job_of_a_row_can_name_files_beyond_the_first_plane(dataset, tmp_path):
-    shutil.copytree(dataset, tmp_path / "scenes")
-    job = tmp_path / "scenes" / "job.toml"
-    (tmp_path / "scenes" / "edits.jsonl").rename(tmp_path / "scenes" / "🌸.jsonl")
-    job.write_text(job.read_text("utf-8").replace("edits.jsonl", "🌸.jsonl"), "utf-8")
-    path = write_row_job(tmp_path / "scenes", "paper", {"preset": "paper"})
-    assert len(load_job(path).edits) == len(load_job(job).edits)
-
-
 def test_a_row_that_is_unknown_starts_nothing(finished):
     with pytest.raises(InvalidRequest, match="no row 'papr'"):
         ablate(finished, "papr")
@@ -346,7 +337,7 @@ def test_only_modules_that_a_preset_has_are_switched_off():
     plus, paper = set(ablation_rows("plus")), set(ablation_rows("paper"))
     assert {"plus-no-relocation", "plus-no-held-background", "plus-no-content-mask"} <= plus
     assert "paper-no-backtracking" in paper
-    # `plus` optimises nothing after it has moved content.
+    # `plus` optimizes nothing.
     idle = ("no-backtracking", "no-background-loss", "no-regions-in-tracking", "no-line-extension")
     assert not plus & {f"plus-{name}" for name in idle}
     # Nor has a baseline what acts only beside what it lacks.
@@ -357,7 +348,6 @@ def test_only_modules_that_a_preset_has_are_switched_off():
             *rows
         }
     assert not paper & {f"paper-{name}" for name in ("no-relocation", "no-held-background")}
-    assert not {name for name in ablation_rows("released") if name.endswith("optimisation")}
 
 
 @pytest.mark.parametrize("name", ablation_rows("plus"))

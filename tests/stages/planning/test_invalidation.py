@@ -14,9 +14,11 @@ import pytest
 from PIL import Image
 
 from adaptivedrag import config
-from adaptivedrag.config import EditConfig, Section
+from adaptivedrag.config import EditConfig
+from adaptivedrag.methods import DragMethod, Warp
 from adaptivedrag.model.weights import PARTS
 from adaptivedrag.points import Drag, ImagePoint
+from adaptivedrag.section import Section
 from artifacts import Circumstances, Digest, Record, StatCache
 from stages import STAGE_NAMES
 from stages.jobs.edit import Edit
@@ -48,10 +50,10 @@ FIELDS = {
     "build_mask": ({MASK}, "mode line_extension content_margin"),
     "optimize_latent": (
         {DRAG},
-        "steps max_steps learning_rate background_weight stop_distance skip_distance"
+        "method steps max_steps learning_rate background_weight stop_distance skip_distance"
         " supervision_radius supervision_radius_range tracking_radius tracking_radius_range"
         " region_anchor regions_in_supervision regions_in_tracking backtracking overshoot_returns"
-        " relocation patience",
+        " patience",
     ),
     "sample_image": (
         {IMAGE},
@@ -62,11 +64,11 @@ FIELDS = {
 """Which keys each field of the settings enters. A new field has to be named here."""
 
 VALUES = {
-    # Masks of segments, and content that is moved, need segments beside the superpixels.
+    # Masks of segments, and content that is warped, need segments beside the superpixels.
     "build_mask.mode": {
         mode: {SUPERPIXELS, MASK} for mode in ("segment", "union", "swept", "content")
     },
-    "optimize_latent.relocation": {True: {SUPERPIXELS, DRAG}},
+    "optimize_latent.method": {"warp": {SUPERPIXELS, DRAG}},
     "working_size": {700: set()},  # the image is smaller still
 }
 """Values that enter other keys than their field does."""
@@ -91,7 +93,9 @@ def fields_of(section: type[Section] = EditConfig, prefix: str = "") -> dict[str
     """Walk the settings: every field by its full name."""
     found: dict[str, Any] = {}
     for name, field in section.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+        if field.annotation is DragMethod:
+            found |= fields_of(type(field.default), f"{prefix}{name}.")
+        elif isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             found |= fields_of(field.annotation, f"{prefix}{name}.")
         else:
             found[prefix + name] = field
@@ -238,6 +242,38 @@ def test_a_setting_reruns_exactly_what_depends_on_it(edit, name, value):
     check(edit, with_setting(edit, name, value), direct)
 
 
+@pytest.mark.parametrize("field", set(Warp.model_fields) - {"method"})
+def test_a_setting_of_the_warp_reruns_the_drag(edit, field):
+    warped = with_setting(edit, "optimize_latent.method", "warp")
+    for value in other_values(Warp.model_fields[field]):
+        check(warped, with_setting(warped, f"optimize_latent.{field}", value), {DRAG})
+
+
+def test_what_the_optimization_made_before_there_were_methods_is_still_found():
+    """Its part of the key, as the version before wrote it."""
+    assert EditConfig().for_stage("optimize_latent") == {
+        "steps": 80,
+        "max_steps": 300,
+        "learning_rate": 0.01,
+        "background_weight": 0.1,
+        "stop_distance": 2.0,
+        "skip_distance": 2.0,
+        "supervision_radius": None,
+        "supervision_radius_range": [1, 8],
+        "tracking_radius": None,
+        "tracking_radius_range": [3, 20],
+        "region_anchor": "current",
+        "regions_in_supervision": True,
+        "regions_in_tracking": True,
+        "backtracking": True,
+        "overshoot_returns": True,
+        "relocation": False,
+        "patience": 40,
+        "dtype": "float32",
+        "inversion": {"num_steps": 50, "inverted_steps": 35},
+    }
+
+
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
 def test_a_raised_version_reruns_its_stage_and_what_follows(edit, stage):
     raised = [replace(s, version=s.version + 1) if s is stage else s for s in STAGES]
@@ -249,7 +285,7 @@ def test_a_raised_version_reruns_its_stage_and_what_follows(edit, stage):
     [
         ("build_mask.mode", "content", {MASK}),
         ("build_mask.mode", "union", set()),
-        ("optimize_latent.relocation", True, {DRAG}),
+        ("optimize_latent.method", "warp", {DRAG}),
     ],
 )
 def test_another_way_to_find_content_reruns_the_stages_that_find_it(
@@ -285,8 +321,8 @@ def test_a_pixel_reruns_what_reads_the_image_and_a_copy_nothing(edit, place):
     direct = {LORA, INVERSION, SUPERPIXELS}
     check(edit, replace(edit, **place.image("dot.png", dot=(7, 9))), direct)
     check(edit, replace(edit, **place.image("copy.png")), set())
-    relocating = with_setting(edit, "optimize_latent.relocation", True)
-    check(relocating, replace(relocating, **place.image("dot.png", dot=(7, 9))), direct | {DRAG})
+    warped = with_setting(edit, "optimize_latent.method", "warp")
+    check(warped, replace(warped, **place.image("dot.png", dot=(7, 9))), direct | {DRAG})
 
 
 def test_a_point_a_prompt_and_a_name_rerun_what_reads_them(edit):

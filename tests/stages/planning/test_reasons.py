@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from support.finished_job import CIRCUMSTANCES, finish, write_job
 
+from adaptivedrag.warp import CONTENT_VERSION
 from artifacts import ArtifactStore, TensorFile
 from stages.jobs.edit import Edit, Job
 from stages.jobs.reader import load_job
@@ -120,6 +121,25 @@ def test_a_lora_that_is_off_or_from_a_file_is_named(edit, store, tmp_path):
     assert why(given, store, "train_lora") == "never made"
     make_lora_again(given, store, 2.0)
     assert why(given, store, "invert_image") == "input train_lora changed (lora train → file)"
+
+
+def test_a_change_of_the_drag_method_is_named_and_nothing_that_only_one_of_them_has(edit, store):
+    warped = with_settings(edit, optimize_latent={"method": "warp"})
+    said = why(warped, store, "optimize_latent").split("; ")
+    assert "besides: optimize_latent.method optimization → warp" in said
+    assert not [each for each in said if "None" in each]
+
+
+def test_a_warp_that_the_version_before_made_says_that_its_method_has_another_name(edit, store):
+    """Then it was an optimization of one step that began with a relocation."""
+    warped = with_settings(edit, optimize_latent={"method": "warp"})
+    records = finish(warped, store, until="build_mask")
+    now = Resolved.of(warped).action(BY_NAME["optimize_latent"], records)
+    one_step = {"relocation": True, "steps": 1, "max_steps": 1, "content": CONTENT_VERSION}
+    settings = Resolved.of(edit).config.for_stage("optimize_latent") | one_step
+    then = replace(now, config={**settings, "frame": now.config["frame"]})
+    store.publish(then, {"latent": np.zeros(3, np.float32)}, CIRCUMSTANCES)
+    assert why(warped, store, "optimize_latent") == "optimize_latent.method relocation → warp"
 
 
 def test_an_input_that_changed_says_what_its_stage_did_otherwise(edit, store):

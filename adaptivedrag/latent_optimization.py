@@ -1,0 +1,248 @@
+"""Semantic-driven optimization of the latents (paper, Sec. 3.4).
+
+One step: a pass of the UNet gives the noise and the features; the handles are tracked in them;
+the motion and background losses move the latents. The loop asks the device for an answer only
+every `POLL` steps: its state knows when it has stopped, and later steps change nothing.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from adaptivedrag.backtracking import accept_forward_steps
+from adaptivedrag.drag import DragProblem, DragResult, DragState, Handles, Hooks, looks
+from adaptivedrag.errors import NotFinite, stop_of
+from adaptivedrag.features import window
+from adaptivedrag.masks import latent_mask
+from adaptivedrag.methods.optimization import Optimization
+from adaptivedrag.model.diffusion import DiffusionModel
+from adaptivedrag.motion_supervision import background_loss, motion_loss
+from adaptivedrag.point_tracking import TRACKING_SHARE, track_points
+from adaptivedrag.semantic_region import RegionMap
+
+POLL = 8
+"""Steps between two looks at the stop flag on a GPU, where each look waits for the device."""
+
+SUPERVISION_SHARE = 2 / 7
+"""Supervision radius per superpixel spacing, on the feature grid (a seventh of it in pixels)."""
+
+
+def optimize(
+    model: DiffusionModel, problem: DragProblem, settings: Optimization, hooks: Hooks
+) -> DragResult:
+    """Optimize the inverted latents until every handle has arrived or the budget is spent.
+
+    Raises:
+        NotFinite: if the latents stop being finite; the message names the step, and `state` is
+            the last good one.
+    """
+    loop = _Loop(model, problem, settings)
+    if hooks.resume_from is not None:
+        loop.restore(hooks.resume_from)
+    return loop.run(hooks)
+
+
+class _Loop:
+    """The state of one edit's optimization, on the device."""
+
+    def __init__(self, model: DiffusionModel, problem: DragProblem, settings: Optimization) -> None:
+        device, inversion = model.device, problem.inversion
+        self.model, self.problem, self.settings = model, problem, settings
+        self.start = model.schedule.start(inversion.num_steps, problem.level)
+        self.below = model.schedule.previous(self.start, inversion.num_steps)
+        self.regions = RegionMap.of(problem.superpixels, device)
+        self.editable = torch.from_numpy(latent_mask(problem.mask)).to(device)
+        self.holds_background = bool(problem.mask.any()) and settings.background_weight > 0
+        self.latents = problem.inverted.detach().clone().float().requires_grad_(True)
+        self.optimizer = torch.optim.Adam([self.latents], lr=settings.learning_rate)
+        self.handles = Handles.of(problem, settings.stop_distance, device)
+        self.way = self.handles.targets - self.handles.first
+        self.ideal = self.way.norm(dim=-1) / settings.steps
+        self.cells = self.handles.first
+        self.budget = torch.tensor(settings.steps, device=device)
+        self.idle = torch.tensor(0, device=device)
+        self.running = torch.tensor(True, device=device)
+        self.steps = torch.tensor(0, device=device)
+        self.matches = torch.zeros(len(problem.drags), device=device)
+        self.tracks = [self.cells]
+        self.begun = 0
+        self.good: DragState = {}
+
+    def run(self, hooks: Hooks) -> DragResult:
+        """Take steps until the loop has stopped."""
+        poll = 1 if self.model.device.type == "cpu" else POLL
+        for step in range(self.begun, self.settings.max_steps + 1):
+            noise, features = self.model.predict_with_features(
+                self.latents, self.start, self.problem.conditioning
+            )
+            if step == 0:
+                self._remember_start(noise, features)
+                self._decide(step)
+            elif step > self.begun:
+                self._track(features)
+                self.tracks.append(self.cells)
+                self._decide(step)
+            if step % poll == 0:
+                self._check(step)
+                if not self.running:
+                    break
+                stopped = stop_of(hooks.on_step, step, int(self.budget))
+                every = hooks.state_every
+                if every and step > self.begun and (stopped or step % every < poll):
+                    hooks.on_state(step, self.good)
+                if stopped:
+                    raise stopped
+            self._step(noise, features)
+        return self._result()
+
+    def state(self, step: int) -> DragState:
+        """Copy what changes from step to step, as it is before the step's update."""
+        moments = self.optimizer.state[self.latents]
+        nothing = torch.zeros_like(self.latents, requires_grad=False)
+        return {
+            "step": torch.tensor(step),
+            "latents": self.latents.detach().clone(),
+            "first_moment": moments.get("exp_avg", nothing).clone(),
+            "second_moment": moments.get("exp_avg_sq", nothing).clone(),
+            "initial_lower": self.initial_lower,
+            "initial": self.initial,
+            "chance": self.chance,
+            "tracks": torch.stack(self.tracks),
+            "matches": self.matches,
+            "budget": self.budget,
+            "idle": self.idle,
+        }
+
+    @torch.no_grad()
+    def restore(self, state: DragState) -> None:
+        """Go back to a state: the next pass repeats its last one, without tracking again."""
+        state = {name: value.to(self.model.device) for name, value in state.items()}
+        self.begun = int(state["step"])
+        self.latents.copy_(state["latents"])
+        self.optimizer.state[self.latents] = {
+            "step": torch.tensor(float(self.begun)),
+            "exp_avg": state["first_moment"].clone(),
+            "exp_avg_sq": state["second_moment"].clone(),
+        }
+        self.initial_lower, self.initial = state["initial_lower"], state["initial"]
+        self.chance, self.matches = state["chance"], state["matches"]
+        self.budget, self.idle = state["budget"], state["idle"]
+        self.tracks = list(state["tracks"])
+        self.cells = self.tracks[-1]
+        self.steps = torch.tensor(self.begun + 1, device=self.model.device)
+
+    @torch.no_grad()
+    def _remember_start(
+        self, noise: Float[Tensor, "1 c h w"], features: Float[Tensor, "c h w"]
+    ) -> None:
+        """Keep the first features and lower latents: what later steps are compared with."""
+        self.initial_lower = self.model.schedule.move(self.latents, noise, self.start, self.below)
+        self.initial, self.chance = looks(features, self.handles.first)
+
+    def _region(
+        self, radius: Int[Tensor, "p"], reach: int, *, semantic: bool
+    ) -> Bool[Tensor, "p n"]:
+        cells = window(self.cells, reach)
+        if not semantic:
+            return torch.ones(cells.shape[:2], dtype=torch.bool, device=cells.device)
+        is_current = self.settings.region_anchor == "current"
+        anchors = self.cells if is_current else self.handles.first
+        return self.regions.contains(cells, self.cells, self.handles.targets, radius, anchors)
+
+    @torch.no_grad()
+    def _track(self, features: Float[Tensor, "c h w"]) -> None:
+        """Find the handles in the features of this step; keep what backtracking accepts."""
+        settings = self.settings
+        radius, reach = self.regions.radius(
+            self.cells, TRACKING_SHARE, settings.tracking_radius_range, settings.tracking_radius
+        )
+        region = self._region(radius, reach, semantic=settings.regions_in_tracking)
+        size = self.problem.frame.image_cells
+        found = track_points(features, self.initial, self.cells, region, radius, reach, size)
+        cells, budget, idle = found.cells, self.budget, self.idle
+        if settings.backtracking:
+            progress = accept_forward_steps(
+                found.cells,
+                self.cells,
+                self.handles.targets,
+                self.way,
+                self.handles.pending(self.cells),
+                self.ideal,
+                self.budget,
+                settings.max_steps,
+                returns=settings.overshoot_returns,
+            )
+            cells, budget = progress.handles, progress.budget
+            idle = torch.where(progress.advanced, 0, self.idle + 1)
+        self.cells = torch.where(self.running, cells, self.cells)
+        self.budget = torch.where(self.running, budget, self.budget)
+        self.idle = torch.where(self.running, idle, self.idle)
+        self.matches = torch.where(self.running, found.distances, self.matches)
+
+    def _decide(self, step: int) -> None:
+        """Stop when all have arrived, the budget is spent, or nothing has advanced for long."""
+        is_open = (step < self.budget) & (self.idle < self.settings.patience)
+        self.running = self.running & self.handles.pending(self.cells).any() & is_open
+        self.steps = torch.where(self.running, step + 1, self.steps)
+
+    def _step(self, noise: Float[Tensor, "1 c h w"], features: Float[Tensor, "c h w"]) -> None:
+        """Move the latents down the gradient of the losses; not at all once stopped."""
+        before = self.latents.detach().clone()
+        (self.latents.grad,) = torch.autograd.grad(self._loss(noise, features), self.latents)
+        self.model.passes.unet_backwards += 1
+        self.optimizer.step()
+        with torch.no_grad():
+            self.latents.copy_(torch.where(self.running, self.latents, before))
+
+    def _loss(
+        self, noise: Float[Tensor, "1 c h w"], features: Float[Tensor, "c h w"]
+    ) -> Float[Tensor, ""]:
+        settings = self.settings
+        radius, reach = self.regions.radius(
+            self.cells,
+            SUPERVISION_SHARE,
+            settings.supervision_radius_range,
+            settings.supervision_radius,
+        )
+        loss = motion_loss(
+            features,
+            self.cells,
+            self.handles.targets,
+            self._region(radius, reach, semantic=settings.regions_in_supervision),
+            radius,
+            reach,
+            self.regions.size,
+            self.handles.away(self.cells, settings.skip_distance),
+        )
+        if not self.holds_background:
+            return loss
+        lower = self.model.schedule.move(self.latents, noise, self.start, self.below)
+        held = background_loss(lower, self.initial_lower, self.editable)
+        return loss + settings.background_weight * held
+
+    def _check(self, step: int) -> None:
+        """Keep a copy of the state if it is finite.
+
+        Raises:
+            NotFinite: with the last copy, if it is not.
+        """
+        if not torch.isfinite(self.latents).all():
+            raise NotFinite(
+                f"latents are not finite after {step} drag steps: lower "
+                "optimize_latent.learning_rate or use a wider dtype",
+                step=int(self.good["step"]) if self.good else 0,
+                state=self.good,
+            )
+        self.good = self.state(step)
+
+    def _result(self) -> DragResult:
+        steps = int(self.steps)
+        self._check(steps)
+        return DragResult(
+            latents=self.latents.detach(),
+            level=self.problem.level,
+            tracks=torch.stack(self.tracks[: steps + 1]).float().cpu().numpy(),
+            points=self.handles.reports(self.cells, self.matches >= self.chance),
+            steps=steps,
+            budget=int(self.budget),
+        )

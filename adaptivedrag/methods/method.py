@@ -1,0 +1,34 @@
+"""What a drag method is."""
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from adaptivedrag.section import LatentScale, Section
+
+if TYPE_CHECKING:
+    from adaptivedrag.drag import DragProblem, DragResult, Hooks
+    from adaptivedrag.model.diffusion import DiffusionModel
+
+
+class DragMethod(Section, ABC):
+    """The settings of a drag method, which know how to drag."""
+
+    reads_image: ClassVar[bool] = False
+    """Whether it reads the working image."""
+    needs_segments: ClassVar[bool] = False
+    """Whether it finds content, and so needs SAM 2's automatic segments."""
+
+    method: str
+    """Its name in `METHODS`."""
+
+    @abstractmethod
+    def drag(self, model: "DiffusionModel", problem: "DragProblem", hooks: "Hooks") -> "DragResult":
+        """Return latents in which the handles are at their targets, as far as that went.
+
+        Raises:
+            NotFinite: if latents are not finite.
+        """
+
+    def fitted_to(self, scale: LatentScale) -> Self:
+        """Fit settings given for 4×64×64 latents to another size."""
+        return self

@@ -1,0 +1,63 @@
+"""A drag method that is one file and one line in the table goes through the stages."""
+
+import numpy as np
+import pytest
+from support.roll import Roll
+
+import adaptivedrag
+from adaptivedrag.methods import METHODS
+from stages import STAGE_NAMES
+from stages.jobs.images import read_image
+from stages.planning.plan import plan_edits
+
+
+@pytest.fixture(autouse=True)
+def _in_the_table(monkeypatch):
+    monkeypatch.setitem(METHODS, "roll", Roll)
+
+
+def perform_all(bench, edit):
+    return {name: bench.perform(name, edit) for name in STAGE_NAMES}
+
+
+def test_a_method_of_its_own_is_planned_run_and_shown_like_the_others(bench, store, edit, changed):
+    perform_all(bench, edit)
+    rolled = changed(config={"optimize_latent": {"method": "roll"}})
+    (plan,) = plan_edits([rolled], store, explain=True)
+    assert plan.to_make == ("optimize_latent", "sample_image")
+    assert plan.stages["optimize_latent"].why == "optimize_latent.method optimization → roll"
+    records = perform_all(bench, rolled)
+    assert records["optimize_latent"].config["method"] == "roll"
+    summary = records["optimize_latent"].summary
+    assert (summary["verdict"], summary["rolled"]) == ("reached", [-1, 3])
+    (plan,) = plan_edits([rolled], store)
+    assert plan.done
+
+
+def test_sampling_begins_at_the_level_that_the_method_names(bench, store, changed):
+    edit = changed(config={"optimize_latent": {"method": "roll"}})
+    records = perform_all(bench, edit)
+    inverted = store.read(records["invert_image"])["latents"]
+    dragged = store.read(records["optimize_latent"])
+    assert dragged["level"] == 2
+    assert np.array_equal(dragged["latent"], np.roll(inverted[2:3], (-1, 3), (2, 3)))
+    assert records["sample_image"].summary["unet_forwards"] == 2 * 2  # the reference's passes too
+    result = adaptivedrag.edit(
+        read_image(edit.image_path),
+        edit.drags,
+        prompt=edit.prompt,
+        model=edit.model,
+        config=edit.config,
+    )
+    assert np.array_equal(result.image, store.read(records["sample_image"])["image"])
+
+
+def test_the_level_is_part_of_the_result_where_it_is_not_that_of_the_inversion(
+    bench, store, changed
+):
+    early, late = (
+        perform_all(bench, changed(config={"optimize_latent": {"method": "roll", "level": level}}))
+        for level in (2, 5)
+    )
+    assert {*store.read(early["optimize_latent"])} == {"latent", "tracks", "level"}
+    assert {*store.read(late["optimize_latent"])} == {"latent", "tracks"}
