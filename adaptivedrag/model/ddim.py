@@ -4,6 +4,7 @@ The paper's Eq. 2 is misprinted (its root is of a negative number); the move is 
 form that goes through the predicted clean latents, and serves both sampling and inversion.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -22,23 +23,26 @@ class Schedule:
     steps_offset: int = 1
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], *, any_prediction: bool = False) -> Self:
+    def from_config(
+        cls, config: dict[str, Any], predictions: Collection[str] | None = ("epsilon",)
+    ) -> Self:
         """Read a diffusers scheduler config with the `scaled_linear` or `linear` betas.
 
         Args:
-            any_prediction: whether a UNet will do that predicts something else than the noise.
+            predictions: the `prediction_type`s that are taken; None for any.
 
         Raises:
             ValueError: for another `beta_schedule` or `prediction_type`.
         """
         kind = config.get("beta_schedule", "linear")
         prediction = config.get("prediction_type", "epsilon")
-        if kind not in ("linear", "scaled_linear") or not (
-            any_prediction or prediction == "epsilon"
-        ):
+        if kind not in ("linear", "scaled_linear"):
             raise ValueError(
-                f"scheduler has beta_schedule {kind!r} and prediction_type {prediction!r}; "
-                "supported are 'linear' or 'scaled_linear' with 'epsilon'"
+                f"beta_schedule is {kind!r:.40}; supported are 'linear' and 'scaled_linear'"
+            )
+        if predictions is not None and prediction not in predictions:
+            raise ValueError(
+                f"prediction_type is {prediction!r:.40}; supported is {' or '.join(predictions)}"
             )
         steps = config["num_train_timesteps"]
         if not isinstance(steps, int) or not 1 <= steps <= MOST_TIMESTEPS:

@@ -1,11 +1,10 @@
 """A Stable Diffusion checkpoint, reached through one small interface.
 
-Anything in the layout of a diffusers `StableDiffusionPipeline` directory works: the pocket model
+What differs between families of Stable Diffusion is in the model's `Architecture`; the pocket model
 and Stable Diffusion 1.5 take the same path. Weights are frozen; latents go in and come out in
-float32, whatever precision the weights have.
+float32 at every precision of the weights.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -18,20 +17,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from adaptivedrag.config import Dtype
-from adaptivedrag.errors import ModelUnavailable, UnsupportedModel
+from adaptivedrag.errors import UnsupportedModel
+from adaptivedrag.model.architecture import Architecture, PromptEncoder
+from adaptivedrag.model.architectures import architecture_of
 from adaptivedrag.model.conditioning import Conditioning
 from adaptivedrag.model.ddim import Schedule
 from adaptivedrag.points import Frame
-
-FEATURE_BLOCK = 2
-"""The feature map is the output of `up_blocks[2]` (DragDiffusion's layer 3)."""
-
-TRANSFORMERS = (
-    *(f"down_blocks.{block}.attentions.{index}" for block in range(3) for index in range(2)),
-    "mid_block.attentions.0",
-    *(f"up_blocks.{block}.attentions.{index}" for block in range(1, 4) for index in range(3)),
-)
-"""The sixteen transformers of Stable Diffusion 1.x, in the order in which they are called."""
 
 
 @dataclass
@@ -51,18 +42,18 @@ class Passes:
 
 @dataclass
 class DiffusionModel:
-    """UNet, VAE and text encoder of one checkpoint, on one device."""
+    """UNet, VAE and prompt encoder of one checkpoint, on one device."""
 
+    architecture: Architecture
     unet: torch.nn.Module
     vae: torch.nn.Module
-    text_encoder: torch.nn.Module
-    tokenizer: object
+    prompts: PromptEncoder
     schedule: Schedule
     device: torch.device
     dtype: torch.dtype
     passes: Passes = field(default_factory=Passes)
     idle_device: torch.device | None = None
-    """Where VAE and text encoder wait while memory is short; None leaves them where they are."""
+    """Where VAE and text encoders wait while memory is short; None leaves them where they are."""
 
     @classmethod
     def load(
@@ -76,80 +67,41 @@ class DiffusionModel:
         """Load a checkpoint in diffusers' directory layout.
 
         Args:
-            any_prediction: whether a UNet will do that predicts something else than the noise, as
+            any_prediction: whether a UNet may predict something else than the noise, as that of
                 Stable Diffusion 2.1 does; its features are as good, its samples are not.
 
         Raises:
             ModelUnavailable: if a part is missing or unreadable.
-            UnsupportedModel: if the UNet lacks the layers that the method taps.
+            UnsupportedModel: if no architecture fits the UNet, or parts do not fit each other.
         """
-        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-        from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-        from transformers import CLIPTextModel, CLIPTokenizer
-        from transformers.utils import logging as transformers_logging
-
-        transformers_logging.disable_progress_bar()
+        architecture = architecture_of(directory)
         weight_type = getattr(torch, dtype)
-        # Without use_safetensors, a pickle would do where there is no such file.
-        settings = {"local_files_only": True, "use_safetensors": True}
+        parts = architecture.load(directory, weight_type)
+        predictions = None if any_prediction else architecture.prediction_types
         try:
-            scheduler = json.loads(
-                (directory / "scheduler" / "scheduler_config.json").read_text("utf-8")
-            )
-            parts = [
-                UNet2DConditionModel.from_pretrained(
-                    directory / "unet", torch_dtype=weight_type, **settings
-                ),
-                AutoencoderKL.from_pretrained(
-                    directory / "vae", torch_dtype=weight_type, **settings
-                ),
-                CLIPTextModel.from_pretrained(
-                    directory / "text_encoder", dtype=weight_type, **settings
-                ),
-            ]
-            tokenizer = CLIPTokenizer.from_pretrained(
-                directory / "tokenizer", local_files_only=True
-            )
-        # The loaders raise what they like when fed what they did not write.
-        except Exception as error:
-            reason = (str(error) or type(error).__name__).strip().splitlines()[0]
-            raise ModelUnavailable(
-                f"{directory} does not hold a whole diffusers Stable Diffusion: {reason:.300}"
-            ) from error
-        try:
-            schedule = Schedule.from_config(scheduler, any_prediction=any_prediction)
+            schedule = Schedule.from_config(parts["scheduler"], predictions)
         except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
             raise UnsupportedModel(f"{directory}/scheduler: {error}") from error
-        _check_tokens(directory, tokenizer, parts[2])
-        for part in parts:
-            part.requires_grad_(False).eval().to(device)
-        model = cls(
-            *parts,
-            tokenizer=tokenizer,
-            schedule=schedule,
+        try:
+            prompts = architecture.read_prompts_with(parts)
+        except ValueError as error:
+            raise UnsupportedModel(f"{directory}/{error}") from error
+        for module in (parts["unet"], parts["vae"], *prompts.modules):
+            module.requires_grad_(False).eval().to(device)
+        return cls(
+            architecture,
+            parts["unet"],
+            parts["vae"],
+            prompts,
+            schedule,
             device=torch.device(device),
             dtype=weight_type,
         )
-        model.check_topology()
-        return model
 
-    def check_topology(self) -> None:
-        """Refuse a UNet without the sixteen transformer blocks or the block of the feature map.
-
-        Raises:
-            UnsupportedModel: naming what is lacking or is there beyond them, and what was found.
-        """
-        found = [name.partition(".transformer_blocks")[0] for name in self.self_attentions()]
-        blocks = len(getattr(self.unet, "up_blocks", ()))
-        if found == list(TRANSFORMERS) and blocks == FEATURE_BLOCK + 2:
-            return
-        lacking = [name for name in TRANSFORMERS if name not in found]
-        fault = f"lacks {lacking[0]}" if lacking else "has more transformers than it should"
-        raise UnsupportedModel(
-            f"the UNet {fault} (it has {blocks} up blocks and {len(found)} transformer blocks); "
-            f"the method taps up_blocks[{FEATURE_BLOCK}] of 4 and the {len(TRANSFORMERS)} "
-            "transformer blocks of Stable Diffusion 1.x: use an SD 1.x model"
-        )
+    @property
+    def idle_parts(self) -> tuple[torch.nn.Module, ...]:
+        """What may wait elsewhere while the UNet works."""
+        return (self.vae, *self.prompts.modules)
 
     def self_attentions(self) -> dict[str, torch.nn.Module]:
         """Return the UNet's self-attentions by name, in the order in which they are called."""
@@ -199,16 +151,9 @@ class DiffusionModel:
 
     @torch.no_grad()
     def encode_prompt(self, prompt: str) -> Conditioning:
-        """Condition the UNet on a prompt, padded or truncated to the text encoder's length."""
-        tokens = self.tokenizer(
-            prompt,
-            padding="max_length",
-            truncation=True,
-            max_length=self.tokenizer.model_max_length,
-            return_tensors="pt",
-        )
-        with self._at_work(self.text_encoder):
-            return Conditioning(self.text_encoder(tokens.input_ids.to(self.device))[0])
+        """Condition the UNet on a prompt, padded or truncated to the text encoders' length."""
+        with self._at_work(*self.prompts.modules):
+            return self.prompts.encode(prompt, self.device)
 
     def predict_noise(
         self,
@@ -244,34 +189,26 @@ class DiffusionModel:
         return noise, tapped[0][0]
 
     @contextmanager
-    def _at_work(self, part: torch.nn.Module) -> Iterator[None]:
-        """Have a part on the device, wherever it waited."""
-        part.to(self.device)
+    def _at_work(self, *parts: torch.nn.Module) -> Iterator[None]:
+        """Have parts on the device, also if they waited elsewhere."""
+        for part in parts:
+            part.to(self.device)
         try:
             yield
         finally:
             if self.idle_device is not None:
-                part.to(self.idle_device)
+                for part in parts:
+                    part.to(self.idle_device)
 
     @contextmanager
     def _feature_tap(self) -> Iterator[list[Tensor]]:
         tapped: list[Tensor] = []
-        block = self.unet.up_blocks[FEATURE_BLOCK]
+        block = self.unet.up_blocks[self.architecture.feature_block]
         handle = block.register_forward_hook(lambda _module, _inputs, out: tapped.append(out))
         try:
             yield tapped
         finally:
             handle.remove()
-
-
-def _check_tokens(directory: Path, tokenizer: object, text_encoder: torch.nn.Module) -> None:
-    """Refuse a tokenizer that would pad every prompt beyond what the text encoder takes."""
-    length, places = tokenizer.model_max_length, text_encoder.config.max_position_embeddings
-    if not 0 < length <= places:
-        raise UnsupportedModel(
-            f"{directory}/tokenizer: model_max_length is {length:g}, and the text encoder takes "
-            f"{places} tokens: correct tokenizer_config.json"
-        )
 
 
 def working_image(image: UInt8[np.ndarray, "h w 3"], frame: Frame) -> UInt8[np.ndarray, "hp wp 3"]:

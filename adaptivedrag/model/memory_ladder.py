@@ -107,7 +107,7 @@ def _idle_parts_away(model: "DiffusionModel") -> Iterator[None]:
     import torch
 
     model.idle_device = torch.device("cpu")
-    for part in (model.vae, model.text_encoder):
+    for part in model.idle_parts:
         part.to(model.idle_device)
     try:
         yield

@@ -7,9 +7,15 @@ from importlib.resources import files
 from pathlib import Path
 
 from adaptivedrag.errors import ModelUnavailable
+from adaptivedrag.model.architectures import ARCHITECTURES
 from adaptivedrag.presets import POCKET
 
-PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+_FOLDERS = sorted({part for known in ARCHITECTURES for part in known.parts})
+
+PARTS = tuple(
+    part for part in ARCHITECTURES[0].parts if all(part in known.parts for known in ARCHITECTURES)
+)
+"""Folders that every Stable Diffusion has in diffusers' layout."""
 
 _PATTERNS = ("*.json", "*.txt", "*.safetensors")
 _VARIANTS = ("*fp16*", "*non_ema*", "*flax*")
@@ -75,7 +81,7 @@ def _download_diffusion(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    wanted = [f"{part}/{pattern}" for part in PARTS for pattern in _PATTERNS]
+    wanted = [f"{part}/{pattern}" for part in _FOLDERS for pattern in _PATTERNS]
     # What is here is taken as it is: a branch that moved on must not change every key.
     with suppress(LocalEntryNotFoundError):
         found = Path(snapshot_download(name, local_files_only=True))

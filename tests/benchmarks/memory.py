@@ -28,6 +28,7 @@ from torch.utils._pytree import tree_leaves
 from adaptivedrag.config import EditConfig, InvertImageConfig, SampleImageConfig
 from adaptivedrag.features import window
 from adaptivedrag.inversion import invert
+from adaptivedrag.model.architectures.sd1 import STABLE_DIFFUSION_1, ClipPrompts
 from adaptivedrag.model.conditioning import Conditioning
 from adaptivedrag.model.ddim import Schedule
 from adaptivedrag.model.diffusion import DiffusionModel
@@ -168,9 +169,11 @@ def stable_diffusion() -> DiffusionModel:
                 hidden_size=768, intermediate_size=3072, num_attention_heads=12, projection_dim=768
             )
         )
-    parts = [part.bfloat16().eval().requires_grad_(False) for part in (unet, vae, text)]
+    for part in (unet, vae, text):
+        part.bfloat16().eval().requires_grad_(False)
     schedule = Schedule(tuple(np.linspace(0.999, 0.005, 1000).tolist()))
-    return DiffusionModel(*parts, None, schedule, META, torch.bfloat16)
+    prompts = ClipPrompts(text, None)
+    return DiffusionModel(STABLE_DIFFUSION_1, unet, vae, prompts, schedule, META, torch.bfloat16)
 
 
 @cache
@@ -185,7 +188,7 @@ def weights() -> dict[str, int]:
     modules = {
         "UNet, bf16": model.unet,
         "VAE, bf16": model.vae,
-        "text encoder, bf16": model.text_encoder,
+        "text encoder, bf16": model.prompts.modules[0],
         "SAM 2.1 large, fp32": segmenter(),
     }
     return {name: size_of(*_tensors(module)) for name, module in modules.items()}

@@ -87,10 +87,10 @@ def test_a_schedule_of_another_kind_is_refused():
 
 def test_features_may_be_read_from_a_unet_that_predicts_something_else():
     velocity = {**CONFIG, "prediction_type": "v_prediction"}
-    read = Schedule.from_config(velocity, any_prediction=True)
+    read = Schedule.from_config(velocity, predictions=None)
     assert read.alphas_cumprod == Schedule.from_config(CONFIG).alphas_cumprod
     with pytest.raises(ValueError, match="squaredcos"):
-        Schedule.from_config({**velocity, "beta_schedule": "squaredcos"}, any_prediction=True)
+        Schedule.from_config({**velocity, "beta_schedule": "squaredcos"}, predictions=None)
 
 
 def test_inversion_and_sampling_of_a_constant_noise_return_the_same_latents(schedule):

@@ -1,0 +1,100 @@
+"""What sets one family of Stable Diffusion apart from the others; everything else is shared.
+
+Importing this module loads no torch: planning reads which files a model has.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from adaptivedrag.errors import ModelUnavailable
+from adaptivedrag.model.parts import Part
+
+if TYPE_CHECKING:
+    import torch
+
+    from adaptivedrag.model.conditioning import Conditioning
+
+# What diffusers takes where a configuration of a UNet leaves a key out, as older ones do.
+_TOPOLOGY_DEFAULTS = {
+    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+    "mid_block_type": "UNetMidBlock2DCrossAttn",
+    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+    "layers_per_block": 2,
+    "transformer_layers_per_block": 1,
+}
+
+
+class PromptEncoder(Protocol):
+    """The text encoders of a model with their tokenizers."""
+
+    @property
+    def modules(self) -> tuple["torch.nn.Module", ...]:
+        """The text encoders."""
+        ...
+
+    def encode(self, prompt: str, device: "torch.device") -> "Conditioning":
+        """Condition the UNet on a prompt; the text encoders are on `device`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One family of Stable Diffusion."""
+
+    name: str
+    parts: Mapping[str, Part]
+    """By folder; "unet", "vae" and "scheduler" are among them."""
+    topology: Mapping[str, Any]
+    """Entries of the UNet's config.json by which the family is recognized."""
+    feature_block: int
+    """The feature map is the output of this up block, at the resolution of the latents."""
+    reference_latents: tuple[int, int, int]
+    """Channels, rows and columns of the latents that settings are given for."""
+    prediction_types: tuple[str, ...]
+    """What its UNets may predict, in the words of diffusers' schedulers."""
+    read_prompts_with: Callable[[Mapping[str, Any]], PromptEncoder]
+    """Makes the prompt encoder of the loaded parts.
+
+    Raises ValueError for parts that do not fit each other.
+    """
+
+    def files(self, directory: Path) -> tuple[Path, ...]:
+        """Return the files that loading a model reads from its directory, and no others.
+
+        Raises:
+            ModelUnavailable: if the index of sharded weights cannot be read.
+        """
+        return tuple(
+            path for name, part in self.parts.items() for path in part.files(directory / name)
+        )
+
+    def load(self, directory: Path, dtype: "torch.dtype") -> dict[str, Any]:
+        """Load the parts of a model, by folder.
+
+        Raises:
+            ModelUnavailable: if a part is missing or unreadable.
+        """
+        try:
+            return {name: part.load(directory / name, dtype) for name, part in self.parts.items()}
+        # The loaders raise what they like when fed what they did not write.
+        except Exception as error:
+            reason = (str(error) or type(error).__name__).strip().splitlines()[0]
+            raise ModelUnavailable(
+                f"{directory} does not hold a whole diffusers Stable Diffusion: {reason:.300}"
+            ) from error
+
+    def differences(self, unet_config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the entries of a UNet's configuration that differ from this family's."""
+        found = {**_TOPOLOGY_DEFAULTS, **unet_config}
+        return {
+            key: found.get(key)
+            for key, expected in self.topology.items()
+            if _comparable(found.get(key)) != _comparable(expected)
+        }
+
+
+def _comparable(value: Any) -> Any:
+    """Make tuples of lists: JSON knows no tuples."""
+    return tuple(map(_comparable, value)) if isinstance(value, list | tuple) else value

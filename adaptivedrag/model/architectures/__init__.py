@@ -1,0 +1,43 @@
+"""The families of Stable Diffusion that are supported, a file each and a line in the table."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adaptivedrag.errors import ModelUnavailable, UnsupportedModel
+from adaptivedrag.model.architecture import Architecture
+from adaptivedrag.model.architectures.sd1 import STABLE_DIFFUSION_1
+
+ARCHITECTURES: tuple[Architecture, ...] = (STABLE_DIFFUSION_1,)
+"""The first that recognizes a UNet counts."""
+
+
+def architecture_of(directory: Path) -> Architecture:
+    """Return the family of a model in diffusers' layout, by the configuration of its UNet.
+
+    Raises:
+        ModelUnavailable: if there is no configuration that can be read.
+        UnsupportedModel: if no family fits; the message names what differs from the nearest one.
+    """
+    path = directory / "unet" / "config.json"
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelUnavailable(f"{path} cannot be read: {reason:.300}") from error
+    if not isinstance(config, dict):
+        raise ModelUnavailable(f"{path} is no configuration of a UNet: fetch the model again")
+    return recognized(config, directory)
+
+
+def recognized(unet_config: Mapping[str, Any], directory: Path) -> Architecture:
+    """Return the family whose UNets have this configuration; raises as `architecture_of`."""
+    nearest = min(ARCHITECTURES, key=lambda known: len(known.differences(unet_config)))
+    for key, found in nearest.differences(unet_config).items():
+        names = " or ".join(known.name for known in ARCHITECTURES)
+        raise UnsupportedModel(
+            f"{directory}: the UNet has {key} = {found!r:.200}, and {nearest.name} "
+            f"{nearest.topology[key]!r}: use a model of {names}"
+        )
+    return nearest

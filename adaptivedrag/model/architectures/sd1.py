@@ -1,0 +1,83 @@
+"""Stable Diffusion 1.x: four levels, sixteen transformer blocks, one CLIP text encoder.
+
+The pocket model is one. Stable Diffusion 2.x has the same UNet with another text encoder; where it
+predicts the noise it is one too.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from adaptivedrag.model.architecture import Architecture
+from adaptivedrag.model.parts import CLIP_TEXT, CLIP_TOKENIZER, SCHEDULER, UNET, VAE
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import CLIPTokenizer
+
+    from adaptivedrag.model.conditioning import Conditioning
+
+
+@dataclass(frozen=True)
+class ClipPrompts:
+    """One CLIP text encoder, whose last hidden states the UNet attends to."""
+
+    text_encoder: "torch.nn.Module"
+    tokenizer: "CLIPTokenizer"
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Any]) -> Self:
+        """Take text encoder and tokenizer out of the loaded parts.
+
+        Raises:
+            ValueError: if the tokenizer pads prompts beyond what the text encoder takes.
+        """
+        text_encoder, tokenizer = parts["text_encoder"], parts["tokenizer"]
+        length, places = tokenizer.model_max_length, text_encoder.config.max_position_embeddings
+        if not 0 < length <= places:
+            raise ValueError(
+                f"tokenizer: model_max_length is {length:g}, and the text encoder takes "
+                f"{places} tokens: correct tokenizer_config.json"
+            )
+        return cls(text_encoder, tokenizer)
+
+    @property
+    def modules(self) -> tuple["torch.nn.Module", ...]:
+        """The text encoder."""
+        return (self.text_encoder,)
+
+    def encode(self, prompt: str, device: "torch.device") -> "Conditioning":
+        """Embed a prompt, padded or truncated to the text encoder's length."""
+        from adaptivedrag.model.conditioning import Conditioning
+
+        tokens = self.tokenizer(
+            prompt,
+            padding="max_length",
+            truncation=True,
+            max_length=self.tokenizer.model_max_length,
+            return_tensors="pt",
+        )
+        return Conditioning(self.text_encoder(tokens.input_ids.to(device))[0])
+
+
+STABLE_DIFFUSION_1 = Architecture(
+    name="Stable Diffusion 1.x",
+    parts={
+        "unet": UNET,
+        "vae": VAE,
+        "text_encoder": CLIP_TEXT,
+        "tokenizer": CLIP_TOKENIZER,
+        "scheduler": SCHEDULER,
+    },
+    topology={
+        "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+        "mid_block_type": "UNetMidBlock2DCrossAttn",
+        "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+        "layers_per_block": 2,
+        "transformer_layers_per_block": 1,
+    },
+    feature_block=2,  # DragDiffusion's layer 3
+    reference_latents=(4, 64, 64),
+    prediction_types=("epsilon",),
+    read_prompts_with=ClipPrompts.of,
+)
