@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -128,13 +128,25 @@ def client_settings(server: PrefectServer) -> Iterator[None]:
     )
 
     quiet = "PREFECT_LOGGING_LEVEL" not in os.environ
-    with temporary_settings(
-        {PREFECT_API_URL: server.api_url}
-        | ({PREFECT_LOGGING_INTERNAL_LEVEL: "CRITICAL"} if quiet else {})
+    internal = {PREFECT_LOGGING_INTERNAL_LEVEL: "CRITICAL"} if quiet else {}
+    with (
+        temporary_settings({PREFECT_API_URL: server.api_url} | internal),
+        _logger_levels(QUIET if quiet else {}),
     ):
-        for name, level in QUIET.items() if quiet else ():
+        yield
+
+
+@contextlib.contextmanager
+def _logger_levels(levels: Mapping[str, int]) -> Iterator[None]:
+    """Set the levels of loggers until the block ends."""
+    before = {name: logging.getLogger(name).level for name in levels}
+    try:
+        for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
         yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def send_events(timeout: float) -> bool:

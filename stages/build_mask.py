@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from adaptivedrag.errors import InvalidEdit
-from artifacts import Picture, digest_pixels
+from artifacts import Picture
 from stages.stage import Made, Stage, Work, as_planned, one_by_one
 
 if TYPE_CHECKING:
@@ -32,14 +32,14 @@ def build_mask(work: Work) -> Made:
 
 
 def _read_mask(work: Work) -> "np.ndarray":
-    from stages.jobs.images import read_mask
+    from stages.jobs.images import digest_mask, read_mask
 
     edit = work.edit
     if edit.mask_path is None:
         raise InvalidEdit(f'edit {edit.id}: build_mask.mode is "user", but the edit has no mask')
     with as_planned(edit, edit.mask_path) as check:
         mask = read_mask(edit.mask_path)
-        check(digest_pixels(mask.astype("uint8")[:, :, None]) == edit.mask_digest)
+        check(digest_mask(mask) == edit.mask_digest)
     return mask
 
 

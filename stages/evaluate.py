@@ -29,9 +29,9 @@ from artifacts import (
 )
 from stages.circumstances import Stopwatch
 from stages.jobs.edit import Edit, SceneEdit
-from stages.jobs.images import Mask, Pixels, read_image, read_mask
+from stages.jobs.images import Mask, Pixels, digest_mask, read_image, read_mask
 from stages.planning.models import DiffusionFiles, diffusion_files
-from stages.stage import Made
+from stages.stage import Made, as_planned
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -450,14 +450,23 @@ def source_image(edit: Edit) -> Pixels:
     """Read an edit's image.
 
     Raises:
-        InvalidEdit: if its pixels are not those that the edit was checked with.
+        InputChanged: if its pixels are not those that the edit was checked with.
     """
-    pixels = np.array(read_image(edit.image_path))  # torch wants arrays that can be written
-    if digest_pixels(pixels) != edit.image.digest:
-        raise InvalidEdit(f"edit {edit.id}: {edit.image_path} has changed meanwhile: begin again")
+    with as_planned(edit, edit.image_path) as check:
+        pixels = np.array(read_image(edit.image_path))  # torch wants arrays that can be written
+        check(digest_pixels(pixels) == edit.image.digest)
     return pixels
 
 
 def user_mask(edit: Edit) -> Mask | None:
-    """Read an edit's mask, True where the image may change; None if it has none."""
-    return None if edit.mask_path is None else read_mask(edit.mask_path)
+    """Read an edit's mask, True where the image may change; None if it has none.
+
+    Raises:
+        InputChanged: if it is not the mask that the edit was checked with.
+    """
+    if edit.mask_path is None:
+        return None
+    with as_planned(edit, edit.mask_path) as check:
+        mask = read_mask(edit.mask_path)
+        check(digest_mask(mask) == edit.mask_digest)
+    return mask

@@ -65,7 +65,7 @@ def note_inputs(job: Job) -> None:
     unused = [
         f'{edit.id}: {edit.mask_path.name} (build_mask.mode is "{edit.config.build_mask.mode}")'
         for edit in job.edits
-        if edit.mask_path and edit.config.build_mask.mode != "user"
+        if edit.mask_path and not edit.uses_mask
     ]
     say_list('Masks that are not used; set build_mask.mode = "user" to use them', _first(unused))
 

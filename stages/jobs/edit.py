@@ -45,6 +45,22 @@ class Edit:
     segmenter: str
     scene: SceneEdit | None = None
 
+    @property
+    def uses_mask(self) -> bool:
+        """Whether its mask, if it has one, says where the image may change."""
+        return self.config.build_mask.mode == "user"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What its user may not expect, one line each: conversions, a mask that is not used."""
+        if self.mask_path is None or self.uses_mask:
+            return self.image.notes
+        unused = (
+            f"{self.mask_path.name} is not used, because build_mask.mode is "
+            f'"{self.config.build_mask.mode}": set build_mask.mode = "user", or leave the mask out'
+        )
+        return (*self.image.notes, unused)
+
 
 @dataclass(frozen=True)
 class BadEdit:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from adaptivedrag.errors import InvalidEdit
-from artifacts import Digest, digest_bands
+from artifacts import Digest, digest_bands, digest_pixels
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -74,6 +74,11 @@ def read_mask(path: Path, pixel_limit: int = PIXEL_LIMIT) -> Mask:
     """
     with _opened(path, pixel_limit) as image:
         return np.concatenate(list(_Bands(image).mask()))
+
+
+def digest_mask(mask: Mask) -> Digest:
+    """Return the digest of a mask's values."""
+    return digest_pixels(mask.astype(np.uint8)[:, :, None])
 
 
 def describe_image(path: Path) -> dict[str, Any]:

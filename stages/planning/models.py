@@ -11,6 +11,8 @@ from adaptivedrag.errors import ModelUnavailable
 from adaptivedrag.model.weights import PARTS, find_diffusion, find_segmenter
 from artifacts import Digest, StatCache, digest_file, digest_json
 
+_LOADED = (".json", ".txt", ".safetensors")
+
 
 class _VaeConfig(BaseModel):
     """What is read of a VAE's config.json, within bounds."""
@@ -56,7 +58,7 @@ def diffusion_files(name: str) -> DiffusionFiles:
         raise ModelUnavailable(
             f"model {name!r}: vae/config.json cannot be read: {reason:.300}"
         ) from error
-    paths = [path for part in PARTS for path in sorted((directory / part).iterdir())]
+    paths = [path for part in PARTS for path in _loaded_files(directory / part)]
     return DiffusionFiles(directory, _digest(directory, paths), channels, 2 ** (levels - 1))
 
 
@@ -70,7 +72,16 @@ def segmenter_files(name: str) -> SegmenterFiles:
     path = find_segmenter(name)
     if path.is_file():
         return SegmenterFiles(path, _digest(path.parent, [path]))
-    return SegmenterFiles(path, _digest(path, sorted(path.iterdir())))
+    return SegmenterFiles(path, _digest(path, _loaded_files(path)))
+
+
+def _loaded_files(folder: Path) -> list[Path]:
+    """Return the files that loaders may read; a system or an editor leaves others beside them."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix in _LOADED and not path.name.startswith(".") and path.is_file()
+    )
 
 
 def _digest(folder: Path, paths: list[Path]) -> Digest:
@@ -80,6 +91,5 @@ def _digest(folder: Path, paths: list[Path]) -> Digest:
         {
             path.relative_to(folder).as_posix(): seen.digest(path, "file", digest_file)
             for path in paths
-            if path.is_file()
         },
     )

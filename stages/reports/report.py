@@ -184,7 +184,7 @@ def _row_digest(plan: EditPlan, failure: Failed | None) -> str:
         (staged.status.value, staged.key, staged.found and staged.found.number)
         for staged in plan.stages.values()
     ]
-    image = (str(edit.image_path), edit.image.digest, edit.image.notes)
+    image = (str(edit.image_path), edit.image.digest, edit.notes)
     return _digest(edit.id, edit.prompt, edit.tags, image, edit.drags, stages, reason)
 
 
@@ -355,7 +355,7 @@ def _facts(plan: EditPlan) -> Row:
         "input": str(edit.image_path),
         "width": edit.image.width,
         "height": edit.image.height,
-        "notes": edit.image.notes,
+        "notes": edit.notes,
         "drags": [[*map(list, drag)] for drag in edit.drags],
         "verdict": drag.get("verdict"),
         "points": drag.get("points", []),

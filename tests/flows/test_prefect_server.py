@@ -1,5 +1,6 @@
 """Whose Prefect server a run uses, and what ours is told."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -7,7 +8,10 @@ import sys
 import pytest
 
 from flows.prefect_server import (
+    QUIET,
+    PrefectServer,
     PrefectUnavailable,
+    client_settings,
     configured_api_url,
     prefect_home,
     profile_settings,
@@ -70,6 +74,16 @@ def test_a_server_that_is_stopped_while_it_starts_is_gone():
     server = start_server()
     server.stop()
     assert server.process.returncode is not None
+
+
+def test_a_run_leaves_the_levels_of_loggers_as_they_were(users_server, monkeypatch):
+    monkeypatch.delenv("PREFECT_LOGGING_LEVEL", raising=False)
+    loggers = {name: logging.getLogger(name) for name in QUIET}
+    loggers["prefect"].setLevel(logging.DEBUG)
+    before = {name: logger.level for name, logger in loggers.items()}
+    with client_settings(PrefectServer(users_server.api_url)):
+        assert {name: logger.level for name, logger in loggers.items()} == QUIET
+    assert {name: logger.level for name, logger in loggers.items()} == before
 
 
 def test_every_setting_of_the_shipped_profile_is_one_of_prefects_and_taken():

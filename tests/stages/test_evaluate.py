@@ -30,12 +30,12 @@ from stages.evaluate import (
     scene_drags,
 )
 from stages.jobs.edit import SceneEdit
-from stages.jobs.image_files import inspect_image
+from stages.jobs.image_files import inspect_image, inspect_mask
 from stages.jobs.importers import import_dragscenes
 from stages.jobs.reader import load_job
 from stages.pipeline import recipe
 from stages.planning.plan import plan_edits
-from stages.stage import Settings
+from stages.stage import InputChanged, Settings
 
 PICTURE_METRICS = {"dai_1", "dai_1_legacy", "dai_20", "dai_20_legacy"}
 TRUTH_METRICS = {
@@ -160,6 +160,20 @@ def test_an_evaluation_is_named_by_all_that_it_depends_on(judge, store, scene_ed
     assert record.config["seed"] == 0
     assert record.inputs.keys() == {"image", "prompt", "drags", "user_mask"}
     assert record.models.keys() == {"dift"}
+
+
+def test_a_mask_that_changed_while_pictures_are_judged_is_refused(judge, store, edit, tmp_path):
+    pixels = np.zeros((edit.image.height, edit.image.width), np.uint8)
+    pixels[8:20, 8:20] = 255
+    Image.fromarray(pixels).save(tmp_path / "mask.png")
+    mask = inspect_mask(tmp_path / "mask.png", StatCache())
+    masked = replace(edit, mask_path=tmp_path / "mask.png", mask_digest=mask.digest)
+    pixels[30:40, 30:40] = 255
+    Image.fromarray(pixels).save(tmp_path / "mask.png")
+    with pytest.raises(InputChanged, match=r"mask\.png was changed after it was planned"):
+        judge.judge(masked, picture(np.array(Image.open(edit.image_path))))
+    with pytest.raises(InputChanged, match=r"mask\.png was changed"):
+        control_picture(ERASE, masked)
 
 
 def test_a_photograph_without_a_model_for_dift_has_no_mean_distance(store, edit):
