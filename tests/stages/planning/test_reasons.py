@@ -230,8 +230,7 @@ def test_nothing_is_foretold_where_nothing_is_recorded(job, store):
     assert found.total.unknown == found.total.missing == 12
     assert found.device == ""
     assert [*forecast_lines(found)] == [
-        "To make: 12 artifacts; of time and room nothing is known: "
-        "the store has no record of the like"
+        "To make: 12 artifacts; time and size are unknown: the store has no similar ones"
     ]
 
 
@@ -252,7 +251,7 @@ def test_time_and_room_are_foretold_from_records_shared_artifacts_once(job, edit
     assert found.free
     assert "about 9.0 s on cpu" in next(forecast_lines(found))
     full = replace(found, free=10)
-    assert [*forecast_lines(full)][1] == "There is not enough room: 10 bytes are free"
+    assert [*forecast_lines(full)][1] == "Not enough disk space: only 10 bytes free"
 
 
 def test_time_follows_the_steps_that_a_stage_is_set_to(job, edit, store):
