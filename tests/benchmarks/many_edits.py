@@ -1,8 +1,8 @@
-"""A job of any size with all its results, in seconds: real records in a real store, no model run.
+"""A job of any size with all its results, made in seconds: a real store, but no model.
 
     python tests/benchmarks/many_edits.py FOLDER EDITS [EDITS_PER_IMAGE]
 
-Pictures are small and can be decoded; of all other payloads only size and form are real.
+Pictures are small but real; of all other payloads only size and form are.
 """
 
 import io
@@ -37,14 +37,14 @@ CIRCUMSTANCES = Circumstances(
 
 
 class Hasty(Backend):
-    """A store that does not wait for the disk: a benchmark's data may be lost."""
+    """A store that does not wait for the disk, since a benchmark's data may be lost."""
 
     def sync(self, paths, folders=True):
         """Sync nothing."""
 
 
 def picture(number: int, mode: str = "RGB") -> bytes:
-    """Return a PNG that shows a number as a pattern, unlike that of any other number."""
+    """Return a PNG with a pattern that is unique to a number."""
     bits = np.unpackbits(np.frombuffer(number.to_bytes(4, "big"), np.uint8))
     pixels = np.repeat(np.repeat(bits[None] * np.uint8(160), SIDE, 0), SIDE // 32, 1)
     file = io.BytesIO()
@@ -53,7 +53,7 @@ def picture(number: int, mode: str = "RGB") -> bytes:
 
 
 def write_dataset(folder: Path, edits: int, per_image: int = 1) -> Path:
-    """Write a job of so many edits, with model files that nobody can load; return its path."""
+    """Write a job with model files that nobody can load; return its path."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         (folder / "model" / part).mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def write_dataset(folder: Path, edits: int, per_image: int = 1) -> Path:
 
 
 def fill(edits: tuple[Edit, ...], location: Path) -> int:
-    """Put the results of all stages of all edits into a store; return how many there are."""
+    """Publish results of all stages of all edits; return their number."""
     store = ArtifactStore(Hasty.open(ArtifactStore.open(location).location, create=True))
     forms = {name: Form.of(payload, summary) for name, (payload, summary) in _payloads().items()}
     made: dict[str, Record] = {}
@@ -97,7 +97,7 @@ def fill(edits: tuple[Edit, ...], location: Path) -> int:
 
 @dataclass(frozen=True)
 class Form:
-    """What a stage's results look like; each is this one with other bytes in one file."""
+    """The form of a stage's results: each has other bytes in one file."""
 
     encoded: Encoded
     summary: Mapping[str, Any]
@@ -113,7 +113,7 @@ class Form:
     def filled(
         self, stage: Stage, resolved: Resolved, upstream: Mapping[str, Record], number: int
     ) -> tuple[Record, Encoded]:
-        """Return a result of a stage, and the record of it."""
+        """Return a result of a stage, and its record."""
         files = {name: data for name, data in self.encoded.files.items() if name != MANIFEST}
         if self.varied.endswith(".png"):
             mode = "L" if stage.name == "build_mask" else "RGB"
@@ -179,7 +179,7 @@ def _payloads() -> dict[str, tuple[Payload, Mapping[str, Any]]]:
 
 
 def main(arguments: list[str]) -> Iterator[str]:
-    """Write the job and its store; yield what was made."""
+    """Write the job and its store; yield lines about them."""
     folder = Path(arguments[0])
     job = write_dataset(folder, *map(int, arguments[1:]))
     loaded = load_job(job)

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/mask_table.py DRAGBENCH docs/masks.md
 
-measures both and writes the tables between the marks of the document. About ten minutes on one
-core with the pocket segmenter, which is asked at 144 points.
+measures both and writes the tables between the marks of the document, in about ten minutes on one
+core with the pocket segmenter, which decodes 144 points.
 """
 
 import sys
@@ -37,7 +37,7 @@ from stages.jobs.reader import load_job
 
 MARKS = "<!-- tables -->", "<!-- end of tables -->"
 FACTOR, CHANNELS = 8, 8
-"""Of the pocket VAE; its factor is that of Stable Diffusion too."""
+"""Factor and channels of the pocket VAE; the factor is that of Stable Diffusion too."""
 
 OF_SUPERPIXELS, OF_SEGMENTS = ("superpixel_line", "union"), ("segment", "swept", "content")
 CAPSULES = (1 / 32, 1 / 16, 1 / 8)
@@ -72,8 +72,8 @@ class BorderScore:
 
     Attributes:
         recall: share of true border pixels with a superpixel's border within `TOLERANCE` pixels.
-        leak: under-segmentation error (Neubert & Protzel 2012): for each part, what is inside or
-            outside of it, whichever is less, of each superpixel that it cuts; share of the image.
+        leak: under-segmentation error (Neubert & Protzel 2012): the smaller piece of each
+            superpixel that a part cuts in two, summed over parts, as a share of the image.
         contour: length of all borders between superpixels, in sides of pixels.
         count: number of superpixels.
     """
@@ -99,10 +99,10 @@ class BorderScore:
 def score_photographs(
     directory: Path, segmenter: Segmenter, every: int = 1
 ) -> dict[str, list[MaskScore]]:
-    """Score every way to make a mask on DragBench's photographs, by the way's name.
+    """Score every kind of mask on DragBench's photographs, by its name.
 
     Args:
-        every: take only each such photograph, in the order of their names.
+        every: take only every n-th photograph, in the order of their names.
     """
     scores: dict[str, list[MaskScore]] = {}
     with TemporaryDirectory() as folder:
@@ -137,7 +137,7 @@ def _masks(edit: Edit, drawn: Mask, segmenter: Segmenter) -> Iterator[tuple[str,
 
 
 def _capsules(size: tuple[int, int], drags: Sequence[Drag], share: float) -> Mask:
-    """All that lies near a line from handle to target, by a share of the image's mean side."""
+    """Return what lies near a line from handle to target, within a share of the mean side."""
     rows, cols = np.indices(size)
     mask = np.zeros(size, dtype=bool)
     for (x, y), (end_x, end_y) in drags:
@@ -159,8 +159,7 @@ def score_borders(
 ) -> dict[tuple[str, float], list[BorderScore]]:
     """Score superpixels of features and of colors on scenes, by source and compactness.
 
-    The colors' superpixels are as many as those of the features at the paper's setting, to
-    within what SLIC allows.
+    Colors get as many superpixels as features have at the paper's setting, as far as SLIC allows.
     """
     scores: dict[tuple[str, float], list[BorderScore]] = {}
     for number in range(scenes):
@@ -183,7 +182,7 @@ def score_borders(
 def _with_count(
     image: np.ndarray, size: tuple[int, int], config: ExtractSuperpixelsConfig, wanted: int
 ) -> Superpixels:
-    """Ask SLIC for more or fewer until it finds nearly as many superpixels as are wanted."""
+    """Ask SLIC for more or fewer until it finds nearly the wanted number of superpixels."""
     tries = [
         color_superpixels(image, size, config.model_copy(update={"count": count}))
         for count in range(max(2, round(0.7 * wanted)), round(1.6 * wanted), max(1, wanted // 12))
@@ -212,7 +211,7 @@ def _contour(labels: Int[np.ndarray, "h w"]) -> float:
 
 
 def mask_rows(scores: Mapping[str, Sequence[MaskScore]]) -> list[str]:
-    """Write a table of means with bootstrap intervals over the photographs."""
+    """Return a table of means with bootstrap intervals over the photographs."""
     rows = ["| mask | overlap (IoU) | handles held | targets held | share of the image |"]
     rows.append("| --- | --- | --- | --- | --- |")
     for name, found in scores.items():
@@ -223,7 +222,7 @@ def mask_rows(scores: Mapping[str, Sequence[MaskScore]]) -> list[str]:
 
 
 def border_rows(scores: Mapping[tuple[str, float], Sequence[BorderScore]]) -> list[str]:
-    """Write a table of all settings, and the comparisons at the colors' best compactness."""
+    """Return a table of all settings, and the comparisons at the colors' best compactness."""
     rows = ["| superpixels | compactness | boundary recall | leak | contour | count |"]
     rows.append("| --- | --- | --- | --- | --- | --- |")
     for (source, compactness), found in sorted(scores.items()):

@@ -1,10 +1,10 @@
 """Peak memory of one 512 px edit with Stable Diffusion 1.5 in bfloat16 and SAM 2.1 large.
 
-`python tests/benchmarks/memory.py` prints the tables of `docs/memory.md`. No GPU and next to no
-memory is needed: the full-size models live on torch's meta device, which knows shapes and types but
-holds no values, and the method's own modules run on them. Every storage that an operation makes is
-counted until it is freed, so the peaks are exact for the tensors. Not counted are what a driver and
-an allocator take on top: the CUDA context, workspaces of kernels, fragmentation.
+`python tests/benchmarks/memory.py` prints the tables of `docs/memory.md`. It needs no GPU and
+hardly any memory: the full-size models live on torch's meta device, which knows shapes and types
+but holds no values, and the method's own modules run on them. Every storage that an operation makes
+counts until it is freed, so the peaks are exact for tensors. The CUDA context, workspaces of
+kernels and fragmentation come on top.
 
 Attention is counted as a GPU computes it. The meta device would take torch's plain attention, which
 holds a matrix of queries by keys; `fused_attention` puts the operators in its place that torch
@@ -45,13 +45,13 @@ from adaptivedrag.superpixels import Superpixels
 
 SIDE = 512
 POINTS = 10
-"""Drags of the edit: as many as the paper shows at once."""
+"""Drags of the edit, the most that the paper shows at once."""
 PROMPTS = 64
 """Points that SAM 2's automatic mask generator decodes at a time."""
 LIMIT = 8 * 2**30
 META = torch.device("meta")
 TWO_STEPS = InvertImageConfig(num_steps=50, inverted_steps=2)
-"""Inversion and sampling hold no more after many steps than after two, but for the trajectory."""
+"""Steps to run: after more, inversion and sampling hold only a longer trajectory."""
 
 
 class LiveBytes(TorchDispatchMode):
@@ -60,7 +60,7 @@ class LiveBytes(TorchDispatchMode):
     def __init__(self, weights: torch.nn.Module | None = None) -> None:
         super().__init__()
         self.now = self.peak = 0
-        # Held, so that no storage of these can be freed and its address given to another.
+        # Kept, so that no storage here is freed and its address reused.
         self._known = [value.untyped_storage() for value in _tensors(weights)]
         self._seen = {storage._cdata for storage in self._known}
 
@@ -143,7 +143,7 @@ class Usage:
 
     @property
     def transient(self) -> int:
-        """What the peak has beyond the parts that are named."""
+        """The peak beyond the named parts."""
         return self.peak - sum(self.parts.values())
 
 
@@ -203,14 +203,14 @@ def _conditioning() -> Conditioning:
 
 
 def lora_step(batch: int) -> Usage:
-    """One step of `train_lora` on `batch` samples, with the state that is kept to resume from."""
+    """Measure a step of `train_lora` on `batch` samples, with the state to resume from."""
     model, rank = stable_diffusion(), PRESETS["paper"].train_lora.rank
     with adapter(model.unet, rank, torch.Generator()) as parameters, fused_attention():
         optimizer = torch.optim.AdamW(parameters.values())
         live = LiveBytes(model.unet)
         with live:
             times = torch.zeros(batch, dtype=torch.long, device=META)
-            for _ in range(2):  # the first makes the moments that the second finds
+            for _ in range(2):  # the second step finds the moments of the first
                 with saved_for_backward(model.unet) as saved:
                     loss = functional.mse_loss(
                         model.predict_noise(_latents(batch), times, _conditioning()),
@@ -237,7 +237,7 @@ def lora_step(batch: int) -> Usage:
             "AdamW moments": size_of(*moments),
             "state to resume from": size_of(*good),
         }
-        # Parameters were there before counting began; gradients come while activations go.
+        # Parameters existed before counting; gradients arrive while activations go.
         return Usage(f"train_lora, batch {batch}", parts, live.peak + own)
 
 
@@ -251,7 +251,7 @@ def _measured(stage: str, work: Callable[[], object], module: torch.nn.Module) -
 
 @contextmanager
 def _merged_lora() -> Iterator[int]:
-    """Merge a LoRA as every stage after the training does; give the bytes of what is kept."""
+    """Merge a LoRA as every later stage does; yield the bytes of the kept weights."""
     model = stable_diffusion()
     with adapter(model.unet, PRESETS["paper"].train_lora.rank, torch.Generator()) as parameters:
         lora = {
@@ -268,13 +268,13 @@ def _with_lora(stage: str, parts: dict[str, int], originals: int, peak: int) -> 
 
 
 def encoding() -> Usage:
-    """The VAE's pass from the image to its posterior."""
+    """Measure the VAE's pass from the image to its posterior."""
     model, image = stable_diffusion(), np.zeros((SIDE, SIDE, 3), np.uint8)
     return _measured("VAE encoding", lambda: model.posterior(image), model.vae)
 
 
 def decoding() -> Usage:
-    """The VAE's pass from clean latents to the image."""
+    """Measure the VAE's pass from clean latents to the image."""
     model = stable_diffusion()
 
     def decode() -> Tensor:
@@ -286,7 +286,7 @@ def decoding() -> Usage:
 
 @contextmanager
 def _all_finite() -> Iterator[None]:
-    """Answer yes to whoever asks whether values are finite: meta tensors have none."""
+    """Take all values for finite, since meta tensors have none."""
     plain = torch.Tensor.__bool__
     torch.Tensor.__bool__ = lambda tensor: tensor.is_meta or plain(tensor)
     try:
@@ -296,7 +296,7 @@ def _all_finite() -> Iterator[None]:
 
 
 def inversion() -> Usage:
-    """DDIM inversion."""
+    """Measure DDIM inversion."""
     model = stable_diffusion()
     with _merged_lora() as originals, _all_finite():
         usage = _measured(
@@ -309,7 +309,7 @@ def inversion() -> Usage:
 
 
 def image_features() -> Usage:
-    """SAM 2's image encoder at its own input size."""
+    """Measure SAM 2's image encoder at its own input size."""
     model = segmenter()
 
     def encode() -> object:
@@ -320,7 +320,7 @@ def image_features() -> Usage:
 
 
 def segment_masks() -> Usage:
-    """SAM 2's mask decoder on one batch of the automatic generator's points."""
+    """Measure SAM 2's mask decoder on one batch of the automatic generator's points."""
     model = segmenter()
     side = INPUT_SIZE // 16
 
@@ -349,7 +349,7 @@ def segment_masks() -> Usage:
 
 
 def drag_step() -> Usage:
-    """One step of the optimization of preset `paper`: pass, tracking, losses, gradient, Adam."""
+    """Measure a step of preset `paper`: pass, tracking, losses, gradient, Adam."""
     model = stable_diffusion()
     config = PRESETS["paper"].optimize_latent
     latents = _latents().requires_grad_(True)
@@ -395,7 +395,7 @@ def drag_step() -> Usage:
 
 
 def sampling() -> Usage:
-    """Paired sampling with reference control; the correspondence loss sees patches alone."""
+    """Measure paired sampling with reference control, without the correspondence loss."""
     model = stable_diffusion()
     frame = Frame.of_image(SIDE, SIDE, factor=8, working_size=SIDE)
     drags = [Drag(ImagePoint(9, 9), ImagePoint(99, 99))]
@@ -413,7 +413,7 @@ def sampling() -> Usage:
 
 
 def _reference_memory(model: DiffusionModel, config: SampleImageConfig) -> int:
-    """Bytes that the controlled self-attentions keep of one reference pass."""
+    """Return the bytes that the controlled self-attentions keep of one reference pass."""
     controlled = list(model.self_attentions().values())[config.reference_first_layer :]
     with (
         reference_control(model, config.reference_first_layer) as control,

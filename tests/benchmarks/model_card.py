@@ -2,8 +2,8 @@
 
     python tests/benchmarks/model_card.py docs/pocket.md DRAGBENCH
 
-measures what ships, on benchmark scenes, which nothing was trained on, and on photographs if a
-folder of DragBench samples is named. About ten minutes of one core.
+measures the shipped models on benchmark scenes, which nothing was trained on, and on photographs if
+a folder of DragBench samples is named. About ten minutes of one core.
 """
 
 import sys
@@ -40,7 +40,7 @@ INVERSION = InvertImageConfig()
 
 @torch.no_grad()
 def noise_errors(model: DiffusionModel, scenes: Sequence[Scene]) -> list[float]:
-    """Mean squared error of the predicted noise at each of `TIMES`."""
+    """Return the mean squared error of the predicted noise at each of `TIMES`."""
     errors = []
     for time in TIMES:
         generator, alpha, found = (
@@ -62,7 +62,7 @@ def noise_errors(model: DiffusionModel, scenes: Sequence[Scene]) -> list[float]:
 
 @torch.no_grad()
 def inverted(model: DiffusionModel, scene: Scene) -> Picture:
-    """The scene inverted for 35 of 50 steps and sampled back, without LoRA."""
+    """Invert a scene for 35 of 50 steps and sample it back, without LoRA."""
     conditioning = model.encode_prompt(scene.caption())
     mean, _ = model.posterior(render(scene, SIZE).image)
     latents = invert(model, mean, conditioning, INVERSION)[-1:]
@@ -76,7 +76,7 @@ def inverted(model: DiffusionModel, scene: Scene) -> Picture:
 
 @torch.no_grad()
 def drawn(model: DiffusionModel, caption: str, *, steps: int = 30, guidance: float = 3) -> Picture:
-    """A sample from a caption."""
+    """Draw a sample from a caption."""
     latents = torch.randn(1, 8, SIZE // 8, SIZE // 8, generator=torch.Generator().manual_seed(0))
     with_caption, without = model.encode_prompt(caption), model.encode_prompt("")
     for time in model.schedule.timesteps(steps):
@@ -88,7 +88,7 @@ def drawn(model: DiffusionModel, caption: str, *, steps: int = 30, guidance: flo
 
 @torch.no_grad()
 def point_overlaps(segmenter: Segmenter, scene: Scene, seed: int) -> tuple[list[float], float]:
-    """How masks of single points fit, and how alike the masks of different points are.
+    """Measure how masks of single points fit, and how alike masks of different points are.
 
     Returns:
         Overlap (IoU) of the best of three masks with the part or group it fits best, of points in
@@ -123,7 +123,7 @@ def _overlap(one: np.ndarray, two: np.ndarray) -> float:
 
 
 def figures(photographs: Sequence[Picture]) -> list[str]:
-    """Everything that the card says in numbers, as Markdown."""
+    """Return all figures of the card, as Markdown."""
     model, segmenter = DiffusionModel.load(find_diffusion("pocket")), Segmenter.load("pocket")
     scenes = [benchmark_scene(number) for number in range(max(VAE_SCENES, ERROR_SCENES))]
     pictures = [render(scene, SIZE).image for scene in scenes[:VAE_SCENES]]
@@ -165,10 +165,7 @@ def figures(photographs: Sequence[Picture]) -> list[str]:
 
 
 def true_results(model: DiffusionModel) -> list[str]:
-    """The recovery of true results that went through the VAE: what even a perfect edit loses.
-
-    Where a part hardly changes where it arrives, the round trip costs more than is at stake.
-    """
+    """Measure what even a perfect edit loses by the VAE's round trip."""
     found = defaultdict[str, list[tuple[float, float]]](list)
     for number, index in benchmark_drags():
         drag = drags(benchmark_scene(number))[index]
@@ -212,7 +209,7 @@ def _psnr(one: Sequence[Picture], two: Sequence[Picture]) -> float:
 
 
 def sheet() -> Picture:
-    """Scenes, through the VAE, inverted and back, from their captions, and their segments."""
+    """Show scenes, through the VAE, inverted and back, from their captions, and their segments."""
     model, segmenter = DiffusionModel.load(find_diffusion("pocket")), Segmenter.load("pocket")
     columns = []
     for number in range(INVERTED_SCENES):
@@ -233,7 +230,7 @@ def sheet() -> Picture:
 
 
 def _colored(segments: np.ndarray) -> Picture:
-    """Segments over each other, largest first, each in a color of its own."""
+    """Draw segments over each other, largest first, each in its own color."""
     random, out = np.random.default_rng(0), np.zeros((SIZE, SIZE, 3), np.uint8)
     for segment in segments:
         out[segment] = random.integers(60, 256, 3)

@@ -1,11 +1,11 @@
-"""What it costs to find that nothing is to be done, beside another engine; and the store's share.
+"""What it costs to find that there is nothing to do, beside another engine; and the store's share.
 
     python tests/benchmarks/planning.py FOLDER docs/speed.md --snakemake VENV/bin/snakemake
 
-makes finished jobs in FOLDER (those that are there already are used again), calls the commands in
-cold processes, and writes the tables between the marks of the document. Without Snakemake its rows
-are left out; `python -m venv VENV && VENV/bin/pip install snakemake` gets it. About a quarter of an
-hour with `--sizes 1000 10000`; 100,000 edits take an hour more, since their report is written once.
+makes finished jobs in FOLDER (or uses those that are there), calls the commands in cold processes,
+and writes the tables between the marks of the document. Without Snakemake its rows are left out;
+`python -m venv VENV && VENV/bin/pip install snakemake` installs it. About a quarter of an hour with
+`--sizes 1000 10000`; 100,000 edits take an hour more, since their report is written once.
 """
 
 import argparse
@@ -32,10 +32,10 @@ from stages.workbench import Workbench
 
 MARKS = "<!-- tables -->", "<!-- end of tables -->"
 SIZES = {1_000: 1, 10_000: 1, 100_000: 20}
-"""Edits, and edits of one image."""
+"""Number of edits, and of edits per image."""
 REPEATS = 3
 BESIDE = 1_000
-"""Edits of the job that another engine has too."""
+"""Number of edits of the job that the other engine does too."""
 
 SNAKEFILE = """
 EDITS = [f"{number:06d}" for number in range(%d)]
@@ -74,12 +74,12 @@ seconds = time.perf_counter() - start
 print(json.dumps([seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024]))
 sys.exit(done.returncode)
 """
-"""A small process between: the ru_maxrss of a child is never below that of who forked it."""
+"""A small process in between, since a child's ru_maxrss is never below that of its parent."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a process cost: seconds of wall time and of CPU time, and its peak memory in MiB."""
+    """The cost of a process: seconds of wall time and of CPU time, and peak memory in MiB."""
 
     wall: float
     cpu: float
@@ -90,9 +90,9 @@ class Cost:
 
 
 def cost_of(command: Sequence[str], folder: Path, cache: Path) -> Cost:
-    """Run a command in a process of its own, which has to succeed."""
+    """Run a command in its own process, which has to succeed."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache), "OMP_NUM_THREADS": "1"}
-    # Else every process compiles all modules anew.
+    # Otherwise every process compiles all modules again.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     measurer = [sys.executable, "-S", "-c", MEASURER, *command]
     done = subprocess.run(measurer, cwd=folder, env=environment, capture_output=True, text=True)
@@ -102,7 +102,7 @@ def cost_of(command: Sequence[str], folder: Path, cache: Path) -> Cost:
 
 
 def ours(job: Path, cache: Path) -> dict[str, Cost]:
-    """Plan and run a finished job: first with an empty cache, then as it is seen again."""
+    """Plan and run a finished job, first with an empty cache, then again."""
     places = ["job.toml", "--store", "store"]
     command = [sys.executable, "-c", "from cli import app; app()"]
     plan, run = [*command, "plan", *places], [*command, "run", *places, "--out", "out"]
@@ -119,7 +119,7 @@ def best(measure: Callable[[], Cost]) -> Cost:
 
 
 def snakemakes(snakemake: Path, folder: Path, edits: int) -> dict[str, Cost]:
-    """Let Snakemake find that nothing is to be done for the same graph of files."""
+    """Let Snakemake find that there is nothing to do for the same graph of files."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "images").mkdir(parents=True)
     rules = "".join(RULE.format(name=name) for name in STAGE_NAMES)
@@ -138,13 +138,13 @@ def snakemakes(snakemake: Path, folder: Path, edits: int) -> dict[str, Cost]:
 
 
 class Timed(ArtifactStore):
-    """A store that adds up the time which its callers spend in it."""
+    """A store that adds up the time that its callers spend in it."""
 
     seconds = 0.0
     inside = False
 
     def __getattribute__(self, name: str) -> Any:
-        """Return an attribute; of a public method one that is timed."""
+        """Return an attribute; public methods are timed."""
         found = super().__getattribute__(name)
         if name.startswith("_") or not callable(found):
             return found
@@ -163,7 +163,7 @@ class Timed(ArtifactStore):
 
 
 def share_of_the_store(edits: int = 3) -> tuple[float, float]:
-    """Make some edits with the pocket models; return the seconds in all, and those in the store."""
+    """Make some edits with the pocket models; return all seconds, and those in the store."""
     with TemporaryDirectory() as folder:
         import_dragscenes(Path(folder) / "scenes", [(number, 0) for number in range(edits)])
         store = Timed.open(Path(folder) / "store")

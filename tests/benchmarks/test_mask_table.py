@@ -1,4 +1,4 @@
-"""The tables of `docs/masks.md` in small: what they measure, and that the command can make them."""
+"""The tables of `docs/masks.md` in small: what they measure, and that the command makes them."""
 
 import os
 from pathlib import Path

@@ -20,7 +20,7 @@ LATENCY = 0.001
 
 
 class Slow(Backend):
-    """Object storage that takes its time over each request, and counts them.
+    """Object storage that delays each request, and counts them.
 
     A listing is a request for every thousand files.
     """
@@ -58,7 +58,7 @@ def _own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    """A finished job; its store lies beside it."""
+    """Return a finished job; its store lies beside it."""
     path = write_dataset(tmp_path_factory.mktemp("many") / "job", EDITS, EACH)
     assert fill(load_job(path).edits, path.parent / "store") == EDITS // EACH * 3 + EDITS * 3
     time.sleep(2.1)  # files that are newer are not remembered
@@ -71,7 +71,7 @@ def first_edits(job, number):
 
 @pytest.fixture(scope="module")
 def remote(path):
-    """The same store in object storage."""
+    """Return the same store in object storage."""
     objects = MemoryStore()
     local = Backend(LocalStore(path.parent / "store"), "copy")
     for entry in local.entries(""):

@@ -3,10 +3,9 @@
     make faults
     make faults ONLY=corruption SEED=7
 
-runs every module of this folder that has a function `rows(seed)`, or those that are named, and
-writes what each counted between its marks in `docs/reliability.md`. What other modules wrote
-stays. Several modules run two at a time, each in a process of its own. Ends with 1 if any figure
-was missed.
+runs every module of this folder that has a function `rows(seed)`, or those named, and writes their
+tables between their marks in `docs/reliability.md`. Tables of other modules stay. Modules run two
+at a time, each in its own process. Exit code 1 if any figure was missed.
 """
 
 import argparse
@@ -26,7 +25,7 @@ from fault_rows import Row, Rows, table, written
 
 HERE = Path(__file__).parent
 LONG = ("real_runs", "fuzz", "power_loss", "kills")
-"""Begun first, so that none is left alone at the end."""
+"""Modules that start first, so that none runs alone at the end."""
 AT_ONCE = 2
 DOCUMENT = HERE.parents[1] / "docs" / "reliability.md"
 
@@ -48,7 +47,7 @@ def say(text: str) -> None:
 
 
 def report(name: str, rows: Rows, seed: int) -> bool:
-    """Run a module, write its table row by row, and tell whether all its figures were reached."""
+    """Run a module and write its table row by row; return whether all its figures were reached."""
     say(f"{name}, seed {seed}")
     title = (inspect.getdoc(sys.modules[name]) or name).partition("\n")[0].rstrip(".")
     found: list[Row] = []
@@ -70,7 +69,7 @@ def one_writer() -> Iterator[None]:
 
 
 def report_apart(name: str, seed: int) -> bool:
-    """Run a module in a process of its own, with its name before every line that it says."""
+    """Run a module in its own process, and print its name before each of its lines."""
     command = [sys.executable, __file__, "--seed", str(seed), "--only", name]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -87,7 +86,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", choices=found, default=list(found), metavar="MODULE")
     asked = parser.parse_args()
-    # Nobody's caches, and nobody's Prefect server.
+    # Neither the user's caches nor the user's Prefect server.
     with TemporaryDirectory() as folder:
         os.environ |= {
             "XDG_CACHE_HOME": folder,

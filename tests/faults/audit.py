@@ -1,8 +1,8 @@
-"""What the commands unpickle, and whom they connect to.
+"""What the commands unpickle, and where they connect to.
 
-A job is run on the pocket model, planned, shown, evaluated and verified, each by its command in a
-process of its own, with `watched/sitecustomize.py` in all processes: the Prefect server that a run
-starts is one of them. Switches that keep libraries off the network are not set.
+A job on the pocket model is run, planned, shown, evaluated and verified by commands, with
+`watched/sitecustomize.py` in all processes, the Prefect server included. No switch keeps libraries
+off the network.
 """
 
 import ast
@@ -32,7 +32,7 @@ CONTROL = (
     "pickle.loads(pickle.dumps(print))\n"
     "with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one: one.connect(('192.0.2.1', 9))\n"
 )
-"""Unpickles, and names an address of documentation, without sending anything there."""
+"""Unpickles something and connects to an address that is reserved for documentation."""
 
 
 def rows(_seed: int) -> Iterator[Row]:
@@ -68,7 +68,7 @@ def rows(_seed: int) -> Iterator[Row]:
 
 
 def commands(place: Path) -> tuple[list[dict], dict[str, int]]:
-    """Call the commands one after the other; return all that was noted, and how each ended."""
+    """Call the commands one after the other; return all events and the exit code of each."""
     scenes, store, out = (str(place / name) for name in ("scenes", "store", "out"))
     job = f"{scenes}/job.toml"
     told, ends = [], {}
@@ -96,7 +96,7 @@ def commands(place: Path) -> tuple[list[dict], dict[str, int]]:
 
 
 def watched(place: Path, name: str, arguments: list[str]) -> tuple[list[dict], int]:
-    """Run Python with the hook; return what was noted, and the exit code."""
+    """Run Python with the hook; return the events and the exit code."""
     log = place / f"{name}.jsonl"
     log.unlink(missing_ok=True)
     paths = [str(Path(__file__).with_name("watched")), str(ROOT)]
@@ -129,7 +129,7 @@ def foreign(told: list[dict]) -> list[dict]:
 
 
 def is_here(noted: dict) -> bool:
-    """Tell whether an address, or a name that is looked up, is this machine's."""
+    """Return whether an address, or a name to look up, is this machine's."""
     address = ast.literal_eval(noted["told"][0])
     if noted["event"] != "socket.getaddrinfo" and not isinstance(address, tuple):
         return True  # a socket of the file system

@@ -1,9 +1,9 @@
 """Damage to what is stored.
 
 Bits flipped, files cut, extended, filled with zeros, deleted, and swapped between artifacts, in a
-store that the real stages have filled. After each fault: does `store verify` name the place, does
-the next use refuse it, does making the result again mend it. Every fifth result is made again by
-its stage, the others by publishing the same payload.
+store that the real stages filled. After each fault: does `store verify` name the place, does the
+next use refuse it, does making the result again repair it? Every fifth result is made again by its
+stage, the others by publishing the same payload.
 """
 
 import os
@@ -32,7 +32,7 @@ KINDS = ["record", "manifest", "zarr", "safetensors", "png"]
 
 @dataclass
 class Count:
-    """What became of the faults."""
+    """Counts over all faults."""
 
     faults: int = 0
     verified: int = 0
@@ -48,13 +48,13 @@ def rows(seed: int) -> Iterator[Row]:
     with TemporaryDirectory() as folder, on_seed("corruption", seed):
         place = Path(folder)
         results = make_results(place, images=2, each=2)
-        yield found_and_healed(results, FAULTS, seed)
-        yield cache_told_the_truth(place / "cache", CACHE_FAULTS, seed)
-        yield index_told_the_truth(results, place / "index", INDEX_FAULTS, seed)
-        yield lost_without_a_trace(results, PAIRS, seed)
+        yield damage_results(results, FAULTS, seed)
+        yield damage_digest_cache(place / "cache", CACHE_FAULTS, seed)
+        yield damage_record_index(results, place / "index", INDEX_FAULTS, seed)
+        yield delete_records(results, PAIRS, seed)
 
 
-def found_and_healed(results: Results, faults: int, seed: int) -> Row:
+def damage_results(results: Results, faults: int, seed: int) -> Row:
     """Put faults into records and objects, one at a time."""
     clock, draw, count = Stopwatch(), random.Random(seed), Count()
     assert not damage_in(results)
@@ -76,10 +76,10 @@ def found_and_healed(results: Results, faults: int, seed: int) -> Row:
 
 
 def try_fault(results: Results, kind: str, draw: random.Random, count: Count) -> None:
-    """Put one fault in, look at what finds it, and mend it."""
+    """Put one fault in, check what finds it, and repair it."""
     hurt, path = draw_file(results, kind, draw)
     pair = [(hurt, path)]
-    # What is left of a record that is gone is an object without one: told of in a row of its own.
+    # A deleted record leaves only an object without one; another row tests that.
     traceless = kind == "record" and is_shared(results, hurt)
     way = draw.choice([way for way in WAYS if not (traceless and way is delete)])
     if way == "swap":
@@ -101,8 +101,8 @@ def try_fault(results: Results, kind: str, draw: random.Random, count: Count) ->
         count.used += 1
     else:
         count.unseen.append(f"Use did not see the {told}.")
-    mended = [heal(results, result, kind, count) for result, _ in pair]
-    if all(mended):
+    healed = [heal(results, result, kind, count) for result, _ in pair]
+    if all(healed):
         count.healed += 1
     else:
         count.unseen.append(f"Not healed: the {told}.")
@@ -116,7 +116,7 @@ def try_fault(results: Results, kind: str, draw: random.Random, count: Count) ->
 def draw_file(
     results: Results, kind: str, draw: random.Random, unlike: bytes | None = None
 ) -> tuple[Result, Path]:
-    """Choose a file of a kind, with other bytes than these."""
+    """Draw a file of a kind whose bytes differ from these."""
     holders = [(r, path) for r in results.all for path in files_of(results, r) if is_of(kind, path)]
     return draw.choice([holder for holder in holders if holder[1].read_bytes() != unlike])
 
@@ -156,7 +156,7 @@ def damaged_places(results: Results, findings: list[Finding]) -> set[Path]:
 
 
 def is_named(places: set[Path], hurt: dict[Path, bytes], results: Results) -> bool:
-    """Tell whether verification named every file; a record that is gone shows by what is left."""
+    """Return whether verification named every file; a deleted record shows by what is left."""
     return all(
         path in places or (not path.exists() and "actions" in path.parts and places)
         for path in hurt
@@ -164,7 +164,7 @@ def is_named(places: set[Path], hurt: dict[Path, bytes], results: Results) -> bo
 
 
 def is_refused(results: Results, result: Result, kind: str, count: Count) -> bool:
-    """Use a result: a false record must be passed over, false bytes must not be served."""
+    """Use a result: a damaged record must be skipped, damaged bytes must be refused."""
     if kind == "record":
         found = looked_up(results, result)
         count.served += any(one and one.record != result.record for one in found)
@@ -178,13 +178,13 @@ def is_refused(results: Results, result: Result, kind: str, count: Count) -> boo
 
 
 def looked_up(results: Results, result: Result) -> list[Lookup | None]:
-    """Look a key up by itself, and as one of many: by the index of records."""
+    """Look a key up alone, and as one of many through the index of records."""
     stage, key, store = result.record.stage, result.record.key, results.store
     return [store.lookup(stage, key), store.lookup_many(stage, [key]).get(key)]
 
 
 def heal(results: Results, result: Result, kind: str, count: Count) -> bool:
-    """Make a result again, and tell whether it is there with the same bytes."""
+    """Make a result again; return whether it is there with the same bytes."""
     record = result.record
     if count.faults % BY_STAGE == 0:
         results.bench.perform(record.stage, result.edit)
@@ -198,8 +198,8 @@ def heal(results: Results, result: Result, kind: str, count: Count) -> bool:
     return True
 
 
-def cache_told_the_truth(place: Path, faults: int, seed: int) -> Row:
-    """Damage the cache of file digests, which is all that stands between a file and its key."""
+def damage_digest_cache(place: Path, faults: int, seed: int) -> Row:
+    """Damage the cache of file digests, from which keys are made."""
     clock, draw, wrong, counted = Stopwatch(), random.Random(seed), 0, Counter()
     place.mkdir()
     photos = [place / f"{number}.bin" for number in range(20)]
@@ -232,8 +232,8 @@ def cache_told_the_truth(place: Path, faults: int, seed: int) -> Row:
     )
 
 
-def index_told_the_truth(results: Results, place: Path, faults: int, seed: int) -> Row:
-    """Damage the index of records, which spares reading them."""
+def damage_record_index(results: Results, place: Path, faults: int, seed: int) -> Row:
+    """Damage the index of records, which replaces reading them."""
     clock, draw, wrong, counted = Stopwatch(), random.Random(seed), 0, Counter()
     place.mkdir()
     elsewhere = Results(results.job, place / "store", results.bench, results.all)
@@ -267,7 +267,7 @@ def index_told_the_truth(results: Results, place: Path, faults: int, seed: int) 
 
 
 def plans_of(results: Results) -> dict[Key, Lookup]:
-    """Look up everything as `plan` does, in a store that is opened anew."""
+    """Look up everything as `plan` does, in a freshly opened store."""
     store, found = ArtifactStore.open(results.root), {}
     for stage in {result.record.stage for result in results.all}:
         keys = [result.record.key for result in results.all if result.record.stage == stage]
@@ -276,11 +276,11 @@ def plans_of(results: Results) -> dict[Key, Lookup]:
 
 
 def is_shared(results: Results, result: Result) -> bool:
-    """Tell whether another key's record names the same object."""
+    """Return whether another key's record names the same object."""
     return sum(other.record.object == result.record.object for other in results.all) > 1
 
 
-def lost_without_a_trace(results: Results, losses: int, seed: int) -> Row:
+def delete_records(results: Results, losses: int, seed: int) -> Row:
     """Delete the newest record of a key and, if no other names it, its object."""
     clock, draw, told, made_again = Stopwatch(), random.Random(seed), 0, 0
     for _ in range(losses):

@@ -1,8 +1,7 @@
 """Several processes on one store and one job.
 
-Four lives do the same twelve edits of four images on two cores at once. Then each does a shard of
-its own, as `run` and `submit` cut them. In both, one of the four is killed again and again, and
-another takes its place.
+Four processes do the same twelve edits of four images on two cores at once. Then each does its own
+shard, as `run` and `submit` cut them. In both, one of the four is killed repeatedly and replaced.
 """
 
 import random
@@ -25,7 +24,7 @@ from stages.planning.plan import plan_edits
 
 PROCESSES = 4
 SHARE = 1 / 8
-"""A process is killed each such share of the time that the job takes undisturbed."""
+"""A process is killed at intervals of this share of the undisturbed job's time."""
 MOST_KILLS = 30
 
 
@@ -38,15 +37,15 @@ def rows(seed: int) -> Iterator[Row]:
         to_the_end(whole)
         pause, draw = SHARE * clock.seconds, random.Random(seed)
         same = [Errand(job, place / "same", place / "same.log")] * PROCESSES
-        yield crowded("the same job", same, whole, pause, MOST_KILLS, draw)
-        shards = sharded(job, place / "shards")
-        yield crowded("a shard each", shards, whole, pause, MOST_KILLS, draw)
-        yield crowded(
-            "a shard each, none killed", sharded(job, place / "quiet"), whole, pause, 0, draw
+        yield run_crowd("the same job", same, whole, pause, MOST_KILLS, draw)
+        shards = cut_errands(job, place / "shards")
+        yield run_crowd("a shard each", shards, whole, pause, MOST_KILLS, draw)
+        yield run_crowd(
+            "a shard each, none killed", cut_errands(job, place / "quiet"), whole, pause, 0, draw
         )
 
 
-def sharded(job: Path, location: Path) -> list[Errand]:
+def cut_errands(job: Path, location: Path) -> list[Errand]:
     """Cut a job as the flows do, and give each process a shard."""
     edits = load_job(job).edits
     cut = cut_shards(edits, StageSeconds().of, STAGE_NAMES, at_least=PROCESSES)
@@ -56,10 +55,10 @@ def sharded(job: Path, location: Path) -> list[Errand]:
     ]
 
 
-def crowded(
+def run_crowd(
     who: str, errands: list[Errand], whole: Errand, pause: float, kills: int, draw: random.Random
 ) -> Row:
-    """Let all do their errands at once, killing one of them after each pause."""
+    """Do all errands at once, killing one process after each pause."""
     clock, killed = Stopwatch(), 0
     lives = {number: begin(errand) for number, errand in enumerate(errands)}
     while lives:
@@ -74,11 +73,13 @@ def crowded(
             lives[number].join()
             killed += 1
             lives[number] = begin(errands[number])
-    return counted(who, errands, whole, killed, clock)
+    return count_crowd(who, errands, whole, killed, clock)
 
 
-def counted(who: str, errands: list[Errand], whole: Errand, killed: int, clock: Stopwatch) -> Row:
-    """Compare what all left with what one life did, and count what was done more than once."""
+def count_crowd(
+    who: str, errands: list[Errand], whole: Errand, killed: int, clock: Stopwatch
+) -> Row:
+    """Compare the store with that of one process, and count what was done more than once."""
     location, diary = errands[0].location, notes(errands[0].diary)
     same = contents(location) == contents(whole.location)
     numbers = Counter(record_numbers(location))
@@ -103,7 +104,7 @@ def counted(who: str, errands: list[Errand], whole: Errand, killed: int, clock: 
 
 
 def users_of(errands: list[Errand]) -> dict[str, set[int]]:
-    """Return which processes need each key, when all is done."""
+    """Return which processes need each key."""
     users: defaultdict[str, set[int]] = defaultdict(set)
     for number, errand in enumerate(errands):
         edits = [e for e in load_job(errand.job).edits if not errand.edits or e.id in errand.edits]

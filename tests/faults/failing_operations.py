@@ -1,9 +1,9 @@
 """The k-th operation of a store fails, for every k of a publish.
 
-The payload of each stage, on a store in memory. The store goes away at the k-th request, or only
-stumbles there; before the request is done, or after it, so that only the reply is lost. The writer
-finds nothing, an older result that it supersedes, or damage to its own bytes. After each failure
-whatever is called a hit is read, and the publish is repeated.
+The payload of each stage, on a store in memory. The store goes away at the k-th request, or fails
+once, before the request is done or before its reply arrives. The writer finds nothing, an older
+result that it supersedes, or damage to its own bytes. After each failure every hit is read, and the
+publish is repeated.
 """
 
 from collections.abc import Iterator
@@ -18,10 +18,10 @@ from support.store_faults import SCENES, WAYS, publish_failing_everywhere
 def rows(seed: int) -> Iterator[Row]:
     with TemporaryDirectory() as folder, on_seed("failing operations", seed):
         results = make_results(Path(folder), images=2, each=1)
-        yield survived(results.of_each_stage, results.all[::-1])
+        yield fail_everywhere(results.of_each_stage, results.all[::-1])
 
 
-def survived(results: list[Result], others: tuple[Result, ...]) -> Row:
+def fail_everywhere(results: list[Result], others: tuple[Result, ...]) -> Row:
     """Fail every request of every publish; `others` holds older results of the same stages."""
     clock, failures, broken = Stopwatch(), 0, list[str]()
     for result in results:

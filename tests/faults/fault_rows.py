@@ -1,4 +1,4 @@
-"""Rows of the report on faults: what was asked for, what was reached, and how to see it again."""
+"""Rows of the report on faults: the figure to reach, the figure reached, and the seed."""
 
 import re
 import time
@@ -12,9 +12,9 @@ class Row:
     """One line of a table.
 
     Attributes:
-        asked: the figure that is to be reached.
-        reached: what was counted.
-        held: whether that is what was asked for; None if it could not be tried here.
+        asked: the figure to reach.
+        reached: the figure reached.
+        held: whether it was reached; None if it could not be tried here.
         notes: what a reader needs to judge it, in a few words.
     """
 
@@ -32,16 +32,16 @@ class Row:
 
 
 class NotPossibleHere(Exception):
-    """What a fault needs cannot be had on this machine; the message says what."""
+    """This machine lacks what a fault needs; the message says what."""
 
 
 Rows = Callable[[int], Iterator[Row]]
-"""A module of this folder has one such function, `rows(seed)`, at full size."""
+"""The function `rows(seed)` of a module, which runs its tests at full size."""
 
 
 @dataclass
 class Stopwatch:
-    """Seconds since it was made."""
+    """Measures the seconds since it was made."""
 
     started: float = field(default_factory=time.monotonic)
 
@@ -52,7 +52,7 @@ class Stopwatch:
 
 @contextmanager
 def on_seed(test: str, seed: int) -> Iterator[None]:
-    """Name the seed of whatever goes wrong inside, so that it can be seen again."""
+    """Add the seed to any error inside, so that it can be reproduced."""
     try:
         yield
     except Exception as error:
@@ -72,7 +72,7 @@ def table(rows: Iterable[Row], seed: int) -> list[str]:
 
 
 def written(document: str, name: str, title: str, lines: Iterable[str]) -> str:
-    """Put lines between a module's marks; at the end, under its title, if it has none yet."""
+    """Put lines between a module's marks, or at the end under its title if it has none yet."""
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     body = "\n".join([begin, "", *lines, "", end])
     if begin not in document:

@@ -2,7 +2,7 @@
 
 A small disk in memory (tmpfs) is filled up to every 4 KiB of what a stage's payload needs; where
 mounting is not allowed, a limit on the size of a file (RLIMIT_FSIZE) falls on each file in turn.
-Then whole jobs begin on a disk with no room and get some more whenever they stop.
+Then a whole job starts on a full disk, and gets more room whenever it stops.
 """
 
 import os
@@ -30,14 +30,14 @@ def rows(seed: int) -> Iterator[Row]:
     with TemporaryDirectory() as folder, on_seed("full disk", seed):
         place = Path(folder)
         results = make_results(place, images=1, each=1)
-        yield told_and_mended(results.of_each_stage, place)
+        yield publish_without_room(results.of_each_stage, place)
         job = write_job(place / "twelve", place / "model", images=4, each=3)
-        yield gone_on_when_there_was_room(job, place)
+        yield run_without_room(job, place)
 
 
 @contextmanager
 def small_disk(place: Path, kibibytes: int) -> Iterator[Path]:
-    """Mount a disk of so many KiB.
+    """Mount a disk of a given size.
 
     Raises:
         NotPossibleHere: if mounting is not allowed here.
@@ -54,8 +54,8 @@ def small_disk(place: Path, kibibytes: int) -> Iterator[Path]:
         subprocess.run(["umount", disk], check=True)
 
 
-def told_and_mended(results: list[Result], place: Path, every: int = BLOCK) -> Row:
-    """Publish each payload with every amount of room that is too little."""
+def publish_without_room(results: list[Result], place: Path, every: int = BLOCK) -> Row:
+    """Publish each payload with every amount of room that is not enough."""
     clock = Stopwatch()
     try:
         with small_disk(place, 4096) as disk:
@@ -79,7 +79,7 @@ def told_and_mended(results: list[Result], place: Path, every: int = BLOCK) -> R
 
 
 def fill(result: Result, disk: Path, every: int) -> tuple[int, list[str]]:
-    """Publish a result with ever more room on the disk until it fits."""
+    """Publish a result with more and more room until it fits."""
     store, ballast = ArtifactStore.open(disk / "store"), disk / "ballast"
     record, refused, broken, spare = result.record, 0, list[str](), 0
     while True:
@@ -100,7 +100,7 @@ def fill(result: Result, disk: Path, every: int) -> tuple[int, list[str]]:
 
 
 def limit(result: Result, place: Path) -> tuple[int, list[str]]:
-    """Publish where each file of a result in turn is larger than a file may be."""
+    """Publish with a limit on file sizes that each file in turn exceeds."""
     refused, broken, record = 0, list[str](), result.record
     for size in sorted({0, *(size - 1 for size in record.files.values())}):
         target = place / f"limited-{record.stage}-{size}"
@@ -120,15 +120,15 @@ def limit(result: Result, place: Path) -> tuple[int, list[str]]:
 
 
 def problems_after(store: ArtifactStore, result: Result, told: str, reason: str) -> list[str]:
-    """Say what is wrong after a publish for which there was no room."""
+    """Return what is wrong after a publish without enough room."""
     problems = [] if reason in told and "\n" not in told else [f"unclear: {told!r}"]
     if store.lookup(result.record.stage, result.record.key) is not None:
         problems.append("a record was left")
     return problems + [str(f) for f in Verification(store) if f.trouble.is_damage]
 
 
-def gone_on_when_there_was_room(job: Path, place: Path) -> Row:
-    """Do a job on a disk that is too small, and give it room whenever it stops."""
+def run_without_room(job: Path, place: Path) -> Row:
+    """Do a job on a disk that is too small, and add room whenever it stops."""
     clock, stops, unclear, sizes = Stopwatch(), 0, list[str](), KIB_MORE
     ready()
     whole = Errand(job, place / "whole", place / "whole.log")
@@ -159,17 +159,17 @@ def gone_on_when_there_was_room(job: Path, place: Path) -> Row:
 
 
 def ended_with(errand: Errand) -> str:
-    """Let a life do a job; return the error that ended it, or nothing."""
+    """Do a job in a process; return the error that ended it, or nothing."""
     told = errand.diary.with_suffix(".error")
     told.unlink(missing_ok=True)
-    process = begin(errand, told_by_file)
+    process = begin(errand, write_error)
     process.join()
     assert process.exitcode == 0
     return told.read_text() if told.exists() else ""
 
 
-def told_by_file(errand: Errand) -> None:
-    """Do a job, and write down the error of the store that ended it."""
+def write_error(errand: Errand) -> None:
+    """Do a job, and write the store's error that ended it to a file."""
     try:
         live(errand)
     except ArtifactError as error:

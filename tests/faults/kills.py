@@ -1,8 +1,8 @@
 """Kills at random moments of a job, resumed until it is done.
 
 Twelve edits of four images on a tiny random model, the real stages without Prefect, a checkpoint
-after every step. Each life is ended by SIGKILL after a random time, and another one goes on. The
-naive store writes results in place and takes what exists for done.
+after every step. SIGKILL ends each process after a random time, and another one goes on. The naive
+store writes results in place and takes what exists for done.
 """
 
 import random
@@ -21,14 +21,14 @@ from artifacts.upkeep.verify import Verification
 
 KILLS, NAIVE_KILLS = 180, 400
 SHARE = 1 / 4
-"""Of the time that the job takes undisturbed: so long a life is, at most."""
+"""The longest life of a process, as a share of the undisturbed job's time."""
 GIVE_UP = 3
-"""So many lives that end by an error, one after the other, and the job is stuck."""
+"""A job is stuck after this number of errors in a row."""
 
 
 @dataclass
 class Count:
-    """What was counted over all jobs."""
+    """Counts over all jobs."""
 
     kills: int = 0
     jobs: int = 0
@@ -46,12 +46,12 @@ def rows(seed: int) -> Iterator[Row]:
     with TemporaryDirectory() as folder, on_seed("kills", seed):
         place = Path(folder)
         job = write_job(place / "job", build_tiny_model(place / "model"), images=4, each=3)
-        yield survived(job, place / "ours", KILLS, seed)
-        yield lost_by_the_naive(job, place / "naive", NAIVE_KILLS, seed)
+        yield kill_ours(job, place / "ours", KILLS, seed)
+        yield kill_naive(job, place / "naive", NAIVE_KILLS, seed)
 
 
-def survived(job: Path, place: Path, kills: int, seed: int) -> Row:
-    """Kill our lives so often; whatever they did has to be whole and done once."""
+def kill_ours(job: Path, place: Path, kills: int, seed: int) -> Row:
+    """Kill processes on our store; all results must be whole and done once."""
     clock = Stopwatch()
     found = disturb(job, place, "ours", kills, random.Random(seed))
     reached = (
@@ -71,8 +71,8 @@ def survived(job: Path, place: Path, kills: int, seed: int) -> Row:
     )
 
 
-def lost_by_the_naive(job: Path, place: Path, kills: int, seed: int) -> Row:
-    """Kill lives on the naive store until a job is lost, to show that this test can fail."""
+def kill_naive(job: Path, place: Path, kills: int, seed: int) -> Row:
+    """Kill processes on the naive store until a job is lost, to show that this test can fail."""
     clock = Stopwatch()
     found = disturb(job, place, "naive", kills, random.Random(seed))
     return Row(
@@ -87,9 +87,9 @@ def lost_by_the_naive(job: Path, place: Path, kills: int, seed: int) -> Row:
 
 
 def disturb(job: Path, place: Path, store: str, kills: int, draw: random.Random) -> Count:
-    """Do a job in short lives, again and again, until so many of them were killed.
+    """Do the job again and again in processes that are killed, until enough kills happened.
 
-    On the naive store until a job was lost: few kills meet a write.
+    On the naive store, stop once a job was lost: few kills hit a write.
     """
     whole = Errand(job, place / "whole", place / "whole.log", store)
     place.mkdir()
@@ -108,7 +108,7 @@ def disturb(job: Path, place: Path, store: str, kills: int, draw: random.Random)
 
 
 def survive(errand: Errand, count: Count, kills: int, longest: float, draw: random.Random) -> bool:
-    """Begin lives until one comes to the end of the job; tell whether one did."""
+    """Start processes until one finishes the job; return whether one did."""
     errors = 0
     while errors < GIVE_UP:
         process = begin(errand, live if errand.store == "ours" else quietly)
@@ -126,7 +126,7 @@ def survive(errand: Errand, count: Count, kills: int, longest: float, draw: rand
 
 
 def quietly(errand: Errand) -> None:
-    """Live without a word: what a naive store does to stages is expected, and long."""
+    """Do a job without its tracebacks, which are long and expected on a naive store."""
     try:
         live(errand)
     except Exception as error:
@@ -134,7 +134,7 @@ def quietly(errand: Errand) -> None:
 
 
 def judge(errand: Errand, whole: Errand, count: Count) -> None:
-    """Compare what a disturbed job left with what an undisturbed one did."""
+    """Compare the results of a disturbed job with those of an undisturbed one."""
     if errand.store == "naive":
         count.wrong += files(errand.location) != files(whole.location)
         return

@@ -1,6 +1,7 @@
 """Processes that do a job and may be killed: the real stages on a real store, without Prefect.
 
-Lives are forked from a process that has imported everything, so that one begins in milliseconds.
+A life is one such process. It is forked from one that has imported everything, so that it starts in
+milliseconds.
 """
 
 import multiprocessing
@@ -49,10 +50,10 @@ OPEN: dict[str, Callable] = {"ours": ArtifactStore.open, "naive": NaiveStore}
 
 @dataclass(frozen=True)
 class Errand:
-    """What a life is to do.
+    """What a life has to do.
 
     Attributes:
-        diary: a file to which every execution of a stage is noted, as it begins and ends.
+        diary: a file that notes the begin and the end of every execution of a stage.
         store: "ours" or "naive".
         edits: ids of the edits to do; all by default.
     """
@@ -65,7 +66,7 @@ class Errand:
 
 
 def live(errand: Errand) -> None:
-    """Do what is missing of a job, stage by stage, with a checkpoint after every step."""
+    """Do what a job lacks, stage by stage, with a checkpoint after every step."""
     found = load_job(errand.job)
     edits = [edit for edit in found.edits if errand.edits is None or edit.id in errand.edits]
     store = OPEN[errand.store](errand.location)
@@ -81,7 +82,7 @@ def live(errand: Errand) -> None:
 
 @contextmanager
 def noted(errand: Errand) -> Iterator[None]:
-    """Note when a stage's own code runs for a key, and how many records the key had by then."""
+    """Note when a stage runs for a key, and how many records the key had by then."""
     before = dict(BY_NAME)
     diary = os.open(errand.diary, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     BY_NAME.update({name: _noting(stage, errand.location, diary) for name, stage in before.items()})
@@ -111,7 +112,7 @@ def _noting(stage: Stage, location: Path, diary: int) -> Stage:
 
 @dataclass(frozen=True)
 class Note:
-    """A line of a diary: that a stage began or ended, when there were so many records."""
+    """A line of a diary: a stage began or ended, when its key had `there` records."""
 
     event: str
     stage: str
@@ -129,14 +130,14 @@ def notes(diary: Path) -> list[Note]:
 
 @cache
 def processes() -> multiprocessing.context.ForkServerContext:
-    """Return what starts processes from one that has imported everything."""
+    """Return the context that forks from a process that has imported everything."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(IMPORTED)
     return context
 
 
 def ready() -> None:
-    """Wait until lives begin in milliseconds."""
+    """Wait until a life starts in milliseconds."""
     process = processes().Process(target=notes, args=(Path("nothing"),), daemon=True)
     process.start()
     process.join()
@@ -150,7 +151,7 @@ def begin(errand: Errand, function: Callable[[Errand], None] = live) -> ForkServ
 
 
 def to_the_end(errand: Errand) -> None:
-    """Let a life do its job undisturbed."""
+    """Do an errand undisturbed."""
     process = begin(errand)
     process.join()
     if process.exitcode:
@@ -158,7 +159,7 @@ def to_the_end(errand: Errand) -> None:
 
 
 def contents(location: Path) -> dict[str, str]:
-    """Digest every file of all objects, and what every key's record says came out."""
+    """Digest every file of all objects, and the outcome in every key's record."""
     found = {
         path.relative_to(location).as_posix(): sha256(path.read_bytes()).hexdigest()
         for path in (location / "objects").rglob("*")

@@ -1,9 +1,9 @@
 """Requests to object storage that fail.
 
 Against an S3 server on loopback (moto's, which imitates S3), through a proxy that breaks one
-request of a publish: it is answered with 409, 412, 500 or 503 and never arrives, or it arrives and
-its reply is lost. For every k, the k-th request of the publish of each stage's payload. Then the
-store is read over a good line.
+request of a publish: it answers 409, 412, 500 or 503, or forwards the request and loses the reply.
+For every k, the k-th request of the publish of each stage's payload. Then the store is read without
+faults.
 """
 
 from collections.abc import Iterator
@@ -24,10 +24,10 @@ FAULTS = (409, 412, 500, 503, LOST)
 def rows(seed: int) -> Iterator[Row]:
     with TemporaryDirectory() as folder, on_seed("object storage", seed), serve_s3() as port:
         results = make_results(Path(folder), images=1, each=1)
-        yield survived(results.of_each_stage, port)
+        yield break_requests(results.of_each_stage, port)
 
 
-def survived(results: list[Result], port: int) -> Row:
+def break_requests(results: list[Result], port: int) -> Row:
     """Break each request of each publish in each way."""
     clock, broken, told, problems = Stopwatch(), 0, 0, list[str]()
     line = BadLine(port)
@@ -35,7 +35,7 @@ def survived(results: list[Result], port: int) -> Row:
         for fault in FAULTS:
             for number in count():
                 place = f"{result.record.stage}-{fault}-{number}"
-                ArtifactStore.open(s3_location(port, place))  # its format file is not the question
+                ArtifactStore.open(s3_location(port, place))  # written without faults
                 store = ArtifactStore.open(s3_location(line.server_port, place))
                 struck = strike(line, number, fault)
                 record = result.record
@@ -62,7 +62,7 @@ def survived(results: list[Result], port: int) -> Row:
 
 
 def strike(line: BadLine, number: int, fault: int | str) -> list[str]:
-    """Break the request of a number; return which ones were, as that happens."""
+    """Break the request of a number; return a list that gets the broken request."""
     seen, struck = count(), list[str]()
 
     def break_one(method: str, path: str) -> int | str | None:
@@ -76,7 +76,7 @@ def strike(line: BadLine, number: int, fault: int | str) -> list[str]:
 
 
 def wrong(store: ArtifactStore, result: Result, place: str) -> Iterator[str]:
-    """Name what is wrong in a store after a broken publish, and after another one."""
+    """Yield what is wrong in a store after a broken publish, and after repeating it."""
     record = result.record
     found = store.lookup(record.stage, record.key)
     if found and found.status == "hit":

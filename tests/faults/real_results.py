@@ -1,4 +1,4 @@
-"""A small store that the real stages have filled, and its payloads to publish elsewhere."""
+"""A small store filled by the real stages, and its payloads to publish elsewhere."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +60,7 @@ def make_results(place: Path, images: int, each: int) -> Results:
 
 
 def payload_of(store: ArtifactStore, record: Record) -> Payload:
-    """Read what was published as it can be published again."""
+    """Read a payload in the form in which it can be published again."""
     kinds = store.verified(record).manifest.parts
     parts = store.read(record)
     return {name: _part(kinds[name].kind, parts[name]) for name in parts}

@@ -1,8 +1,8 @@
 """Ends of the real `adaptivedrag run`, with Prefect.
 
-Each run is a process of its own with a temporary server of its own. Kills come at random moments,
-from the first import on, until the job is done: twelve edits of two images on the pocket models
-with few steps. Runs side by side use a tiny random model.
+Each run is a process with its own temporary server. Kills come at random moments, from the first
+import on, until the job is done: twelve edits of two images on the pocket models with few steps.
+Runs side by side use a tiny random model.
 """
 
 import os
@@ -28,14 +28,14 @@ from artifacts.upkeep.verify import Verification
 HERE = Path(__file__).parent
 KILLS = 20
 SHARE = 1 / 2
-"""Of the time of an undisturbed run: so late a kill comes, at most."""
+"""The latest moment of a kill, as a share of the undisturbed run's time."""
 GONE_WITHIN = 10.0
-"""Seconds after which no process of an ended run may be left."""
+"""No process of a run may be left this long after its end, in seconds."""
 
 
 @dataclass
 class Run:
-    """A run in a process of its own."""
+    """A run in its own process."""
 
     errand: Errand
     process: subprocess.Popen = field(init=False)
@@ -54,13 +54,13 @@ class Run:
         )
 
     def kill(self) -> int:
-        """Kill the run, and return how many processes of it are left after a while."""
+        """Kill the run; return how many of its processes are left after `GONE_WITHIN`."""
         self.process.kill()
         self.process.communicate()
         return self.left_behind()
 
     def left_behind(self) -> int:
-        """Count the processes of this run that do not go away; then end those."""
+        """Count the processes of this run that do not go away, then kill those."""
         deadline = time.monotonic() + GONE_WITHIN
         while (found := self._processes()) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -74,7 +74,7 @@ class Run:
     def _is_ours(self, process: Path) -> bool:
         try:
             return f"FAULTS_MARK={self.mark}".encode() in (process / "environ").read_bytes()
-        except OSError:  # gone meanwhile, or somebody else's
+        except OSError:  # gone meanwhile, or another user's
             return False
 
     def finish(self) -> str:
@@ -85,13 +85,13 @@ class Run:
 def rows(seed: int) -> Iterator[Row]:
     with TemporaryDirectory() as folder, on_seed("real runs", seed):
         place = Path(folder)
-        yield killed(pocket_job(place / "pocket"), KILLS, seed)
+        yield kill_runs(pocket_job(place / "pocket"), KILLS, seed)
         tiny = write_job(place / "tiny", build_tiny_model(place / "model"), images=2, each=3)
         yield side_by_side(undisturbed(tiny))
 
 
 def pocket_job(folder: Path) -> Path:
-    """Write twelve edits on the pocket models; a few steps each."""
+    """Write a job of twelve edits on the pocket models, a few steps each."""
     job = write_job(folder, Path("pocket"), images=2, each=6)
     text = job.read_text().replace('"weights.pt"', '"pocket"').replace('"rgb"', '"features"')
     job.write_text(text)
@@ -108,8 +108,8 @@ def undisturbed(job: Path) -> Errand:
     return errand
 
 
-def killed(job: Path, kills: int, seed: int) -> Row:
-    """Kill runs until so many are, each job until it is done."""
+def kill_runs(job: Path, kills: int, seed: int) -> Row:
+    """Kill runs until enough were killed, and finish each job."""
     clock, draw = Stopwatch(), random.Random(seed)
     whole = undisturbed(job)
     longest, done, jobs, left = SHARE * clock.seconds, 0, 0, 0
@@ -147,7 +147,7 @@ def killed(job: Path, kills: int, seed: int) -> Row:
 
 
 def differences(errand: Errand, whole: Errand, twice_is_wrong: bool = True) -> list[str]:
-    """Say in what a disturbed job differs from one that was let alone."""
+    """Return how a disturbed job differs from an undisturbed one."""
     problems = []
     if contents(errand.location) != contents(whole.location):
         problems.append("other final bytes")

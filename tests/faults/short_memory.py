@@ -1,9 +1,9 @@
 """Memory that runs out at each stage.
 
 A job of a tiny random model, its LoRA trained on four samples at once. In each stage with a UNet
-memory runs out in its second pass, once, twice, and so on down to the lowest rung of the ladder of
-that stage, by the error that PyTorch raises on a GPU; in the others in their own code, by one that
-a CPU raises. What is made then is compared with what was made with memory enough.
+the second pass runs out of memory once, twice, and so on down to the lowest rung of the stage's
+ladder, by the error that PyTorch raises on a GPU; the other stages run out in their own code, by an
+error of the CPU. The results are compared with those made with enough memory.
 """
 
 from collections.abc import Iterator
@@ -35,11 +35,13 @@ WITHOUT_UNET = {
 def rows(seed: int) -> Iterator[Row]:
     with TemporaryDirectory() as folder, on_seed("short memory", seed):
         place = Path(folder)
-        yield stepped_down(write_job(place / "job", build_tiny_model(place / "model")), place)
+        yield run_short_of_memory(
+            write_job(place / "job", build_tiny_model(place / "model")), place
+        )
 
 
-def stepped_down(job: Path, place: Path) -> Row:
-    """Let each stage run out of memory at each rung but its lowest, and compare the results."""
+def run_short_of_memory(job: Path, place: Path) -> Row:
+    """Let each stage run out of memory at every rung but its lowest; compare the results."""
     clock, tries, problems, largest = Stopwatch(), 0, list[str](), 0.0
     (edit,) = load_job(job).edits
     edit = replace(edit, config=edit.config.merged({"train_lora": {"batch_size": 4}}))
@@ -74,7 +76,7 @@ def stepped_down(job: Path, place: Path) -> Row:
 
 
 def failing(name: str, times: int):
-    """Let a function ask for more memory than there is, so many times."""
+    """Let a function ask for more memory than there is, a number of times."""
     plain, left = resolve_name(name), [None] * times
 
     def short(*arguments):

@@ -1,6 +1,6 @@
 """Ctrl-C once, twice, and SIGTERM during `adaptivedrag run`.
 
-A run at work is asked to end at a random moment: within ten seconds, with code 130, leaving no
+A run gets the signal at a random moment and must end within ten seconds with code 130, leaving no
 process. The next run ends the job. On a tiny random model, with Prefect.
 """
 
@@ -25,15 +25,15 @@ def rows(seed: int) -> Iterator[Row]:
         place = Path(folder)
         tiny = write_job(place / "tiny", build_tiny_model(place / "model"), images=2, each=3)
         whole = undisturbed(tiny)
-        yield signaled("Ctrl-C", [signal.SIGINT], whole, MOMENTS, seed)
-        yield signaled("Ctrl-C twice", [signal.SIGINT] * 2, whole, MOMENTS, seed)
-        yield signaled("SIGTERM", [signal.SIGTERM], whole, MOMENTS, seed)
+        yield send_signals("Ctrl-C", [signal.SIGINT], whole, MOMENTS, seed)
+        yield send_signals("Ctrl-C twice", [signal.SIGINT] * 2, whole, MOMENTS, seed)
+        yield send_signals("SIGTERM", [signal.SIGTERM], whole, MOMENTS, seed)
 
 
-def signaled(
+def send_signals(
     what: str, signals: list[signal.Signals], whole: Errand, moments: int, seed: int
 ) -> Row:
-    """Send signals to runs at work, and let another run end the job."""
+    """Send signals to a run at a random moment, and let another run end the job."""
     clock, draw, slowest, left = Stopwatch(), random.Random(f"{seed} {what}"), 0.0, 0
     problems: list[str] = []
     for moment in range(moments):

@@ -10,10 +10,10 @@ import power_loss
 import pytest
 import surroundings
 from corruption import (
-    cache_told_the_truth,
-    found_and_healed,
-    index_told_the_truth,
-    lost_without_a_trace,
+    damage_digest_cache,
+    damage_record_index,
+    damage_results,
+    delete_records,
 )
 from fault_rows import Row, Stopwatch, table, written
 from lives import Errand, ready, to_the_end
@@ -36,13 +36,13 @@ def small_job(tiny_model_directory, tmp_path_factory):
 def test_a_job_that_is_killed_again_and_again_ends_with_the_same_bytes_and_no_work_done_twice(
     small_job, tmp_path
 ):
-    row = kills.survived(small_job, tmp_path / "killed", 4, seed=1)
+    row = kills.kill_ours(small_job, tmp_path / "killed", 4, seed=1)
     assert row.held, row
 
 
 @pytest.mark.slow
 def test_a_naive_store_does_the_same_job_as_long_as_nothing_goes_wrong(small_job, tmp_path):
-    """What kills do to it at full size is then the store's fault."""
+    """So what kills do to it at full size is the store's fault."""
     to_the_end(Errand(small_job, tmp_path / "naive", tmp_path / "naive.log", "naive"))
     assert len(list((tmp_path / "naive" / "sample_image").iterdir())) == 2
 
@@ -54,17 +54,17 @@ def test_processes_on_one_job_agree_while_some_are_killed(small_job, tmp_path):
     to_the_end(whole)
     errands = [Errand(small_job, tmp_path / "crowd", tmp_path / "crowd.log")] * 2
     pause = clock.seconds / 4
-    row = crowd.crowded("the same job", errands, whole, pause, 2, random.Random(2))
+    row = crowd.run_crowd("the same job", errands, whole, pause, 2, random.Random(2))
     assert row.held, row
 
 
 @pytest.mark.slow
-def test_damage_to_what_real_stages_made_is_found_and_healed(results, tmp_path):
+def test_damage_to_what_real_stages_made_is_damage_results(results, tmp_path):
     for row in (
-        found_and_healed(results, 20, seed=3),
-        lost_without_a_trace(results, 4, seed=3),
-        cache_told_the_truth(tmp_path / "cache", 6, seed=3),
-        index_told_the_truth(results, tmp_path / "index", 12, seed=3),
+        damage_results(results, 20, seed=3),
+        delete_records(results, 4, seed=3),
+        damage_digest_cache(tmp_path / "cache", 6, seed=3),
+        damage_record_index(results, tmp_path / "index", 12, seed=3),
     ):
         assert row.held, row
 
@@ -72,12 +72,12 @@ def test_damage_to_what_real_stages_made_is_found_and_healed(results, tmp_path):
 @pytest.mark.slow
 def test_a_broken_request_to_object_storage_spoils_nothing(results):
     with serve_s3() as port:
-        row = object_storage.survived(results.of_each_stage[3:4], port)
+        row = object_storage.break_requests(results.of_each_stage[3:4], port)
     assert row.held, row
 
 
 def test_no_stage_s_payload_is_lost_on_a_full_disk(results, tmp_path):
-    row = full_disk.told_and_mended(results.of_each_stage[-2:], tmp_path, every=1 << 16)
+    row = full_disk.publish_without_room(results.of_each_stage[-2:], tmp_path, every=1 << 16)
     assert row.held, row
 
 

@@ -1,4 +1,4 @@
-"""Processes that use a store until they are killed or have no room left."""
+"""Processes that use a store until they are killed or run out of room."""
 
 import resource
 import signal
@@ -13,7 +13,7 @@ from artifacts.upkeep.transfer import transfer
 
 
 def collect(location, channel):
-    """Mark and sweep everything, without grace, for ever; tell of each round."""
+    """Collect everything, without grace, forever; send the count of each round."""
     store, everything = ArtifactStore.open(location), Policy(keep=())
     channel.send("ready")
     while True:
@@ -22,7 +22,7 @@ def collect(location, channel):
 
 
 def move(source, target, wanted, enough, moment, channel):
-    """Copy actions; die a moment of CPU time after so many were committed, wherever that is."""
+    """Copy actions; die a moment of CPU time after `enough` of them were committed."""
     commits, backend = count(1), FaultyBackend.open(target, create=True)
 
     def after(operation, path):
@@ -35,7 +35,7 @@ def move(source, target, wanted, enough, moment, channel):
 
 
 def publish_within(location, most, action, payload, channel):
-    """Publish where no file may be larger than so many bytes; tell how it went."""
+    """Publish where no file may be larger than `most` bytes; send the outcome."""
     store = ArtifactStore.open(location)
     circumstances = Circumstances(code="0", started="2026-01-01T00:00:00Z", seconds=0.0)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Memory that runs out in the middle of a stage, and how far two results are apart."""
+"""Memory that runs out in the middle of a stage, and the distance between two results."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

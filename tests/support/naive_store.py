@@ -1,6 +1,6 @@
-"""What people write first: results in place, and a folder that exists is taken for done.
+"""The store that people write first: results in place, and a folder that exists counts as done.
 
-Each part is synced as it is written, which only makes it likelier that a kill meets a write.
+Each part is synced as it is written, which only makes it likelier that a kill hits a write.
 """
 
 import json
@@ -26,7 +26,7 @@ from artifacts import (
 
 
 class NaiveStore:
-    """Stands in for our store under the real stages; later keys are made of earlier keys."""
+    """A stand-in for our store under the real stages; later keys are made of earlier keys."""
 
     def __init__(self, location: Path) -> None:
         self._root = location

@@ -1,7 +1,7 @@
-"""An S3 server for tests, moto's, as a process on loopback; and a bad line to it.
+"""An S3 server for tests (moto's) as a process on loopback, and a faulty proxy to it.
 
-moto keeps everything in memory and imitates S3's answers, conditional puts among them. It shows
-that we speak the protocol; how durable or consistent a real service is, it cannot show.
+moto keeps everything in memory and imitates S3's answers, conditional puts included. It shows that
+we speak the protocol, not how durable or consistent a real service is.
 """
 
 import http.client
@@ -21,13 +21,13 @@ LOST = "lost"
 
 @contextmanager
 def serve_s3():
-    """Run the server with one bucket; yields its port."""
+    """Run the server with one bucket; yield its port."""
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         said = (re.search(r"http://127\.0\.0\.1:(\d+)", line) for line in process.stderr)
         port = int(next(filter(None, said))[1])
-        # Its log has to be read, or it stops when the pipe is full.
+        # Read its log, or it blocks once the pipe is full.
         threading.Thread(target=process.stderr.read, daemon=True).start()
         connection = http.client.HTTPConnection("127.0.0.1", port)
         connection.request("PUT", f"/{BUCKET}")

@@ -1,4 +1,4 @@
-"""Faults to put into a store: what happens to files on disks, and to requests on their way."""
+"""Faults to put into a store: damage to files on disks, and requests that fail."""
 
 import threading
 from collections.abc import Callable
@@ -67,7 +67,7 @@ def ignore(operation, path):
 
 
 class FaultyBackend(Backend):
-    """A store whose every request can be watched, delayed, refused, or robbed of its reply.
+    """A store whose requests can be watched, delayed, refused, or lose their replies.
 
     `before` and `after` are called with the name of the operation and its path.
     """
@@ -112,7 +112,7 @@ class FaultyBackend(Backend):
 
 
 def fail_from(k):
-    """Fail at the k-th request and at all that follow, as a store that goes away does."""
+    """Fail at the k-th request and all later ones, like a store that goes away."""
     lock, left = threading.Lock(), [k]
 
     def before(operation, path):
@@ -125,7 +125,7 @@ def fail_from(k):
 
 
 def fail_once(k):
-    """Fail at the k-th request only: its reply is lost if this is used as `after`."""
+    """Fail at the k-th request only; used as `after`, its reply is lost."""
     lock, seen = threading.Lock(), [-1]
 
     def fault(operation, path):
@@ -138,9 +138,9 @@ def fail_once(k):
 
 
 WAYS = [(fail, moment) for fail in (fail_from, fail_once) for moment in ("before", "after")]
-"""A store that goes away or only stumbles, before a request is done or before its reply comes."""
-SCENES = ["new", "replace", "mend"]
-"""What a writer finds: nothing, an older result to be superseded, or damage to its own bytes."""
+"""Ways to fail: for good or once, before a request is done or before its reply arrives."""
+SCENES = ["new", "replace", "repair"]
+"""What a writer finds: nothing, an older result to supersede, or damage to its own bytes."""
 
 
 def publish_failing_everywhere(
@@ -151,9 +151,9 @@ def publish_failing_everywhere(
     way: tuple[Callable, str],
     scene: str,
 ) -> tuple[int, list[str]]:
-    """Publish on a store of its own for every k, so that its k-th request fails.
+    """Publish on a fresh store for every k and fail its k-th request.
 
-    After the failure nothing false may be served, and publishing again has to succeed.
+    After the failure nothing wrong may be served, and publishing again has to succeed.
 
     Returns:
         The number of failures, and each invariant that was broken, in words.
@@ -197,7 +197,7 @@ def _prepared(
     if scene == "new":
         return None
     record = store.publish(action, older if scene == "replace" else payload, circumstances)
-    if scene == "mend":
+    if scene == "repair":
         path = f"{object_folder(record.object)}/{min(record.files)}"
         data = bytearray(store.backend.get(path))
         data[len(data) // 2] ^= 1
@@ -211,7 +211,7 @@ def _prepared(
 
 
 def _false_service(store: ArtifactStore, found: Lookup | None, right: set[str]) -> list[str]:
-    """Say what is wrong with what the store would serve."""
+    """Return what is wrong with what the store would serve."""
     if found is None or found.status == "known":
         return []
     try:

@@ -27,7 +27,7 @@ max_steps = 4
 """
 
 DIVERGING = {"optimize_latent": {"learning_rate": 1e30}}
-"""Settings of an edit whose latents stop being finite."""
+"""Settings that make latents stop being finite."""
 
 
 def build_tiny_model(directory: Path, *, seed: int = 0, channels: int = 4) -> Path:

@@ -1,7 +1,7 @@
-"""Notes what a process, and every Python that it starts, unpickles and connects to.
+"""Logs what a process, and every Python that it starts, unpickles and connects to.
 
-Python imports a module of this name as it starts, if its folder is on the path. Each event is
-appended as a line of JSON to the file that AUDIT_LOG names.
+Python imports a module of this name at its start, if its folder is on the path. Each event becomes
+a line of JSON in the file that AUDIT_LOG names.
 """
 
 import json
@@ -35,7 +35,7 @@ def _note(event, told):
 
 
 def _watch_torch():
-    """Note calls of torch.load, which raises no event of its own."""
+    """Log calls of torch.load, which raises no audit event."""
     torch = sys.modules.get("torch")
     load = getattr(torch, "load", None)
     if load is None or hasattr(load, "is_watched"):
@@ -51,7 +51,7 @@ def _watch_torch():
 
 def _hook(event, arguments):
     if event in _WATCHED:
-        # The socket itself says nothing.
+        # The socket object itself says nothing.
         told = arguments if event.startswith(("pickle", "socket.getaddrinfo")) else arguments[1:]
         _note(event, [repr(each)[:200] for each in told])
     elif event == "open":
