@@ -418,3 +418,7 @@ def submit(
         only, from_stage, select, retry_failed, force, stage_timeout, device
     )
     terminal.workers.submit_job(job, options, max_failures, shards, store)
+
+
+if __name__ == "__main__":
+    app()
