@@ -1,4 +1,4 @@
-"""Names results by what they are made of, and keeps them."""
+"""Naming of results by what they are made of, and the store that keeps them."""
 
 from artifacts.errors import ArtifactCorrupt, ArtifactError, StoreAbsent, StoreUnavailable
 from artifacts.keys import (

@@ -18,8 +18,8 @@ class StoreUnavailable(ArtifactError, OSError):
 
 
 class StoreAbsent(StoreUnavailable):
-    """There is no store at this place, as far as can be seen."""
+    """There seems to be no store at this place."""
 
 
 class ArtifactCorrupt(ArtifactError):
-    """A stored file is missing, changed or not of a form that we write; it names the file."""
+    """A stored file is missing, changed or not of a form that we write; the message names it."""

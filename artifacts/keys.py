@@ -1,7 +1,7 @@
 """Names by content: canonical JSON, digests, and the key of a piece of work.
 
-Every kind of pre-image begins with its own tag, so that a digest of pixels can never be taken
-for a digest of a file or of a configuration.
+Every kind of pre-image begins with its own tag, so a digest of pixels can never pass for a digest
+of a file or of a configuration.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=Fal
 def canonical_json(value: object) -> bytes:
     """Encode a JSON value so that equal values, and only those, have equal bytes.
 
-    Object keys are sorted, nothing is spaced, all is ASCII, and a float is written as
-    ``{"$float": value.hex()}``, so that 1, 1.0 and true are three values.
+    Object keys are sorted, there are no spaces, all is ASCII, and a float is written as
+    ``{"$float": value.hex()}``, so 1, 1.0 and true are three values.
 
     Raises:
         TypeError: for anything but None, bool, int, float, str, lists, tuples and mappings.
@@ -49,7 +49,7 @@ def readable_json(value: object) -> bytes:
 
 
 def digest_bytes(tag: str, data: bytes) -> Digest:
-    """Digest data of the kind that the tag names."""
+    """Digest data of the kind named by the tag."""
     return Digest(_hasher(tag, data).hexdigest())
 
 
@@ -77,7 +77,7 @@ def digest_pixels(pixels: np.ndarray[Any, Any]) -> Digest:
 
 
 def digest_bands(shape: tuple[int, ...], bands: Iterable[np.ndarray[Any, Any]]) -> Digest:
-    """Digest an image of that shape by bands of its rows, from the top; as `digest_pixels`."""
+    """Digest an image of that shape from bands of its rows, top first; equals `digest_pixels`."""
     hasher = _hasher("pixels", canonical_json(shape) + b"\0")
     for band in bands:
         if band.dtype != "uint8" or band.ndim != 3:
@@ -87,7 +87,7 @@ def digest_bands(shape: tuple[int, ...], bands: Iterable[np.ndarray[Any, Any]]) 
 
 
 def is_digest(text: str) -> bool:
-    """Tell whether the text is 64 lowercase hexadecimal digits."""
+    """Return whether the text is 64 lowercase hexadecimal digits."""
     return _match_digest(text) is not None
 
 
@@ -99,7 +99,7 @@ class Action:
         stage: the stage's name.
         version: the stage's STAGE_VERSION.
         config: the stage's resolved settings, seed and dtype among them.
-        inputs: logical digests of what goes in, by name.
+        inputs: logical digests of the inputs, by name.
         models: digests of the weights used, by name.
     """
 
@@ -115,7 +115,7 @@ class Action:
 
         Raises:
             TypeError, ValueError: if the settings or a name have no canonical form, or an input or
-                a model is not named by a digest.
+                a model has no digest.
         """
         for name, digest in (*self.inputs.items(), *self.models.items()):
             if not is_digest(digest):
@@ -163,7 +163,7 @@ def _checked(
 
 
 def _place(path: tuple[object, ...]) -> str:
-    """Write the way to a value inside the encoded one, such as ``value.config[1]``."""
+    """Return the path of a value inside the encoded one, such as ``value.config[1]``."""
     steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return f"value{''.join(steps)}"
 

@@ -1,4 +1,4 @@
-"""Payloads to files and back, all in memory, so that every kind of store takes the same bytes.
+"""Payloads to files and back, in memory, so that every kind of store gets the same bytes.
 
 Arrays become zarr v3 (one shard, crc32c, empty chunks written), tensors the safetensors layout
 that diffusers loads, pictures PNG, documents JSON. Nothing is ever pickled.
@@ -40,7 +40,7 @@ class TensorFile:
     """Named arrays in one safetensors file, with at most one line of metadata.
 
     Attributes:
-        note: at most one entry: with more, safetensors' bytes differ from process to process.
+        note: at most one entry, since with more safetensors' bytes differ between processes.
     """
 
     tensors: Mapping[str, Array]
@@ -49,7 +49,7 @@ class TensorFile:
 
 @dataclass(frozen=True)
 class Picture:
-    """A uint8 image: grey (H, W), or (H, W, 3) RGB, or (H, W, 4) RGBA."""
+    """A uint8 image: gray (H, W), or (H, W, 3) RGB, or (H, W, 4) RGBA."""
 
     pixels: Array
 
@@ -96,12 +96,12 @@ def encode(payload: Payload) -> Encoded:
 
 
 def object_id(manifest: bytes) -> Digest:
-    """Name an object by its manifest's bytes, which name the bytes of all its files."""
+    """Name an object by its manifest's bytes, which include the digests of all its files."""
     return digest_bytes("object", manifest)
 
 
 def check(stored: StoredFile, data: bytes) -> None:
-    """Compare bytes with what the manifest says of them.
+    """Compare bytes with their entry in the manifest.
 
     Raises:
         ArtifactCorrupt: naming the file.
@@ -123,7 +123,7 @@ def decode(manifest: Manifest, files: Mapping[str, bytes]) -> dict[str, Any]:
         path = name + _SUFFIXES[info.kind]
         try:
             parts[name] = _decode_part(path, info, files)
-        # Decoders of other projects raise what they like when fed what they did not write.
+        # Decoders raise errors of any type on bytes that they did not write.
         except Exception as error:
             raise ArtifactCorrupt(f"{path} cannot be decoded: {error}") from error
     return parts
@@ -140,7 +140,7 @@ def _stored(path: str, data: bytes) -> StoredFile:
 
 
 def _tidied(name: str, part: Any) -> Part:
-    """Bring arrays into one memory layout, and refuse what is not stored."""
+    """Bring arrays into one memory layout; refuse dtypes that are not stored."""
     import numpy as np
 
     match part:
@@ -193,7 +193,7 @@ def _logical_digest(parts: Mapping[str, Part]) -> Digest:
 
 
 def _logical_chunks(name: str, part: Part) -> Iterator[bytes]:
-    """Yield a header that fixes how many bytes of values follow, then the values."""
+    """Yield a header with the number of bytes that follow, then the values."""
     info = _info(part)
     header: list[object] = [name, info.kind, info.dtype, info.shape]
     match part:
@@ -239,7 +239,7 @@ def _encode_array(array: Array) -> dict[str, bytes]:
         chunks=chunk,
         compressors=[ZstdCodec(level=3), Crc32cCodec()],
         chunk_key_encoding={"name": "default", "separator": "."},
-        # Otherwise zarr leaves out a chunk of zeros, and a lost one reads as zeros.
+        # Otherwise zarr omits a chunk of zeros, and a lost chunk reads as zeros.
         config={"write_empty_chunks": True},
     )
     stored[...] = array
@@ -288,9 +288,9 @@ def _decode_array(path: str, info: PartInfo, files: Mapping[str, bytes]) -> Arra
 
 
 def _check_array(info: PartInfo, files: Mapping[str, bytes]) -> None:
-    """Refuse an array that would unfold into more than its manifest says, before zarr reads it.
+    """Refuse an array that would decompress to more than its manifest says, before zarr reads it.
 
-    zarr would take any codec that is installed, and make room for whatever a chunk says.
+    zarr would use any installed codec, and allocate any size that a chunk declares.
     """
     import numpy as np
 
@@ -345,7 +345,7 @@ def _unpacked_size(frame: bytes) -> int | None:
 def _shard_and_chunk(shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the shape of the one shard of an array, and of its chunks.
 
-    A step of a trajectory can be read alone; a flat map is read whole.
+    So a step of a trajectory can be read alone, and a flat map is read whole.
     """
     shard = tuple(max(1, length) for length in shape)
     return shard, (1, *shard[1:]) if len(shard) > 2 else shard
@@ -356,7 +356,7 @@ def _decode_picture(info: PartInfo, data: bytes) -> Array:
     from PIL import Image
 
     with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-        # Compared before decoding, so that a small file cannot unfold into a huge one.
+        # Compared before decoding, so that a small file cannot decompress to a huge one.
         if info.shape is None or image.size[::-1] != info.shape[:2]:
             raise ValueError(f"{image.size} is not the size that the manifest says")
         if math.prod(info.shape) > LARGEST_FILE:

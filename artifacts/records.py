@@ -29,7 +29,7 @@ def unseal(data: bytes) -> bytes:
     """Return the JSON that was sealed.
 
     Raises:
-        ValueError: if these are not the bytes that `seal` wrote.
+        ValueError: if `seal` did not write these bytes.
     """
     match = _SEALED.fullmatch(data)
     if not match or hashlib.sha256(match[2]).hexdigest().encode() != match[1]:
@@ -41,7 +41,7 @@ def unseal_object(data: bytes) -> dict[str, Any]:
     """Return the JSON object that was sealed.
 
     Raises:
-        ValueError: if these are not the bytes that `seal` wrote.
+        ValueError: if `seal` did not write these bytes.
     """
     try:
         found = json.loads(unseal(data))
@@ -52,7 +52,7 @@ def unseal_object(data: bytes) -> dict[str, Any]:
     return found
 
 
-# Relative, POSIX, no component that begins with a dot: nothing that could leave a folder.
+# Relative, POSIX, no component that begins with a dot, so it cannot leave its folder.
 PlainPath = Annotated[
     str,
     Field(
@@ -77,7 +77,7 @@ class StoredFile(_Frozen):
 
 
 class PartInfo(_Frozen):
-    """What a part is; dtype and shape are given for arrays and pictures."""
+    """The kind of a part, with dtype and shape for arrays and pictures."""
 
     kind: Literal["array", "tensors", "picture", "document"]
     dtype: str | None = None
@@ -107,7 +107,7 @@ class Manifest(_Frozen):
 
 
 class Circumstances(_Frozen):
-    """Under what circumstances an action was done; never part of a key.
+    """The circumstances of an action; never part of a key.
 
     Attributes:
         code: version of this project's code, and a digest of the sources of the stage.
@@ -116,7 +116,7 @@ class Circumstances(_Frozen):
         started: UTC, ISO 8601.
         seconds: wall time.
         peak_memory: bytes.
-        memory_saved_by: the measures that were taken since memory was short; none as a rule.
+        memory_saved_by: the measures taken against short memory; usually none.
     """
 
     code: str
@@ -130,11 +130,11 @@ class Circumstances(_Frozen):
 
 
 class Record(_Frozen):
-    """That an action was done: what came out, and under what circumstances.
+    """The record of an action that was done: what came out, and under what circumstances.
 
     Attributes:
         object: id of the object that holds the payload.
-        logical: digest of the payload's values; what the keys of later actions are made of.
+        logical: digest of the payload's values, from which keys of later actions are made.
         files: size in bytes of each file of the object, the manifest among them.
         summary: what the stage says about its own work.
         number: 1 for the first record of this key, 2 for the next.
@@ -176,7 +176,7 @@ class Record(_Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """What the store knows of a key. Look-ups that say the same are equal.
+    """What the store knows about a key. Look-ups that say the same are equal.
 
     Attributes:
         status: "hit" if the object is there too, "known" if only its digests are.
@@ -195,7 +195,7 @@ class Lookup:
 
     @property
     def record(self) -> Record:
-        """The record. It is read each time, since tens of thousands would not fit into memory.
+        """The record; read each time, since tens of thousands would not fit into memory.
 
         Raises:
             ArtifactError: if it cannot be read any more.

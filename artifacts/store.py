@@ -1,4 +1,4 @@
-"""The store: actions to records, records to objects. `artifacts.layout` says where they lie.
+"""The store: actions to records, records to objects. `artifacts.layout` has the paths.
 
 Payload first, record last, and readers start at the record: nothing half-written is ever seen.
 Nothing is edited or moved. A later record of a key gets the next number, and readers take the
@@ -65,7 +65,7 @@ A = TypeVar("A")
 
 @dataclass(frozen=True)
 class Produced:
-    """What an action made, to be published.
+    """What an action made, for publishing.
 
     Attributes:
         summary: what the stage says about its own work, as JSON.
@@ -80,10 +80,10 @@ class ArtifactStore:
     """Names and keeps results. Safe to use from any number of threads and processes."""
 
     def __init__(self, backend: Backend, *, is_absent: bool = False) -> None:
-        """Use a backend as it is; `open` and `absent` are the usual ways."""
+        """Use a backend as it is; `open` and `absent` are the usual constructors."""
         self.backend = backend
         self.is_absent = is_absent
-        # A store that was not opened by its name cannot be told from others.
+        # A store that was not opened by name cannot be distinguished from others.
         self._index = Index(backend.name) if backend.is_named else None
 
     @classmethod
@@ -92,10 +92,10 @@ class ArtifactStore:
 
         Args:
             location: a folder, a URL such as s3://bucket/prefix, memory://, or an obstore store.
-            create: make the store if there is none, and make sure that it can be written.
+            create: create the store if there is none, and check that it can be written.
 
         Raises:
-            StoreUnavailable: if it cannot be, or is there in another format.
+            StoreUnavailable: if it cannot be opened, or has another format.
         """
         store = cls(Backend.open(location, create))
         store._check_format(create)
@@ -103,7 +103,7 @@ class ArtifactStore:
 
     @classmethod
     def absent(cls, location: str | Path) -> ArtifactStore:
-        """Return an empty store in memory, in place of one that is not there yet."""
+        """Return an empty store in memory, in place of one that does not exist yet."""
         return cls(Backend(MemoryStore(), str(location)), is_absent=True)
 
     @property
@@ -114,7 +114,7 @@ class ArtifactStore:
     def lookup(self, stage: str, key: Key) -> Lookup | None:
         """Find the highest record of a key that parses, and whether its object is there.
 
-        Existence and sizes are looked at, not bytes: `read` checks those.
+        This checks existence and sizes; `read` checks bytes.
         """
         numbers = self._numbers(action_folder(stage, key))
         record = self._newest_record(stage, key, numbers)
@@ -125,7 +125,7 @@ class ArtifactStore:
         return _lookup(record, self._is_complete(record), lambda _key, _number: record)
 
     def lookup_many(self, stage: str, keys: Iterable[Key]) -> dict[Key, Lookup]:
-        """Look up many keys of a stage at once; those that are not known are left out.
+        """Look up many keys of a stage at once; unknown ones are left out.
 
         Raises:
             StoreUnavailable: if the store cannot be read.
@@ -142,7 +142,7 @@ class ArtifactStore:
         }
 
     def records_of(self, stage: str) -> Iterator[Record]:
-        """Go through the newest record of each key of a stage."""
+        """Yield the newest record of each key of a stage."""
         numbers = self._numbers_by_key(f"{ACTIONS}/{word(stage)}")
         find = partial(self._newest_of, stage, numbers)
         yield from filter(None, at_once(find, sorted(numbers), self.backend.parallel))
@@ -153,8 +153,8 @@ class ArtifactStore:
         """Return the record of an action; do its work first if the store has no result of it.
 
         Args:
-            produce: does the work; called only if there is no hit. What it raises is passed on,
-                and nothing is published then.
+            produce: does the work; called only if there is no hit. Its errors are passed on, and
+                nothing is published then.
             replace: do the work in any case, and publish the next record.
 
         Raises:
@@ -177,7 +177,7 @@ class ArtifactStore:
         """Keep what an action made; return the record that counts from now on.
 
         The first writer wins: if a record is there and every byte of its object is right, that
-        record is returned. Damaged files of an object with the same bytes are mended.
+        record is returned. Damaged files of an object with the same bytes are repaired.
 
         Args:
             summary: what the stage says about its own work, as JSON.
@@ -193,7 +193,7 @@ class ArtifactStore:
         return self._keep(_record(action, encoded, circumstances, summary or {}), encoded, replace)
 
     def verified(self, record: Record) -> Encoded:
-        """Return the files of a record's object as they are stored, every byte checked.
+        """Return the files of a record's object as stored, with every byte checked.
 
         Raises:
             ArtifactCorrupt: naming the file.
@@ -202,13 +202,13 @@ class ArtifactStore:
         return Encoded(files, manifest, record.object)
 
     def adopt(self, record: Record, encoded: Encoded | None) -> Record:
-        """Keep a record of another store, with its object or, if that has no bytes, without.
+        """Keep a record of another store, with its object if that has bytes.
 
         Returns:
             The record that counts here from now on, numbered as this store numbers.
 
         Raises:
-            ArtifactCorrupt: if the key is not that of the work that the record describes.
+            ArtifactCorrupt: if the key does not match the work that the record describes.
             StoreUnavailable: if the store cannot be written; nothing was committed then.
         """
         if record.action.key != record.key:
@@ -244,7 +244,7 @@ class ArtifactStore:
 
         Args:
             folder: where they lie in the store.
-            expected: the object's id, if the manifest has to be that of an object.
+            expected: the object's id, if the manifest must be that of an object.
 
         Raises:
             ArtifactCorrupt: naming the file.
@@ -259,7 +259,7 @@ class ArtifactStore:
         sizes = self.backend.sizes(folder)
         files = {}
         for stored in manifest.files:
-            # A size that is off is found before the file is loaded.
+            # A wrong size is found before the file is loaded.
             if sizes.get(stored.path, stored.size) != stored.size:
                 raise ArtifactCorrupt(
                     f"{stored.path} has {sizes[stored.path]} bytes instead of {stored.size}"
@@ -269,23 +269,23 @@ class ArtifactStore:
         return manifest, {**files, MANIFEST: data}
 
     def mark_damaged(self, object_: Digest, reason: str) -> None:
-        """Let later lookups see what only reading every byte could find."""
-        with suppress(StoreUnavailable):  # a store that is only read cannot be marked
+        """Mark an object as damaged, since later look-ups do not read its bytes."""
+        with suppress(StoreUnavailable):  # a read-only store cannot be marked
             self._put_mark(object_folder(object_), reason)
 
     def forget(self, key: Key) -> None:
-        """Read the records of a key again at the next look-up, however they look from outside."""
+        """Read the records of a key again at the next look-up, whatever the index says."""
         if self._index:
             self._index.forget([key])
 
     def missing_bytes(self, record: Record) -> str:
-        """Say why the object of a record cannot be served; "" if it can, as far as sizes tell."""
+        """Return why the object of a record cannot be served; "" if it can, judging by sizes."""
         folder = object_folder(record.object)
         sizes = self.backend.sizes(folder)
         if not sizes:
             return "its bytes are gone"
         if DAMAGED in sizes:
-            # A torn mark is a mark all the same.
+            # A torn mark counts as a mark.
             with suppress(ValueError, KeyError, ArtifactCorrupt):
                 data = self.backend.get(f"{folder}/{DAMAGED}")
                 return f"its bytes are damaged: {unseal_object(data or b'')['reason']!s:.300}"
@@ -294,7 +294,7 @@ class ArtifactStore:
         return f"its bytes are damaged: {wrong[0]} is missing or cut off" if wrong else ""
 
     def some_records(self, stage: str, most: int) -> list[Record]:
-        """Return the newest records of a few keys of a stage; which ones is left to chance."""
+        """Return the newest records of a few keys of a stage, of any keys."""
         above, found = f"{ACTIONS}/{word(stage)}", list[Record]()
         for shard in self.backend.folders(above):
             numbers = self._numbers_by_key(f"{above}/{shard}")
@@ -306,7 +306,7 @@ class ArtifactStore:
         return found
 
     def put_progress(self, stage: str, key: Key, step: int, payload: Payload) -> None:
-        """Keep a checkpoint of a stage at work; the one before is kept too, older ones go."""
+        """Keep a checkpoint of a stage at work and the one before it; delete older ones."""
         folder = key_folder(PROGRESS, stage, key)
         for path, data in encode(payload).files.items():
             self.backend.put(f"{folder}/{step:08d}/{path}", data)
@@ -318,7 +318,7 @@ class ArtifactStore:
         """Read the highest checkpoint that is whole."""
         folder = key_folder(PROGRESS, stage, key)
         for step in sorted(self._steps(folder), reverse=True):
-            with suppress(ArtifactCorrupt):  # torn by a crash: the one before will do
+            with suppress(ArtifactCorrupt):  # torn by a crash; the one before is whole
                 return Progress(step, decode(*self.check_files(f"{folder}/{step:08d}")))
         return None
 
@@ -327,19 +327,19 @@ class ArtifactStore:
         self._delete_below(key_folder(PROGRESS, stage, key))
 
     def add_attempt(self, stage: str, key: Key, document: Mapping[str, Any]) -> int:
-        """Keep what is to be said of a failed attempt; return its number."""
+        """Keep a description of a failed attempt; return its number."""
         folder, data = key_folder(ATTEMPTS, stage, key), seal(document)
         first = max(self._numbers(folder), default=0) + 1
         return next(n for n in count(first) if self.backend.create(numbered(folder, n), data))
 
     def attempts(self, stage: str, key: Key) -> list[dict[str, Any]]:
-        """Return the attempts of an action that can be read, oldest first."""
+        """Return the readable attempts of an action, oldest first."""
         folder = key_folder(ATTEMPTS, stage, key)
         found = (self._get_numbered(folder, n, unseal_object) for n in self._numbers(folder))
         return [document for document in found if document is not None]
 
     def last_attempts(self, stage: str, keys: Iterable[Key]) -> dict[Key, dict[str, Any]]:
-        """Return the newest attempt of each of the keys that has one that can be read."""
+        """Return the newest readable attempt of each key that has one."""
         numbers = self._numbers_by_key(f"{ATTEMPTS}/{word(stage)}")
         tried = sorted(set(keys) & numbers.keys())
 
@@ -360,7 +360,7 @@ class ArtifactStore:
         return self.backend.get(f"{RUNS}/{word(run_id)}/{word(name)}")
 
     def runs(self, having: str = "", lacking: str = "") -> list[str]:
-        """Return the ids of all runs, or of those that have one file and lack another; sorted."""
+        """Return the sorted ids of all runs, or of those that have one file and lack another."""
         files: defaultdict[str, set[str]] = defaultdict(set)
         for path in self.backend.sizes(RUNS):
             run_id, _, name = path.partition("/")
@@ -372,7 +372,7 @@ class ArtifactStore:
         )
 
     def _check_format(self, create: bool) -> None:
-        # Tried first, since only a write tells whether the store can be written.
+        # Try first, since only a write shows whether the store can be written.
         if create and self.backend.create(FORMAT_FILE, readable_json(FORMAT)):
             return self.backend.sync([FORMAT_FILE])
         data = self.backend.get(FORMAT_FILE)
@@ -403,7 +403,7 @@ class ArtifactStore:
         """Read the newest record of a key."""
         folder = action_folder(stage, key)
         for number in reversed(numbers_of(seen.names(folder))):
-            # Before it is read: if it changes meanwhile, the stamp is of what was there before.
+            # Taken before reading: if the file changes meanwhile, the stamp is the old one.
             (stamp,) = seen.stamps([(folder, file_name(number))])
             if record := self._newest_record(stage, key, [number]):
                 return Row.of(record, stamp)
@@ -434,7 +434,7 @@ class ArtifactStore:
         return DAMAGED not in sizes and record.files.items() <= sizes.items()
 
     def _winner(self, action: Action) -> Record | None:
-        """Return the record that a second writer has to yield to: one that can be served."""
+        """Return the record to which a second writer has to yield: one that can be served."""
         found = self.lookup(action.stage, action.key)
         if found is None or found.status != "hit":
             return None
@@ -448,17 +448,17 @@ class ArtifactStore:
         self._put_object(encoded)
         kept = self._commit(record, replace)
         if kept.object == encoded.object and not self._is_complete(kept):
-            # Collected between our look at it and our commit, as bytes that no record named.
+            # Collected between our check and our commit, while no record named it.
             self._put_object(encoded)
         return kept
 
     def _put_object(self, encoded: Encoded) -> None:
-        """Write what is not there with these very bytes, the manifest last, and make it last.
+        """Write the files that are not there with these bytes, the manifest last, durably.
 
-        There may be a record of it already, so that nothing may look whole before it is, not even
-        after a power loss: payload is synced before the manifest gets its name, and an object
-        that has its manifest is marked before it is mended. The manifest is renewed in any case:
-        its new time tells a collector that the object is in use again.
+        A record may name the object already, so nothing may look whole before it is, not even after
+        a power loss: payload is synced before the manifest gets its name, and an object with a
+        manifest is marked before it is repaired. The manifest is always renewed: its new time tells
+        a collector that the object is in use again.
         """
         folder = object_folder(encoded.object)
         sizes = self.backend.sizes(folder)
@@ -482,8 +482,8 @@ class ArtifactStore:
         folder = action_folder(record.stage, record.key)
         taken = 0
         while True:
-            # Listed before the winner is looked for: whoever commits after that takes this
-            # number, so that ours is refused and we look again.
+            # Listed before looking for the winner: whoever commits after that takes this
+            # number, so ours is refused and we look again.
             taken = max([taken, *self._numbers(folder)]) + 1
             winner = None if replace else self._winner(record.action)
             if winner:
@@ -516,7 +516,7 @@ class ArtifactStore:
         self.backend.delete([f"{folder}/{path}" for path in self.backend.sizes(folder)])
 
     def _numbers(self, folder: str) -> list[int]:
-        """Return the numbers of the numbered files of a folder, in order."""
+        """Return the sorted numbers of the numbered files of a folder."""
         return self._numbers_by_folder(folder).get(folder, [])
 
     def _numbers_by_folder(self, above: str) -> dict[str, list[int]]:
@@ -534,7 +534,7 @@ class ArtifactStore:
         return {key: numbers for key, numbers in named if is_digest(key)}
 
     def _get_numbered(self, folder: str, number: int, parse: Callable[[bytes], A]) -> A | None:
-        """Parse a numbered file; None if it is gone, torn or not of ours."""
+        """Parse a numbered file; None if it is gone, torn or not ours."""
         with suppress(ValueError, ArtifactCorrupt):
             data = self.backend.get(numbered(folder, number))
             return None if data is None else parse(data)
@@ -547,7 +547,7 @@ def _lookup(found: Row | Record, is_whole: bool, read: Callable[[Key, int], Reco
 
 
 def _other_format(data: bytes) -> str:
-    """Say why a store with this format.json cannot be used."""
+    """Return why a store with this format.json cannot be used."""
     with suppress(ValueError, RecursionError):
         found = json.loads(data)
         if isinstance(found, dict) and found.get("store") == FORMAT["store"]:

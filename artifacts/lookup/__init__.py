@@ -1,1 +1,1 @@
-"""What is there: looking up many keys with few requests, and remembering files."""
+"""Look-ups of many keys with few requests, and caches of what files say."""

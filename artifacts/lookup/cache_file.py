@@ -1,4 +1,4 @@
-"""An SQLite file in the user's cache, of what can always be found out again."""
+"""An SQLite file in the user's cache, for facts that can always be computed again."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def cache_path(name: str) -> Path:
 class CacheFile:
     """One table, which any number of threads and processes may use at once.
 
-    A file that is lost, broken or locked costs time, and nothing else: queries then find nothing,
-    and a broken file is begun anew. Nothing guards single rows: those who read them must.
+    A file that is lost, broken or locked costs time and nothing else: queries then find nothing,
+    and a broken file is replaced. Readers have to check single rows themselves.
     """
 
     def __init__(self, path: Path, schema: str) -> None:
-        """Use the file at a path, which is made when it is first needed.
+        """Use the file at a path; it is created when it is first needed.
 
         Args:
-            schema: makes the table if there is none.
+            schema: SQL that creates the table if there is none.
         """
         self._path = path
         self._schema = schema
@@ -43,7 +43,7 @@ class CacheFile:
         return self._try(lambda connection: connection.execute(query, values).fetchall())
 
     def write(self, query: str, rows: Iterable[tuple[object, ...]]) -> None:
-        """Run a query for each row of values, all together or not at all."""
+        """Run a query for each row of values, in one transaction."""
         listed = list(rows)
 
         def write(connection: sqlite3.Connection) -> list[Any]:
@@ -59,7 +59,7 @@ class CacheFile:
                 try:
                     found: list[Any] = work(self._connected())
                 except sqlite3.OperationalError as error:
-                    # The file may have been begun anew by another process, without its table.
+                    # Another process may have replaced the file, without the table so far.
                     if "locked" in str(error):
                         self._wait_for(0)
                     if "no such table" not in str(error):
@@ -84,7 +84,7 @@ class CacheFile:
         return self._connection
 
     def _wait_for(self, seconds: float) -> None:
-        """Wait so long when the file is locked: once, since it may be locked for ever."""
+        """Wait `seconds` when the file is locked: once, since it may be locked forever."""
         if self._connection is not None:
             self._connection.execute(f"PRAGMA busy_timeout = {round(1000 * seconds)}")
             self._is_patient = seconds > 0

@@ -1,4 +1,4 @@
-"""What lies in the folders of a disk: thousands of files looked at in one go."""
+"""Looks at thousands of files of a disk at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 SETTLED_NS = 2_000_000_000
-"""A file can change unnoticed within one tick of its file system's clock; this is FAT's."""
+"""Longest tick of a file system's clock (FAT's): within it a file can change unnoticed."""
 
 
 def stamps(root: str, files: Sequence[tuple[str, str]]) -> list[str | None]:
@@ -42,7 +42,7 @@ def stamps(root: str, files: Sequence[tuple[str, str]]) -> list[str | None]:
 
 
 def whole(root: str, folders: Sequence[tuple[str, Mapping[str, int]]], without: str) -> list[bool]:
-    """Return for each folder whether it holds files of these sizes, and no file `without`.
+    """Return for each folder whether it holds files of these sizes and no file `without`.
 
     Raises:
         OSError: if a file cannot be looked at.
@@ -64,8 +64,8 @@ def _is_whole(top: int, folder: str, sizes: Mapping[str, int], without: str) -> 
 
 @contextmanager
 def _opened(folder: str) -> Iterator[int]:
-    """Open a folder, so that the paths below it need not be followed from the root."""
-    # O_PATH, where there is such a thing, opens a folder that may be entered but not listed.
+    """Open a folder, so that paths below it are not resolved from the root each time."""
+    # O_PATH, where the system has it, opens a folder that may be entered but not listed.
     number = os.open(folder, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY)
     try:
         yield number

@@ -1,8 +1,8 @@
-"""What is there, at a glance: many folders looked at with as few requests as possible.
+"""Looks at many folders with as few requests as possible.
 
-A folder on a disk is asked, file by file, for what is expected in it, which costs microseconds.
-Each request to object storage takes milliseconds, so it is asked for one listing for each prefix:
-of the folder itself where only one is wanted, else of all folders that share the prefix.
+On a disk, each expected file is looked at, which takes microseconds. Each request to object storage
+takes milliseconds, so it lists each prefix once: the folder itself if only one is wanted, otherwise
+all folders that share the prefix.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Glance(Protocol):
         ...
 
     def whole(self, folders: Sequence[tuple[str, Mapping[str, int]]], without: str) -> list[bool]:
-        """Return for each folder whether it holds files of these sizes, and no file `without`."""
+        """Return for each folder whether it holds files of these sizes and no file `without`."""
         ...
 
 
@@ -120,7 +120,7 @@ class _Listed:
 
 
 def _requests(folders: Iterable[str]) -> list[tuple[str, set[str]]]:
-    """Return what to list, and which of the wanted folders are found there."""
+    """Return the prefixes to list, and the wanted folders below each."""
     by_prefix: defaultdict[str, set[str]] = defaultdict(set)
     for folder in folders:
         by_prefix[folder.rpartition("/")[0]].add(folder)

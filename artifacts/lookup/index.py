@@ -1,8 +1,8 @@
-"""What the newest records of a store say of their objects, kept in the user's cache.
+"""What the newest records of a store say about their objects, kept in the user's cache.
 
-The index spares reading a record again, and is never asked what is there: each of its rows bears
-the stamp of the record's file as it was when it was read, and is used only while the file has that
-stamp. So a store may change in any way behind it, and a lost, broken or old index costs time alone.
+The index saves reading a record again, and never decides what is there: each row has the stamp of
+the record's file from when it was read, and is used only while the file has that stamp. So a store
+may change in any way behind it, and a lost, broken or old index costs only time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from artifacts.lookup.cache_file import CacheFile, cache_path
 from artifacts.records import Record
 
 _FORM = 1
-"""Raise when rows change, so that old ones are not read."""
+"""Version of the rows; raise it when they change, so that old ones are not read."""
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS records (key TEXT PRIMARY KEY, row BLOB, checksum INTEGER)
     WITHOUT ROWID
@@ -43,7 +43,7 @@ class Row(NamedTuple):
 
     @classmethod
     def of(cls, record: Record, stamp: str | None) -> Row:
-        """Note a record that was read while its file had a stamp."""
+        """Make a row of a record that was read while its file had this stamp."""
         return cls(
             record.key, record.number, stamp, record.object, record.logical, dict(record.files)
         )
@@ -58,18 +58,18 @@ class Index:
         self._file = CacheFile(cache_path(f"stores/{name[:32]}.{_FORM}.sqlite"), _SCHEMA)
 
     def recall(self, stage: str, keys: Iterable[Key]) -> Iterator[Row]:
-        """Yield what is known of a stage's records, in any order."""
+        """Yield the rows of a stage, in any order."""
         query = (
             "SELECT records.key, row, checksum FROM json_each(?) AS wanted "
             "CROSS JOIN records ON records.key = wanted.value"
         )
         for key, row, checksum in self._file.query(query, json.dumps(sorted(keys))):
-            # A flipped bit can make text of bytes.
+            # A flipped bit can turn bytes into text.
             if type(row) is bytes and checksum == _checksum(stage, key, row):
                 yield Row(key, *from_json(row))
 
     def keep(self, stage: str, rows: Iterable[Row]) -> None:
-        """Take over rows."""
+        """Store rows, over older ones."""
         written = ((key, json.dumps(columns).encode()) for key, *columns in rows)
         self._file.write(
             "INSERT OR REPLACE INTO records VALUES (?, ?, ?)",
@@ -77,7 +77,7 @@ class Index:
         )
 
     def forget(self, keys: Iterable[Key]) -> None:
-        """Drop the rows of keys whose records turned out to be others."""
+        """Drop the rows of keys whose records turned out to differ."""
         self._file.write("DELETE FROM records WHERE key = ?", ((key,) for key in keys))
 
 

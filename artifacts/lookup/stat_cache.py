@@ -1,4 +1,4 @@
-"""Remembers what was computed from a file for as long as the file stays the same."""
+"""A cache of what was computed from files, valid while a file stays the same."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class StatCache:
         self._recalled: dict[tuple[str, str], tuple[str, str, int]] = {}
 
     def recall(self, files: Iterable[str], kind: str) -> None:
-        """Read in one go what is known of files that will be asked for, by absolute path."""
+        """Load what is known of these files at once, by absolute path."""
         query = (
             "SELECT path, stamp, value, checksum FROM files "
             "WHERE path IN (SELECT value FROM json_each(?)) AND kind = ?"
@@ -45,10 +45,10 @@ class StatCache:
             self._recalled[name, kind] = tuple(known)
 
     def digest(self, file: Path, kind: str, compute: Callable[[Path], T]) -> T:
-        """Return what compute makes of the file, computing only if the file is not known.
+        """Return the result of `compute` for a file; compute only if the file is not known.
 
         Args:
-            kind: what is computed; a file has one value of each kind.
+            kind: name of the computed value; a file has one value of each kind.
             compute: must return JSON.
 
         Raises:
@@ -70,7 +70,7 @@ class StatCache:
             query = "SELECT stamp, value, checksum FROM files WHERE path = ? AND kind = ?"
             known = next(iter(self._file.query(query, name, kind)), ("", "", 0))
         found, value, checksum = known
-        # A flipped bit can make bytes of text.
+        # A flipped bit can turn text into bytes.
         is_text = found == stamp and type(value) is str
         return value if is_text and checksum == _checksum(name, kind, stamp, value) else None
 
@@ -81,7 +81,7 @@ class StatCache:
 
 
 def _text(path: str) -> str:
-    # SQLite takes text only, and the name of a file need not be any.
+    # SQLite takes only text, and a file's name need not be valid text.
     return path if path.isascii() else path.encode(errors="backslashreplace").decode()
 
 

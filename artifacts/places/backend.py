@@ -1,4 +1,4 @@
-"""One small face for a local folder, memory, and object storage, all through obstore."""
+"""One small interface to a local folder, memory, and object storage, all through obstore."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ if TYPE_CHECKING:
 _PAGE = 1000
 _CREATE_TRIES = 5
 _FIRST_PAUSE = 0.05
-# What obstore writes before it renames; its own listings leave these out.
+# Temporary files that obstore renames; its own listings leave them out.
 _UNFINISHED = re.compile(r".+#[0-9]+")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A stored file: its path below the folder that was listed, and when the store took it."""
+    """A stored file: its path below the listed folder, and the time at which it was stored."""
 
     path: str
     size: int
     modified: datetime
     e_tag: str | None = None
-    """What object storage gives to these very bytes."""
+    """ETag of these bytes in object storage."""
 
 
 class Backend:
-    """Files by relative path. Each write is atomic: a file is there whole, or not at all.
+    """Files by relative path. Each write is atomic: a file is there whole or not at all.
 
-    Every failure of the store below is a `StoreUnavailable` of one line. In a local folder, links
-    and special files are nothing: no writer of ours makes them, and they lead out of the store,
-    or block. The folder itself may be a link.
+    Every failure of the underlying store is a `StoreUnavailable` of one line. In a local folder,
+    links and special files do not count: no writer of ours makes them, and they lead out of the
+    store or block. The folder itself may be a link.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class Backend:
         """Wrap an obstore store.
 
         Args:
-            root: its folder if it is one, for fsync.
-            is_named: whether the name says which store it is, of all there are.
+            root: the folder, if it is a local one, for fsync.
+            is_named: whether the name identifies the store.
         """
         self.name = name
         self.is_named = is_named
@@ -67,7 +67,7 @@ class Backend:
 
     @classmethod
     def open(cls, location: str | Path | ObjectStore, create: bool) -> Backend:
-        """Open a path, a URL (s3://, gs://, az://, memory://), or a store of obstore's."""
+        """Open a path, a URL (s3://, gs://, az://, memory://), or an obstore store."""
         if isinstance(location, LocalStore):
             return cls(location, repr(location), location.prefix)
         if not isinstance(location, str | Path):
@@ -90,12 +90,12 @@ class Backend:
 
     @property
     def parallel(self) -> int:
-        """How many requests to have under way: a remote store's answers take their time."""
+        """Number of requests in flight: more for a remote store, whose answers take time."""
         return 64 if self.root is None else 16
 
     @property
     def free_space(self) -> int | None:
-        """Bytes that can still be written to a local disk; None for object storage."""
+        """Free bytes of a local disk; None for object storage."""
         if self.root is None:
             return None
         with _reported(self.name):
@@ -105,7 +105,7 @@ class Backend:
         """Return a file's bytes, or None if it is not there.
 
         Raises:
-            ArtifactCorrupt: if it is larger than any that we write, before it is loaded.
+            ArtifactCorrupt: if it is larger than any file that we write; it is not loaded then.
         """
         with _reported(f"{self.name}: {path}"):
             if self.root is not None and not _is_regular(self.root, path):
@@ -119,16 +119,16 @@ class Backend:
             return bytes(found.bytes())
 
     def put(self, path: str, data: bytes) -> None:
-        """Write a file, over an older one if need be."""
+        """Write a file, over an older one if there is one."""
         with _reported(f"{self.name}: {path}"):
             self._check_put(path, data)
             obstore.put(self._objects, path, data, use_multipart=False)
 
     def renew(self, path: str, data: bytes) -> None:
-        """Write a file so that it counts as written now, and a power loss cannot half undo it.
+        """Write a file with the current time, so that a power loss cannot half undo it.
 
-        On a local disk it is synced before it gets its name; one that holds these bytes already
-        gets a new time only.
+        On a local disk it is synced before it gets its name; if it holds these bytes already, only
+        its time changes.
         """
         if self.root is None:
             return self.put(path, data)
@@ -141,20 +141,19 @@ class Backend:
             return _replace(target, data)
 
     def create(self, path: str, data: bytes) -> bool:
-        """Write a file if none is there; tell whether the file there is ours. One writer wins.
+        """Write a file if none is there; return whether the file there is ours. One writer wins.
 
-        A refusal is looked into: it may be the echo of our own write, tried again because the
-        reply was lost, and a 409 of object storage only means that another request was under
-        way, not that there is a file.
+        A refusal is checked: our own write may have arrived although its reply was lost, and a 409
+        of object storage only means that another request was in progress, not that there is a file.
         """
         for attempt in range(_CREATE_TRIES):
             if self._put_if_absent(path, data):
                 return True
             try:
                 there = self.get(path)
-            except ArtifactCorrupt:  # larger than anything of ours
+            except ArtifactCorrupt:  # larger than any file of ours
                 return False
-            # On a local disk a refusal is certain: a folder may be in the way.
+            # On a local disk a refusal is final: a folder may be in the way.
             if there is not None or self.root is not None:
                 return there == data
             time.sleep(_FIRST_PAUSE * 2**attempt)
@@ -170,7 +169,7 @@ class Backend:
         return True
 
     def _check_put(self, path: str, data: bytes) -> None:
-        """Refuse to write out of the store, or what would never be read again."""
+        """Refuse to write outside the store, or a file too large to be read again."""
         link = self.root and _link_above(self.root, path)
         if link:
             raise ValueError(f"{link} is a link, which may lead out of the store: remove it")
@@ -210,9 +209,9 @@ class Backend:
                 return None
 
     def unfinished(self) -> Iterator[Entry]:
-        """List the files that writers have not finished: those at work, and those killed.
+        """List the unfinished files of writers, at work or killed.
 
-        Object storage never shows a file before it is whole.
+        Object storage shows a file only once it is whole.
         """
         if self.root is None:
             return
@@ -234,10 +233,10 @@ class Backend:
             (self.root / path).unlink(missing_ok=True)
 
     def delete(self, paths: Iterable[str], lasting: bool = False) -> None:
-        """Delete files; those that are gone already do not matter.
+        """Delete files; ignore those that are gone already.
 
         Args:
-            lasting: a power loss must not bring one back once the next is deleted.
+            lasting: make sure that a power loss cannot bring one back once the next is deleted.
         """
         for path in paths:
             if self.root is not None and _link_above(self.root, path):
@@ -248,12 +247,12 @@ class Backend:
                 self.sync([path])
 
     def sync(self, paths: Iterable[str], folders: bool = True) -> None:
-        """Make files, and the names of all folders on the way to them, outlive a power loss.
+        """Make files, and the names of all folders on the way to them, survive a power loss.
 
         obstore writes without fsync. Object storage is durable when a put returns.
 
         Args:
-            folders: without them, the files' bytes are safe and their names are not.
+            folders: whether to sync the names too; without them only the files' bytes are safe.
         """
         if self.root is None:
             return
@@ -261,7 +260,7 @@ class Backend:
         above = {folder for name in names for folder in name.parents} if folders else set()
         with _reported(self.name):
             for name in (*names, *sorted(above, reverse=True)):
-                # What a collector deleted meanwhile is seen by who looks after the commit.
+                # If a collector deleted it meanwhile, the check after the commit sees that.
                 with suppress(FileNotFoundError):
                     _fsync(self.root / name)
 
@@ -281,7 +280,7 @@ def _replace(target: Path, data: bytes) -> None:
 
 
 def _scan(root: Path, folder: str) -> Iterator[os.DirEntry[str]]:
-    """List a folder; nothing if it is none, or a link is on the way to it."""
+    """List a folder; yield nothing if it is not a folder, or a link is on the way to it."""
     if _link_above(root, f"{folder}/"):
         return
     try:
@@ -292,7 +291,7 @@ def _scan(root: Path, folder: str) -> Iterator[os.DirEntry[str]]:
 
 
 def _walk(root: Path, above: str, skipped: int) -> Iterator[Entry]:
-    """List the files below a folder of whole files with names that can be asked for."""
+    """List the files below a folder, finished ones with valid names."""
     folders = [above]
     while folders:
         folder = folders.pop()
@@ -346,7 +345,7 @@ def _fsync(path: Path) -> None:
 
 @contextmanager
 def _reported(what: str) -> Iterator[None]:
-    """Say in one line what failed; obstore's messages go on with the source for debugging."""
+    """Return what failed in one line; obstore's messages continue with debugging output."""
     try:
         yield
     except (OSError, BaseError, ValueError) as error:

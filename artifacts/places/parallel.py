@@ -1,4 +1,4 @@
-"""Many requests at a time: a store's answers are waited for, not computed."""
+"""Many requests at a time, since a store's answers are mostly waited for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ B = TypeVar("B")
 
 
 def at_once(function: Callable[[A], B], items: Iterable[A], threads: int) -> Iterator[B]:
-    """Map over items in order, on threads that are never far ahead of who reads the results."""
+    """Map over items in order, on threads that stay only a little ahead of the reader."""
     waiting: deque[Future[B]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:

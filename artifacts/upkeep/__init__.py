@@ -1,1 +1,1 @@
-"""Checks, counts, collects and copies what a store holds."""
+"""Checking, counting, collecting and copying what a store holds."""

@@ -1,7 +1,7 @@
-"""Goes through a whole store: every record, every object, every checkpoint, as they lie there.
+"""Goes through a whole store: every record, object and checkpoint that lies there.
 
-Nothing is looked up by key: what nobody would ever ask for is found too. Folders are listed by
-prefix, many at a time, and results come as they are found.
+Nothing is looked up by key, so it also finds what nobody would ask for. It lists folders by prefix,
+many at a time, and yields results as it finds them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from artifacts.records import Record
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder that belongs together, and its files by path below it."""
+    """A folder whose files belong together, and the files by relative path."""
 
     path: str
     files: dict[str, Entry]
@@ -39,7 +39,7 @@ class Folder:
 
     @property
     def modified(self) -> datetime:
-        """When the newest of its files was written."""
+        """Time at which its newest file was written."""
         return max(entry.modified for entry in self.files.values())
 
 
@@ -49,7 +49,7 @@ class RecordFile:
 
     Attributes:
         record: what it says, or None.
-        problem: why it is not believed, or "".
+        problem: why it does not count, or "".
     """
 
     path: str
@@ -63,7 +63,7 @@ class RecordFile:
 
 @dataclass(frozen=True)
 class ActionFolder:
-    """An action's folder: its records, oldest first, and files that are none."""
+    """An action's folder: its records, oldest first, and other files."""
 
     folder: Folder
     stage: str
@@ -82,7 +82,7 @@ class ActionFolder:
 
 
 def stages_of(backend: Backend, kind: str = ACTIONS) -> list[str]:
-    """Return the names of the stages that have left anything of a kind."""
+    """Return the names of the stages with anything of a kind."""
     return backend.folders(kind)
 
 
@@ -96,7 +96,7 @@ def actions(backend: Backend, stage: str) -> Iterator[ActionFolder]:
 
 
 def objects(backend: Backend) -> Iterator[Folder]:
-    """List every folder of an object; its name need not be a digest."""
+    """List every object's folder; its name need not be a digest."""
     shards = [f"{OBJECTS}/{shard}" for shard in backend.folders(OBJECTS)]
     for found in at_once(partial(list_folders, backend), shards, backend.parallel):
         yield from found
@@ -110,7 +110,7 @@ def checkpoints(backend: Backend, stage: str) -> Iterator[Folder]:
 def list_folders(backend: Backend, above: str) -> list[Folder]:
     """List all files below the folders of a folder, by folder, in one listing.
 
-    A file that lies directly in `above` makes a folder of its own, with "" as its only path.
+    A file directly in `above` makes a folder of its own, with "" as its only path.
     """
     files: defaultdict[str, dict[str, Entry]] = defaultdict(dict)
     for entry in backend.entries(above):
@@ -120,7 +120,7 @@ def list_folders(backend: Backend, above: str) -> list[Folder]:
 
 
 def is_object(folder: Folder) -> bool:
-    """Tell whether a folder lies where an object of its name does."""
+    """Return whether a folder lies where the object of its name belongs."""
     shard, name = folder.path.split("/")[1:]
     return is_digest(name) and name.startswith(shard) and len(shard) == 2
 

@@ -1,4 +1,4 @@
-"""Copies artifacts between two stores, wherever they lie: export, import, and moving house."""
+"""Copying of artifacts between any two stores: export, import, and moving a store."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from artifacts.records import Lookup, Record
 from artifacts.store import ArtifactStore
 from artifacts.upkeep.survey import stages_of
 
-# Whole objects are in memory, and writing waits for the disk.
+# Whole objects are in memory, and writes wait for the disk.
 _THREADS = 4
 
 
 class Outcome(Enum):
-    """What became of one action."""
+    """Outcome of one action."""
 
     COPIED = "copied"
     """Its object and a record are in the target now."""
     THERE = "there"
-    """The target had it."""
+    """The target had it already."""
     KNOWN = "known"
-    """The source has no bytes of it, so that only its record was copied."""
+    """The source has no bytes of it, so only its record was copied."""
     MISSING = "missing"
     """The source has no record of it."""
     DAMAGED = "damaged"
-    """The source's bytes are not those that were published; nothing was copied."""
+    """The source's bytes are damaged; nothing was copied."""
 
     @property
     def is_failure(self) -> bool:
-        """Whether the target lacks what was asked for."""
+        """Whether the target lacks the action now."""
         return self in (Outcome.MISSING, Outcome.DAMAGED)
 
 
 @dataclass(frozen=True)
 class Transferred:
-    """What became of one action, with bytes written, and what was wrong if anything was."""
+    """The outcome of one action, the bytes written, and the problem if there was one."""
 
     stage: str
     key: Key
@@ -57,17 +57,17 @@ def transfer(
     *,
     upstream: bool = False,
 ) -> Iterator[Transferred]:
-    """Copy the newest records of actions with their objects; tell of each as it is done.
+    """Copy the newest records of actions with their objects; yield each outcome.
 
-    Every byte is checked as it is read. What the target has is skipped, so that a transfer that
-    was cut off is simply begun again; the source is never changed.
+    Every byte is checked as it is read. What the target has is skipped, so an interrupted transfer
+    can be repeated; the source is never changed.
 
     Args:
         wanted: stage and key of each action.
-        upstream: also copy all that their inputs were made by, as far as the source knows.
+        upstream: also copy the actions that made their inputs, as far as the source knows.
 
     Raises:
-        StoreUnavailable: if either store fails; what was told of until then is in the target.
+        StoreUnavailable: if either store fails; outcomes yielded until then are in the target.
     """
     for stage, keys in _by_stage(source, wanted, upstream).items():
         have = source.lookup_many(stage, keys)
@@ -91,8 +91,8 @@ def _by_stage(
 def _upstream(source: ArtifactStore, wanted: dict[str, dict[Key, None]]) -> list[Record]:
     """Return all records that inputs came from, inputs of inputs too.
 
-    An input that is named like a stage holds values which that stage made. Several actions may
-    have made the same values; then all are meant, since none of them is the one.
+    An input with a stage's name holds values that the stage made. If several actions made the same
+    values, all of them are returned.
     """
     makers: defaultdict[tuple[str, Digest], list[Record]] = defaultdict(list)
     records: dict[tuple[str, Key], Record] = {}

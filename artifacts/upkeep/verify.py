@@ -1,7 +1,7 @@
 """Checks a whole store against itself, byte by byte.
 
-Nothing is changed, but that damage is marked: the next run then makes anew what it would have
-taken for done, since look-ups do not read every byte.
+It changes nothing except that it marks damage, so that the next run makes those results again;
+look-ups do not read every byte.
 """
 
 from __future__ import annotations
@@ -39,48 +39,48 @@ from artifacts.upkeep.survey import (
 
 
 class Trouble(Enum):
-    """What can be found. The first group is damage; the second is told, and does no harm."""
+    """Kinds of findings. The first group is damage; the second does no harm."""
 
     RECORD = "record"
-    """A record that cannot be read, is of another key, or is gone from between others."""
+    """A record that cannot be read, has another key, or is missing between others."""
     OBJECT = "object"
     """A file of an object is missing, changed, cut off, of another object, or not listed."""
     ATTEMPT = "attempt"
-    """What was kept of a failure cannot be read."""
+    """The description of a failed attempt cannot be read."""
 
     INPUT = "input"
-    """No record of the stage that an input comes from made these values."""
+    """No record of the input's stage made these values."""
     COLLECTED = "collected"
     """A record whose object has no files left: the state known."""
     ORPHAN = "orphan"
     """An object that no record names; perhaps one that is being written now."""
     CHECKPOINT = "checkpoint"
-    """A checkpoint that is torn, or was left when its action was done."""
+    """A checkpoint that is torn, or was left after its action was done."""
     LEFTOVER = "leftover"
     """A file of a writer that was killed, or one that no store writes."""
 
     @property
     def is_damage(self) -> bool:
-        """Whether bytes are lost or false, so that work will be done again."""
+        """Whether bytes are lost or wrong, so that work will be done again."""
         return self in (Trouble.RECORD, Trouble.OBJECT, Trouble.ATTEMPT)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it should be: where, and what, in one line."""
+    """One problem: where and what, in one line."""
 
     trouble: Trouble
     path: str
     reason: str
 
     def __str__(self) -> str:
-        """The finding as one line."""
+        """Return the finding as one line."""
         return f"{self.trouble.value}: {self.path}: {self.reason}"
 
 
 @dataclass
 class Counts:
-    """How much was looked at."""
+    """Numbers of what was checked."""
 
     records: int = 0
     objects: int = 0
@@ -92,7 +92,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class _Named:
-    """What a record says of an object, in little space: there may be a hundred thousand."""
+    """What a record says about an object, compactly: there may be a hundred thousand."""
 
     path: str
     logical: Digest
@@ -100,10 +100,10 @@ class _Named:
 
 
 class Verification:
-    """Goes through a store: iterate for the findings, as they come; `counts` grows meanwhile.
+    """A check of a store: iterate over it for the findings as they come; `counts` grows meanwhile.
 
-    What other processes write at the same time is not taken for damage: it may show as an
-    orphan or a leftover.
+    What other processes write at the same time does not count as damage; it may show as an orphan
+    or a leftover.
     """
 
     def __init__(self, store: ArtifactStore, stages: Collection[str] = ()) -> None:
@@ -111,7 +111,7 @@ class Verification:
 
         Args:
             stages: stages that inputs may come from, besides those that have records here. An
-                input of a stage's name is what that stage made.
+                input with a stage's name is what that stage made.
         """
         self.counts = Counts()
         self._store = store
@@ -212,14 +212,14 @@ class Verification:
         ]
 
     def _mark(self, digest: Digest) -> None:
-        """Mark an object whose use would fail; one with a file too many can be used."""
+        """Mark an object whose use would fail; an extra file does not make it fail."""
         try:
             self._store.check_files(object_folder(digest), digest)
         except ArtifactCorrupt as damage:
             self._store.mark_damaged(digest, str(damage))
 
     def _problems(self, folder: Folder, named: list[_Named]) -> Iterator[tuple[str, str]]:
-        """Yield the path below the folder, and what is wrong there."""
+        """Yield the relative path of each problem, and its description."""
         try:
             data = self._backend.get(f"{folder.path}/{MANIFEST}")
         except ArtifactCorrupt as error:
