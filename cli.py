@@ -149,9 +149,9 @@ Finished = Annotated[File, option("DIR", "CSVs of rows measured before, which ar
 Keep = Annotated[list[Path] | None, option("JOB", "All but this job's results; may be repeated.")]
 OlderThan = Annotated[Text, option("TIME", "Only what no run wrote or used for 30d, 12h or 2w.")]
 AtMost = Annotated[Text, option("SIZE", "The oldest results, until 50GB or 64GiB are left.")]
-Grace = Annotated[str, option("TIME", "Time from marking to deleting; longer than any write.")]
+Grace = Annotated[str, option("TIME", "Keep what was written since; longer than any write.")]
 Forget = Annotated[bool, flag("--forget", "Delete records too; later stages become unknown.")]
-DryRun = Annotated[bool, flag("--dry-run", "Print what would go, and mark nothing.")]
+DryRun = Annotated[bool, flag("--dry-run", "Print what would go, and delete nothing.")]
 Jobs = Annotated[list[Path] | None, argument("JOB", "Jobs to count too.")]
 Target = Annotated[str, argument("TARGET", "Store to copy to.")]
 Source = Annotated[str, argument("SOURCE", "Store to copy from.")]
@@ -348,7 +348,7 @@ def store_gc(
     dry_run: DryRun = False,
     store: Store = STORE,
 ) -> None:
-    """Delete what was marked, and mark what may go.
+    """Delete what is no longer wanted, except what was written recently.
 
     Without --keep, --older-than and --at-most, only what no job can use goes. With several of
     them, only what meets all of them goes.

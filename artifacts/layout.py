@@ -5,7 +5,7 @@ actions/<stage>/12/<key>/0001.json     the record; its appearance is the commit
 progress/<stage>/<key>/<step>/...      checkpoints
 attempts/<stage>/<key>/0001.json       failures
 runs/<run>/<name>                      plans, events, summaries
-marks/0001.json                        what may be collected once a grace period is over
+clock                                  written to ask for the time by the store's own clock
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from functools import cache
 from artifacts.keys import Digest, Key, is_digest
 
 FORMAT_FILE = "format.json"
+CLOCK = "clock"
 DAMAGED = "damaged.json"
 OBJECTS, ACTIONS, PROGRESS = "objects", "actions", "progress"
-ATTEMPTS, RUNS, MARKS = "attempts", "runs", "marks"
-FOLDERS = (OBJECTS, ACTIONS, PROGRESS, ATTEMPTS, RUNS, MARKS)
+ATTEMPTS, RUNS = "attempts", "runs"
+FOLDERS = (OBJECTS, ACTIONS, PROGRESS, ATTEMPTS, RUNS)
 
 LARGEST_RECORD = 4 << 20
 LARGEST_DOCUMENT = 64 << 20

@@ -10,14 +10,15 @@ from support.finished_job import finish, write_job
 from test_cli import call, loaded_by
 
 from artifacts import ArtifactStore
-from artifacts.upkeep.collect import marks
 from stages.evaluate import Candidate, Instruments, Judge, reconstruction
 from stages.jobs.reader import load_job
 from stages.planning.housekeeping import job_actions
 from stages.planning.plan import Status, plan_edits, plan_job
 
 ALL_OTHER = '[train_lora]\nsteps = 7\n[extract_superpixels]\nsource = "rgb"\n'
-EVERYTHING = ("store", "gc", "--at-most", "0B")
+EVERYTHING = ("store", "gc", "--at-most", "0B", "--grace", "0s")
+TICK = 0.02
+"""Seconds after which a file system's clock has gone on."""
 
 
 @pytest.fixture(autouse=True)
@@ -106,8 +107,8 @@ def test_damage_is_named_and_ends_with_1(cats, store):
 
 
 def test_notes_are_no_failure(cats, store):
-    call(*EVERYTHING, "--grace", "0s")
-    call(*EVERYTHING, "--grace", "0s")
+    time.sleep(TICK)
+    call(*EVERYTHING)
     ended = call("store", "verify")
     assert ended.exit_code == 0, ended.output
     assert "collected: actions/sample_image/" in ended.output
@@ -115,52 +116,30 @@ def test_notes_are_no_failure(cats, store):
 
 
 def test_a_dry_run_says_what_would_go_and_touches_nothing(cats, others, store):
-    ended = call("store", "gc", "--keep", cats, "--dry-run")
+    time.sleep(TICK)
+    ended = call("store", "gc", "--keep", cats, "--dry-run", "--grace", "0s")
     assert ended.exit_code == 0, ended.output
     assert ended.output.count("made by sample_image") == 2
     assert "Would go: 2 objects, " in ended.output
-    assert marks(store) == []
     assert results(others, store) == {Status.HIT}
 
 
-def test_nothing_goes_before_it_was_marked_and_the_grace_is_over(cats, others, store):
-    first = call("store", "gc", "--keep", cats)
-    assert first.exit_code == 0, first.output
-    assert "Deleted: nothing" in first.output
-    assert "Marked: 2 objects, " in first.output
-    assert "may be deleted by the next call after 20" in first.output
-    second = call("store", "gc", "--keep", cats)
-    assert "Deleted: nothing" in second.output
-    assert "Marked: nothing" in second.output
-    assert "may be deleted by the next call after 20" in second.output
+def test_what_was_written_within_the_grace_period_stays(cats, others, store):
+    for flags in ((), ("--dry-run",)):
+        ended = call("store", "gc", "--keep", cats, *flags)
+        assert ended.exit_code == 0, ended.output
+        assert f"{'Would go' if flags else 'Deleted'}: nothing" in ended.output
+        assert "Too recent to delete (see --grace): 2 objects, " in ended.output
     assert results(others, store) == {Status.HIT}
-    third = call("store", "gc", "--keep", cats, "--grace", "0s")
-    assert "Deleted: 2 objects, " in third.output
-    assert "Marked: nothing" in third.output
-    assert "next call" not in third.output
+
+
+def test_one_call_deletes_what_may_go_and_is_older_than_the_grace_period(cats, others, store):
+    time.sleep(TICK)
+    ended = call("store", "gc", "--keep", cats, "--grace", "0s")
+    assert ended.exit_code == 0, ended.output
+    assert "Deleted: 2 objects, " in ended.output
+    assert "Too recent" not in ended.output
     assert (results(others, store), results(cats, store)) == ({Status.KNOWN}, {Status.HIT})
-
-
-def test_what_was_marked_is_spared_when_a_job_is_kept_later(cats, others, store):
-    call(*EVERYTHING)
-    ended = call("store", "gc", "--keep", cats, "--keep", others, "--grace", "0s")
-    assert "Deleted: nothing" in ended.output
-    assert "Marked earlier, but kept, used again or gone by now: " in ended.output
-    assert results(cats, store) == results(others, store) == {Status.HIT}
-
-
-def test_what_was_used_since_it_was_marked_is_marked_anew(cats, store):
-    call(*EVERYTHING)
-    (first,) = marks(store)
-    for edit in load_job(cats).edits:
-        for record in finish(edit, store).values():
-            manifest = f"objects/{record.object[:2]}/{record.object}/manifest.json"
-            later = time.time() + 1
-            os.utime(Path(".adaptivedrag") / manifest, (later, later))
-    ended = call(*EVERYTHING)
-    assert "Marked: nothing" not in ended.output
-    assert len(marks(store)) == 2
-    assert marks(store)[1].paths <= first.paths
 
 
 def test_only_the_old_go(cats, others, store):
@@ -185,8 +164,10 @@ def test_times_are_read_as_everywhere(cats):
 def test_a_size_is_what_is_left(cats, store):
     whole = json.loads(call("store", "du", "--json").output)["total"]["size"]
 
+    time.sleep(TICK)
+
     def would_go(size: str) -> str:
-        ended = call("store", "gc", "--at-most", size, "--dry-run")
+        ended = call("store", "gc", "--at-most", size, "--grace", "0s", "--dry-run")
         assert ended.exit_code == 0, ended.output
         return ended.output.splitlines()[-1]
 
@@ -197,8 +178,8 @@ def test_a_size_is_what_is_left(cats, store):
 
 
 def test_forgotten_results_are_misses(cats, store):
-    call(*EVERYTHING, "--forget")
-    ended = call(*EVERYTHING, "--forget", "--grace", "0s")
+    time.sleep(TICK)
+    ended = call(*EVERYTHING, "--forget")
     assert " records, " in ended.output
     assert {edit.stages["train_lora"].status for edit in plan_job(load_job(cats), store).edits} == {
         Status.MISS
@@ -209,7 +190,7 @@ def test_the_evaluation_of_a_kept_job_is_kept_and_that_of_another_is_not(cats, o
     judge(store, cats)
     judge(store, others)
     before = {record.key for record in store.records_of("evaluate")}
-    call("store", "gc", "--keep", cats)
+    time.sleep(TICK)
     call("store", "gc", "--keep", cats, "--grace", "0s")
     kept = {key for key in before if store.lookup("evaluate", key).status == "hit"}
     # Of two edits each: the results' own judgements, and shared ones of reconstruction and control.
@@ -281,8 +262,8 @@ def test_an_unreadable_record_is_not_passed_over_by_an_import(cats):
 
 
 def test_what_was_collected_is_copied_as_a_record(cats, store):
+    time.sleep(TICK)
     call(*EVERYTHING)
-    call(*EVERYTHING, "--grace", "0s")
     ended = call("store", "export", cats, "there")
     assert ended.exit_code == 0, ended.output
     assert ended.output.startswith("0 copied (0 bytes), 0 there, ")

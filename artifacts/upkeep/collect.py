@@ -1,31 +1,29 @@
-"""Gives back the space of what is not wanted any more, while others go on working.
+"""Frees the space of what is no longer wanted, while others go on working.
 
-In two phases, by the store's own clock, so that there is no lock to be left behind. `mark` writes
-down what may go. `sweep`, a grace period later, deletes what was marked, still may go, and was
-not written to since: whoever uses an object again renews its manifest before committing
-(`ArtifactStore.publish`), and looks once more after it. A collector that is stopped between its
-last look and its deletion can still take bytes that were just used again: that costs making them
-again, and is never a wrong result.
+What was written within a grace period, by the store's own clock, stays: it may belong to a publish
+that is under way. Whoever uses an object again renews its manifest before the commit
+(`ArtifactStore.publish`), and looks once more after it. So no lock is needed that could be left
+behind. A collector that is stopped between its last look and a deletion can still delete bytes
+that were just used again: that costs the work of making them again, and never serves anything
+wrong.
 
-Bytes go, records stay, so that the keys of later stages still follow: the state known.
+Bytes go, records stay, so that the keys of later stages can still be computed: the state known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import partial
-from itertools import count
 
-from artifacts.errors import ArtifactCorrupt, StoreUnavailable
+from artifacts.errors import StoreUnavailable
 from artifacts.keys import Digest, Key
-from artifacts.layout import MARKS, PROGRESS, number_of, numbered
+from artifacts.layout import CLOCK, PROGRESS
 from artifacts.places.backend import Backend
 from artifacts.places.parallel import at_once
-from artifacts.records import MANIFEST, seal, unseal_object
+from artifacts.records import MANIFEST
 from artifacts.store import ArtifactStore
 from artifacts.upkeep.survey import (
     ActionFolder,
@@ -40,8 +38,7 @@ from artifacts.upkeep.survey import (
 )
 
 GRACE = timedelta(hours=1)
-
-_CLOCK = f"{MARKS}/clock"
+"""Longer than the longest publish."""
 
 
 class Kind(Enum):
@@ -57,13 +54,14 @@ class Kind(Enum):
 class Policy:
     """What may go; each condition that is given must hold.
 
-    With none, only what nobody can ask for goes: objects that no record names, checkpoints of
-    actions that are done, files of writers that were killed. Those go in any case.
+    Without conditions, only what nobody can ask for goes: objects that no record names,
+    checkpoints of actions that are done, files of writers that were killed. Those go under every
+    policy.
 
     Attributes:
-        keep: keys of the actions whose results stay whatever else is said; None keeps no key.
-        older_than: only what was neither made nor used by a writer for so long.
-        at_most: bytes of objects that may stay; the oldest go first, until so many are left.
+        keep: keys of the actions whose results stay in any case; None keeps no key.
+        older_than: delete only what no writer made or used for this long.
+        at_most: bytes of objects that may stay; the oldest go first, until no more are left.
         forget: delete the records too, so that the actions are misses.
     """
 
@@ -91,114 +89,86 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Plan:
-    """What may go by a policy, as things stand: nothing is touched yet.
+    """What a policy allows to go, as things stand.
 
     Attributes:
-        kept: bytes of objects that stay.
+        candidates: what may be deleted now.
+        recent: what may go later: it was written within the grace period.
+        kept: bytes of the objects that stay.
+        grace_began: when the grace period began, by the store's clock.
     """
 
     candidates: tuple[Candidate, ...]
+    recent: tuple[Candidate, ...]
     kept: int
+    grace_began: datetime
 
     @property
     def size(self) -> int:
-        """Bytes that would be given back."""
+        """Bytes that would be freed."""
         return sum(candidate.size for candidate in self.candidates)
 
 
 @dataclass(frozen=True)
-class Swept:
-    """What was deleted, and what was marked but has been used again or is wanted now."""
+class Collected:
+    """What became of a plan: what was deleted, and what was written again just before."""
 
+    plan: Plan
     removed: tuple[Candidate, ...]
-    spared: tuple[str, ...]
-
-    @property
-    def size(self) -> int:
-        """Bytes that were given back."""
-        return sum(candidate.size for candidate in self.removed)
+    spared: tuple[Candidate, ...]
 
 
-@dataclass(frozen=True)
-class Mark:
-    """What was written down to go, and when, by the store's clock."""
+def plan_collection(store: ArtifactStore, policy: Policy, grace: timedelta = GRACE) -> Plan:
+    """Find what may go, and delete nothing.
 
-    path: str
-    modified: datetime
-    paths: frozenset[str]
-
-
-def plan_collection(store: ArtifactStore, policy: Policy) -> Plan:
-    """Find what may go, and touch nothing.
+    Args:
+        grace: what was written less than this ago stays; unfinished files stay at least for
+            `GRACE`.
 
     Raises:
-        StoreUnavailable: if the store cannot be read or its clock not be asked.
+        StoreUnavailable: if the store cannot be read, or its clock cannot be asked.
     """
     backend = store.backend
+    # Before anything is listed, so that nothing looks older than it is.
     now = _now(backend)
-    # Objects first: one that is published meanwhile is not listed, or has its record found.
+    # Objects first: one that is published meanwhile is not listed, or its record is found.
     folders = [folder for folder in objects(backend) if is_object(folder)]
     found = [action for stage in stages_of(backend) for action in actions(backend, stage)]
     uses = _uses(folders, found, policy)
     taken = _taken(uses, policy, now)
-    gone = {use.folder.path for use in taken}
-    candidates = [use.candidate for use in taken]
-    candidates += _checkpoints(backend, found, policy, now)
-    candidates += _unfinished(backend)
+    going = {use.folder.path for use in taken}
+    allowed = [use.candidate for use in taken]
+    allowed += _checkpoints(backend, found, policy, now)
+    allowed += _unfinished(backend)
     if policy.forget:
-        candidates += _records(found, uses, gone, policy, now)
-    kept = sum(use.folder.size for use in uses if use.folder.path not in gone)
-    return Plan(tuple(candidates), kept)
+        allowed += _records(found, uses, going, policy, now)
+    began = dict.fromkeys(Kind, now - grace)
+    # A writer can make again whatever else it loses, but not finish a file that is gone.
+    began[Kind.UNFINISHED] = now - max(grace, GRACE)
+    candidates = tuple(each for each in allowed if each.modified < began[each.kind])
+    recent = tuple(each for each in allowed if each.modified >= began[each.kind])
+    deleted = {candidate.path for candidate in candidates}
+    kept = sum(use.folder.size for use in uses if use.folder.path not in deleted)
+    return Plan(candidates, recent, kept, now - grace)
 
 
-def mark(store: ArtifactStore, plan: Plan) -> Mark | None:
-    """Write down what may go; None if nothing may."""
-    if not plan.candidates:
-        return None
-    data = seal({"paths": sorted(candidate.path for candidate in plan.candidates)})
-    backend = store.backend
-    first = max((number_of(name) or 0 for name in backend.sizes(MARKS)), default=0) + 1
-    path = next(p for n in count(first) if backend.create(p := numbered(MARKS, n), data))
-    backend.sync([path])
-    modified = backend.modified(path)
-    if modified is None:
-        raise StoreUnavailable(f"{store.location}: {path} was deleted as it was written")
-    return Mark(path, modified, frozenset(candidate.path for candidate in plan.candidates))
+def collect(store: ArtifactStore, policy: Policy, grace: timedelta = GRACE) -> Collected:
+    """Delete what may go and was not written within the grace period.
 
-
-def marks(store: ArtifactStore) -> list[Mark]:
-    """Return the marks of a store that can be read, oldest first."""
-    found = (_read_mark(store.backend, path, at) for path, at in _mark_files(store.backend))
-    return sorted(filter(None, found), key=lambda mark: mark.modified)
-
-
-def sweep(store: ArtifactStore, policy: Policy, grace: timedelta = GRACE) -> Swept:
-    """Delete what was marked a grace period ago or longer, and may still go.
-
-    Can be cut off anywhere and called again; two at once do no harm.
-
-    Args:
-        policy: as things stand now, so that what a job has come to need since is kept.
-        grace: longer than the longest publish.
+    It can be stopped anywhere and called again; two at once do no harm.
 
     Raises:
         StoreUnavailable: if the store cannot be read or written.
     """
-    backend = store.backend
-    # The clock is asked before the marks are read, so that none looks older than it is.
-    now = _now(backend)
-    ripe = [mark for mark in marks(store) if now - mark.modified >= grace]
-    marked = {path: mark.modified for mark in ripe for path in mark.paths}
-    if not ripe:
-        return Swept((), ())
-    plan = plan_collection(store, policy)
-    going = [candidate for candidate in plan.candidates if candidate.path in marked]
-    remove = partial(_remove, backend, marked)
-    done = list(at_once(remove, going, backend.parallel))
-    removed = tuple(c for c, was_removed in zip(going, done, strict=True) if was_removed)
-    spared = marked.keys() - {candidate.path for candidate in removed}
-    backend.delete(mark.path for mark in ripe)
-    return Swept(removed, tuple(sorted(spared)))
+    plan = plan_collection(store, policy, grace)
+    remove = partial(_remove, store.backend, plan.grace_began)
+    done = list(at_once(remove, plan.candidates, store.backend.parallel))
+    outcomes = list(zip(plan.candidates, done, strict=True))
+    return Collected(
+        plan,
+        removed=tuple(candidate for candidate, is_removed in outcomes if is_removed),
+        spared=tuple(candidate for candidate, is_removed in outcomes if not is_removed),
+    )
 
 
 @dataclass(frozen=True)
@@ -294,18 +264,16 @@ def _records(
             yield Candidate(Kind.RECORD, folder.path, folder.size, folder.modified, "its bytes go")
 
 
-def _remove(backend: Backend, marked: Mapping[str, datetime], candidate: Candidate) -> bool:
-    """Delete a candidate, unless it was written to since it was marked."""
-    since = marked[candidate.path]
+def _remove(backend: Backend, grace_began: datetime, candidate: Candidate) -> bool:
+    """Delete a candidate, unless it was written again since it was listed."""
     if candidate.kind is Kind.UNFINISHED:
-        if candidate.modified < since:
-            backend.delete_unfinished(candidate.path)
-        return candidate.modified < since
+        backend.delete_unfinished(candidate.path)
+        return True
     entries = list(backend.entries(candidate.path))
-    if any(entry.modified >= since for entry in entries):
+    if any(entry.modified >= grace_began for entry in entries):
         return False
-    # The manifest goes first, and for good: without it, whatever a kill or a power loss leaves is
-    # no hit. The newest record goes last: an older one must not come to count again.
+    # The manifest goes first, and for good: without it, nothing that a kill or a power loss leaves
+    # is a hit. The newest record goes last: an older one must not come to count again.
     names = sorted((entry.path for entry in entries), key=lambda path: (path != MANIFEST, path))
     paths = [f"{candidate.path}/{name}" for name in names]
     backend.delete(paths[:1], lasting=candidate.kind is Kind.OBJECT)
@@ -313,27 +281,10 @@ def _remove(backend: Backend, marked: Mapping[str, datetime], candidate: Candida
     return True
 
 
-def _mark_files(backend: Backend) -> list[tuple[str, datetime]]:
-    return [
-        (f"{MARKS}/{entry.path}", entry.modified)
-        for entry in backend.entries(MARKS)
-        if number_of(entry.path) is not None
-    ]
-
-
-def _read_mark(backend: Backend, path: str, modified: datetime) -> Mark | None:
-    """Read a mark; one that is gone or torn marks nothing."""
-    with suppress(ValueError, KeyError, TypeError, ArtifactCorrupt):
-        data = backend.get(path)
-        if data is not None:
-            return Mark(path, modified, frozenset(unseal_object(data)["paths"]))
-    return None
-
-
 def _now(backend: Backend) -> datetime:
-    """Ask the store's own clock, which no clock of a worker has to agree with."""
-    backend.put(_CLOCK, b"now")
-    now = backend.modified(_CLOCK)
+    """Ask the store's own clock, which may differ from the clock of any worker."""
+    backend.put(CLOCK, b"now")
+    now = backend.modified(CLOCK)
     if now is None:
-        raise StoreUnavailable(f"{backend.name}: {_CLOCK} was deleted as it was written")
+        raise StoreUnavailable(f"{backend.name}: {CLOCK} was deleted as it was written")
     return now

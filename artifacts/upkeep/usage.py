@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from artifacts.keys import Digest, Key
-from artifacts.layout import ATTEMPTS, MARKS, PROGRESS, RUNS
+from artifacts.layout import ATTEMPTS, PROGRESS, RUNS
 from artifacts.store import ArtifactStore
 from artifacts.upkeep.survey import ActionFolder, actions, is_object, objects, stages_of
 
@@ -39,7 +39,7 @@ class Usage:
         jobs: by the names given with their keys.
         total: of all stages.
         unnamed: objects that are not the newest of any action: superseded, or of no record.
-        beside: bytes of checkpoints, attempts, runs, marks and records, by folder.
+        beside: bytes of checkpoints, attempts, runs and records, by folder.
     """
 
     stages: Mapping[str, Amount]
@@ -68,7 +68,7 @@ def measure_usage(store: ArtifactStore, jobs: Mapping[str, Collection[Key]] | No
     }
     named = _newest_objects(everything)
     unnamed = [size for digest, size in sizes.items() if digest not in named]
-    beside = {kind: sum(backend.sizes(kind).values()) for kind in (PROGRESS, ATTEMPTS, RUNS, MARKS)}
+    beside = {kind: sum(backend.sizes(kind).values()) for kind in (PROGRESS, ATTEMPTS, RUNS)}
     beside["actions"] = sum(action.folder.size for action in everything)
     return Usage(
         stages=_table(found, sizes),

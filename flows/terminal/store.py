@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.filesize import decimal
 
 from artifacts import ArtifactStore, Key
-from artifacts.upkeep.collect import Candidate, Policy, plan_collection
+from artifacts.upkeep.collect import Candidate, Plan, Policy, collect, plan_collection
 from artifacts.upkeep.transfer import Outcome, Transferred, transfer
 from artifacts.upkeep.usage import Amount, Usage, measure_usage
 from artifacts.upkeep.verify import Verification
@@ -21,14 +21,7 @@ from flows.terminal.errors import say_error
 from flows.terminal.jobs import load
 from flows.time_limits import seconds_of
 from stages.jobs.edit import Job
-from stages.planning.housekeeping import (
-    KNOWN_STAGES,
-    Collected,
-    JobActions,
-    all_actions,
-    collect,
-    job_actions,
-)
+from stages.planning.housekeeping import KNOWN_STAGES, JobActions, all_actions, job_actions
 from stages.reports.wording import Table, count
 
 
@@ -55,7 +48,7 @@ def collect_garbage(
     forget: bool,
     dry_run: bool,
 ) -> None:
-    """Delete what was marked and mark what may go; or print what would go."""
+    """Delete what may go, or print it."""
     policy = Policy(
         older_than=_time("--older-than", older_than) if older_than else None,
         at_most=parse_size("--at-most", at_most) if at_most else None,
@@ -66,11 +59,16 @@ def collect_garbage(
     if keep:
         policy = replace(policy, keep=_kept_keys(keep, store))
     if dry_run:
-        candidates = plan_collection(store, policy).candidates
-        say_list("Would go", [_candidate_line(each) for each in candidates])
-        say(f"Would go: {_amount(candidates)}")
+        plan = plan_collection(store, policy, wait)
+        say_list("Would go", [_candidate_line(each) for each in plan.candidates])
+        say(f"Would go: {_amount(plan.candidates)}")
+        _say_recent(plan)
     else:
-        _say_collected(collect(store, policy, wait))
+        collected = collect(store, policy, wait)
+        say(f"Deleted: {_amount(collected.removed)}")
+        if collected.spared:
+            say(f"Used again just now, so not deleted: {_amount(collected.spared)}")
+        _say_recent(collected.plan)
 
 
 def _time(option: str, text: str) -> timedelta:
@@ -102,17 +100,9 @@ def _candidate_line(candidate: Candidate) -> str:
     return f"{candidate.kind.value} {candidate.path}: {size}, {candidate.reason}"
 
 
-def _say_collected(collected: Collected) -> None:
-    swept = collected.swept
-    say(f"Deleted: {_amount(swept.removed)}")
-    if swept.spared:
-        say(f"Marked earlier, but kept, used again or gone by now: {len(swept.spared)}")
-    say(f"Marked: {_amount(collected.marked.candidates)}")
-    if collected.next_sweep:
-        say(
-            "What is marked may be deleted by the next call after "
-            f"{collected.next_sweep:%Y-%m-%d %H:%M:%S} UTC, unless it is in use again by then"
-        )
+def _say_recent(plan: Plan) -> None:
+    if plan.recent:
+        say(f"Too recent to delete (see --grace): {_amount(plan.recent)}")
 
 
 def _amount(candidates: Sequence[Candidate]) -> str:

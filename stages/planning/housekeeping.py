@@ -1,11 +1,9 @@
-"""Which actions of a store are a job's, and the two phases of collecting in one call."""
+"""Which actions of a store belong to a job."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 
 from artifacts import ArtifactStore, Digest, Key
-from artifacts.upkeep.collect import GRACE, Plan, Policy, Swept, mark, marks, plan_collection, sweep
 from artifacts.upkeep.survey import actions, stages_of
 from stages import STAGE_NAMES, evaluate
 from stages.jobs.edit import Edit
@@ -77,40 +75,3 @@ def _judgements(plans: Sequence[EditPlan], store: ArtifactStore) -> Iterator[Key
         shown = tuple(record.inputs.get(name) for name in _GIVEN)
         if judged in results or (judged is None and shown in given):
             yield record.key
-
-
-@dataclass(frozen=True)
-class Collected:
-    """What one call of `collect` did.
-
-    Attributes:
-        swept: what was deleted of what earlier calls had marked.
-        marked: what was marked now, besides what is marked already.
-        next_sweep: from when on a call may delete what is marked, by the store's clock; None if
-            nothing is.
-    """
-
-    swept: Swept
-    marked: Plan
-    next_sweep: datetime | None
-
-
-def collect(store: ArtifactStore, policy: Policy, grace: timedelta = GRACE) -> Collected:
-    """Delete what was marked a grace period ago and may still go; mark what may go now.
-
-    Raises:
-        StoreUnavailable: if the store cannot be read or written.
-    """
-    swept = sweep(store, policy, grace)
-    plan = plan_collection(store, policy)
-    waiting = {path: each.modified for each in marks(store) for path in each.paths}
-    # What was written to since it was marked would be spared: it is marked anew.
-    fresh = tuple(
-        candidate
-        for candidate in plan.candidates
-        if candidate.path not in waiting or candidate.modified >= waiting[candidate.path]
-    )
-    marked = Plan(fresh, plan.kept)
-    mark(store, marked)
-    oldest = next((each.modified for each in marks(store)), None)
-    return Collected(swept, marked, oldest + grace if oldest else None)

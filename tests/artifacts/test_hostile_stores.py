@@ -5,6 +5,7 @@ import json
 import os
 import tracemalloc
 from contextlib import suppress
+from datetime import timedelta
 
 import google_crc32c
 import numpy as np
@@ -20,7 +21,7 @@ from zarr.storage import MemoryStore
 from artifacts import ArtifactCorrupt, ArtifactStore, StoreUnavailable
 from artifacts.payload import check, decode, encode, object_id
 from artifacts.records import Manifest, PartInfo, Record, StoredFile, seal
-from artifacts.upkeep.collect import Policy, marks, plan_collection, sweep
+from artifacts.upkeep.collect import Policy, collect, plan_collection
 from artifacts.upkeep.verify import Verification
 
 
@@ -115,18 +116,12 @@ def test_a_collector_deletes_nothing_through_a_link(folder_store, published, roo
     (outside / name).mkdir()
     (outside / name / "manifest.json").write_text("{}")
     (root / "objects" / "ab").symlink_to(outside)
-    path = f"objects/ab/{name}"
-    folder_store.backend.put("marks/0001.json", seal({"paths": [path, "../outside"]}))
     before = files_below(outside)
-    swept = sweep(folder_store, Policy(), grace=-marks(folder_store)[0].modified.resolution)
-    assert swept.removed == ()
+    removed = collect(folder_store, Policy(keep=()), timedelta(seconds=-1)).removed
+    assert [candidate.path for candidate in removed] == [
+        f"objects/{published.object[:2]}/{published.object}"
+    ]
     assert files_below(outside) == before
-
-
-@pytest.mark.parametrize("mark", [[], {}, 3, {"paths": 3}, {"paths": [[]]}, {"paths": None}])
-def test_a_mark_of_another_form_marks_nothing(folder_store, mark):
-    folder_store.backend.put("marks/0001.json", seal_raw(json.dumps(mark).encode()))
-    assert marks(folder_store) == []
 
 
 OUTSIDE = [

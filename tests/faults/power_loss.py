@@ -22,9 +22,11 @@ from support.store_faults import truncate
 from artifacts import ArtifactCorrupt, ArtifactStore
 from artifacts.layout import object_folder
 from artifacts.places.backend import Backend
-from artifacts.upkeep.collect import Policy, mark, plan_collection, sweep
+from artifacts.upkeep.collect import Policy, collect
 
 LOSSES_PER_EVENT = 4
+AT_ONCE = timedelta(seconds=-1)
+"""A grace period that keeps nothing back, not even what is written in the same tick."""
 BLOCK = 4096
 
 
@@ -262,8 +264,7 @@ def written_journal(
         store.publish(first.action, results[0].payload, first.circumstances, replace=True)
         hurt[first.key] = len(journal) + 1
         policy = Policy(keep={result.record.key for result in results[1:]})
-        mark(store, plan_collection(store, policy))
-        assert sweep(store, policy, timedelta(0)).removed
+        assert collect(store, policy, AT_ONCE).removed
         store.publish(first.action, results[0].payload, first.circumstances)
         hurt.setdefault(last.key, len(journal) + 1)
         mend(store, results[-1], root, journal)

@@ -1,7 +1,7 @@
 """Clocks that are set back, stores that are only read, stores of other versions.
 
-A clock that jumps by up to two days either way while writers publish and a collector marks and
-sweeps by it; a store on a read-only mount, used by the commands; stores, records and manifests of
+A clock that jumps by up to two days either way while writers publish and a collector deletes
+by it; a store on a read-only mount, used by the commands; stores, records and manifests of
 an older and a newer schema.
 """
 
@@ -35,7 +35,7 @@ from artifacts import (
 from artifacts.keys import readable_json
 from artifacts.places.backend import Backend
 from artifacts.records import seal
-from artifacts.upkeep.collect import Policy, mark, plan_collection, sweep
+from artifacts.upkeep.collect import Policy, collect
 from artifacts.upkeep.verify import Verification
 
 ROOT = Path(__file__).parents[2]
@@ -93,10 +93,8 @@ def kept_house_by_a_jumping_clock(place: Path, schedules: int, seed: int) -> Row
             match draw.randrange(5):
                 case 0 | 1:
                     publish(store, draw.randrange(6))
-                case 2:
-                    mark(store, plan_collection(store, draw.choice(POLICIES)))
-                case 3:
-                    sweep(store, draw.choice(POLICIES), timedelta(hours=1))
+                case 2 | 3:
+                    collect(store, draw.choice(POLICIES), timedelta(hours=1))
                 case 4:
                     backend.now += draw.uniform(-2, 2) * DAY.total_seconds()
                     jumps += 1

@@ -8,7 +8,8 @@ from itertools import count
 from support.store_faults import FaultyBackend
 
 from artifacts import ArtifactStore, Circumstances, StoreUnavailable
-from artifacts.upkeep.collect import Policy, mark, plan_collection, sweep
+from artifacts.upkeep.collect import Policy
+from artifacts.upkeep.collect import collect as collect_once
 from artifacts.upkeep.transfer import transfer
 
 
@@ -17,8 +18,7 @@ def collect(location, channel):
     store, everything = ArtifactStore.open(location), Policy(keep=())
     channel.send("ready")
     while True:
-        mark(store, plan_collection(store, everything))
-        channel.send(len(sweep(store, everything, timedelta(0)).removed))
+        channel.send(len(collect_once(store, everything, timedelta(0)).removed))
 
 
 def move(source, target, wanted, enough, moment, channel):

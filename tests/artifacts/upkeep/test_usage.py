@@ -43,7 +43,7 @@ def test_collected_superseded_and_other_things_are_told_apart(
     assert usage.total == Amount(2, 1, 1, new.size, new.size)
     assert usage.unnamed == Amount(0, 0, 1, old.size, old.size)
     assert usage.beside["runs"] == 5
-    assert usage.beside["progress"] == usage.beside["attempts"] == usage.beside["marks"] == 0
+    assert usage.beside["progress"] == usage.beside["attempts"] == 0
 
 
 def test_everything_counted_is_all_there_is(store, make_action, make_payload, circumstances):
