@@ -8,7 +8,6 @@
 What was judged before is read from the store, so that an evaluation resumes.
 """
 
-import json
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import Any
 
 from rich.console import Console
 
-from adaptivedrag.config import BuildMaskConfig, EditConfig, Runtime
+from adaptivedrag.config import BuildMaskConfig, EditConfig, Runtime, overlaid
 from adaptivedrag.errors import AdaptiveDragError, InvalidEdit
 from adaptivedrag.methods.optimization import Optimization
 from adaptivedrag.presets import preset as find_preset
@@ -41,6 +40,7 @@ from stages.evaluate import (
 from stages.jobs.edit import Edit, Job
 from stages.jobs.images import Pixels
 from stages.jobs.reader import load_job, read_settings
+from stages.jobs.toml import toml_document
 from stages.pipeline import STAGES, recipe
 from stages.planning.plan import EditPlan, Status, plan_edits
 from stages.reports.extremes import write_extremes
@@ -238,25 +238,12 @@ def write_row_job(directory: Path, name: str, changes: Mapping[str, Any]) -> Pat
     Raises:
         InvalidEdit: if the dataset's job file cannot be used.
     """
-    settings = read_settings(directory / "job.toml")
-    for key, value in changes.items():
-        both = isinstance(value, Mapping) and isinstance(settings.get(key), Mapping)
-        settings[key] = {**settings[key], **value} if both else value
+    settings = overlaid(read_settings(directory / "job.toml"), changes)
     path = directory / f"{name}.toml"
-    text = _as_toml(settings)
+    text = toml_document(settings)
     if not path.is_file() or path.read_text("utf-8") != text:
         path.write_text(text, "utf-8")
     return path
-
-
-def _as_toml(settings: Mapping[str, Any]) -> str:
-    plain = {key: value for key, value in settings.items() if not isinstance(value, Mapping)}
-    tables = {key: value for key, value in settings.items() if isinstance(value, Mapping)}
-    # Of the values that a job file has, JSON writes all as TOML reads them.
-    lines = [f"{key} = {json.dumps(value)}" for key, value in plain.items()]
-    for name, table in tables.items():
-        lines += ["", f"[{name}]", *(f"{key} = {json.dumps(v)}" for key, v in table.items())]
-    return "\n".join(lines) + "\n"
 
 
 def _chosen(rows: dict[str, dict[str, Any]], only: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -1,14 +1,16 @@
 """Option values as they are typed: drags, settings, sizes."""
 
-import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
+from adaptivedrag.config import overlaid
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.points import Drag, ImagePoint
 from flows.outcomes import InvalidRequest
+from stages.jobs.toml import toml_value
 
 _DRAG = re.compile(r"\s*{n}\s*,\s*{n}\s*(?:->|→)\s*{n}\s*,\s*{n}\s*".format(n=r"(-?\d+(?:\.\d+)?)"))
 _SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?(?:([kMGT])(i?))?B", re.IGNORECASE)
@@ -35,20 +37,16 @@ def parse_settings(named: Mapping[str, str], settings: Sequence[str]) -> dict[st
     """
     keys: dict[str, Any] = dict(named)
     for setting in settings:
-        for name, value in _parse_setting(setting).items():
-            are_tables = isinstance(value, dict) and isinstance(keys.get(name), dict)
-            keys[name] = {**keys[name], **value} if are_tables else value
+        keys = overlaid(keys, _parse_setting(setting))
     return keys
 
 
 def _parse_setting(setting: str) -> dict[str, Any]:
     """Read KEY=VALUE as TOML; a word without quotes is text."""
     key, equals, value = setting.partition("=")
-    for form in (setting, f"{key}{equals}{json.dumps(value, ensure_ascii=False)}"):
-        try:
-            return tomllib.loads(form)
-        except tomllib.TOMLDecodeError:
-            continue
+    for write in (str, toml_value):
+        with suppress(ValueError):
+            return tomllib.loads(f"{key}{equals}{write(value)}")
     raise InvalidEdit(f"--set {setting!r} cannot be read: write it as optimize_latent.steps=40")
 
 

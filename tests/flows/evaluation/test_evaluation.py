@@ -328,6 +328,15 @@ def test_a_csv_that_is_no_row_is_named(finished, tmp_path):
         ablate(finished, "paper", finished=tmp_path)
 
 
+def test_the_job_of_a_row_can_name_files_beyond_the_first_plane(dataset, tmp_path):
+    shutil.copytree(dataset, tmp_path / "scenes")
+    job = tmp_path / "scenes" / "job.toml"
+    (tmp_path / "scenes" / "edits.jsonl").rename(tmp_path / "scenes" / "🌸.jsonl")
+    job.write_text(job.read_text("utf-8").replace("edits.jsonl", "🌸.jsonl"), "utf-8")
+    path = write_row_job(tmp_path / "scenes", "paper", {"preset": "paper"})
+    assert len(load_job(path).edits) == len(load_job(job).edits)
+
+
 def test_a_row_that_is_unknown_starts_nothing(finished):
     with pytest.raises(InvalidRequest, match="no row 'papr'"):
         ablate(finished, "papr")
