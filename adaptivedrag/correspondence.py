@@ -34,9 +34,9 @@ def patch_slices(
         for h, t, side in zip(handle, target, size, strict=True)
     ]
 
-    def around(centre: tuple[int, int]) -> tuple[slice, slice]:
+    def around(center: tuple[int, int]) -> tuple[slice, slice]:
         rows, cols = (
-            slice(c - b, c + a + 1) for c, b, a in zip(centre, before, after, strict=True)
+            slice(c - b, c + a + 1) for c, b, a in zip(center, before, after, strict=True)
         )
         return rows, cols
 

@@ -17,7 +17,7 @@ from adaptivedrag.model.lora import lora_applied, seed_of_draws, train_lora
 from adaptivedrag.model.weights import find_diffusion, find_segmenter
 from adaptivedrag.points import Drag, ImagePoint, lies_inside
 from adaptivedrag.presets import POCKET, preset
-from adaptivedrag.sampling import Background, sample
+from adaptivedrag.sampling import DraggedEdit, Reference, sample
 from adaptivedrag.segmenter.segmentation import Segmenter
 from adaptivedrag.superpixels import Superpixels, divide_image
 
@@ -94,7 +94,7 @@ def edit(
     )
     editable, warnings = build_mask(settings.build_mask, superpixels, segments, pairs, frame, mask)
     with lora_applied(diffusion.unet, weights):
-        trajectory = invert(diffusion, posterior[0], conditioning, settings.invert_image)
+        (trajectory,) = invert(diffusion, posterior[0], conditioning, settings.invert_image)
         problem = DragProblem(
             trajectory=trajectory,
             conditioning=conditioning,
@@ -110,14 +110,10 @@ def edit(
         held = torch.from_numpy(latent_mask(editable)).to(diffusion.device)
         _, clean = sample(
             diffusion,
-            trajectory[dragged.level : dragged.level + 1],
-            dragged.latents,
-            conditioning,
-            pairs,
-            frame,
+            [Reference(trajectory[: dragged.level + 1], conditioning)],
+            [DraggedEdit(dragged.latents, 0, pairs, frame, held)],
             settings.sample_image,
-            settings.invert_image.replaced(inverted_steps=dragged.level),
-            background=Background(trajectory, held),
+            settings.invert_image.num_steps,
         )
     return EditResult(
         image=native_image(diffusion.decode(clean), frame),

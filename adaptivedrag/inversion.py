@@ -15,31 +15,35 @@ from adaptivedrag.model.diffusion import DiffusionModel
 @torch.no_grad()
 def invert(
     model: DiffusionModel,
-    latents: Float[Tensor, "1 c h w"],
+    latents: Float[Tensor, "b c h w"],
     conditioning: Conditioning,
     config: InvertImageConfig,
     *,
     on_step: Callable[[int, int], None] = lambda _step, _steps: None,
-) -> Float[Tensor, "steps_1 c h w"]:
-    """Return the clean latents and those after each inversion step.
+) -> Float[Tensor, "b steps_1 c h w"]:
+    """Return the clean latents of each image and those after each inversion step.
 
-    Each step is labelled with the timestep it leads to (MasaCtrl's convention), without
-    classifier-free guidance.
+    Each step is labeled with the timestep it leads to (MasaCtrl's convention), without
+    classifier-free guidance. Images do not affect each other: in a batch, latents differ from those
+    of one image alone by the rounding of float32 only.
+
+    Args:
+        latents: clean latents, one item per image.
+        conditioning: of one item for all images, or of one for each.
 
     Raises:
-        NotFinite: if latents are not finite.
+        NotFinite: if latents of any image are not finite.
     """
     schedule, trajectory = model.schedule, [latents]
     upward = list(reversed(schedule.timesteps(config.num_steps)))[: config.inverted_steps]
-    for step, timestep in enumerate(upward):
+    for step, timestep in enumerate(upward, start=1):
         noise = model.predict_noise(latents, timestep, conditioning)
         below = schedule.previous(timestep, config.num_steps)
         latents = schedule.move(latents, noise, below, timestep)
         trajectory.append(latents)
-        on_step(step + 1, config.inverted_steps)
-    stacked = torch.cat(trajectory)
-    finite = stacked.isfinite().flatten(1).all(dim=1)
+        on_step(step, config.inverted_steps)
+    finite = torch.stack([latents.isfinite().all() for latents in trajectory])
     if not finite.all():
         step = int(finite.long().argmin())
         raise NotFinite(f"latents are not finite after {step} inversion steps: use a wider dtype")
-    return stacked
+    return torch.stack(trajectory, dim=1)

@@ -1,7 +1,7 @@
 """Reference-latent control (mutual self-attention of MasaCtrl): keys and values of the reference.
 
 In the controlled self-attentions the edited latents' queries attend to the keys and values that
-the reference latents had in the same layer at the same step. The reference itself is an ordinary
+their reference latents had in the same layer at the same step. The reference itself is an ordinary
 reconstruction: its pass only leaves its keys and values behind.
 """
 
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -22,49 +23,58 @@ class _ReferenceProcessor:
     def __init__(self, control: "ReferenceControl") -> None:
         self.control = control
         self.memory: tuple[Tensor, Tensor] | None = None
+        """Keys and values of the references, each of shape (references, tokens, channels)."""
 
     def __call__(
         self,
         attn: torch.nn.Module,
-        hidden_states: Tensor,
+        hidden_states: Float[Tensor, "b tokens d"],
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
-    ) -> Tensor:
-        batch = len(hidden_states)
-
+    ) -> Float[Tensor, "b tokens d"]:
         def heads(states: Tensor) -> Tensor:
             return states.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
 
         query = heads(attn.to_q(hidden_states))
+        key, value = map(heads, self._keys_and_values(attn, hidden_states))
+        mixed = functional.scaled_dot_product_attention(query, key, value)
+        return attn.to_out[1](attn.to_out[0](mixed.transpose(1, 2).flatten(2)))
+
+    def _keys_and_values(
+        self, attn: torch.nn.Module, hidden_states: Tensor
+    ) -> tuple[Tensor, Tensor]:
         if self.control.mode == "read":
             if self.memory is None:
-                raise RuntimeError("reference control was read before the reference was seen")
-            key, value = (part.expand(batch, -1, -1, -1) for part in self.memory)
-        else:
-            key, value = heads(attn.to_k(hidden_states)), heads(attn.to_v(hidden_states))
+                raise RuntimeError("reference control was read before a reference was seen")
+            key, value = self.memory
+            return key[self.control.references], value[self.control.references]
+        key, value = attn.to_k(hidden_states), attn.to_v(hidden_states)
         if self.control.mode == "write":
             self.memory = key.detach(), value.detach()
-        mixed = (
-            functional.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-        )
-        return attn.to_out[1](attn.to_out[0](mixed))
+        return key, value
 
 
 class ReferenceControl:
-    """Switch of the installed processors: pass through, write the reference, or read it."""
+    """Switch of the installed processors: pass through, write the references, or read them.
+
+    Attributes:
+        references: the reference of each item that reads, as its place in the batch that wrote.
+    """
 
     def __init__(self) -> None:
         self.mode: Literal["off", "write", "read"] = "off"
+        self.references: Tensor | None = None
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Passes inside are of the reference: their keys and values are kept."""
+        """Keep the keys and values of the passes inside: they are of references."""
         yield from self._switched("write")
 
     @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Passes inside are of edited latents: they attend to the reference."""
+    def reading(self, references: Int[Tensor, "b"]) -> Iterator[None]:
+        """Let the items of the passes inside, edited latents, attend each to its reference."""
+        self.references = references
         yield from self._switched("read")
 
     def _switched(self, mode: Literal["write", "read"]) -> Iterator[None]:

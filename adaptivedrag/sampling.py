@@ -1,14 +1,13 @@
-"""Correspondence sampling (paper, Sec. 3.5): from optimised latents back to clean ones."""
+"""Correspondence sampling (paper, Sec. 3.5): from optimized latents back to clean ones."""
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from adaptivedrag.config import InvertImageConfig, SampleImageConfig
+from adaptivedrag.config import SampleImageConfig
 from adaptivedrag.correspondence import corresponding_update
 from adaptivedrag.errors import NotFinite
 from adaptivedrag.model.conditioning import Conditioning
@@ -17,74 +16,100 @@ from adaptivedrag.points import Drag, Frame
 from adaptivedrag.reference_control import reference_control
 
 
-@dataclass(frozen=True)
-class Background:
-    """What an edit leaves as it is: latents of the inversion wherever the mask is False.
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """An inverted image: what all edits of it with one prompt have in common."""
 
-    An empty mask holds nothing, as in the optimisation.
-    """
+    trajectory: Float[Tensor, "level_1 c h w"]
+    """Clean latents, then those after each inversion step up to the level of the edits."""
+    conditioning: Conditioning
+    """Of one item."""
 
-    trajectory: Float[Tensor, "steps_1 c h w"]
-    """Clean latents, then those after each inversion step."""
+
+@dataclass(frozen=True, eq=False)
+class DraggedEdit:
+    """An edit whose latents have been dragged."""
+
+    latents: Float[Tensor, "1 c h w"]
+    """Edited latents, at the level where the trajectory of the reference ends."""
+    reference: int
+    """Place of its reference among those that are given with it."""
+    drags: Sequence[Drag]
+    frame: Frame
     editable: Bool[Tensor, "h w"]
-
-    def laid_under(self, edited: Float[Tensor, "1 c h w"], level: int) -> Float[Tensor, "1 c h w"]:
-        """Put the background around edited latents that `level` steps remain to be taken of."""
-        held = ~self.editable & self.editable.any()
-        return torch.where(held, self.trajectory[level : level + 1], edited)
+    """True where the image may change. With `hold_background` latents elsewhere are those of the
+    inversion at every step; an empty mask holds nothing, as in the optimization."""
 
 
 @torch.no_grad()
 def sample(
     model: DiffusionModel,
-    reference: Float[Tensor, "1 c h w"],
-    edited: Float[Tensor, "1 c h w"],
-    conditioning: Conditioning,
-    drags: Sequence[Drag],
-    frame: Frame,
+    references: Sequence[Reference],
+    edits: Sequence[DraggedEdit],
     config: SampleImageConfig,
-    inversion: InvertImageConfig,
+    num_steps: int,
     *,
-    background: Background | None = None,
     on_step: Callable[[int, int], None] = lambda _step, _steps: None,
-) -> tuple[Float[Tensor, "1 c h w"], Float[Tensor, "1 c h w"]]:
-    """Denoise the reference and the edited latents side by side.
+) -> tuple[Float[Tensor, "r c h w"], Float[Tensor, "b c h w"]]:
+    """Denoise references and edits side by side, each reference once for all its edits.
 
-    The reference's passes come first in each step and depend on nothing of the edit.
+    In each step the pass of the references comes first, and depends on nothing of the edits. Nor do
+    edits affect each other: in a batch, latents differ from those of one edit alone by the rounding
+    of float32 only. All have the same size and begin at the same level.
 
     Args:
-        reference: inverted latents at the start timestep.
-        edited: optimised latents at the start timestep.
-        background: what is not edited; needed for `hold_background`.
+        num_steps: sampling steps from pure noise, of which those below the level are taken.
 
     Returns:
-        Clean latents of the reference and of the edit.
+        Clean latents of the references and of the edits.
 
     Raises:
-        NotFinite: if the latents of the edit are not finite.
-        ValueError: if the background is to be held, and is not given.
+        NotFinite: if the latents of any edit are not finite.
     """
-    if config.hold_background and background is None:
-        raise ValueError("hold_background needs a background")
-    schedule = model.schedule
-    timesteps = schedule.timesteps(inversion.num_steps)[-inversion.inverted_steps :]
+    trajectories = torch.stack([reference.trajectory for reference in references])
+    places = [edit.reference for edit in edits]
+    of = torch.tensor(places, device=model.device)
+    seen = Conditioning.concatenate([reference.conditioning for reference in references])
+    of_edits = Conditioning.concatenate([references[place].conditioning for place in places])
+    editable = torch.stack([edit.editable for edit in edits])[:, None]
+    held = ~editable & editable.any(dim=(-2, -1), keepdim=True)
+
     first_layer = config.reference_first_layer if config.reference_control else None
-    needs_reference = first_layer is not None or config.correspondence != "off"
+    needs_references = first_layer is not None or config.correspondence != "off"
+    reference, edited = trajectories[:, -1], torch.cat([edit.latents for edit in edits])
+    level = trajectories.shape[1] - 1
+    timesteps = model.schedule.timesteps(num_steps)[-level:]
     with reference_control(model, first_layer) as control:
-        for step, timestep in enumerate(timesteps):
-            below = schedule.previous(timestep, inversion.num_steps)
-            if needs_reference:
+        for step, timestep in enumerate(timesteps, start=1):
+            below = model.schedule.previous(timestep, num_steps)
+            if needs_references:
                 with control.writing():
-                    noise = model.predict_noise(reference, timestep, conditioning)
-                reference = schedule.move(reference, noise, timestep, below)
-            with control.reading() if first_layer is not None else nullcontext():
-                noise = model.predict_noise(edited, timestep, conditioning)
-            edited = schedule.move(edited, noise, timestep, below)
-            if config.correspondence != "off" and timestep != timesteps[-1]:
-                edited = corresponding_update(reference, edited, drags, frame, config)
-            if config.hold_background and background:
-                edited = background.laid_under(edited, len(timesteps) - 1 - step)
-            on_step(step + 1, len(timesteps))
+                    noise = model.predict_noise(reference, timestep, seen)
+                reference = model.schedule.move(reference, noise, timestep, below)
+            with control.reading(of):
+                noise = model.predict_noise(edited, timestep, of_edits)
+            edited = model.schedule.move(edited, noise, timestep, below)
+            if config.correspondence != "off" and step < level:
+                edited = _corresponding(reference, edited, edits, config)
+            if config.hold_background:
+                edited = torch.where(held, trajectories[of, level - step], edited)
+            on_step(step, level)
     if not edited.isfinite().all():
         raise NotFinite("sampled latents are not finite: use a wider dtype")
     return reference, edited
+
+
+def _corresponding(
+    reference: Float[Tensor, "r c h w"],
+    edited: Float[Tensor, "b c h w"],
+    edits: Sequence[DraggedEdit],
+    config: SampleImageConfig,
+) -> Float[Tensor, "b c h w"]:
+    """Update each edit by its own drags."""
+    updated = [
+        corresponding_update(
+            reference[edit.reference, None], latents[None], edit.drags, edit.frame, config
+        )
+        for edit, latents in zip(edits, edited, strict=True)
+    ]
+    return torch.cat(updated)

@@ -1,34 +1,42 @@
 """Invert the image to the start timestep."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from stages.stage import Made, Stage, Work, one_by_one
+from stages.stage import Made, Stage, Work
 
 STAGE_VERSION = 1
 
 
-def invert_image(work: Work) -> Made:
-    """Encode and invert; image + prompt + LoRA -> part `latents`, (steps + 1, c, h, w)."""
+def invert_image(works: Sequence[Work]) -> list[Made]:
+    """Encode and invert; image + prompt + LoRA -> part `latents`, (steps + 1, c, h, w).
+
+    Works of a batch have the same diffusion model, dtype, LoRA (or none), latent size and settings
+    `invert_image`; images and prompts may differ.
+    """
+    import torch
+
     from adaptivedrag.inversion import invert
+    from adaptivedrag.model.conditioning import Conditioning
     from adaptivedrag.model.lora import lora_applied
 
-    model = work.load_diffusion()
+    def on_step(step: int, steps: int) -> None:
+        for work in works:
+            work.on_step(step, steps)
+
+    model, config = works[0].load_diffusion(), works[0].config.invert_image
     before = replace(model.passes)
-    mean, _ = model.posterior(work.working_image())
-    with lora_applied(model.unet, work.upstream.get("train_lora", {}).get("lora")):
-        trajectory = invert(
-            model,
-            mean,
-            model.encode_prompt(work.edit.prompt),
-            work.config.invert_image,
-            on_step=work.on_step,
+    clean = torch.cat([model.posterior(work.working_image())[0] for work in works])
+    prompts = Conditioning.concatenate([model.encode_prompt(work.edit.prompt) for work in works])
+    with lora_applied(model.unet, works[0].upstream.get("train_lora", {}).get("lora")):
+        trajectories = invert(model, clean, prompts, config, on_step=on_step)
+    start = {"start_timestep": model.schedule.start(config.num_steps, config.inverted_steps)}
+    return [
+        Made({"latents": trajectory.cpu().numpy()}, start | passes)
+        for trajectory, passes in zip(
+            trajectories, model.passes.shares(before, len(works)), strict=True
         )
-    config = work.config.invert_image
-    summary = {
-        "start_timestep": model.schedule.start(config.num_steps, config.inverted_steps),
-        **model.passes.since(before),
-    }
-    return Made({"latents": trajectory.cpu().numpy()}, summary)
+    ]
 
 
 STAGE = Stage(
@@ -37,5 +45,5 @@ STAGE = Stage(
     reads=("image", "prompt"),
     needs=("train_lora",),
     models=("diffusion",),
-    run=one_by_one(invert_image),
+    run=invert_image,
 )

@@ -39,6 +39,15 @@ class Passes:
         then = asdict(before)
         return {name: count - then[name] for name, count in asdict(self).items()}
 
+    def shares(self, before: "Passes", items: int) -> list[dict[str, int]]:
+        """Split what was counted since a copy was made evenly among the items of a batch.
+
+        Passes that items share, such as those of their reference, are split too. Shares add up to
+        what was counted, and differ by one at most.
+        """
+        counted = self.since(before).items()
+        return [{name: (count + item) // items for name, count in counted} for item in range(items)]
+
 
 @dataclass
 class DiffusionModel:

@@ -80,7 +80,7 @@ def relocated_latents(
     clean = model.posterior(move_contents(problem.image, contents))[0]
     try:
         return invert(model, clean, problem.conditioning, problem.inversion, on_step=hooks.on_step)[
-            -1:
+            :, -1
         ]
     except NotFinite as error:
         raise NotFinite(f"content that was moved: {error}") from error

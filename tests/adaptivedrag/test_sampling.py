@@ -1,5 +1,8 @@
 """Reference control, correspondence loss and the paired sampling."""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -8,7 +11,7 @@ from adaptivedrag.correspondence import correspondence_loss, corresponding_updat
 from adaptivedrag.errors import NotFinite
 from adaptivedrag.points import Drag, ImagePoint
 from adaptivedrag.reference_control import reference_control
-from adaptivedrag.sampling import sample
+from adaptivedrag.sampling import DraggedEdit, Reference, sample
 
 INVERSION = InvertImageConfig(num_steps=8, inverted_steps=5)
 
@@ -19,18 +22,51 @@ def edited(scenario):
     return scenario.latents + 0.3 * noise
 
 
+@pytest.fixture(scope="module")
+def references(scenario):
+    """Two images, of which only the latents at the start timestep matter here."""
+    shape = (INVERSION.inverted_steps + 1, *scenario.latents.shape[1:])
+    other = scenario.latents.flip(-1)
+    return [
+        Reference(latents.expand(shape), scenario.conditioning)
+        for latents in (scenario.latents, other)
+    ]
+
+
+@pytest.fixture(scope="module")
+def edits(scenario, references):
+    """Four edits, of both images; masks and drags differ."""
+    generator = torch.Generator().manual_seed(6)
+    size = scenario.frame.latent_size
+    edits = []
+    for number, place in enumerate((0, 1, 0, 0)):
+        noise = torch.randn(scenario.latents.shape, generator=generator)
+        editable = torch.zeros(size, dtype=torch.bool)
+        editable[4 : 4 + 3 * number] = True
+        edits.append(
+            DraggedEdit(
+                references[place].trajectory[-1:] + 0.3 * noise,
+                place,
+                scenario.drags[: number % 3],
+                scenario.frame,
+                editable,
+            )
+        )
+    return edits
+
+
 def sampled(tiny, scenario, edited, **changes):
-    config = SampleImageConfig(**{"correspondence_radius": 3, **changes})
-    return sample(
-        tiny,
-        scenario.latents,
-        edited,
-        scenario.conditioning,
-        scenario.drags,
-        scenario.frame,
-        config,
-        INVERSION,
+    reference = Reference(
+        scenario.latents.expand(INVERSION.inverted_steps + 1, -1, -1, -1), scenario.conditioning
     )
+    editable = torch.ones(scenario.frame.latent_size, dtype=torch.bool)
+    edit = DraggedEdit(edited, 0, scenario.drags, scenario.frame, editable)
+    return sampled_batch(tiny, [reference], [edit], **changes)
+
+
+def sampled_batch(tiny, references, edits, **changes):
+    config = SampleImageConfig(**{"correspondence_radius": 3, **changes})
+    return sample(tiny, references, edits, config, INVERSION.num_steps)
 
 
 def test_exactly_the_last_six_self_attentions_are_controlled_and_restored(tiny):
@@ -58,7 +94,7 @@ def test_reference_control_equals_attention_over_concatenated_queries(tiny, scen
     with reference_control(tiny, 10) as control, torch.no_grad():
         with control.writing():
             attention(states[:1])
-        with control.reading():
+        with control.reading(torch.tensor([0])):
             ours = attention(states[1:])
     with torch.no_grad():
         theirs = attention(states[1:], encoder_hidden_states=states[:1])
@@ -107,7 +143,7 @@ def test_without_the_correspondence_loss_sampling_is_a_plain_paired_ddim(tiny, s
             with control.writing():
                 noise = tiny.predict_noise(reference, timestep, scenario.conditioning)
             reference = schedule.move(reference, noise, timestep, below)
-            with control.reading():
+            with control.reading(torch.tensor([0])):
                 noise = tiny.predict_noise(dragged, timestep, scenario.conditioning)
             dragged = schedule.move(dragged, noise, timestep, below)
     off = sampled(tiny, scenario, edited, correspondence="off")
@@ -165,3 +201,84 @@ def test_an_update_near_a_corner_stays_finite(scenario, edited):
     config = SampleImageConfig(correspondence_radius=3)
     updated = corresponding_update(scenario.latents, edited, corner, scenario.frame, config)
     assert updated.isfinite().all()
+
+
+# --- batches
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"hold_background": True}, {"correspondence": "off"}, {"reference_control": False}],
+    ids=str,
+)
+def test_a_batch_gives_each_edit_what_it_gets_alone(tiny, references, edits, settings):
+    _, together = sampled_batch(tiny, references, edits, **settings)
+    alone = torch.cat(
+        [
+            sampled_batch(
+                tiny, [references[edit.reference]], [replace(edit, reference=0)], **settings
+            )[1]
+            for edit in edits
+        ]
+    )
+    span = alone.max() - alone.min()
+    assert (together - alone).abs().max() < 1e-4 * span
+    assert all((one - other).abs().max() > 0.01 * span for one, other in pairwise(alone))
+
+
+def test_edits_of_a_batch_attend_to_their_own_reference(tiny, references, edits):
+    """The right reference is what makes an item of a batch equal to itself alone."""
+    wrong = [replace(edit, reference=1 - edit.reference) for edit in edits]
+    _, right = sampled_batch(tiny, references, edits, correspondence="off")
+    _, crossed = sampled_batch(tiny, references, wrong, correspondence="off")
+    assert all((right - crossed).abs().mean(dim=(1, 2, 3)) > 1e-5)
+
+
+def test_prompts_of_a_batch_may_differ(tiny, scenario, references, edits):
+    other = replace(references[1], conditioning=tiny.encode_prompt("a dog in the snow"))
+    _, same = sampled_batch(tiny, references, edits[:2])
+    _, differing = sampled_batch(tiny, [references[0], other], edits[:2])
+    assert torch.equal(same[0], differing[0])
+    assert not torch.equal(same[1], differing[1])
+
+
+def test_the_pass_of_a_reference_is_made_once_for_all_its_edits(tiny, references, edits):
+    def passes(some_references, some_edits, **settings):
+        before = replace(tiny.passes)
+        sampled_batch(tiny, some_references, some_edits, **settings)
+        return tiny.passes.since(before)["unet_forwards"] / INVERSION.inverted_steps
+
+    eight = [replace(edit, reference=0) for edit in 2 * edits]
+    assert passes(references[:1], eight) == 9 <= 5 / 8 * 8 * passes(references[:1], eight[:1])
+    assert passes(references, edits) == 6
+    off = {"reference_control": False, "correspondence": "off"}
+    assert passes(references, edits, **off) == 4
+
+
+def test_an_item_that_is_not_finite_leaves_the_others_as_they_are(tiny, scenario, edits):
+    latents = torch.cat([edit.latents for edit in edits])
+    seen = torch.cat([scenario.latents, scenario.latents.flip(-1)])
+    of = torch.tensor([edit.reference for edit in edits])
+
+    def predicted(latents, seen):
+        with reference_control(tiny, 10) as control, torch.no_grad():
+            with control.writing():
+                tiny.predict_noise(seen, 401, scenario.conditioning)
+            with control.reading(of):
+                return tiny.predict_noise(latents, 401, scenario.conditioning)
+
+    whole = predicted(latents, seen)
+    poison = torch.zeros_like(latents)
+    poison[2] = torch.nan
+    noise = predicted(latents + poison, seen)
+    assert noise[2].isnan().all()
+    assert torch.equal(noise[[0, 1, 3]], whole[[0, 1, 3]])
+    noise = predicted(latents, seen + poison[1:3])
+    assert noise[1].isnan().all()
+    assert torch.equal(noise[of == 0], whole[of == 0])
+
+
+def test_a_batch_with_an_item_that_is_not_finite_is_refused(tiny, references, edits):
+    bad = replace(edits[1], latents=edits[1].latents * torch.nan)
+    with pytest.raises(NotFinite, match="sampled latents are not finite"):
+        sampled_batch(tiny, references, [edits[0], bad, *edits[2:]])

@@ -38,7 +38,7 @@ from adaptivedrag.point_tracking import track_points
 from adaptivedrag.points import Drag, Frame, ImagePoint
 from adaptivedrag.presets import PRESETS
 from adaptivedrag.reference_control import reference_control
-from adaptivedrag.sampling import sample
+from adaptivedrag.sampling import DraggedEdit, Reference, sample
 from adaptivedrag.segmenter.segmentation import INPUT_SIZE, build_official
 from adaptivedrag.semantic_region import RegionMap
 from adaptivedrag.superpixels import Superpixels
@@ -400,12 +400,14 @@ def sampling() -> Usage:
     frame = Frame.of_image(SIDE, SIDE, factor=8, working_size=SIDE)
     drags = [Drag(ImagePoint(9, 9), ImagePoint(99, 99))]
     config = SampleImageConfig(correspondence="off")
+    trajectory = _latents(TWO_STEPS.inverted_steps + 1)
+    reference = Reference(trajectory, _conditioning())
+    editable = torch.empty(trajectory.shape[-2:], dtype=torch.bool, device=META)
+    edit = DraggedEdit(_latents(), 0, drags, frame, editable)
     with _merged_lora() as originals, _all_finite():
         usage = _measured(
             "sample_image",
-            lambda: sample(
-                model, _latents(), _latents(), _conditioning(), drags, frame, config, TWO_STEPS
-            ),
+            lambda: sample(model, [reference], [edit], config, TWO_STEPS.num_steps),
             model.unet,
         )
     parts = {"reference keys and values": _reference_memory(model, config)}

@@ -65,7 +65,7 @@ def inverted(model: DiffusionModel, scene: Scene) -> Picture:
     """Invert a scene for 35 of 50 steps and sample it back, without LoRA."""
     conditioning = model.encode_prompt(scene.caption())
     mean, _ = model.posterior(render(scene, SIZE).image)
-    latents = invert(model, mean, conditioning, INVERSION)[-1:]
+    latents = invert(model, mean, conditioning, INVERSION)[:, -1]
     for time in model.schedule.timesteps(INVERSION.num_steps)[-INVERSION.inverted_steps :]:
         noise = model.predict_noise(latents, time, conditioning)
         latents = model.schedule.move(

@@ -108,7 +108,7 @@ def test_inversion_and_sampling_of_a_constant_noise_return_the_same_latents(sche
 
     config = InvertImageConfig()
     conditioning = Conditioning(torch.zeros(1, 77, 8))
-    found = invert(ConstantNoise(), latents, conditioning, config)[-1:]
+    found = invert(ConstantNoise(), latents, conditioning, config)[:, -1]
     assert (found - latents).abs().max() > 0.5
     for timestep in schedule.timesteps(config.num_steps)[-config.inverted_steps :]:
         below = schedule.previous(timestep, config.num_steps)
@@ -119,7 +119,7 @@ def test_inversion_and_sampling_of_a_constant_noise_return_the_same_latents(sche
 def test_inversion_keeps_every_step_and_finer_steps_invert_better(tiny, scenario):
     def round_trip_error(steps: int) -> float:
         config = InvertImageConfig(num_steps=steps, inverted_steps=steps // 2)
-        trajectory = invert(tiny, scenario.latents, scenario.conditioning, config)
+        (trajectory,) = invert(tiny, scenario.latents, scenario.conditioning, config)
         assert len(trajectory) == steps // 2 + 1
         latents = trajectory[-1:]
         for timestep in tiny.schedule.timesteps(steps)[-(steps // 2) :]:

@@ -10,7 +10,7 @@ from adaptivedrag.errors import NotFinite
 from adaptivedrag.inversion import invert
 from adaptivedrag.methods import Warp
 from adaptivedrag.points import Drag, FeaturePoint, ImagePoint
-from adaptivedrag.sampling import Background, sample
+from adaptivedrag.sampling import DraggedEdit, Reference, sample
 from adaptivedrag.warp.content import Content, find_contents
 from adaptivedrag.warp.relocation import move_contents, relocated_latents
 
@@ -126,8 +126,8 @@ def test_relocated_latents_are_those_of_the_moved_picture_inverted(tiny, scenari
     made = relocated_latents(tiny, moving(scenario, image=image), [content], Hooks())
     moved = move_contents(image, [content])
     clean = tiny.posterior(moved)[0]
-    assert torch.equal(made, invert(tiny, clean, scenario.conditioning, INVERSION)[-1:])
-    stayed = invert(tiny, tiny.posterior(image)[0], scenario.conditioning, INVERSION)[-1:]
+    assert torch.equal(made, invert(tiny, clean, scenario.conditioning, INVERSION)[:, -1])
+    stayed = invert(tiny, tiny.posterior(image)[0], scenario.conditioning, INVERSION)[:, -1]
     assert (made - stayed).abs().mean() > 0.01
 
 
@@ -171,22 +171,19 @@ def test_a_moved_picture_whose_inversion_is_not_finite_is_named(tiny, scenario, 
         Warp().drag(tiny, moving(scenario), Hooks())
 
 
+def sampled(tiny, scenario, trajectory, editable, **settings):
+    edit = DraggedEdit(trajectory[-1:] + 0.2, 0, scenario.drags, scenario.frame, editable)
+    reference = Reference(trajectory, scenario.conditioning)
+    config = SampleImageConfig(**settings)
+    return sample(tiny, [reference], [edit], config, INVERSION.num_steps)[1]
+
+
 def test_the_background_is_held_at_the_inversions_own_latents(tiny, scenario):
     trajectory = torch.cat([scenario.latents + 0.1 * step for step in range(6)])
     editable = torch.zeros(scenario.latents.shape[-2:], dtype=torch.bool)
     editable[4:9, 4:9] = True
     results = {
-        held: sample(
-            tiny,
-            trajectory[-1:],
-            trajectory[-1:] + 0.2,
-            scenario.conditioning,
-            scenario.drags,
-            scenario.frame,
-            SampleImageConfig(hold_background=held),
-            INVERSION,
-            background=Background(trajectory, editable),
-        )[1]
+        held: sampled(tiny, scenario, trajectory, editable, hold_background=held)
         for held in (True, False)
     }
     assert torch.equal(results[True][..., ~editable], trajectory[:1][..., ~editable])
@@ -194,26 +191,10 @@ def test_the_background_is_held_at_the_inversions_own_latents(tiny, scenario):
     assert (results[True] - trajectory[:1])[..., editable].abs().mean() > 0.01
 
 
-def test_an_empty_mask_holds_no_background_and_without_one_nothing_can_be_held(tiny, scenario):
+def test_an_empty_mask_holds_no_background(tiny, scenario):
     trajectory = torch.cat([scenario.latents + 0.1 * step for step in range(6)])
     nothing = torch.zeros(scenario.latents.shape[-2:], dtype=torch.bool)
-
-    def sampled(held, background):
-        config = SampleImageConfig(hold_background=held)
-        start, edited = trajectory[-1:], trajectory[-1:] + 0.2
-        return sample(
-            tiny,
-            start,
-            edited,
-            scenario.conditioning,
-            scenario.drags,
-            scenario.frame,
-            config,
-            INVERSION,
-            background=background,
-        )[1]
-
-    free = sampled(False, None)
-    assert torch.equal(sampled(True, Background(trajectory, nothing)), free)
-    with pytest.raises(ValueError, match="needs a background"):
-        sampled(True, None)
+    held, free = (
+        sampled(tiny, scenario, trajectory, nothing, hold_background=hold) for hold in (True, False)
+    )
+    assert torch.equal(held, free)
