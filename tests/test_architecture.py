@@ -1,8 +1,11 @@
 """The rooms of the house: who may import whom, and what importing costs."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -46,6 +49,24 @@ def test_a_file_imports_only_from_its_own_room_and_those_below(path):
     assert imports(path) & ALLOWED["cli"] <= ALLOWED[room]
     for package, is_home in ONLY_IN.items():
         assert package not in imports(path) or is_home(path), f"{package} imported in {path}"
+
+
+def test_every_imported_package_is_a_declared_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    declared = {normalized(re.split(r"[<>=~!;\[ ]", each)[0]) for each in project["dependencies"]}
+    distributions = packages_distributions()
+    undeclared = {
+        f"{path} imports {name}"
+        for path in sources()
+        for name in imports(path) - sys.stdlib_module_names - ALLOWED["cli"]
+        if not declared & {normalized(each) for each in distributions.get(name, ())}
+    }
+    assert undeclared == set()
+
+
+def normalized(name: str) -> str:
+    """Write a distribution's name as package indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def test_the_artifacts_know_no_torch_and_the_method_writes_no_file():

@@ -12,8 +12,6 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from pydantic_core import from_json
-
 from artifacts.keys import Digest, Key, digest_bytes
 from artifacts.lookup.cache_file import CacheFile, cache_path
 from artifacts.records import Record
@@ -66,7 +64,7 @@ class Index:
         for key, row, checksum in self._file.query(query, json.dumps(sorted(keys))):
             # A flipped bit can turn bytes into text.
             if type(row) is bytes and checksum == _checksum(stage, key, row):
-                yield Row(key, *from_json(row))
+                yield Row(key, *json.loads(row))
 
     def keep(self, stage: str, rows: Iterable[Row]) -> None:
         """Store rows, over older ones."""

@@ -9,11 +9,10 @@ from enum import Enum
 from functools import partial
 
 from artifacts.errors import ArtifactCorrupt
-from artifacts.keys import Digest, Key
+from artifacts.keys import Key
 from artifacts.places.parallel import at_once
-from artifacts.records import Lookup, Record
+from artifacts.records import Lookup
 from artifacts.store import ArtifactStore
-from artifacts.upkeep.survey import stages_of
 
 # Whole objects are in memory, and writes wait for the disk.
 _THREADS = 4
@@ -54,8 +53,6 @@ def transfer(
     source: ArtifactStore,
     target: ArtifactStore,
     wanted: Iterable[tuple[str, Key]],
-    *,
-    upstream: bool = False,
 ) -> Iterator[Transferred]:
     """Copy the newest records of actions with their objects; yield each outcome.
 
@@ -64,52 +61,18 @@ def transfer(
 
     Args:
         wanted: stage and key of each action.
-        upstream: also copy the actions that made their inputs, as far as the source knows.
 
     Raises:
         StoreUnavailable: if either store fails; outcomes yielded until then are in the target.
     """
-    for stage, keys in _by_stage(source, wanted, upstream).items():
+    by_stage: defaultdict[str, dict[Key, None]] = defaultdict(dict)
+    for stage, key in wanted:
+        by_stage[stage][key] = None
+    for stage, keys in by_stage.items():
         have = source.lookup_many(stage, keys)
         there = target.lookup_many(stage, keys)
         copy = partial(_copy, source, target, stage, have, there)
         yield from at_once(copy, keys, _THREADS)
-
-
-def _by_stage(
-    source: ArtifactStore, wanted: Iterable[tuple[str, Key]], upstream: bool
-) -> dict[str, list[Key]]:
-    found: defaultdict[str, dict[Key, None]] = defaultdict(dict)
-    for stage, key in wanted:
-        found[stage][key] = None
-    if upstream:
-        for record in _upstream(source, found):
-            found[record.stage][record.key] = None
-    return {stage: list(keys) for stage, keys in found.items()}
-
-
-def _upstream(source: ArtifactStore, wanted: dict[str, dict[Key, None]]) -> list[Record]:
-    """Return all records that inputs came from, inputs of inputs too.
-
-    An input with a stage's name holds values that the stage made. If several actions made the same
-    values, all of them are returned.
-    """
-    makers: defaultdict[tuple[str, Digest], list[Record]] = defaultdict(list)
-    records: dict[tuple[str, Key], Record] = {}
-    for stage in stages_of(source.backend):
-        for record in source.records_of(stage):
-            makers[stage, record.logical].append(record)
-            records[stage, record.key] = record
-    asked = [(stage, key) for stage, keys in wanted.items() for key in keys]
-    waiting = [records[name] for name in asked if name in records]
-    found: dict[tuple[str, Key], Record] = {}
-    while waiting:
-        for named in waiting.pop().inputs.items():
-            for maker in makers.get(named, ()):
-                if (maker.stage, maker.key) not in found:
-                    found[maker.stage, maker.key] = maker
-                    waiting.append(maker)
-    return list(found.values())
 
 
 def _copy(
@@ -120,17 +83,17 @@ def _copy(
     there: dict[Key, Lookup],
     key: Key,
 ) -> Transferred:
-    told = partial(Transferred, stage, key)
+    outcome = partial(Transferred, stage, key)
     if key in there and there[key].status == "hit":
-        return told(Outcome.THERE)
+        return outcome(Outcome.THERE)
     if key not in have:
-        return told(Outcome.MISSING, reason="the source has no record of it")
+        return outcome(Outcome.MISSING, reason="the source has no record of it")
     try:
         record = have[key].record
         if have[key].status == "known":
             target.adopt(record, None)
-            return told(Outcome.KNOWN, reason="the source has no bytes of it")
+            return outcome(Outcome.KNOWN, reason="the source has no bytes of it")
         target.adopt(record, source.verified(record))
     except ArtifactCorrupt as damage:
-        return told(Outcome.DAMAGED, reason=str(damage))
-    return told(Outcome.COPIED, record.size)
+        return outcome(Outcome.DAMAGED, reason=str(damage))
+    return outcome(Outcome.COPIED, record.size)
