@@ -14,11 +14,11 @@ from adaptivedrag.inversion import invert
 from adaptivedrag.masks import build_mask, image_mask, latent_mask
 from adaptivedrag.model.diffusion import DiffusionModel, native_image, working_image
 from adaptivedrag.model.lora import lora_applied, seed_of_draws, train_lora
-from adaptivedrag.model.weights import find_diffusion, find_segmenter
+from adaptivedrag.model.weights import find_diffusion
 from adaptivedrag.points import Drag, ImagePoint, lies_inside
 from adaptivedrag.presets import POCKET, preset
 from adaptivedrag.sampling import DraggedEdit, Reference, sample
-from adaptivedrag.segmenter.segmentation import Segmenter
+from adaptivedrag.segmenter.segmenter import load_segmenter
 from adaptivedrag.superpixels import Superpixels, divide_image
 
 Pixels = UInt8[np.ndarray, "h w 3"]
@@ -90,7 +90,7 @@ def edit(
         working,
         frame.feature_size,
         settings,
-        lambda: Segmenter.load(find_segmenter(segmenter), runtime.device),
+        lambda: load_segmenter(segmenter, runtime.device),
     )
     editable, warnings = build_mask(settings.build_mask, superpixels, segments, pairs, frame, mask)
     with lora_applied(diffusion.unet, weights):

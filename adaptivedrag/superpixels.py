@@ -1,6 +1,6 @@
-"""Superpixels (paper, Sec. 3.3): SLIC on SAM 2's image features.
+"""Superpixels (paper, Sec. 3.3): SLIC on a segmenter's image features.
 
-Two others for comparison: on a coloring of SAM 2's automatic segments, as the authors' code has
+Two others for comparison: on a coloring of its automatic segments, as the authors' code has
 it, and on Lab colors (Fig. 3b).
 """
 
@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from adaptivedrag.config import EditConfig, ExtractSuperpixelsConfig
 
 if TYPE_CHECKING:
-    from adaptivedrag.segmenter.segmentation import Segmenter
+    from adaptivedrag.segmenter.segmenter import Segmenter
 
 Segments = Bool[np.ndarray, "n h w"]
 """Automatic segments on the feature grid, largest first; they may overlap and leave gaps."""
@@ -57,17 +57,19 @@ def divide_image(
     size: tuple[int, int],
     config: EditConfig,
     load_segmenter: Callable[[], "Segmenter"],
+    at_once: int | None = None,
 ) -> tuple[Superpixels, Segments | None]:
     """Return the superpixels of an image, and its automatic segments where they are needed.
 
     Args:
         size: rows and columns of the feature grid.
-        load_segmenter: called only if the settings need SAM 2.
+        load_segmenter: called only if the settings need a segmenter.
+        at_once: how many prompts the segmenter decodes together; None for its own choice.
     """
     settings = config.extract_superpixels
     segments = None
     if config.needs_segments:
-        segments = segments_on_grid(load_segmenter().segments(image), size)
+        segments = segments_on_grid(load_segmenter().segments(image, at_once), size)
     if settings.source == "rgb":
         return color_superpixels(image, size, settings), segments
     if settings.source == "segments" and segments is not None:
@@ -87,7 +89,7 @@ def extract_superpixels(
     and scaled to [0, 1], so that `compactness` weighs distance against features of known range.
 
     Args:
-        maps: SAM 2's stride-16 embedding and its two high-resolution maps.
+        maps: a segmenter's feature maps; SAM 2 has a stride-16 embedding and two finer ones.
         size: rows and columns of the feature grid.
     """
     features = np.concatenate([_resized(_standardized(part), size) for part in maps])

@@ -9,13 +9,17 @@ STAGE_VERSION = 2
 
 
 def extract_superpixels(work: Work) -> Made:
-    """Image -> parts `labels` and `centroids`, and where settings need SAM 2's automatic segments
+    """Image -> parts `labels` and `centroids`, and where settings need automatic segments
     `segments` (bool, n × rows × columns, largest first), all on the feature grid.
     """
     from adaptivedrag import superpixels
 
     found, segments = superpixels.divide_image(
-        work.working_image(), work.frame.feature_size, work.config, work.load_segmenter
+        work.working_image(),
+        work.frame.feature_size,
+        work.config,
+        work.load_segmenter,
+        work.rung.at_once,
     )
     config = work.config.extract_superpixels
     parts = {"labels": found.labels, "centroids": found.centroids}
@@ -27,7 +31,9 @@ def extract_superpixels(work: Work) -> Made:
     if segments is not None:
         parts["segments"] = segments
         summary["segments"] = len(segments)
-        summary["warnings"] = [] if len(segments) else ["SAM 2 found no segment in the image"]
+        summary["warnings"] = (
+            [] if len(segments) else ["the segmenter found no segment in the image"]
+        )
     return Made(parts, summary)
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from adaptivedrag.model.diffusion import DiffusionModel
-    from adaptivedrag.segmenter.segmentation import Segmenter
+    from adaptivedrag.segmenter.segmenter import Segmenter
 
 
 class InputChanged(InvalidEdit):

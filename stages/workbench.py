@@ -21,7 +21,7 @@ from stages.stage import Made, OnStep, Resolved, Stage, Work
 
 if TYPE_CHECKING:
     from adaptivedrag.model.diffusion import DiffusionModel
-    from adaptivedrag.segmenter.segmentation import Segmenter
+    from adaptivedrag.segmenter.segmenter import Segmenter
 
 
 class InputMissing(ArtifactError):
@@ -159,15 +159,9 @@ class Workbench:
                 stack.enter_context(stepped_down(model, rung))
                 return model
 
-            def load_segmenter() -> "Segmenter":
-                segmenter = self._load_segmenter(resolved)
-                return replace(segmenter, points_at_once=rung.at_once or segmenter.points_at_once)
-
             if rung.idle_models_away:
                 self._let_go_of_others(stage)
-            work = replace(
-                work, rung=rung, load_diffusion=load_diffusion, load_segmenter=load_segmenter
-            )
+            work = replace(work, rung=rung, load_diffusion=load_diffusion)
             (made,) = stage.run([work])
             return made
 
@@ -218,9 +212,9 @@ class Workbench:
         path = resolved.segmenter.path
         if self._segmenter is None or self._segmenter[0] != path:
             self._pin_threads()
-            from adaptivedrag.segmenter.segmentation import Segmenter
+            from adaptivedrag.segmenter.segmenter import load_segmenter
 
-            self._segmenter = (path, Segmenter.load(path, self.runtime.device))
+            self._segmenter = (path, load_segmenter(path, self.runtime.device))
         return self._segmenter[1]
 
     def _pin_threads(self) -> None:

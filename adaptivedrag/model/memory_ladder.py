@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Measure = Literal["smaller batches", "gradient checkpointing"]
 
 POINTS_AT_ONCE = 64
-"""Points of an image whose masks SAM 2 decodes together where there is memory enough."""
+"""Points of an image whose masks a segmenter decodes together where there is memory enough."""
 
 # What torch's allocator on the CPU, cuBLAS and cuDNN say; torch.OutOfMemoryError is a type.
 _SIGNS = ("you tried to allocate", "_STATUS_ALLOC_FAILED")

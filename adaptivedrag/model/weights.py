@@ -45,7 +45,7 @@ def find_diffusion(name: str) -> Path:
 
 
 def find_segmenter(name: str) -> Path:
-    """Return the path of a SAM 2: "pocket" (a directory), a checkpoint file, or a hub id.
+    """Return the path of a segmenter: "pocket" (a directory), a path, or a hub id of SAM 2.
 
     Raises:
         ModelUnavailable: in one line: what was tried, and how to get it.

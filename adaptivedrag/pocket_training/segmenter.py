@@ -265,10 +265,10 @@ def _excess_size(embedding: Tensor) -> Tensor:
 
 
 def _sheet_column(model: nn.Module, scene: Scene) -> list[Picture]:
-    from adaptivedrag.segmenter.segmentation import Segmenter
+    from adaptivedrag.segmenter.segmentation import Sam2
 
     picture = render(scene, 256).image
-    segmenter = Segmenter(model, automatic=AutomaticMasks(points_per_side=8))
+    segmenter = Sam2(model, automatic=AutomaticMasks(points_per_side=8))
     embedding = segmenter.image_features(picture)[0]
     return [picture, _components(embedding), _colored(segmenter.segments(picture), 256)]
 

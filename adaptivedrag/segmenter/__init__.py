@@ -1,1 +1,1 @@
-"""SAM 2 as the method sees it; the only package that imports it."""
+"""Segmenters as the method sees them; SAM 2 is the one that there is."""

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from adaptivedrag.errors import UnsupportedModel
 from adaptivedrag.model.memory_ladder import POINTS_AT_ONCE
-from adaptivedrag.model.weights import find_segmenter
 
 INPUT_SIZE = 1024
 EMBEDDING_STRIDE = 16
@@ -80,24 +79,20 @@ class PocketArchitecture(BaseModel):
 
 
 @dataclass(frozen=True)
-class Segmenter:
-    """A SAM 2 model that is ready to look at images."""
+class Sam2:
+    """A SAM 2 that is ready to look at images."""
 
     model: nn.Module
     device: str = "cpu"
     automatic: AutomaticMasks = SAM2_AUTOMATIC
-    points_at_once: int = POINTS_AT_ONCE
-    """Points of the grid whose masks are decoded together; fewer take less memory."""
 
     @classmethod
-    def load(cls, source: str | Path, device: str = "cpu") -> Self:
-        """Loads "pocket", a directory with ``config.json``, a checkpoint file, or a hub id.
+    def load(cls, path: Path, device: str = "cpu") -> Self:
+        """Load a pocket segmenter's directory or a checkpoint file.
 
         Raises:
-            ModelUnavailable: nothing is there; the message says what was tried and how to get it.
-            UnsupportedModel: it is there, but is no SAM 2.
+            UnsupportedModel: if it is no SAM 2.
         """
-        path = find_segmenter(str(source))
         if path.is_dir():
             config, model = _load_pocket(path)
             automatic = config.automatic
@@ -111,10 +106,10 @@ class Segmenter:
     ) -> tuple[
         Float[np.ndarray, "c 64 64"], Float[np.ndarray, "s 256 256"], Float[np.ndarray, "t 128 128"]
     ]:
-        """The maps that SAM 2's predictor holds for an image, resized to 1024 × 1024.
+        """Return the maps that SAM 2's predictor holds for an image, resized to 1024 × 1024.
 
-        Returns:
-            The stride-16 embedding, then the maps of strides 4 and 8 as the mask decoder sees them.
+        First the stride-16 embedding, then the maps of strides 4 and 8 as the mask decoder sees
+        them.
         """
         from sam2.sam2_image_predictor import SAM2ImagePredictor
 
@@ -125,12 +120,18 @@ class Segmenter:
         return _map(held["image_embed"]), _map(fine), _map(middle)
 
     @torch.no_grad()
-    def segments(self, image: UInt8[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "n h w"]:
-        """Segments of the whole image, largest first; they may overlap and leave gaps."""
+    def segments(
+        self, image: UInt8[np.ndarray, "h w 3"], at_once: int | None = None
+    ) -> Bool[np.ndarray, "n h w"]:
+        """Return segments of the whole image, largest first; they may overlap and leave gaps.
+
+        Args:
+            at_once: points of the grid whose masks are decoded together.
+        """
         from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
 
         generator = SAM2AutomaticMaskGenerator(
-            self.model, points_per_batch=self.points_at_once, **self.automatic.model_dump()
+            self.model, points_per_batch=at_once or POINTS_AT_ONCE, **self.automatic.model_dump()
         )
         found = generator.generate(np.ascontiguousarray(image))
         masks = [np.asarray(entry["segmentation"], bool) for entry in found]
@@ -139,7 +140,7 @@ class Segmenter:
 
 
 def build_pocket(architecture: PocketArchitecture) -> nn.Module:
-    """A randomly initialised SAM2Base whose memory modules are as small as its classes allow."""
+    """Return a random SAM2Base whose memory modules are as small as its classes allow."""
     from sam2.modeling.sam2_base import SAM2Base
 
     model = SAM2Base(
@@ -160,7 +161,7 @@ def build_pocket(architecture: PocketArchitecture) -> nn.Module:
 
 
 def build_official(size: Size, version: Literal["2", "2.1"] = "2.1") -> nn.Module:
-    """An official architecture with random weights, from the sam2 package's configuration."""
+    """Return an official architecture with random weights, by the sam2 package's settings."""
     from sam2.build_sam import build_sam2
 
     name = f"configs/sam{version}/sam{version}_hiera_{_CONFIG_LETTERS[size]}.yaml"
@@ -262,7 +263,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _guess(weights: Mapping[str, Tensor], path: Path) -> tuple[Size, Literal["2", "2.1"]]:
-    """Size and version of an official checkpoint, by what only that one has."""
+    """Return size and version of an official checkpoint, by what only that one has."""
     if _PATCHES not in weights:
         raise UnsupportedModel(f"segmenter {path} holds no SAM 2 weights ({_PATCHES} is missing)")
     blocks = {

@@ -120,7 +120,7 @@ class CountingSegmenter:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def segments(self, image: np.ndarray) -> np.ndarray:
+    def segments(self, image: np.ndarray, at_once: int | None = None) -> np.ndarray:
         self.asked.append("segments")
         return random_segments(5).repeat(2, 1).repeat(2, 2)
 

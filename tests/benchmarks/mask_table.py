@@ -22,7 +22,7 @@ from adaptivedrag.metrics.bootstrap import mean_interval, paired_difference
 from adaptivedrag.model.diffusion import working_image
 from adaptivedrag.points import Drag, Frame, ImagePoint
 from adaptivedrag.scenes import benchmark_scene, render
-from adaptivedrag.segmenter.segmentation import Segmenter
+from adaptivedrag.segmenter.segmenter import Segmenter, load_segmenter
 from adaptivedrag.superpixels import (
     Superpixels,
     color_superpixels,
@@ -289,7 +289,7 @@ def written(document: str, rows: Sequence[str]) -> str:
 
 def main(directory: Path, document: Path) -> None:
     """Measure both tables and write them into the document."""
-    segmenter = Segmenter.load("pocket")
+    segmenter = load_segmenter("pocket")
     masks, borders = score_photographs(directory, segmenter), score_borders(segmenter)
     photographs = len(masks["whole image"])
     rows = [f"### Masks of {photographs} photographs", "", *mask_rows(masks), ""]

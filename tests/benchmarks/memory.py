@@ -178,7 +178,7 @@ def stable_diffusion() -> DiffusionModel:
 
 @cache
 def segmenter() -> torch.nn.Module:
-    """Return SAM 2.1 large on the meta device, in float32 as `Segmenter` holds it."""
+    """Return SAM 2.1 large on the meta device, in float32 as `Sam2` holds it."""
     return build_official("large").eval().requires_grad_(False).to(META)
 
 

@@ -26,7 +26,8 @@ from adaptivedrag.pocket_training.pictures import Picture, grid, psnr, to_tensor
 from adaptivedrag.pocket_training.vae import round_trip
 from adaptivedrag.scenes import DRAG_KINDS, Scene, benchmark_drags, benchmark_scene, drags, render
 from adaptivedrag.scenes.canvas import Canvas
-from adaptivedrag.segmenter.segmentation import Segmenter
+from adaptivedrag.segmenter.segmentation import Sam2
+from adaptivedrag.segmenter.segmenter import load_segmenter
 
 TIMES = (50, 100, 300, 500, 700, 900)
 ERROR_SCENES, ERROR_DRAWS = 14, 2
@@ -87,7 +88,7 @@ def drawn(model: DiffusionModel, caption: str, *, steps: int = 30, guidance: flo
 
 
 @torch.no_grad()
-def point_overlaps(segmenter: Segmenter, scene: Scene, seed: int) -> tuple[list[float], float]:
+def point_overlaps(segmenter: Sam2, scene: Scene, seed: int) -> tuple[list[float], float]:
     """Measure how masks of single points fit, and how alike masks of different points are.
 
     Returns:
@@ -124,7 +125,7 @@ def _overlap(one: np.ndarray, two: np.ndarray) -> float:
 
 def figures(photographs: Sequence[Picture]) -> list[str]:
     """Return all figures of the card, as Markdown."""
-    model, segmenter = DiffusionModel.load(find_diffusion("pocket")), Segmenter.load("pocket")
+    model, segmenter = DiffusionModel.load(find_diffusion("pocket")), load_segmenter("pocket")
     scenes = [benchmark_scene(number) for number in range(max(VAE_SCENES, ERROR_SCENES))]
     pictures = [render(scene, SIZE).image for scene in scenes[:VAE_SCENES]]
     rows = ["Round trip of the VAE (PSNR in dB), beside the best linear codes of 8×8 patches:", ""]
@@ -210,7 +211,7 @@ def _psnr(one: Sequence[Picture], two: Sequence[Picture]) -> float:
 
 def sheet() -> Picture:
     """Show scenes, through the VAE, inverted and back, from their captions, and their segments."""
-    model, segmenter = DiffusionModel.load(find_diffusion("pocket")), Segmenter.load("pocket")
+    model, segmenter = DiffusionModel.load(find_diffusion("pocket")), load_segmenter("pocket")
     columns = []
     for number in range(INVERTED_SCENES):
         scene = benchmark_scene(number)

@@ -19,7 +19,7 @@ from mask_table import (
 )
 
 from adaptivedrag.points import Drag, ImagePoint
-from adaptivedrag.segmenter.segmentation import Segmenter
+from adaptivedrag.segmenter.segmenter import load_segmenter
 from adaptivedrag.superpixels import Superpixels
 
 DATA = os.environ.get("ADAPTIVEDRAG_DATA", Path(__file__).parents[3] / "shared" / "data")
@@ -29,7 +29,7 @@ PHOTOGRAPHS = Path(DATA) / "dragbench-subset"
 @pytest.fixture(scope="module")
 def segmenter():
     torch.set_num_threads(1)
-    return Segmenter.load("pocket")
+    return load_segmenter("pocket")
 
 
 @pytest.mark.slow

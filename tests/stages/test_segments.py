@@ -51,10 +51,10 @@ def test_two_edits_of_an_image_share_its_segments(bench, store, changed, segment
     assert masks[0].key != masks[1].key
     warnings = [*records[0].summary["warnings"], *masks[0].summary["warnings"]]
     if len(segments):
-        assert "SAM 2 found no segment in the image" not in warnings
+        assert "the segmenter found no segment in the image" not in warnings
     else:
         assert warnings == [
-            "SAM 2 found no segment in the image",
+            "the segmenter found no segment in the image",
             "handle 1 at (40, 50) lies in no segment",
         ]
 

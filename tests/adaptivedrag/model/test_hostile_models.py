@@ -14,7 +14,7 @@ from adaptivedrag.errors import AdaptiveDragError, InvalidEdit
 from adaptivedrag.model.diffusion import DiffusionModel
 from adaptivedrag.model.lora import lora_applied
 from adaptivedrag.model.weights import PARTS
-from adaptivedrag.segmenter.segmentation import Segmenter
+from adaptivedrag.segmenter.segmenter import load_segmenter
 
 
 class Calling:
@@ -118,7 +118,7 @@ def as_pickle(path, value):
 def test_a_segmenter_that_is_no_table_of_tensors_is_refused(tmp_path, value, write):
     path = tmp_path / "sam.pt"
     write(path, value)
-    assert "cannot be read as a SAM 2 checkpoint" in refusal(Segmenter.load, path)
+    assert "cannot be read as a SAM 2 checkpoint" in refusal(load_segmenter, path)
 
 
 PATCHES = "image_encoder.trunk.patch_embed.proj.weight"
@@ -135,14 +135,14 @@ PATCHES = "image_encoder.trunk.patch_embed.proj.weight"
 )
 def test_a_segmenter_of_odd_weights_is_refused(tmp_path, weights):
     checkpoint(tmp_path / "sam.pt", weights)
-    assert "SAM 2" in refusal(Segmenter.load, tmp_path / "sam.pt")
+    assert "SAM 2" in refusal(load_segmenter, tmp_path / "sam.pt")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "[" * 100_000, "{}", '{"trunk_width": 1e400}'])
 def test_a_pocket_segmenter_of_a_hostile_configuration_is_refused(tmp_path, text):
     (tmp_path / "sam").mkdir()
     (tmp_path / "sam" / "config.json").write_text(text)
-    assert "does not describe a pocket segmenter" in refusal(Segmenter.load, tmp_path / "sam")
+    assert "does not describe a pocket segmenter" in refusal(load_segmenter, tmp_path / "sam")
 
 
 LINEAR = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"

@@ -18,9 +18,9 @@ from adaptivedrag.scenes import benchmark_scene, render
 from adaptivedrag.segmenter.segmentation import (
     SAM2_AUTOMATIC,
     AutomaticMasks,
-    Segmenter,
     build_official,
 )
+from adaptivedrag.segmenter.segmenter import load_segmenter
 from adaptivedrag.superpixels import extract_superpixels, segment_superpixels, segments_on_grid
 
 PICTURE = render(benchmark_scene(0), 128).image
@@ -29,7 +29,7 @@ PICTURE = render(benchmark_scene(0), 128).image
 @pytest.fixture(scope="module")
 def pocket():
     torch.set_num_threads(1)
-    return Segmenter.load("pocket")
+    return load_segmenter("pocket")
 
 
 def test_pocket_features_have_the_sizes_of_sam2(pocket):
@@ -76,7 +76,7 @@ def test_thresholds_are_those_of_sam2_unless_a_pocket_directory_names_its_own(po
     own = {"points_per_side": 7, "pred_iou_thresh": 0.25, "stability_score_thresh": 0.5}
     (tmp_path / "config.json").write_text(json.dumps({**config, "automatic": own}), "utf-8")
     copy(shipped / "model.safetensors", tmp_path)
-    assert Segmenter.load(tmp_path).automatic == AutomaticMasks(**own)
+    assert load_segmenter(tmp_path).automatic == AutomaticMasks(**own)
 
 
 def test_an_official_checkpoint_is_recognized_by_its_weights(tmp_path):
@@ -84,7 +84,7 @@ def test_an_official_checkpoint_is_recognized_by_its_weights(tmp_path):
     model = build_official("tiny")
     path = tmp_path / "some name.pt"
     torch.save({"model": model.state_dict()}, path)
-    embedding, fine, middle = Segmenter.load(path).image_features(PICTURE)
+    embedding, fine, middle = load_segmenter(path).image_features(PICTURE)
     assert [part.shape for part in (embedding, fine, middle)] == [
         (256, 64, 64),
         (32, 256, 256),
@@ -95,7 +95,7 @@ def test_an_official_checkpoint_is_recognized_by_its_weights(tmp_path):
 @pytest.mark.parametrize("source", ["nowhere/at/all.pt", "/nowhere/sam2.1_hiera_tiny.pt"])
 def test_a_missing_path_is_named_in_one_line(source):
     with pytest.raises(ModelUnavailable) as caught:
-        Segmenter.load(source)
+        load_segmenter(source)
     assert source in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -104,18 +104,18 @@ def test_a_hub_id_that_cannot_be_had_is_named_with_how_to_get_it(monkeypatch, tm
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelUnavailable, match=r"facebook/sam2\.1-hiera-tiny.*hf download"):
-        Segmenter.load("facebook/sam2.1-hiera-tiny")
+        load_segmenter("facebook/sam2.1-hiera-tiny")
 
 
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
     path = tmp_path / "broken.pt"
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(UnsupportedModel, match="cannot be read as a SAM 2 checkpoint"):
-        Segmenter.load(path)
+        load_segmenter(path)
 
 
 def test_weights_of_another_model_are_refused(tmp_path):
     path = tmp_path / "other.pt"
     torch.save({"model": {"conv.weight": torch.zeros(3)}}, path)
     with pytest.raises(UnsupportedModel, match="holds no SAM 2 weights"):
-        Segmenter.load(path)
+        load_segmenter(path)

@@ -10,7 +10,7 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from adaptivedrag.pocket_training.settings import PocketSettings
-from adaptivedrag.segmenter.segmentation import Segmenter
+from adaptivedrag.segmenter.segmenter import load_segmenter
 from flows.pocket.export import export_diffusion, export_segmenter
 from flows.pocket.runs import Pace, continue_run, save
 from flows.pocket.train import MODELS, SETTINGS, build, read_settings, train_pocket
@@ -105,7 +105,7 @@ def test_exported_directories_load_as_any_other_model_does(tiny, tmp_path):
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "diffusion", safety_checker=None)
     assert pipeline.vae.config.scaling_factor == pytest.approx(parts["vae"].code.scaling)
     assert pipeline.tokenizer.model_max_length == 77
-    assert next(Segmenter.load(tmp_path / "segmenter").model.parameters()).dtype == torch.float32
+    assert next(load_segmenter(tmp_path / "segmenter").model.parameters()).dtype == torch.float32
     weights = load_file(tmp_path / "diffusion/unet/diffusion_pytorch_model.safetensors")
     assert {value.dtype for value in weights.values()} == {torch.float16}
 
