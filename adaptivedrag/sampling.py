@@ -37,8 +37,15 @@ class DraggedEdit:
     drags: Sequence[Drag]
     frame: Frame
     editable: Bool[Tensor, "h w"]
-    """True where the image may change. With `hold_background` latents elsewhere are those of the
-    inversion at every step; an empty mask holds nothing, as in the optimization."""
+    """True where the image may change."""
+
+    @property
+    def held(self) -> Bool[Tensor, "h w"]:
+        """Where `hold_background` keeps the latents of the inversion at every step.
+
+        An empty mask holds nothing, as in the optimization.
+        """
+        return ~self.editable & self.editable.any()
 
 
 @torch.no_grad()
@@ -66,17 +73,17 @@ def sample(
     Raises:
         NotFinite: if the latents of any edit are not finite.
     """
-    trajectories = torch.stack([reference.trajectory for reference in references])
+    prompts = [reference.conditioning for reference in references]
     places = [edit.reference for edit in edits]
-    of = torch.tensor(places, device=model.device)
-    seen = Conditioning.concatenate([reference.conditioning for reference in references])
-    of_edits = Conditioning.concatenate([references[place].conditioning for place in places])
-    editable = torch.stack([edit.editable for edit in edits])[:, None]
-    held = ~editable & editable.any(dim=(-2, -1), keepdim=True)
+    place_of = torch.tensor(places, device=model.device)
+    trajectories = torch.stack([reference.trajectory for reference in references])
+    reference, reference_prompts = trajectories[:, -1], Conditioning.concatenate(prompts)
+    edited = torch.cat([edit.latents for edit in edits])
+    edit_prompts = Conditioning.concatenate([prompts[place] for place in places])
+    held = torch.stack([edit.held for edit in edits])[:, None]
 
     first_layer = config.reference_first_layer if config.reference_control else None
     needs_references = first_layer is not None or config.correspondence != "off"
-    reference, edited = trajectories[:, -1], torch.cat([edit.latents for edit in edits])
     level = trajectories.shape[1] - 1
     timesteps = model.schedule.timesteps(num_steps)[-level:]
     with reference_control(model, first_layer) as control:
@@ -84,15 +91,15 @@ def sample(
             below = model.schedule.previous(timestep, num_steps)
             if needs_references:
                 with control.writing():
-                    noise = model.predict_noise(reference, timestep, seen)
+                    noise = model.predict_noise(reference, timestep, reference_prompts)
                 reference = model.schedule.move(reference, noise, timestep, below)
-            with control.reading(of):
-                noise = model.predict_noise(edited, timestep, of_edits)
+            with control.reading(place_of):
+                noise = model.predict_noise(edited, timestep, edit_prompts)
             edited = model.schedule.move(edited, noise, timestep, below)
             if config.correspondence != "off" and step < level:
                 edited = _corresponding(reference, edited, edits, config)
             if config.hold_background:
-                edited = torch.where(held, trajectories[of, level - step], edited)
+                edited = torch.where(held, trajectories[place_of, level - step], edited)
             on_step(step, level)
     if not edited.isfinite().all():
         raise NotFinite("sampled latents are not finite: use a wider dtype")

@@ -20,9 +20,27 @@ def sample_image(works: Sequence[Work]) -> list[Made]:
     """Everything before it but superpixels + prompt + drags -> part `image`, native size.
 
     Works of a batch have the same diffusion model, dtype, LoRA (or none), latent size, number of
-    inversion steps and settings `sample_image`. Those with equal inverted latents and prompts share
-    the passes of their reference, which count in equal shares for all works of the batch.
+    inversion steps and settings `sample_image`. Those that begin at one level are sampled together;
+    those of them with equal inverted latents and prompts share the passes of their reference, which
+    count in equal shares for all that are sampled together.
     """
+    places: dict[int, list[int]] = {}
+    for place, work in enumerate(works):
+        places.setdefault(_level(work), []).append(place)
+    mades: dict[int, Made] = {}
+    for level, same in places.items():
+        mades.update(zip(same, _sample([works[place] for place in same], level), strict=True))
+    return [mades[place] for place in range(len(works))]
+
+
+def _level(work: Work) -> int:
+    """Return the inversion steps that the edited latents are away from clean ones."""
+    return int(
+        work.upstream["optimize_latent"].get("level", work.config.invert_image.inverted_steps)
+    )
+
+
+def _sample(works: Sequence[Work], level: int) -> list[Made]:
     from adaptivedrag.model.diffusion import native_image
     from adaptivedrag.model.lora import lora_applied
     from adaptivedrag.sampling import sample
@@ -33,32 +51,22 @@ def sample_image(works: Sequence[Work]) -> list[Made]:
 
     model, config = works[0].load_diffusion(), works[0].config
     before = replace(model.passes)
-    images: dict[int, Picture] = {}
+    references, edits = _references_and_edits(works, level, model)
     with lora_applied(model.unet, works[0].upstream.get("train_lora", {}).get("lora")):
-        for level, places in _by_level(works).items():
-            references, edits = _references_and_edits([works[at] for at in places], level, model)
-            _, sampled = sample(
-                model,
-                references,
-                edits,
-                config.sample_image,
-                config.invert_image.num_steps,
-                on_step=on_step,
-            )
-            for at, latents in zip(places, sampled, strict=True):
-                images[at] = Picture(native_image(model.decode(latents[None]), works[at].frame))
+        _, sampled = sample(
+            model,
+            references,
+            edits,
+            config.sample_image,
+            config.invert_image.num_steps,
+            on_step=on_step,
+        )
+    images = [
+        Picture(native_image(model.decode(latents[None]), work.frame))
+        for work, latents in zip(works, sampled, strict=True)
+    ]
     shares = model.passes.shares(before, len(works))
-    return [Made({"image": images[at]}, passes) for at, passes in enumerate(shares)]
-
-
-def _by_level(works: Sequence[Work]) -> dict[int, list[int]]:
-    """Return the places of the works that begin at each level; that of the inversion as a rule."""
-    found: dict[int, list[int]] = {}
-    for place, work in enumerate(works):
-        inverted_steps = work.config.invert_image.inverted_steps
-        level = work.upstream["optimize_latent"].get("level", inverted_steps)
-        found.setdefault(level, []).append(place)
-    return found
+    return [Made({"image": image}, passes) for image, passes in zip(images, shares, strict=True)]
 
 
 def _references_and_edits(
