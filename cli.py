@@ -143,7 +143,6 @@ Dift = Annotated[Text, option("MODEL", DIFT)]
 Dataset = Annotated[Path, argument("DIR", "Dataset: a folder with a job.toml.")]
 Method = Annotated[str, option(None, "Preset whose modules are switched off one by one.")]
 Rows = Annotated[Text, option("ROW,...", "Only these rows of the table.")]
-Finished = Annotated[File, option("DIR", "CSVs of rows measured before, which are not run again.")]
 
 # Stores, the installation, and the embedded models.
 Keep = Annotated[list[Path] | None, option("JOB", "All but this job's results; may be repeated.")]
@@ -322,14 +321,13 @@ def eval_ablation(
     directory: Dataset,
     preset: Method = "paper",
     only: Rows = None,
-    finished: Finished = None,
     out: Out = None,
     dift: Dift = None,
     store: Store = STORE,
     device: Device = "cpu",
 ) -> int:
     """Run and measure the baselines, and each module on and off."""
-    return terminal.scores.run_ablation(directory, preset, only, finished, out, dift, store, device)
+    return terminal.scores.run_ablation(directory, preset, only, out, dift, store, device)
 
 
 @housekeeping.command("verify")

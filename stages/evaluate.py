@@ -208,10 +208,6 @@ class Judge:
         self.store.publish(action, made.payload, circumstances, made.summary)
         return Judgement(cast(Measures, made.summary["measures"]), made.summary["kind"])
 
-    def yardstick(self, edit: Edit, control: str | None) -> str:
-        """Return a digest of all that a judgement is made of, the picture left out."""
-        return self._action(edit, Candidate(None, control, lambda: source_image(edit))).key
-
     def _action(self, edit: Edit, candidate: Candidate) -> Action:
         instruments, dift = self.instruments, self.instruments.dift_files(edit)
         points = [[*map(float, (*drag.handle, *drag.target))] for drag in edit.drags]

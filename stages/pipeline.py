@@ -1,8 +1,5 @@
 """The pipeline, readable in one place: every stage with what it reads and needs."""
 
-from dataclasses import dataclass
-
-from artifacts import Digest
 from stages import (
     STAGE_NAMES,
     build_mask,
@@ -12,8 +9,7 @@ from stages import (
     sample_image,
     train_lora,
 )
-from stages.jobs.edit import Edit
-from stages.stage import Resolved, Settings, Stage
+from stages.stage import Stage
 
 STAGES: tuple[Stage, ...] = (
     train_lora.STAGE,
@@ -25,25 +21,3 @@ STAGES: tuple[Stage, ...] = (
 )
 
 BY_NAME = dict(zip(STAGE_NAMES, STAGES, strict=True))
-
-
-@dataclass(frozen=True)
-class _Named:
-    """A result that is known by what it is made of, before it is made."""
-
-    logical: Digest
-
-
-def recipe(edit: Edit, settings: Settings | None = None) -> Digest:
-    """Return a digest of everything that an edit's result is made of; it tells results apart that
-    were made with other settings, inputs, models or versions of stages, on any machine.
-
-    Raises:
-        InvalidEdit, ModelUnavailable: if what it is made of cannot be read.
-    """
-    resolved = Resolved.of(edit, settings)
-    keys: dict[str, _Named] = {}
-    for stage in STAGES:
-        if not resolved.skips(stage):
-            keys[stage.name] = _Named(Digest(resolved.action(stage, keys).key))
-    return keys[STAGES[-1].name].logical

@@ -9,22 +9,17 @@ What was judged before is read from the store, so that an evaluation resumes.
 """
 
 import re
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from importlib.resources import files
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from adaptivedrag.config import BuildMaskConfig, EditConfig, Runtime, overlaid
-from adaptivedrag.errors import AdaptiveDragError, InvalidEdit
-from adaptivedrag.methods.optimization import Optimization
-from adaptivedrag.presets import preset as find_preset
-from artifacts import ArtifactCorrupt, ArtifactStore, Digest, Record, digest_json
+from adaptivedrag.config import Runtime
+from adaptivedrag.errors import AdaptiveDragError
+from artifacts import ArtifactCorrupt, ArtifactStore, Record
 from flows.outcomes import ALL_DONE, INTERRUPTED, SOME_FAILED, InvalidRequest
-from flows.run_job import run
 from flows.terminal.console import step_bar
 from stages.evaluate import (
     CONTROLS,
@@ -39,15 +34,12 @@ from stages.evaluate import (
 )
 from stages.jobs.edit import Edit, Job
 from stages.jobs.images import Pixels
-from stages.jobs.reader import load_job, read_settings
-from stages.jobs.toml import toml_document
-from stages.pipeline import STAGES, recipe
+from stages.pipeline import STAGES
 from stages.planning.plan import EditPlan, Status, plan_edits
 from stages.reports.extremes import write_extremes
 from stages.reports.report import writing
 from stages.reports.score_tables import (
     NO_REGION,
-    SHORT,
     Evaluation,
     MissingResult,
     Row,
@@ -56,13 +48,10 @@ from stages.reports.score_tables import (
     as_csv,
     as_json,
     as_markdown,
-    from_csv,
 )
-from stages.stage import Settings
 from stages.workbench import Workbench
 
 RESULT = STAGES[-1].name
-ROWS = "ablation.toml"
 MISSING_KINDS: Mapping[type[Exception], str] = {
     OtherSize: "other size",
     NotTheScene: "not the scene",
@@ -117,164 +106,13 @@ def evaluate_job(
     jobs = [job] if against is None else [job, against]
     if against is not None and against.name == job.name:
         raise InvalidRequest(f"Both jobs are called {job.name!r}: rename one of the files.")
-    panel = _Panel.open(job, store_location, dift, device, console)
-    rows = [panel.job_row(each) for each in jobs]
+    jury = Jury.open(job, store_location, dift, device, console)
+    rows = [jury.job_row(each) for each in jobs]
     for each, row in zip(jobs, rows, strict=True):
-        panel.show(each, row, out)
-    rows += panel.control_rows()
-    evaluation = panel.evaluation(job.name, rows, job.name)
-    return Evaluated(evaluation, _write(evaluation, rows, out))
-
-
-def evaluate_ablation(
-    directory: Path,
-    *,
-    preset: str = "paper",
-    only: Sequence[str] = (),
-    finished: Path | None = None,
-    store_location: str | Path,
-    out: Path,
-    dift: str | None = None,
-    device: str = "cpu",
-    console: Console,
-) -> Evaluated:
-    """Run what is missing of the paper's Tables 1 and 2 on a dataset, and judge it.
-
-    Each row becomes a job file `DIR/<row>.toml`, over the settings of `DIR/job.toml`; all share
-    one store. A row's table is written as soon as the row is done.
-
-    Args:
-        directory: folder of a dataset with its `job.toml`.
-        preset: the method whose modules are switched off one by one.
-        only: names of rows; all by default.
-        finished: a folder of CSVs, one per row, of an earlier evaluation of the same edits, on
-            any machine. A row or control that has one is taken over from it: nothing is run.
-
-    Raises:
-        InvalidRequest: for a row that there is not, or a CSV that is no row's.
-        InvalidEdit, ModelUnavailable, StoreUnavailable, ReportUnwritable: nothing could start.
-    """
-    find_preset(preset)
-    dataset = load_job(directory / "job.toml")
-    rows = _chosen(ablation_rows(preset), only)
-    if finished is not None and finished.resolve() == (out / "rows").resolve():
-        raise InvalidRequest(f"{finished} would be written over: name another --out.")
-    taken = _finished_rows(finished)
-    panel = _Panel.open(dataset, store_location, dift, device, console)
-    judged: list[Row] = []
-    silent = interrupted = False
-    for name, changes in rows.items():
-        with writing(directory):
-            path = write_row_job(directory, name, changes)
-        try:
-            job = load_job(path)
-            if name in taken:
-                judged.append(panel.taken_over(taken[name], job))
-                console.out(f"{name}: {len(judged[-1].scored)} taken over")
-                continue
-            summary = run(
-                job, store_location=store_location, out=out / "runs" / name, console=console
-            )
-        except InvalidEdit as error:  # this row cannot be had; the others can
-            judged.append(_refused(name, dataset, error))
-            continue
-        judged.append(panel.job_row(job))
-        _write_row(judged[-1], out)
-        panel.show(job, judged[-1], out)
-        silent |= summary.prefect_is_silent
-        interrupted = summary.interrupted
-        if interrupted:
-            break
-    reference = preset if preset in rows else judged[0].name
-    judged += [
-        panel.taken_over(taken[name], None) if name in taken else panel.control_row(name)
-        for name in CONTROLS
-    ]
-    evaluation = panel.evaluation(f"Ablation of {preset}", judged, reference)
-    return Evaluated(evaluation, _write(evaluation, judged, out), interrupted, silent)
-
-
-def ablation_rows(preset: str) -> dict[str, dict[str, Any]]:
-    """Return the rows of an ablation, by name, as keys of a job file.
-
-    A change of a module that the preset does not have, or of one that does nothing in it, makes no
-    row.
-    """
-    table = tomllib.loads(files("flows.evaluation").joinpath(ROWS).read_text("utf-8"))
-    own = find_preset(preset)
-    modules = {
-        f"{preset}-{name}": {"preset": preset, **changes}
-        for name, changes in table["modules"].items()
-        if "lora" in changes or _changes(own, changes)
-    }
-    return {**table["rows"], preset: {"preset": preset}, **modules}
-
-
-def _changes(own: EditConfig, changes: dict[str, Any]) -> bool:
-    """Tell whether changes make a difference to settings that have what is changed."""
-    drag = changes.get("optimize_latent", {})
-    if "method" not in drag and drag.keys() - {*type(own.optimize_latent).model_fields}:
-        return False
-    return _acting(own.merged(changes)) != _acting(own)
-
-
-def _acting(config: EditConfig) -> EditConfig:
-    """Return settings with those at their defaults that do nothing beside the others."""
-    idle: dict[str, dict[str, Any]] = {"build_mask": {}, "optimize_latent": {}}
-    if config.build_mask.mode not in ("superpixel_line", "union"):
-        idle["build_mask"]["line_extension"] = BuildMaskConfig().line_extension
-    drag = config.optimize_latent
-    if isinstance(drag, Optimization):
-        if not drag.backtracking:
-            idle["optimize_latent"]["overshoot_returns"] = Optimization().overshoot_returns
-        if not (drag.regions_in_supervision or drag.regions_in_tracking):
-            idle["optimize_latent"]["region_anchor"] = Optimization().region_anchor
-    return config.merged(idle)
-
-
-def write_row_job(directory: Path, name: str, changes: Mapping[str, Any]) -> Path:
-    """Write the job of a row: the dataset's own settings with the row's on top.
-
-    Raises:
-        InvalidEdit: if the dataset's job file cannot be used.
-    """
-    settings = overlaid(read_settings(directory / "job.toml"), changes)
-    path = directory / f"{name}.toml"
-    text = toml_document(settings)
-    if not path.is_file() or path.read_text("utf-8") != text:
-        path.write_text(text, "utf-8")
-    return path
-
-
-def _chosen(rows: dict[str, dict[str, Any]], only: Sequence[str]) -> dict[str, dict[str, Any]]:
-    for name in only:
-        if name not in rows:
-            raise InvalidRequest(f"There is no row {name!r}; rows: {', '.join(rows)}.")
-    return {name: changes for name, changes in rows.items() if not only or name in only}
-
-
-def _refused(name: str, dataset: Job, error: InvalidEdit) -> Row:
-    missing = (MissingResult(edit.id, "settings", str(error)) for edit in dataset.edits)
-    return Row(name, (), tuple(missing))
-
-
-def _finished_rows(folder: Path | None) -> dict[str, Row]:
-    """Read the rows of earlier evaluations from their CSVs, by name."""
-    if folder is None:
-        return {}
-    if not folder.is_dir():
-        raise InvalidRequest(f"{folder} is no folder: --finished takes one of CSVs, one per row.")
-    controls = {_file_name(name): name for name in CONTROLS}
-    rows = {}
-    for path in sorted(folder.glob("*.csv")):
-        name = controls.get(path.stem, path.stem)
-        try:
-            rows[name] = from_csv(path.read_text("utf-8"), name)
-        except (ValueError, OSError) as error:
-            raise InvalidRequest(
-                f"{path} cannot be taken over: {error}. Delete it to measure the row anew."
-            ) from error
-    return rows
+        jury.show(each, row, out)
+    rows += jury.control_rows()
+    evaluation = jury.evaluation(job.name, rows, job.name)
+    return Evaluated(evaluation, write_evaluation(evaluation, out))
 
 
 def _file_name(name: str) -> str:
@@ -282,7 +120,7 @@ def _file_name(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class _Panel:
+class Jury:
     """Judges rows over the edits of one dataset."""
 
     dataset: Job
@@ -290,7 +128,6 @@ class _Panel:
     judge: Judge
     bench: Workbench
     console: Console
-    settings: Settings = field(default_factory=Settings)
 
     @classmethod
     def open(
@@ -300,12 +137,18 @@ class _Panel:
         dift: str | None,
         device: str,
         console: Console,
-    ) -> "_Panel":
+    ) -> "Jury":
+        """Open the store, and find what pictures are measured with.
+
+        Raises:
+            ModelUnavailable, StoreUnavailable: if either is not there.
+        """
         store = ArtifactStore.open(store_location)
         judge = Judge(store, Instruments.find(dift, device))
         return cls(dataset, store, judge, Workbench(store, Runtime(device)), console)
 
     def evaluation(self, name: str, rows: Sequence[Row], reference: str) -> Evaluation:
+        """Return rows with their protocols, and what could not be measured."""
         instruments = self.judge.instruments
         lacking = list(instruments.unavailable)
         if any(instruments.dift_files(edit) is None for edit in self.dataset.edits):
@@ -338,47 +181,6 @@ class _Panel:
         seeds = tuple(sorted({edit.config.seed for edit in job.edits}))
         return replace(self._row(job.name, job.edits, find, unmade), seeds=seeds)
 
-    def taken_over(self, row: Row, job: Job | None) -> Row:
-        """Take what a finished row says of the edits of the dataset, made as it would be now.
-
-        Args:
-            job: of the row; None for a control.
-        """
-        scored = {edit.id: edit for edit in row.scored}
-        gone = {missing.id: missing for missing in row.missing}
-        own = {edit.id: edit for edit in (job or self.dataset).edits}
-        bad = job.bad if job else ()
-        kept = list[ScoredEdit]()
-        missing = [MissingResult(each.id, "cannot be done", each.reason) for each in bad]
-        for edit in self.dataset.edits:
-            if edit.id not in own:  # named above
-                continue
-            found = scored.get(edit.id)
-            if found is None:
-                absent = MissingResult(edit.id, "not made", "not in its CSV")
-                missing.append(gone.get(edit.id, absent))
-            elif not edit.image.digest.startswith(found.image) or len(edit.drags) != found.pairs:
-                missing.append(MissingResult(edit.id, "another edit", "of this id in its CSV"))
-            elif found.recipe != self._recipe(own[edit.id], None if job else row.name)[:SHORT]:
-                reason = "its CSV is of a result that was made or judged with others"
-                missing.append(MissingResult(edit.id, "other settings", reason))
-            else:
-                kept.append(replace(found, image=edit.image.digest))
-        seeds = tuple(sorted({edit.config.seed for edit in job.edits})) if job else ()
-        return replace(
-            row, scored=tuple(kept), missing=tuple(missing), seeds=seeds, control=job is None
-        )
-
-    def _recipe(self, edit: Edit, control: str | None) -> str:
-        """Return a digest of all that a line of a row is made of."""
-        if control is None:
-            made_of = recipe(edit, self.settings)
-        elif control == RECONSTRUCT:
-            made_of = recipe(reconstruction(edit), self.settings)
-        else:
-            made_of = Digest("")
-        return digest_json("line", [made_of, self.judge.yardstick(edit, control)])
-
     def show(self, job: Job, row: Row, out: Path) -> None:
         """Save a picture of the best, the middle and the worst results of a job's row."""
         edits = {edit.id: edit for edit in job.edits}
@@ -388,7 +190,7 @@ class _Panel:
             record = plan.stages[RESULT].record
             try:
                 return edits[name], self.store.read(record)["image"] if record else None
-            except ArtifactCorrupt:  # judged before; the next run makes it anew
+            except ArtifactCorrupt:  # judged before it was damaged; the next run makes it again
                 return edits[name], None
 
         with writing(out):
@@ -396,17 +198,16 @@ class _Panel:
 
     def control_rows(self) -> list[Row]:
         """Judge the controls on all edits of the dataset."""
-        return [self.control_row(name) for name in CONTROLS]
+        return [self._control_row(name) for name in CONTROLS]
 
-    def control_row(self, name: str) -> Row:
-        """Judge a control on all edits of the dataset."""
+    def _control_row(self, name: str) -> Row:
 
         def find(edit: Edit) -> tuple[Candidate, None]:
             if name == RECONSTRUCT:
                 return Candidate.of_record(self.store, self._reconstructed(edit)), None
             return Candidate.of_control(name, edit), None
 
-        return replace(self._row(name, self.dataset.edits, find, control=name), control=True)
+        return replace(self._row(name, self.dataset.edits, find), control=True)
 
     def _reconstructed(self, edit: Edit) -> Record:
         """Return the image that sampling without a drag gives; it is made once per image."""
@@ -431,7 +232,6 @@ class _Panel:
         edits: Sequence[Edit],
         find: Callable[[Edit], tuple[Candidate, Record | None]],
         unmade: Sequence[MissingResult] = (),
-        control: str | None = None,
     ) -> Row:
         scored, missing = dict[str, ScoredEdit](), list(unmade)
         # Edits of one image in a row: what is known of the image serves them all.
@@ -439,7 +239,7 @@ class _Panel:
         with step_bar(name, self.console) as advance:
             for number, edit in enumerate(in_turn, start=1):
                 try:
-                    scored[edit.id] = self._scored(edit, *find(edit), control)
+                    scored[edit.id] = self._scored(edit, *find(edit))
                 except _Missing as gone:
                     missing.append(MissingResult(edit.id, gone.kind, str(gone)))
                 except (AdaptiveDragError, ArtifactCorrupt) as error:
@@ -450,9 +250,7 @@ class _Panel:
         in_order = tuple(scored[edit.id] for edit in edits if edit.id in scored)
         return Row(name, in_order, tuple(missing))
 
-    def _scored(
-        self, edit: Edit, candidate: Candidate, drag: Record | None, control: str | None
-    ) -> ScoredEdit:
+    def _scored(self, edit: Edit, candidate: Candidate, drag: Record | None) -> ScoredEdit:
         judgement = self.judge.judge(edit, candidate)
         measures = dict(judgement.measures)
         shorter = min(edit.image.width, edit.image.height)
@@ -463,8 +261,7 @@ class _Panel:
         if "true_distance" in measures:
             measures["true_arrived"] = arrived(measures["true_distance"], shorter)
         kind = judgement.kind or next(iter(edit.tags), "")
-        made_of = self._recipe(edit, control)
-        return ScoredEdit(edit.id, edit.image.digest, kind, len(edit.drags), measures, made_of)
+        return ScoredEdit(edit.id, edit.image.digest, kind, len(edit.drags), measures)
 
 
 class _Missing(Exception):
@@ -476,7 +273,7 @@ class _Missing(Exception):
 
 
 def _why_missing(plan: EditPlan) -> tuple[str, str]:
-    """Return of what kind a missing result is, and why it is missing."""
+    """Return a word for why a result is missing, and the reason in full."""
     if plan.stages[RESULT].status is Status.KNOWN:
         return "damaged", "its bytes are gone or damaged: run the job again"
     first = plan.stages[plan.to_make[0]]
@@ -485,9 +282,14 @@ def _why_missing(plan: EditPlan) -> tuple[str, str]:
     return "not made", f"{first.stage} {first.why or first.status}: run the job"
 
 
-def _write(evaluation: Evaluation, rows: Sequence[Row], out: Path) -> Path:
-    for row in rows:
-        _write_row(row, out)
+def write_evaluation(evaluation: Evaluation, out: Path) -> Path:
+    """Write all tables to a folder; return the page of them.
+
+    Raises:
+        ReportUnwritable: if it cannot be written.
+    """
+    for row in evaluation.rows:
+        write_row(row, out)
     report = out / "results.md"
     with writing(out):
         (out / "results.json").write_text(as_json(evaluation), "utf-8")
@@ -495,7 +297,12 @@ def _write(evaluation: Evaluation, rows: Sequence[Row], out: Path) -> Path:
     return report
 
 
-def _write_row(row: Row, out: Path) -> None:
+def write_row(row: Row, out: Path) -> None:
+    """Write the table of one row.
+
+    Raises:
+        ReportUnwritable: if it cannot be written.
+    """
     with writing(out):
         (out / "rows").mkdir(parents=True, exist_ok=True)
         (out / "rows" / f"{_file_name(row.name)}.csv").write_text(as_csv(row), "utf-8")

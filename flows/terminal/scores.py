@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import NoReturn
 
-from flows.evaluation.judging import Evaluated, evaluate_ablation, evaluate_job
+from flows.evaluation.ablation import evaluate_ablation
+from flows.evaluation.judging import Evaluated, evaluate_job
 from flows.run_job import end_process
 from flows.terminal.console import console, say, say_list, say_table
 from flows.terminal.jobs import load
@@ -38,7 +39,6 @@ def run_ablation(
     directory: Path,
     preset: str,
     only: str | None,
-    finished: Path | None,
     out: Path | None,
     dift: str | None,
     store: str,
@@ -49,7 +49,6 @@ def run_ablation(
         directory,
         preset=preset,
         only=[name.strip() for name in only.split(",")] if only else (),
-        finished=finished,
         store_location=store,
         out=out or Path("results") / f"ablation-{preset}",
         dift=dift,

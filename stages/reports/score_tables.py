@@ -172,7 +172,6 @@ class ScoredEdit:
         image: digest; what intervals are drawn by.
         kind: of the drag.
         pairs: pairs of handle and target.
-        recipe: digest of all that the result and its judgement are made of.
     """
 
     id: str
@@ -180,7 +179,6 @@ class ScoredEdit:
     kind: str
     pairs: int
     measures: Measures
-    recipe: str = ""
 
 
 @dataclass(frozen=True)
@@ -338,26 +336,26 @@ def as_csv(row: Row) -> str:
     names = [metric.name for metric in METRICS]
     written = io.StringIO()
     table = csv.writer(written, lineterminator="\n")
-    table.writerow(["edit", "image", "recipe", "kind", "pairs", "status", "reason", *names])
+    table.writerow(["edit", "image", "kind", "pairs", "status", "reason", *names])
     for edit in row.scored:
         values = [_mean(edit.measures.get(name, [])) for name in names]
-        known = (edit.id, edit.image[:SHORT], edit.recipe[:SHORT], edit.kind, edit.pairs)
+        known = (edit.id, edit.image[:SHORT], edit.kind, edit.pairs)
         table.writerow([*known, "judged", "", *values])
     for gone in row.missing:
-        table.writerow([gone.id, *[""] * 4, gone.kind, gone.reason, *[""] * len(names)])
+        table.writerow([gone.id, *[""] * 3, gone.kind, gone.reason, *[""] * len(names)])
     return written.getvalue()
 
 
 def from_csv(text: str, name: str) -> Row:
     """Return the row that `as_csv` wrote: each pair of an edit has the mean over its pairs.
 
+    Columns that it does not know are left out.
+
     Raises:
         ValueError: if it is no such text; the message says what is wrong.
     """
     table = csv.DictReader(io.StringIO(text))
-    lacking = {"edit", "image", "recipe", "kind", "pairs", "status", "reason"} - {
-        *(table.fieldnames or ())
-    }
+    lacking = {"edit", "image", "kind", "pairs", "status", "reason"} - {*(table.fieldnames or ())}
     if lacking:
         raise ValueError(f"it has no column {', '.join(sorted(lacking))}")
     lines = list(table)
@@ -373,9 +371,7 @@ def from_csv(text: str, name: str) -> Row:
         for metric in measured:
             value = float(line[metric.name]) if line[metric.name] else None
             measures[metric.name] = [value] * (pairs if metric.by_pair else 1)
-        scored.append(
-            ScoredEdit(line["edit"], line["image"], line["kind"], pairs, measures, line["recipe"])
-        )
+        scored.append(ScoredEdit(line["edit"], line["image"], line["kind"], pairs, measures))
     return Row(name, tuple(scored), tuple(missing))
 
 

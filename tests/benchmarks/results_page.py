@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from adaptivedrag.config import EditConfig
-from flows.evaluation.judging import ablation_rows
+from flows.evaluation.ablation import ablation_rows
 from stages.evaluate import CONTROLS, Instruments
 from stages.reports.score_tables import METRICS, Evaluation, Row, as_markdown, compare, from_csv
 

@@ -33,9 +33,8 @@ from stages.jobs.edit import SceneEdit
 from stages.jobs.image_files import inspect_image, inspect_mask
 from stages.jobs.importers import import_dragscenes
 from stages.jobs.reader import load_job
-from stages.pipeline import recipe
 from stages.planning.plan import plan_edits
-from stages.stage import InputChanged, Settings
+from stages.stage import InputChanged
 
 PICTURE_METRICS = {"dai_1", "dai_1_legacy", "dai_20", "dai_20_legacy"}
 TRUTH_METRICS = {
@@ -229,7 +228,8 @@ def test_controls_of_a_photograph_need_its_mask(edit, changed, tmp_path):
     mask = np.zeros((edit.image.height, edit.image.width), np.uint8)
     mask[40:60, 30:50] = 255
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    masked = changed(mask_path=tmp_path / "mask.png")
+    path = tmp_path / "mask.png"
+    masked = changed(mask_path=path, mask_digest=inspect_mask(path, StatCache()).digest)
     for name in (ERASE, FLAT, BLUR):
         made = control_picture(name, masked)
         different = (made != control_picture(DO_NOTHING, edit)).any(axis=2)
@@ -251,8 +251,5 @@ def test_reconstructing_drags_nothing_and_shares_lora_and_inversion(bench, store
 
 def test_presets_of_one_inversion_share_the_reconstruction(edit):
     """What tells them apart is what they do with a drag, and nothing is dragged."""
-    made_of = [
-        recipe(reconstruction(replace(edit, config=PRESETS[name])), Settings())
-        for name in ("paper", "plus", "dragdiffusion")
-    ]
-    assert len(set(made_of)) == 1
+    presets = ("paper", "plus", "dragdiffusion")
+    assert len({reconstruction(replace(edit, config=PRESETS[name])) for name in presets}) == 1

@@ -13,12 +13,8 @@ from rich.console import Console
 
 from adaptivedrag.config import Runtime
 from artifacts import ArtifactStore, Circumstances, Picture
-from flows.evaluation.judging import (
-    ablation_rows,
-    evaluate_ablation,
-    evaluate_job,
-    write_row_job,
-)
+from flows.evaluation.ablation import ablation_rows, evaluate_ablation, write_row_job
+from flows.evaluation.judging import evaluate_job
 from flows.outcomes import InvalidRequest
 from stages import STAGE_NAMES
 from stages.evaluate import CONTROLS
@@ -239,13 +235,12 @@ def test_jobs_of_one_name_cannot_be_compared(finished):
         evaluate(finished, against=load_job(finished / "job.toml"))
 
 
-def ablate(folder: Path, *only: str, finished: Path | None = None, out: str = "ablation"):
+def ablate(folder: Path, *only: str):
     return evaluate_ablation(
         folder,
         only=only,
-        finished=finished,
         store_location=folder / "store",
-        out=folder / out,
+        out=folder / "ablation",
         dift=load_job(folder / "job.toml").edits[0].model,
         console=Console(quiet=True),
     )
@@ -278,54 +273,6 @@ def test_a_row_that_cannot_be_had_is_counted_and_the_others_go_on(copied, users_
     assert ablated.exit_code == 1
     assert [missing.kind for missing in rows["dragdiffusion-80"].missing] == ["cannot be done"] * 3
     assert rows["paper"].counts["edits"] == 3
-
-
-def test_finished_rows_are_taken_over_on_a_machine_without_their_results(copied, users_server):
-    rows = ("paper", "paper-no-lora")
-    here = ablate(copied, *rows)
-    shutil.rmtree(copied / "store")
-    there = ablate(copied, *rows, finished=copied / "ablation" / "rows", out="there")
-    assert there.exit_code == 0
-    assert not list((copied / "store").glob("actions/sample_image/**/*.json"))
-    for name, row in rows_of(there).items():
-        assert row.counts == rows_of(here)[name].counts
-        assert row.seeds == rows_of(here)[name].seeds
-        for metric, interval in rows_of(here)[name].means.items():
-            again = row.means[metric]
-            assert (again.mean, again.low, again.high) == pytest.approx(
-                (interval.mean, interval.low, interval.high), rel=1e-4, abs=1e-9
-            )
-    ours, theirs = (found.evaluation.comparisons[0] for found in (here, there))
-    for metric, interval in ours.differences.items():
-        assert theirs.differences[metric].mean == pytest.approx(interval.mean, rel=1e-3, abs=1e-4)
-
-
-def test_a_finished_row_counts_only_for_the_same_edits_and_settings(copied, users_server):
-    ablate(copied, "paper", "paper-no-lora")
-    rows = copied / "ablation" / "rows"
-    lines = (rows / "paper.csv").read_text().splitlines()
-    edit, image, *rest = lines[1].split(",")
-    lines[1] = ",".join([edit, "0" * len(image), *rest])
-    (rows / "paper.csv").write_text("\n".join(lines[:3]) + "\n")
-    (rows / "paper-no-lora.csv").unlink()
-    text = (copied / "job.toml").read_text()
-    with pytest.raises(InvalidRequest, match="would be written over"):
-        ablate(copied, "paper", finished=rows)
-    taken = ablate(copied, "paper", finished=rows, out="there")
-    assert [gone.kind for gone in rows_of(taken)["paper"].missing] == ["another edit", "not made"]
-    (copied / "job.toml").write_text(text.replace("max_steps = 3", "max_steps = 2"))
-    taken = ablate(copied, "paper", "paper-no-lora", finished=rows, out="there")
-    kinds = [gone.kind for gone in rows_of(taken)["paper"].missing]
-    assert kinds == ["another edit", "other settings", "not made"]
-    assert rows_of(taken)["paper-no-lora"].counts["edits"] == 3  # had no CSV: run here
-
-
-def test_a_csv_that_is_no_row_is_named(finished, tmp_path):
-    with pytest.raises(InvalidRequest, match="is no folder"):
-        ablate(finished, "paper", finished=tmp_path / "none")
-    (tmp_path / "paper.csv").write_text("edit,image\na,b\n")
-    with pytest.raises(InvalidRequest, match=r"paper\.csv cannot be taken over: it has no column"):
-        ablate(finished, "paper", finished=tmp_path)
 
 
 def test_the_job_of_a_row_can_name_files_beyond_the_first_plane(dataset, tmp_path):
