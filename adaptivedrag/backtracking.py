@@ -1,9 +1,9 @@
 """Position-supervised backtracking (paper, Sec. 3.4.1): which tracked steps count, and how many.
 
-A handle takes a tracked position only if that lies forward on its way: the cosine test against
-the line from its first position to its target. A handle that was tracked past its target would by
-these words never come back; whether it may is a switch. Each step of which a handle makes less than
-its ideal distance l / n adds one step to the budget, up to n_max.
+A handle takes a tracked position only if it lies forward on its way, by the cosine test against the
+line from its first position to its target. By these words a handle past its target would never come
+back; a switch lets it. Each step in which a handle moves less than its ideal distance l / n adds
+one step to the budget, up to n_max.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class Progress(NamedTuple):
-    """What one tracked step came to."""
+    """The outcome of one tracked step."""
 
     handles: Int[Tensor, "p 2"]
     budget: Int[Tensor, ""]
@@ -38,7 +38,7 @@ def accept_forward_steps(
 
     Args:
         way: from each handle's first position to its target, fixed for the whole edit.
-        ideal: the distance l / n that each handle should make per step.
+        ideal: the distance l / n that each handle should move per step.
         budget: steps allowed so far.
         returns: for a handle past its target, forward is back along its way.
     """

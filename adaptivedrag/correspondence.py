@@ -1,4 +1,4 @@
-"""Correspondence loss (paper, Sec. 3.5, Eq. 4): the edit at the target is like the handle's patch.
+"""Correspondence loss (paper, Sec. 3.5, Eq. 4): the target's patch resembles the handle's.
 
 The paper's symmetric cross-entropy, taken over the tokens inside a pair of patches: over whole
 patches it would be zero for a single drag. The gradient goes to the edited latents directly.
@@ -15,13 +15,13 @@ from adaptivedrag.config import SampleImageConfig
 from adaptivedrag.points import Drag, Frame, ImagePoint
 
 TOKEN_SIZE = 3
-"""A token is the neighbourhood of a latent cell: its few channels alone say too little."""
+"""Side of a token, the neighborhood of a latent cell, whose few channels alone say too little."""
 
 MSE_WEIGHT = 100.0
 """Weight of the squared difference in the authors' code."""
 
 MAX_STEPS = 3.0
-"""No latent moves by more than this many steps at once."""
+"""The most steps by which a latent moves at once."""
 
 
 def patch_slices(

@@ -1,4 +1,4 @@
-"""What a drag method gets and gives: the problem, the result, and where its handles are."""
+"""Input and output of a drag method: the problem, the result, and the handles."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +17,10 @@ from adaptivedrag.points import Drag, FeaturePoint, Frame, ImagePoint
 from adaptivedrag.superpixels import Segments, Superpixels
 
 Verdict = Literal["reached", "stalled", "lost", "no-op"]
-"""How a drag ended, by the tracker."""
+"""How a drag ended, according to the tracker."""
 
 DragState = Mapping[str, Tensor]
-"""Everything that a method needs to go on after some step, by name."""
+"""Everything that a method needs to resume after a step, by name."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class DragProblem:
     Attributes:
         trajectory: clean latents, then those after each inversion step; never changed in place.
         image: the working image; None for a method that does not read it.
-        segments: None where nothing needs them.
+        segments: None if nothing needs them.
         mask: True where the image may change, on the feature grid. An empty one holds nothing.
         inversion: the settings that `trajectory` was made with.
     """
@@ -52,7 +52,7 @@ class DragProblem:
 
     @property
     def level(self) -> int:
-        """How many inversion steps `inverted` is away from clean latents."""
+        """Number of inversion steps from clean latents to `inverted`."""
         return self.inversion.inverted_steps
 
 
@@ -65,7 +65,7 @@ class PointReport:
     target: ImagePoint
     verdict: Verdict
     distance: float
-    """From where the handle was last tracked to its target, in pixels of the image."""
+    """From the handle's last tracked position to its target, in pixels of the image."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,9 @@ class DragResult:
     """Latents in which the handles are moved, and how they came about.
 
     Attributes:
-        level: how many inversion steps `latents` are away from clean ones; sampling takes as many.
+        level: number of inversion steps from clean latents to `latents`; sampling takes as many.
         tracks: tracked (row, col) of every handle on the feature grid, the start included.
-        details: what the method has to say besides, as JSON.
+        details: further results of the method, as JSON.
     """
 
     latents: Float[Tensor, "1 c h w"]
@@ -101,7 +101,7 @@ class DragResult:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What the caller of a drag wants to see of it.
+    """Callbacks of a drag, and the state to resume from.
 
     Attributes:
         on_step: called with the number of steps done and the number allowed.
@@ -146,17 +146,17 @@ class Handles:
         return cls(drags, frame, first, targets, still, stop_distance)
 
     def away(self, cells: Int[Tensor, "p 2"], distance: float) -> Bool[Tensor, "p"]:
-        """Tell which handles would be this far from their targets at `cells`, and have to move."""
+        """Return which moving handles would be this far from their targets at `cells`."""
         return ((self.targets - cells).norm(dim=-1) >= distance) & ~self.still
 
     def pending(self, cells: Int[Tensor, "p 2"]) -> Bool[Tensor, "p"]:
-        """Tell which handles would not have arrived at `cells`."""
+        """Return which handles would not have arrived at `cells`."""
         return self.away(cells, self.stop_distance)
 
     def reports(
         self, cells: Int[Tensor, "p 2"], lost: Bool[Tensor, "p"]
     ) -> tuple[PointReport, ...]:
-        """Say how each drag ended whose handle was last tracked at its cell.
+        """Return how each drag ended whose handle was last tracked at its cell.
 
         Args:
             lost: whether what was found there is no more like the handle than the picture is.

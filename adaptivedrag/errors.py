@@ -2,10 +2,10 @@
 
 AdaptiveDragError
 ├── InvalidEdit (ValueError)        the request is wrong; found before any model loads
-├── ModelUnavailable (OSError)      weights are not where they were looked for
-├── MetricUnavailable (OSError)     a metric's own network is not here
+├── ModelUnavailable (OSError)      weights are missing
+├── MetricUnavailable (OSError)     a metric's network is missing
 ├── UnsupportedModel (ValueError)   a model lacks a layer that the method taps
-├── DeviceMemoryExhausted (MemoryError)  memory was not enough, whatever was tried
+├── DeviceMemoryExhausted (MemoryError)  memory was not enough, even at the lowest rung
 └── NotFinite (ArithmeticError)     a loss or a latent is not finite
 """
 
@@ -41,14 +41,14 @@ class DeviceMemoryExhausted(AdaptiveDragError, MemoryError):
 
 
 class Stopped(Exception):
-    """Raised by a caller's `on_step` to end the work at hand; no error of the edit.
+    """Raised by a caller's `on_step` to end the work; not an error of the edit.
 
-    What keeps states to resume from hands over one of the step at hand first.
+    Loops that keep states to resume from hand over the current one first.
     """
 
 
 def stop_of(on_step: "Callable[[int, int], None]", step: int, steps: int) -> Stopped | None:
-    """Tell a caller how far the work is; return its wish to end it, to be raised in good order."""
+    """Report progress to a caller; return its `Stopped`, to be raised at a good moment."""
     try:
         on_step(step, steps)
     except Stopped as stopped:

@@ -17,7 +17,7 @@ def sample_features(
     """Interpolate the feature map at (row, col) points of the feature grid.
 
     Equals `torch.nn.functional.interpolate(mode="bilinear")` to the grid's size, read at the
-    points; beyond the border the outermost values go on.
+    points; beyond the border the outermost values continue.
     """
     channels, rows, cols = features.shape
     position = (points + 0.5) / FEATURES_PER_LATENT - 0.5
@@ -45,7 +45,7 @@ def window(centers: Int[Tensor, "p 2"], reach: int) -> Int[Tensor, "p n 2"]:
 
 
 def inside(cells: Int[Tensor, "*n 2"], size: tuple[int, int]) -> Bool[Tensor, "*n"]:
-    """Tell which cells lie on the grid."""
+    """Return which cells lie on the grid."""
     rows, cols = size
     row, col = cells[..., 0], cells[..., 1]
     return (row >= 0) & (row < rows) & (col >= 0) & (col < cols)
@@ -54,5 +54,5 @@ def inside(cells: Int[Tensor, "*n 2"], size: tuple[int, int]) -> Bool[Tensor, "*
 def within(
     cells: Int[Tensor, "p n 2"], centers: Int[Tensor, "p 2"], radius: Int[Tensor, "p"]
 ) -> Bool[Tensor, "p n"]:
-    """Tell which cells lie in the square of each center's own radius."""
+    """Return which cells lie in the square of each center's own radius."""
     return (cells - centers[:, None]).abs().amax(dim=-1) <= radius[:, None]

@@ -25,11 +25,11 @@ def invert(
 
     Each step is labeled with the timestep it leads to (MasaCtrl's convention), without
     classifier-free guidance. Images do not affect each other: in a batch, latents differ from those
-    of one image alone by the rounding of float32 only.
+    of one image alone only by float32 rounding.
 
     Args:
         latents: clean latents, one item per image.
-        conditioning: of one item for all images, or of one for each.
+        conditioning: one item for all images, or one per image.
 
     Raises:
         NotFinite: if latents of any image are not finite.

@@ -1,8 +1,8 @@
 """Semantic-driven optimization of the latents (paper, Sec. 3.4).
 
 One step: a pass of the UNet gives the noise and the features; the handles are tracked in them;
-the motion and background losses move the latents. The loop asks the device for an answer only
-every `POLL` steps: its state knows when it has stopped, and later steps change nothing.
+the motion and background losses move the latents. The loop reads the stop flag from the device only
+every `POLL` steps: once it is set, later steps change nothing.
 """
 
 import torch
@@ -21,7 +21,7 @@ from adaptivedrag.point_tracking import TRACKING_SHARE, track_points
 from adaptivedrag.semantic_region import RegionMap
 
 POLL = 8
-"""Steps between two looks at the stop flag on a GPU, where each look waits for the device."""
+"""Steps between two reads of the stop flag on a GPU, where each read waits for the device."""
 
 SUPERVISION_SHARE = 2 / 7
 """Supervision radius per superpixel spacing, on the feature grid (a seventh of it in pixels)."""
@@ -96,7 +96,7 @@ class _Loop:
         return self._result()
 
     def state(self, step: int) -> DragState:
-        """Copy what changes from step to step, as it is before the step's update."""
+        """Copy everything that changes from step to step, as it is before the step's update."""
         moments = self.optimizer.state[self.latents]
         nothing = torch.zeros_like(self.latents, requires_grad=False)
         return {
@@ -135,7 +135,7 @@ class _Loop:
     def _remember_start(
         self, noise: Float[Tensor, "1 c h w"], features: Float[Tensor, "c h w"]
     ) -> None:
-        """Keep the first features and lower latents: what later steps are compared with."""
+        """Keep the first features and lower latents, with which later steps are compared."""
         self.initial_lower = self.model.schedule.move(self.latents, noise, self.start, self.below)
         self.initial, self.chance = looks(features, self.handles.first)
 
@@ -186,7 +186,7 @@ class _Loop:
         self.steps = torch.where(self.running, step + 1, self.steps)
 
     def _step(self, noise: Float[Tensor, "1 c h w"], features: Float[Tensor, "c h w"]) -> None:
-        """Move the latents down the gradient of the losses; not at all once stopped."""
+        """Move the latents down the gradient of the losses, unless stopped."""
         before = self.latents.detach().clone()
         (self.latents.grad,) = torch.autograd.grad(self._loss(noise, features), self.latents)
         self.model.passes.unet_backwards += 1

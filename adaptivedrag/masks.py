@@ -33,7 +33,7 @@ def build_mask(
         user: True where the image may change, at its own size; for the mode `user`.
 
     Raises:
-        InvalidEdit: if what the mode needs is not given.
+        InvalidEdit: if the mode lacks its input.
     """
     mask, warnings = _masked(config, superpixels, segments, drags, frame, user)
     return mask, warnings + mask_warnings(mask, drags, frame)
@@ -101,8 +101,8 @@ def swept_mask(segments: Segments, drags: Sequence[Drag], frame: Frame) -> Bool[
 def handle_segment(segments: Segments, handle: Cell, target: Cell) -> Bool[np.ndarray, "h w"]:
     """Return the smallest segment at a handle; empty where there is none.
 
-    It is whole if at least half of it lies within 90° of the way to the target, else only that
-    part of it.
+    It is whole if at least half of it lies within 90° of the way to the target; otherwise only that
+    part is returned.
     """
     holding = np.flatnonzero(segments[:, handle[0], handle[1]])
     if not holding.size:
@@ -138,7 +138,7 @@ def latent_mask(mask: Bool[np.ndarray, "hf wf"]) -> Bool[np.ndarray, "hl wl"]:
 def mask_warnings(
     mask: Bool[np.ndarray, "hf wf"], drags: Sequence[Drag], frame: Frame
 ) -> list[str]:
-    """Say which handles and targets lie outside the mask, and whether it is empty."""
+    """Return which handles and targets lie outside the mask, and whether it is empty."""
     if not mask.any():
         return ["the mask is empty: nothing holds the background"]
     return [
@@ -175,7 +175,7 @@ def _line_cells(drag: Drag, frame: Frame) -> tuple[Int[np.ndarray, "n"], Int[np.
 def _lay(
     shape: Bool[np.ndarray, "h w"], down: int, right: int, onto: Bool[np.ndarray, "h w"]
 ) -> None:
-    """Add a shape to `onto`, moved; what leaves the grid is lost."""
+    """Add a moved shape to `onto`; what leaves the grid is lost."""
     rows, cols = shape.shape
     onto[max(0, down) : rows + down, max(0, right) : cols + right] |= shape[
         max(0, -down) : rows - down, max(0, -right) : cols - right

@@ -37,7 +37,7 @@ def motion_loss(
         here = sample_features(features, cells.float())
     ahead = sample_features(features, cells + direction[:, None])
     difference = (ahead - here).abs().mean(dim=-1)
-    # (2r + 1)² times the mean over the patch, as the baseline has it: a sum where nothing is cut.
+    # (2r + 1)² times the mean over the patch, as in the baseline: a sum unless the patch is cut.
     weight = (2 * radius + 1) ** 2 / patch.sum(dim=1)
     per_point = (difference * (patch & region)).sum(dim=1) * weight
     return (per_point * pulled).sum()

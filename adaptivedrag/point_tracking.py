@@ -31,7 +31,7 @@ def track_points(
 ) -> Track:
     """Return the cell of each search window whose feature is nearest to the initial one.
 
-    Ties go to the first cell in row-major order; without any finite candidate a handle stays.
+    Ties go to the first cell in row-major order; a handle without a finite candidate stays.
 
     Args:
         initial: features of the first map at the first handles.

@@ -42,7 +42,7 @@ class LatentPoint(NamedTuple):
 
 
 def lies_inside(point: ImagePoint, width: int, height: int) -> bool:
-    """Tell whether a point lies on a pixel of an image; NaN and infinity do not."""
+    """Return whether a point lies on a pixel of an image; NaN and infinity do not."""
     return -0.5 <= point.x <= width - 0.5 and -0.5 <= point.y <= height - 0.5
 
 

@@ -1,8 +1,8 @@
 """Named settings: the paper's method, what its authors released, the baseline of both, and ours.
 
-`plus` has three things that the paper does not have: it finds the content under the handles, moves
-it in the picture and inverts that, and holds all else. To optimize the latents after that moved
-nothing nearer to its target, and tore what had been moved.
+`plus` does three things that the paper does not: it finds the content under the handles, moves it
+in the picture and inverts that, and holds everything else. Optimizing the latents after that
+brought nothing nearer to its target and tore the moved content.
 """
 
 from adaptivedrag.config import Dtype, EditConfig

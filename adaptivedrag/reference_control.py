@@ -2,7 +2,7 @@
 
 In the controlled self-attentions the edited latents' queries attend to the keys and values that
 their reference latents had in the same layer at the same step. The reference itself is an ordinary
-reconstruction: its pass only leaves its keys and values behind.
+reconstruction; its pass only stores its keys and values.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from adaptivedrag.model.diffusion import DiffusionModel
 
 
 class _ReferenceProcessor:
-    """Plain attention that leaves its keys and values in `memory`, or takes them from there."""
+    """Plain attention that stores its keys and values in `memory`, or takes them from there."""
 
     def __init__(self, control: "ReferenceControl") -> None:
         self.control = control
@@ -59,7 +59,7 @@ class ReferenceControl:
     """Switch of the installed processors: pass through, write the references, or read them.
 
     Attributes:
-        references: the reference of each item that reads, as its place in the batch that wrote.
+        references: for each reading item, the index of its reference in the batch that wrote.
     """
 
     def __init__(self) -> None:
@@ -68,12 +68,12 @@ class ReferenceControl:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Keep the keys and values of the passes inside: they are of references."""
+        """Store the keys and values of the passes inside, which are those of references."""
         yield from self._switched("write")
 
     @contextmanager
     def reading(self, references: Int[Tensor, "b"]) -> Iterator[None]:
-        """Let the items of the passes inside, edited latents, attend each to its reference."""
+        """Let each item of the passes inside, edited latents, attend to its reference."""
         self.references = references
         yield from self._switched("read")
 
@@ -90,7 +90,7 @@ def reference_control(model: DiffusionModel, first_layer: int | None) -> Iterato
     """Install reference control from self-attention `first_layer` on, in call order, or nowhere.
 
     Of the sixteen of Stable Diffusion 1.x, ten gives the six of the last two up blocks. The
-    processors that were there are put back on leaving.
+    previous processors are restored on exit.
     """
     control = ReferenceControl()
     every = list(model.self_attentions().values())

@@ -1,4 +1,4 @@
-"""What settings are made of: frozen sections, checked numbers, and their fit to a latent size.
+"""Building blocks of settings: frozen sections, checked numbers, and their fit to a latent size.
 
 Constants that the paper and its baseline give for 512 px images and 64×64 latents are written for
 that size; `LatentScale` is the one place that fits them to another.
@@ -36,7 +36,7 @@ class Section(BaseModel):
 
 @dataclass(frozen=True)
 class LatentScale:
-    """Fits constants that are given for 4×64×64 latents; the identity there.
+    """Fits constants given for 4×64×64 latents to another size; the identity at that size.
 
     Attributes:
         area: latent pixels, as a multiple of 64×64.
@@ -62,7 +62,7 @@ class LatentScale:
         return max(1, round(value * self.length)) if value else 0
 
     def radius(self, value: int | None) -> int | None:
-        """Fit a radius that may be left open."""
+        """Fit a radius, or None."""
         return None if value is None else self.cells(value)
 
     def bounds(self, value: RadiusRange) -> RadiusRange:

@@ -1,4 +1,4 @@
-"""Semantic regions (paper, Sec. 3.4.2): where a handle's features are moved and looked for.
+"""Semantic regions (paper, Sec. 3.4.2): where a handle's features are moved and searched.
 
 A region is the part of the handle's superpixel ahead of it, within 90° of the way to its target.
 Where little of the superpixel is left ahead, a half disc takes its place, so that a handle can
@@ -77,7 +77,7 @@ class RegionMap:
         radius: Int[Tensor, "p"],
         anchors: Int[Tensor, "p 2"],
     ) -> Bool[Tensor, "p n"]:
-        """Tell which cells lie in the region of each handle; the handle itself always does.
+        """Return which cells lie in the region of each handle; the handle itself always does.
 
         Args:
             anchors: cells whose superpixels count. The handles themselves, or, for regions that

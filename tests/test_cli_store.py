@@ -193,7 +193,7 @@ def test_the_evaluation_of_a_kept_job_is_kept_and_that_of_another_is_not(cats, o
     time.sleep(TICK)
     call("store", "gc", "--keep", cats, "--grace", "0s")
     kept = {key for key in before if store.lookup("evaluate", key).status == "hit"}
-    # Of two edits each: the results' own judgements, and shared ones of reconstruction and control.
+    # Of two edits each: the results' own judgments, and shared ones of reconstruction and control.
     assert (len(before), len(kept)) == (8, 6)
     edits = load_job(cats).edits
     assert kept == job_actions(edits, store).keys & before

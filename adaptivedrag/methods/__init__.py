@@ -52,4 +52,4 @@ def _complaint(key: Any, value: Any, message: str) -> InitErrorDetails:
 
 
 AnyMethod = Annotated[SerializeAsAny[DragMethod], BeforeValidator(_read)]
-"""A field for the settings of any drag method; its key `method` says of which."""
+"""A field for the settings of any drag method, named by its key `method`."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class DragMethod(Section, ABC):
-    """The settings of a drag method, which know how to drag."""
+    """The settings of a drag method, and the method itself."""
 
     reads_image: ClassVar[bool] = False
     """Whether it reads the working image."""
@@ -23,7 +23,7 @@ class DragMethod(Section, ABC):
 
     @abstractmethod
     def drag(self, model: "DiffusionModel", problem: "DragProblem", hooks: "Hooks") -> "DragResult":
-        """Return latents in which the handles are at their targets, as far as that went.
+        """Return latents in which the handles have moved toward their targets.
 
         Raises:
             NotFinite: if latents are not finite.

@@ -1,6 +1,6 @@
 """The warp: content is moved in the picture, and the picture inverted (preset `plus`).
 
-The optimization pulls the latents towards the target a little at a time. Where features at the
+The optimization pulls the latents toward the target a little at a time. Where features at the
 start timestep follow the latents and the picture does not follow the features, that leaves the
 content behind. The warp moves content in the picture, by fractions of a pixel, where latents could
 only be moved by whole cells of eight. Not in the paper.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import CLIPTokenizer
 
-# Without use_safetensors, a pickle would do where there is no such file.
+# Without use_safetensors, diffusers would fall back to a pickle.
 _WEIGHTS_ONLY = {"local_files_only": True, "use_safetensors": True}
 
 
@@ -26,7 +26,7 @@ class Part:
     load: Callable[[Path, "torch.dtype"], Any]
     """Loads the part from its folder, with weights of a floating-point type; may raise anything."""
     settings: tuple[str, ...]
-    """Files that are read where they are there."""
+    """Files that are read if they exist."""
     weights: str | None = None
     """Name of the safetensors file without its ending, whole or in shards."""
 

@@ -17,10 +17,10 @@ from adaptivedrag.points import Drag, Frame
 from adaptivedrag.superpixels import Segments, Superpixels
 
 LARGEST = 0.5
-"""A segment of more than this share of the image is its background, and no content."""
+"""A segment of more than this share of the image is background, not content."""
 
 SAME = 0.5
-"""Contents that share more than this part of the smaller one are one content."""
+"""Contents that share more than this part of the smaller one are merged."""
 
 END = 0.3
 """A handle in the outermost part of its content, seen from the centroid, lies at an end of it."""
@@ -42,11 +42,11 @@ Region = Bool[np.ndarray, "h w"]
 
 @dataclass(frozen=True)
 class Content:
-    """What some handles drag along, and the affine map by which it moves."""
+    """The content that one or more handles drag, and the affine map by which it moves."""
 
     region: Region
     motion: Float[np.ndarray, "2 3"]
-    """Takes (row, col, 1) of the feature grid to (row, col)."""
+    """Maps (row, col, 1) of the feature grid to (row, col)."""
 
     @property
     def back(self) -> Float[np.ndarray, "2 3"]:
@@ -56,7 +56,7 @@ class Content:
 
     @property
     def arrival(self) -> Region:
-        """Where the content lies after its motion, as far as that is on the grid."""
+        """Return the cells of the grid where the content lies after its motion."""
         came_from = np.rint(_mapped(self.back, _cells(np.ones_like(self.region)))).astype(int)
         rows, cols = came_from.T
         inside = (came_from >= 0).all(axis=1) & (came_from < self.region.shape).all(axis=1)
@@ -70,7 +70,7 @@ def find_contents(
 ) -> tuple[Content, ...]:
     """Return the contents of all drags that have a length, larger ones first.
 
-    Where no segment of at most half of the image holds a handle, its superpixel is its content.
+    If no segment of at most half of the image holds a handle, its superpixel is its content.
     """
     moving = [drag for drag in drags if drag.handle != drag.target]
     groups: list[tuple[Region, list[Drag]]] = []
@@ -88,7 +88,7 @@ def find_contents(
 
 
 def content_mask(contents: Sequence[Content], shape: tuple[int, int], margin: int) -> Region:
-    """Return where content was or will be, and what is within `margin` cells of it."""
+    """Return where content was or will be, and everything within `margin` cells of it."""
     from scipy.ndimage import binary_dilation
 
     mask = np.zeros(shape, dtype=bool)
@@ -98,9 +98,9 @@ def content_mask(contents: Sequence[Content], shape: tuple[int, int], margin: in
 
 
 def _region_at(segments: Segments, superpixels: Superpixels, cell: tuple[int, int]) -> Region:
-    """Return the middle one by size of the segments at a cell, in one piece and without holes.
+    """Return the segment of middle size at a cell, in one piece and without holes.
 
-    Its cells are those of at least half of the segments that are like it and hold the cell.
+    Its cells are those of at least half of the similar segments that hold the cell.
     """
     from scipy.ndimage import binary_fill_holes, label
 
@@ -133,13 +133,13 @@ def _motion(region: Region, drags: Sequence[Drag], frame: Frame) -> Float[np.nda
 
 
 def _other_end(region: Region, handle: Float[np.ndarray, "2"]) -> Float[np.ndarray, "2"] | None:
-    """Return the far end of a region whose end the handle lies at; None for one inside it."""
+    """Return the far end of a region whose end the handle lies at; None for a handle inside."""
     cells = _cells(region)
-    centre = cells.mean(axis=0)
-    reach = np.linalg.norm(handle - centre)
+    center = cells.mean(axis=0)
+    reach = np.linalg.norm(handle - center)
     if reach == 0:
         return None
-    along = (cells - centre) @ ((handle - centre) / reach)
+    along = (cells - center) @ ((handle - center) / reach)
     if reach < (1 - END) * along.max():
         return None
     return cells[along <= np.quantile(along, 0.1)].mean(axis=0)
@@ -148,7 +148,7 @@ def _other_end(region: Region, handle: Float[np.ndarray, "2"]) -> Float[np.ndarr
 def _stretch(
     region: Region, handle: Float[np.ndarray, "2"], way: Float[np.ndarray, "2"], outwards: bool
 ) -> Float[np.ndarray, "2 3"]:
-    """Return the map that takes a handle along its way, and leaves the far side of its region.
+    """Return the map that moves a handle along its way and keeps the far side of its region.
 
     Beyond `STRETCHES` the handle stops short of its target.
     """
@@ -162,7 +162,7 @@ def _stretch(
 
 
 def _swing(handles: Points, targets: Points) -> Float[np.ndarray, "2 3"]:
-    """Return the map of two points that turns, stretches along their line, and carries."""
+    """Return the map of two points that turns, stretches along their line, and translates."""
     before, after = handles[1] - handles[0], targets[1] - targets[0]
     length, wanted = np.linalg.norm(before), np.linalg.norm(after)
     if min(length, wanted) == 0:
@@ -176,18 +176,18 @@ def _swing(handles: Points, targets: Points) -> Float[np.ndarray, "2 3"]:
 
 
 def _nearest_affine(handles: Points, targets: Points) -> Float[np.ndarray, "2 3"]:
-    """Return the affine map with the least squares; of handles on one line, the smallest one.
+    """Return the least-squares affine map; for handles on one line, the smallest one.
 
     It neither mirrors nor stretches content beyond `STRETCHES`, whatever the targets ask for.
     """
-    centre = handles.mean(axis=0)
+    center = handles.mean(axis=0)
     offsets = (targets - handles) - (targets - handles).mean(axis=0)
-    change, *_ = np.linalg.lstsq(handles - centre, offsets, rcond=1e-3)
+    change, *_ = np.linalg.lstsq(handles - center, offsets, rcond=1e-3)
     left, stretches, right = np.linalg.svd(np.eye(2) + change.T)
     if np.linalg.det(left @ right) < 0:
         left[:, 1] *= -1
     linear = left @ np.diag(np.clip(stretches, *STRETCHES)) @ right
-    return np.column_stack([linear, targets.mean(axis=0) - linear @ centre])
+    return np.column_stack([linear, targets.mean(axis=0) - linear @ center])
 
 
 def _cells(region: Region) -> Points:

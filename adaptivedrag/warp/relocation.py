@@ -18,16 +18,16 @@ from adaptivedrag.semantic_region import RegionMap
 from adaptivedrag.warp.content import Content, find_contents
 
 RIM = 1
-"""Pixels around content that go with it: anti-aliased, they hold some of it."""
+"""Margin in pixels that moves with content, since anti-aliasing leaves some of it there."""
 
 FRINGE = 2
-"""Pixels around content and its rim that are filled in behind it: they hold its glow."""
+"""Margin in pixels around content and its rim that is filled in behind it: it holds its glow."""
 
 SOFTNESS = 0.7
-"""Width in pixels (standard deviation) of the edge at which moved content is laid on."""
+"""Width in pixels (standard deviation) of the soft edge of moved content."""
 
 SMOOTHING = 40
-"""Rounds in which what is filled in becomes smooth, each over 5 × 5 pixels."""
+"""Rounds of smoothing of the filled gap, each over 5 × 5 pixels."""
 
 
 @torch.no_grad()
@@ -36,8 +36,8 @@ def relocate(
 ) -> DragResult:
     """Return the inverted latents of the picture in which the contents under the handles moved.
 
-    Then the handles are looked for around their targets, once: where they are found says how far
-    the motion shows in the features.
+    Then the handles are searched once around their targets, which shows how far the motion appears
+    in the features.
 
     Raises:
         NotFinite: if latents are not finite.
@@ -100,7 +100,7 @@ def _found_near_targets(
     problem: DragProblem,
     settings: Warp,
 ) -> Track:
-    """Look for the handles in whole windows around their targets, if they should have moved."""
+    """Find the handles in whole windows around their targets, if they should have moved."""
     ends = [problem.frame.to_cell(drag.target) for drag in problem.drags]
     targets = torch.tensor(ends, device=handles.first.device)
     cells = torch.where(handles.still[:, None], handles.first, targets)
@@ -115,9 +115,9 @@ def _found_near_targets(
 def move_contents(
     image: UInt8[np.ndarray, "hp wp 3"], contents: Sequence[Content]
 ) -> UInt8[np.ndarray, "hp wp 3"]:
-    """Return an image in which contents lie where their motions take them, later ones in front.
+    """Return an image with the contents moved, later ones in front.
 
-    What content leaves behind is filled from around it. Without any contents nothing changes.
+    The gap behind content is filled from its surroundings. Without contents nothing changes.
     """
     from scipy.ndimage import binary_dilation, gaussian_filter
     from skimage.transform import resize, warp
@@ -143,7 +143,7 @@ def move_contents(
 
 
 def _in_pixels(motion: Float[np.ndarray, "2 3"], step: float) -> Float[np.ndarray, "3 3"]:
-    """Bring a map of (row, col) of the feature grid to one of (x, y) in pixels."""
+    """Convert a map of (row, col) of the feature grid to one of (x, y) in pixels."""
     to_pixel = np.array([[0, step, (step - 1) / 2], [step, 0, (step - 1) / 2], [0, 0, 1]])
     return to_pixel @ np.vstack([motion, [0, 0, 1]]) @ np.linalg.inv(to_pixel)
 
@@ -151,7 +151,7 @@ def _in_pixels(motion: Float[np.ndarray, "2 3"], step: float) -> Float[np.ndarra
 def _filled(
     image: Float[np.ndarray, "hp wp 3"], gap: Bool[np.ndarray, "hp wp"]
 ) -> Float[np.ndarray, "hp wp 3"]:
-    """Fill a gap from the nearest pixels around it, then smooth what was filled in."""
+    """Fill a gap from the nearest pixels around it, then smooth the filling."""
     from scipy.ndimage import distance_transform_edt, uniform_filter
 
     if gap.all():

@@ -30,7 +30,7 @@ def show_status(path: Path, name: str | None, select: str | None, store: str) ->
 
 
 def _failure_line(plan: EditPlan, job: Path) -> str:
-    """Say how an edit failed that is not done; "" if it did not."""
+    """Return how an edit failed that is not done; "" if it did not."""
     staged = plan.failed
     if staged is None or staged.failure is None:
         return ""

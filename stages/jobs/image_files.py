@@ -33,7 +33,7 @@ class ImageInfo:
     Attributes:
         digest: of the decoded, oriented RGB pixels.
         width: in pixels, after EXIF orientation.
-        notes: what was converted, such as "grey: converted to RGB".
+        notes: what was converted, such as "gray: converted to RGB".
     """
 
     digest: Digest

@@ -26,8 +26,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 _MODE_NAMES = {
     "1": "black and white",
-    "L": "grey",
-    "LA": "grey with transparency",
+    "L": "gray",
+    "LA": "gray with transparency",
     "P": "palette",
     "PA": "palette with transparency",
     "RGBA": "RGBA",
@@ -188,7 +188,7 @@ def _rotation_note(image: Image.Image) -> str | None:
 
 
 def _is_sixteen_bit(image: Image.Image) -> bool:
-    """Tell by the raw mode, for Pillow drops the low bits of 16-bit colour without a word."""
+    """Tell by the raw mode, for Pillow drops the low bits of 16-bit color without a word."""
     return image.mode in _DEEP_MODES or any(
         "16" in _raw_mode(tile.args) for tile in getattr(image, "tile", ())
     )
@@ -204,7 +204,7 @@ def _to_rgb(image: Image.Image, sixteen_bit: bool) -> tuple[Image.Image, str | N
     if image.mode == "F":
         raise InvalidEdit("32-bit floating-point pixels have no known range: save it with 8 bits")
     if image.mode in _DEEP_MODES:
-        return _from_deep_grey(image), "16-bit grey: converted to 8-bit RGB"
+        return _from_deep_gray(image), "16-bit gray: converted to 8-bit RGB"
     depth = "16-bit " if sixteen_bit else ""
     name = depth + _MODE_NAMES.get(image.mode, image.mode)
     if image.has_transparency_data:
@@ -214,7 +214,7 @@ def _to_rgb(image: Image.Image, sixteen_bit: bool) -> tuple[Image.Image, str | N
     return image, None
 
 
-def _from_deep_grey(image: Image.Image) -> Image.Image:
+def _from_deep_gray(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         raise InvalidEdit("32-bit integer pixels have no known range: save it with 8 bits")

@@ -29,7 +29,7 @@ def plan_table(plan: JobPlan, expected: Forecast) -> Table:
 
 
 def forecast_lines(expected: Forecast) -> Iterator[str]:
-    """Say how long the missing artifacts will take, and whether the disk has room for them."""
+    """Return how long the missing artifacts will take, and whether the disk has room for them."""
     total = expected.total
     if not total.missing:
         yield "Nothing to do"
@@ -53,7 +53,7 @@ def edit_lines(plan: JobPlan) -> Iterator[str]:
 
 
 def reason_lines(plan: JobPlan) -> Iterator[str]:
-    """Say why stages have to run; edits with the same reason share a line."""
+    """Return why stages have to run; edits with the same reason share a line."""
     found: dict[tuple[str, str], list[str]] = {}
     for each in plan.edits:
         for name in each.to_make:

@@ -336,7 +336,7 @@ def torn(store):
 
 
 def test_two_processes_at_once_agree_on_every_winner(tmp_path, start):
-    receivers = [start(child.write, tmp_path, flavour, 0, 40)[1] for flavour in (1, 2)]
+    receivers = [start(child.write, tmp_path, flavor, 0, 40)[1] for flavor in (1, 2)]
     outputs = [[receiver.recv() for _ in range(40)] for receiver in receivers]
     assert outputs[0] == outputs[1]
     store = ArtifactStore.open(tmp_path, create=False)

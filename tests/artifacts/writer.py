@@ -1,6 +1,6 @@
 """A process that publishes actions until it is done or killed.
 
-The payload of an action follows from its number and the writer's flavour.
+The payload of an action follows from its number and the writer's flavor.
 """
 
 import numpy as np
@@ -13,8 +13,8 @@ def action(number):
     return Action("race", 1, {}, {"image": digest_bytes("test", str(number).encode())}, {})
 
 
-def payload(number, flavour):
-    values = np.random.default_rng([number, flavour]).random((6, 4, 16, 16))
+def payload(number, flavor):
+    values = np.random.default_rng([number, flavor]).random((6, 4, 16, 16))
     return {
         "latents": values,
         "lora": TensorFile({"up": values[0], "down": values[1]}),
@@ -22,13 +22,13 @@ def payload(number, flavour):
     }
 
 
-def write(location, flavour, first, last, channel):
+def write(location, flavor, first, last, channel):
     """Publish actions first to last; send "ready", then the object that each record names."""
     store = ArtifactStore.open(location)
     circumstances = Circumstances(code="0", started="2026-01-01T00:00:00Z", seconds=0.0)
     channel.send("ready")
     for number in range(first, last):
-        record = store.publish(action(number), payload(number, flavour), circumstances)
+        record = store.publish(action(number), payload(number, flavor), circumstances)
         channel.send(record.object)
 
 

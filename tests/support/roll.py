@@ -1,4 +1,4 @@
-"""A drag method in one file: it rolls latents of an early inversion step towards the target."""
+"""A drag method in one file: it rolls latents of an early inversion step toward the target."""
 
 from typing import Literal
 

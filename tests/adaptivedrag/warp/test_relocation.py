@@ -22,19 +22,19 @@ INVERSION = InvertImageConfig(num_steps=8, inverted_steps=5)
 SKY, GROUND, BALL = (90, 140, 220), (60, 120, 40), (230, 60, 30)
 
 
-def picture(centre, radius=14.0, size=SIZE):
-    """A ball before a sky and a ground, with smooth edges; its centre is (x, y) in pixels."""
+def picture(center, radius=14.0, size=SIZE):
+    """A ball before a sky and a ground, with smooth edges; its center is (x, y) in pixels."""
     y, x = np.mgrid[:size, :size]
-    reach = np.hypot(x - centre[0], y - centre[1])
+    reach = np.hypot(x - center[0], y - center[1])
     inside = np.clip(radius + 0.5 - reach, 0, 1)[..., None]
     behind = np.where(y[..., None] < size // 2, SKY, GROUND)
     return (behind * (1 - inside) + np.array(BALL) * inside).round().astype(np.uint8)
 
 
-def ball_region(centre, radius=14.0, size=SIZE):
+def ball_region(center, radius=14.0, size=SIZE):
     """Where the ball is, on the feature grid."""
     y, x = (np.mgrid[: size // STEP, : size // STEP] + 0.5) * STEP - 0.5
-    return np.hypot(x - centre[0], y - centre[1]) <= radius
+    return np.hypot(x - center[0], y - center[1]) <= radius
 
 
 def carried(right, down):

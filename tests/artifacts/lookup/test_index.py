@@ -55,7 +55,7 @@ def told(store, keys):
 
 
 def without_index(store, keys):
-    """Say what the store itself does."""
+    """Return what the store itself does."""
     return told(ArtifactStore(Backend(store.backend._objects, "", store.backend.root)), keys)
 
 

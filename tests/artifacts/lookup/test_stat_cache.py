@@ -31,7 +31,7 @@ class Counted:
 
     def __call__(self, file):
         self.times += 1
-        return {"digest": digest_file(file), "width": 3, "notes": ["grey"]}
+        return {"digest": digest_file(file), "width": 3, "notes": ["gray"]}
 
 
 def test_a_file_that_stays_the_same_is_read_once(cache, photos, tmp_path):

@@ -113,15 +113,13 @@ def test_of_two_writers_one_wins_every_key(s3_port, place, circumstances):
     stores = [ArtifactStore.open(s3_location(s3_port, place)) for _ in range(2)]
     barrier, won = threading.Barrier(2), [[], []]
 
-    def write(flavour):
+    def write(flavor):
         for number in range(12):
             barrier.wait()
-            payload = child.payload(number, flavour)
-            won[flavour].append(
-                stores[flavour].publish(child.action(number), payload, circumstances)
-            )
+            payload = child.payload(number, flavor)
+            won[flavor].append(stores[flavor].publish(child.action(number), payload, circumstances))
 
-    threads = [threading.Thread(target=write, args=(flavour,)) for flavour in (0, 1)]
+    threads = [threading.Thread(target=write, args=(flavor,)) for flavor in (0, 1)]
     for thread in threads:
         thread.start()
     for thread in threads:

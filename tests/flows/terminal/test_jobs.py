@@ -13,7 +13,7 @@ from flows.terminal.jobs import find_edit, load, note_inputs
 
 @pytest.fixture
 def job(tmp_path: Path) -> Path:
-    """A job of twelve edits, each of a grey image with a mask."""
+    """A job of twelve edits, each of a gray image with a mask."""
     path = write_job(tmp_path / "cats", edits=12)
     lines = [json.loads(line) for line in path.with_name("edits.jsonl").read_text().splitlines()]
     for number, line in enumerate(lines):

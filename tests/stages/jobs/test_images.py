@@ -31,7 +31,7 @@ def png_with_size(width: int, height: int, pixels: bytes = b"") -> bytes:
     return b"\x89PNG\r\n\x1a\n" + parts
 
 
-def sixteen_bit_colour_png(values: np.ndarray) -> bytes:
+def sixteen_bit_color_png(values: np.ndarray) -> bytes:
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     plain = png_with_size(values.shape[1], values.shape[0], rows)
     header = plain[12:29]
@@ -49,12 +49,12 @@ def test_an_rgb_image_is_read_as_it_is_without_a_note(tmp_path, gradient):
 @pytest.mark.parametrize(
     ("mode", "note"),
     [
-        ("L", "grey: converted to RGB"),
+        ("L", "gray: converted to RGB"),
         ("1", "black and white: converted to RGB"),
         ("P", "palette: converted to RGB"),
         ("CMYK", "CMYK: converted to RGB"),
         ("RGBA", "RGBA: laid over white"),
-        ("LA", "grey with transparency: laid over white"),
+        ("LA", "gray with transparency: laid over white"),
     ],
 )
 def test_another_mode_is_converted_and_said_so(tmp_path, gradient, mode, note):
@@ -71,16 +71,16 @@ def test_transparent_pixels_become_white(tmp_path):
     assert (read_image(tmp_path / "a.png") == 255).all()
 
 
-def test_sixteen_bit_grey_keeps_its_high_byte(tmp_path, gradient):
+def test_sixteen_bit_gray_keeps_its_high_byte(tmp_path, gradient):
     deep = gradient[:, :, 0].astype(np.uint16) * 256 + 77
     Image.fromarray(deep).save(tmp_path / "a.png")
     decoded = decode_image(tmp_path / "a.png")
     assert np.array_equal(decoded.pixels[:, :, 0], gradient[:, :, 0])
-    assert decoded.notes == ("16-bit grey: converted to 8-bit RGB",)
+    assert decoded.notes == ("16-bit gray: converted to 8-bit RGB",)
 
 
-def test_sixteen_bit_colour_is_said_to_be_reduced(tmp_path, gradient):
-    (tmp_path / "a.png").write_bytes(sixteen_bit_colour_png(gradient.astype(np.uint16) * 256 + 9))
+def test_sixteen_bit_color_is_said_to_be_reduced(tmp_path, gradient):
+    (tmp_path / "a.png").write_bytes(sixteen_bit_color_png(gradient.astype(np.uint16) * 256 + 9))
     decoded = decode_image(tmp_path / "a.png")
     assert np.array_equal(decoded.pixels, gradient)
     assert decoded.notes == ("16-bit RGB: converted to 8-bit RGB",)

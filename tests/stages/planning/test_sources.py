@@ -21,5 +21,5 @@ def test_the_sources_of_the_drag_are_those_of_every_method_and_no_other_stage_ha
     ]
 
 
-def test_the_sources_of_a_judgement_are_those_of_every_metric():
+def test_the_sources_of_a_judgment_are_those_of_every_metric():
     assert {"adaptivedrag/metrics/dift.py", "adaptivedrag/metrics/truth.py"} < names("evaluate")
