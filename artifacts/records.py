@@ -88,7 +88,7 @@ class Manifest(_Frozen):
     """What an object holds. The object's id is the digest of the sealed manifest's bytes.
 
     Attributes:
-        logical: digest of names, kinds, dtypes, shapes and values, whatever the encoding.
+        logical: digest of names, kinds, dtypes, shapes and values, independent of the encoding.
     """
 
     schema_version: Literal[1] = 1

@@ -414,7 +414,7 @@ class ArtifactStore:
         if record is None:
             self.forget(key)
             path = numbered(action_folder(stage, key), number)
-            raise ArtifactCorrupt(f"{self.location}: {path} has gone, or changed, just now")
+            raise ArtifactCorrupt(f"{self.location}: {path} is gone or has changed just now")
         return record
 
     def _newest_of(self, stage: str, numbers: Mapping[Key, list[int]], key: Key) -> Record | None:
@@ -465,7 +465,7 @@ class ArtifactStore:
         payload = {name: data for name, data in encoded.files.items() if name != MANIFEST}
         wrong = [name for name, data in payload.items() if not self._has(folder, name, data, sizes)]
         if wrong and MANIFEST in sizes and DAMAGED not in sizes:
-            self._put_mark(folder, "it is being mended")
+            self._put_mark(folder, "it is being repaired")
             self.backend.sync([f"{folder}/{DAMAGED}"])
         for name in wrong:
             self.backend.put(f"{folder}/{name}", payload[name])
@@ -496,7 +496,7 @@ class ArtifactStore:
     def _verified(self, record: Record) -> tuple[Manifest, dict[str, bytes]]:
         manifest, files = self.check_files(object_folder(record.object), record.object)
         if manifest.logical != record.logical:
-            raise ArtifactCorrupt(f"{MANIFEST} is not of the object that the record names")
+            raise ArtifactCorrupt(f"{MANIFEST} does not belong to the object that the record names")
         return manifest, files
 
     def _needed(self, folder: str, path: str) -> bytes:

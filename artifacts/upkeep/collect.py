@@ -143,7 +143,7 @@ def plan_collection(store: ArtifactStore, policy: Policy, grace: timedelta = GRA
     if policy.forget:
         allowed += _records(found, uses, going, policy, now)
     began = dict.fromkeys(Kind, now - grace)
-    # A writer can make again whatever else it loses, but not finish a file that is gone.
+    # A writer repairs anything else that it loses, but cannot finish a file that is gone.
     began[Kind.UNFINISHED] = now - max(grace, GRACE)
     candidates = tuple(each for each in allowed if each.modified < began[each.kind])
     recent = tuple(each for each in allowed if each.modified >= began[each.kind])

@@ -165,8 +165,8 @@ def _read_record(
     except (ValueError, ArtifactCorrupt) as error:
         return file(None, f"cannot be read: {_first_line(error)}")
     if (record.stage, record.key, record.number) != (stage, key, number):
-        told = f"{record.stage} {record.key} number {record.number}"
-        return file(None, f"is in the wrong place: it is of {told}")
+        place = f"{record.stage} {record.key} number {record.number}"
+        return file(None, f"is in the wrong place: it belongs to {place}")
     return file(record, "")
 
 

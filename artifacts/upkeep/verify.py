@@ -206,7 +206,7 @@ class Verification:
         if problems and DAMAGED not in folder.files:
             self._mark(Digest(folder.name))
         elif DAMAGED in folder.files and not problems:
-            problems = [(DAMAGED, "damage was found here once; publishing again mends it")]
+            problems = [(DAMAGED, "damage was found here before; publishing again repairs it")]
         return folder, [
             Finding(Trouble.OBJECT, f"{folder.path}/{path}", reason) for path, reason in problems
         ]
