@@ -73,7 +73,7 @@ def number_of(name: str) -> int | None:
 
 
 def most_bytes(path: str) -> int:
-    """Return how many bytes a file may have, so that a file of a stranger cannot fill the memory."""
+    """Return how many bytes a file may have: a foreign file must not fill the memory."""
     if path.startswith(f"{ACTIONS}/") or path.endswith("/manifest.json"):
         return LARGEST_RECORD
     return LARGEST_DOCUMENT if path.endswith(".json") else LARGEST_FILE
