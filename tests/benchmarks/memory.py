@@ -295,16 +295,16 @@ def _all_finite() -> Iterator[None]:
         torch.Tensor.__bool__ = plain
 
 
-def inversion() -> Usage:
-    """Measure DDIM inversion."""
+def inversion(batch: int) -> Usage:
+    """Measure DDIM inversion of several images at once."""
     model = stable_diffusion()
     with _merged_lora() as originals, _all_finite():
         usage = _measured(
-            "invert_image",
-            lambda: invert(model, _latents(), _conditioning(), TWO_STEPS),
+            f"invert_image, batch {batch}",
+            lambda: invert(model, _latents(batch), _conditioning(), TWO_STEPS),
             model.unet,
         )
-    trajectory = size_of(_latents()) * (EditConfig().invert_image.inverted_steps + 1)
+    trajectory = size_of(_latents(batch)) * (EditConfig().invert_image.inverted_steps + 1)
     return _with_lora(usage.stage, {"trajectory": trajectory}, originals, usage.peak + trajectory)
 
 
@@ -394,8 +394,8 @@ def drag_step() -> Usage:
     return _with_lora("optimize_latent, one step", parts, originals, live.peak)
 
 
-def sampling() -> Usage:
-    """Measure paired sampling with reference control, without the correspondence loss."""
+def sampling(batch: int) -> Usage:
+    """Measure sampling of several edits of one image, without the correspondence loss."""
     model = stable_diffusion()
     frame = Frame.of_image(SIDE, SIDE, factor=8, working_size=SIDE)
     drags = [Drag(ImagePoint(9, 9), ImagePoint(99, 99))]
@@ -406,8 +406,8 @@ def sampling() -> Usage:
     edit = DraggedEdit(_latents(), 0, drags, frame, editable)
     with _merged_lora() as originals, _all_finite():
         usage = _measured(
-            "sample_image",
-            lambda: sample(model, [reference], [edit], config, TWO_STEPS.num_steps),
+            f"sample_image, batch {batch}",
+            lambda: sample(model, [reference], [edit] * batch, config, TWO_STEPS.num_steps),
             model.unet,
         )
     parts = {"reference keys and values": _reference_memory(model, config)}
@@ -435,11 +435,13 @@ def stages() -> tuple[Usage, ...]:
         encoding(),
         lora_step(batch),
         lora_step(1),
-        inversion(),
+        inversion(1),
+        inversion(8),
         image_features(),
         segment_masks(),
         drag_step(),
-        sampling(),
+        sampling(1),
+        sampling(8),
         decoding(),
     )
 
