@@ -178,7 +178,7 @@ class Setting:
         config = _fitted(edit.config, diffusion.channels, frame.latent_size)
         segmenter = segmenter_files(edit.segmenter) if config.needs_segmenter else None
         lora = edit.lora if isinstance(edit.lora, Path) else None
-        lora_file = Digest(StatCache().digest(lora, "file", digest_file)) if lora else None
+        lora_file = Digest(StatCache().value(lora, "file", digest_file)) if lora else None
         return cls(config, frame, diffusion, segmenter, lora_file)
 
     def of_stage(self, stage: "Stage") -> tuple[dict[str, JSON], dict[str, Digest]]:

@@ -44,7 +44,7 @@ class StatCache:
         for name, *known in self._file.query(query, named, kind):
             self._recalled[name, kind] = tuple(known)
 
-    def digest(self, file: Path, kind: str, compute: Callable[[Path], T]) -> T:
+    def value(self, file: Path, kind: str, compute: Callable[[Path], T]) -> T:
         """Return the result of `compute` for a file; compute only if the file is not known.
 
         Args:

@@ -114,7 +114,7 @@ def inspect_image(path: Path, cache: StatCache) -> ImageInfo:
     Raises:
         InvalidEdit: as `read_image`.
     """
-    seen = cache.digest(path, IMAGE, _decoded_image)
+    seen = cache.value(path, IMAGE, _decoded_image)
     return _as_info(seen)
 
 
@@ -124,7 +124,7 @@ def inspect_mask(path: Path, cache: StatCache) -> ImageInfo:
     Raises:
         InvalidEdit: as `read_mask`.
     """
-    seen = cache.digest(path, MASK, _decoded_mask)
+    seen = cache.value(path, MASK, _decoded_mask)
     return _as_info(seen)
 
 

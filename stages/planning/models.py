@@ -89,7 +89,7 @@ def _digest(folder: Path, paths: list[Path]) -> Digest:
     return digest_json(
         "weights",
         {
-            path.relative_to(folder).as_posix(): seen.digest(path, "file", digest_file)
+            path.relative_to(folder).as_posix(): seen.value(path, "file", digest_file)
             for path in paths
         },
     )

@@ -209,8 +209,8 @@ def damage_digest_cache(place: Path, faults: int, seed: int) -> Row:
     truth = [digest_file(photo) for photo in photos]
     path, other = place / "files.sqlite", place / "other.sqlite"
     for photo, false in zip(photos, reversed(truth), strict=True):
-        StatCache(path).digest(photo, "file", digest_file)
-        StatCache(other).digest(photo.with_name(photo.name), "mask", lambda _, f=false: f)
+        StatCache(path).value(photo, "file", digest_file)
+        StatCache(other).value(photo.with_name(photo.name), "mask", lambda _, f=false: f)
     whole = path.read_bytes()
     for number in range(faults):
         way = WAYS[number % len(WAYS)]
@@ -221,7 +221,7 @@ def damage_digest_cache(place: Path, faults: int, seed: int) -> Row:
         else:
             way(path, draw)
         cache = StatCache(path)
-        wrong += [cache.digest(photo, "file", digest_file) for photo in photos] != truth
+        wrong += [cache.value(photo, "file", digest_file) for photo in photos] != truth
     return Row(
         "the index of file digests (SQLite): the same faults",
         "nothing wrong served",
