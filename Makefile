@@ -8,7 +8,7 @@ export SAM2_BUILD_CUDA := 0
 
 setup: .venv/installed
 
-# Bytecode is compiled once: where Python may not write it, each process would do it anew, which
+# Bytecode is compiled once: where Python may not write it, each process would do it again, which
 # more than doubles the seconds that imports take.
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11")'

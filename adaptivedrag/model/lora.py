@@ -67,7 +67,7 @@ def train_lora(
             CPU the result has the bytes of a run that was never interrupted.
         on_state: called with the state after every `state_every` steps, if that is not 0, and
             before an end that `on_step` asks for with `Stopped`.
-        at_once: pass a batch in parts of so many samples, whose gradients add up to the batch's:
+        at_once: pass a batch in parts of this size, whose gradients add up to the batch's:
             the same draws and steps in less memory, equal but for the order of sums.
 
     Returns:

@@ -71,7 +71,7 @@ def ladder(measures: Sequence[Measure], batch: int = 1) -> tuple[Rung, ...]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that memory of the device or of the machine was not enough."""
+    """Return whether an error says that memory of the device or of the machine was not enough."""
     torch = sys.modules.get("torch")
     if isinstance(error, MemoryError) or (torch and isinstance(error, torch.OutOfMemoryError)):
         return True

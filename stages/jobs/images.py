@@ -153,7 +153,7 @@ def _opened(path: Path, pixel_limit: int) -> Iterator[Image.Image]:
     # Pillow's decoders raise errors of a dozen types on damaged bytes.
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InvalidEdit(f"{path} cannot be decoded ({reason}): save it anew") from error
+        raise InvalidEdit(f"{path} cannot be decoded ({reason}): save it again") from error
 
 
 @contextmanager
@@ -188,7 +188,7 @@ def _rotation_note(image: Image.Image) -> str | None:
 
 
 def _is_sixteen_bit(image: Image.Image) -> bool:
-    """Tell by the raw mode, for Pillow drops the low bits of 16-bit color without a word."""
+    """Return whether the raw mode is 16-bit: Pillow drops its low bits silently."""
     return image.mode in _DEEP_MODES or any(
         "16" in _raw_mode(tile.args) for tile in getattr(image, "tile", ())
     )

@@ -275,7 +275,7 @@ class Evaluation:
         return tuple(metric for metric in METRICS if metric.name in measured)
 
     def protocol(self, metric: Metric) -> str:
-        """Say what a number is."""
+        """Return what a number is."""
         return metric.protocol.format(dift=self.dift)
 
 

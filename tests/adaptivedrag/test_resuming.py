@@ -55,7 +55,7 @@ def test_a_drag_that_diverges_hands_over_its_last_good_state(tiny, scenario):
 
 
 def _spoil(scenario, tiny, *, after):
-    """Make the UNet put out NaN once so many steps are done."""
+    """Make the UNet put out NaN once a number of steps are done."""
     weight = tiny.unet.conv_in.weight
     sound = weight.detach().clone()
 

@@ -1,4 +1,4 @@
-"""Faults of disks, writers and people: nothing wrong is ever served, and a rerun mends it."""
+"""Faults of disks, writers and people: nothing wrong is ever served, and a rerun repairs it."""
 
 import os
 import random
@@ -209,7 +209,7 @@ def test_an_object_that_is_used_again_is_renewed_and_not_written_over(
 def test_damage_is_marked_before_it_is_mended_and_the_mark_goes_last(
     tmp_path, published, object_folder, make_payload, circumstances
 ):
-    """Half-mended bytes of the right sizes would be taken for a hit after a power loss."""
+    """Half-repaired bytes of the right sizes would count as a hit after a power loss."""
     (object_folder / "preview.png").write_bytes(b"short")
     backend, calls = FaultyBackend.open(tmp_path / "store", create=True), []
     backend.after = lambda operation, path: calls.append((operation, path.rpartition("/")[2]))

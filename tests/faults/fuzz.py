@@ -1,15 +1,15 @@
-"""Fuzzing of the three parsers that read what strangers write.
+"""Fuzzing of the three parsers that read files of strangers.
 
 The job parser (edits and job file), the parsers of the store (records, manifests, payloads under a
 manifest that vouches for them), and the reader of pickles. Coverage-guided, by atheris, which is no
 part of the project: install it beside a copy of the project (`pip install atheris`), and
 
-    python tests/faults/fuzz.py job 200        # one target for so many seconds
+    python tests/faults/fuzz.py job 200        # one target for 200 seconds
     make faults ONLY=fuzz                      # all of them, ten minutes together
 
-A target holds if nothing but the errors that it documents comes out, within a minute. An input that
-breaks it is kept by atheris in the working folder, or in the report, and belongs into the suite as
-a test.
+A target holds if it raises only errors that it documents, and answers within a minute. atheris
+keeps an input that breaks it in the working folder, or in the report; add it to the suite as a
+test.
 """
 
 import importlib.util
@@ -60,9 +60,9 @@ def job_target(place: Path) -> tuple[Callable[[bytes], None], list[bytes]]:
 
 
 def store_target(_place: Path) -> tuple[Callable[[bytes], None], list[bytes]]:
-    """Read sealed JSON as record, manifest and attempt, and a manifest's payload; sealed anew.
+    """Read sealed JSON as record, manifest and attempt, and a manifest's payload; sealed again.
 
-    The first byte says which; without a seal nothing would ever come past the checksum.
+    The first byte says which. Without a seal no input would pass the checksum.
     """
     import hashlib
 

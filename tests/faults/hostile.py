@@ -1,8 +1,8 @@
 """Malicious and broken inputs, by the commands.
 
-One job of every hostile line in `tests/support/hostile_cases.py` and two good edits is run; every
-hostile job file is planned, every hostile pickle imported. Then files that unfold into far more
-than they are: each in a process of its own, whose memory is measured.
+A job of every hostile line in `tests/support/hostile_cases.py` and two good edits is run, every
+hostile job file is planned, every hostile pickle imported. Then each file that unfolds into far
+more than it is, is read in its own process, whose memory is measured.
 """
 
 import hashlib
@@ -61,7 +61,7 @@ def command(place: Path, *arguments: object) -> subprocess.CompletedProcess:
 
 
 def snapshot(folder: Path) -> dict[str, str]:
-    """Return every path below a folder with what is there; links and pipes are not followed."""
+    """Return every path below a folder with its content; links and pipes are not followed."""
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.is_symlink():
@@ -170,7 +170,7 @@ def hostile_pickles(place: Path) -> Row:
 
 
 def big_png(width: int, height: int, color: int, samples: int) -> bytes:
-    """Return a PNG with all its pixels, which are black, in as few bytes as zlib can."""
+    """Return a PNG of black pixels in as few bytes as zlib can."""
     packer, row = zlib.compressobj(9), bytes(1 + width * samples)
     packed = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
     header = struct.pack(">IIBBBBB", width, height, 8, color, 0, 0, 0)
@@ -219,7 +219,7 @@ def read_object(path: Path) -> str:
 
 
 def store_of(place: Path, files: dict[str, bytes], part: dict) -> Path:
-    """Write a store whose one object has these files, as its manifest truly says."""
+    """Write a store whose one object has these files, under a true manifest."""
     from artifacts import Action, ArtifactStore, Circumstances
     from artifacts.payload import Encoded, object_id
     from artifacts.records import MANIFEST, Manifest, PartInfo, Record, StoredFile
@@ -292,7 +292,7 @@ def shape_bomb(place: Path) -> Path:
 
 
 def bombs(place: Path) -> Row:
-    """Read files that are far more than they look, in processes whose memory is measured."""
+    """Read files that unfold into far more than they are, in processes whose memory is measured."""
     clock = Stopwatch()
     images = {
         "900 million pixels": (big_png(30_000, 30_000, 0, 1), "far too many pixels"),
@@ -338,7 +338,7 @@ def bombs(place: Path) -> Row:
 
 
 def measured(function: str, path: Path) -> tuple[int, str]:
-    """Call a function of this module in a process of its own; return its memory and its answer."""
+    """Call a function of this module in its own process; return its memory and its answer."""
     paths = [str(ROOT), str(ROOT / "tests"), str(Path(__file__).parent)]
     code = MEASURED.format(paths=paths, function=function)
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)

@@ -72,7 +72,7 @@ class JournaledBackend(Backend):
 
 
 class CarelessBackend(JournaledBackend):
-    """The control: as on a disk whose names are safe and whose bytes are not, for want of fsync."""
+    """The control: without fsync, names are safe and bytes are not."""
 
     def sync(self, paths: Iterable[str], folders: bool = True) -> None:
         above = {parent for path in paths for parent in PurePosixPath(path).parents}
@@ -181,12 +181,12 @@ def rows(seed: int) -> Iterator[Row]:
     with TemporaryDirectory() as folder, on_seed("power loss", seed):
         place = Path(folder)
         results = make_results(place, images=1, each=2).of_each_stage
-        yield survived(results, place / "ours", LOSSES_PER_EVENT, seed)
-        yield lost_without_syncing(results, place / "careless", 1, seed)
+        yield lose_power(results, place / "ours", LOSSES_PER_EVENT, seed)
+        yield lose_power_without_fsync(results, place / "careless", 1, seed)
 
 
-def survived(results: list[Result], place: Path, losses: int, seed: int) -> Row:
-    """Lose power after every event of publishing, superseding, mending, checkpoints."""
+def lose_power(results: list[Result], place: Path, losses: int, seed: int) -> Row:
+    """Lose power after every event of publishing, superseding, repairing and checkpoints."""
     clock = Stopwatch()
     count = lose_everywhere(results, place, JournaledBackend, losses, random.Random(seed))
     problems = count.bad + count.undone + count.unhealed
@@ -202,7 +202,7 @@ def survived(results: list[Result], place: Path, losses: int, seed: int) -> Row:
     )
 
 
-def lost_without_syncing(results: list[Result], place: Path, losses: int, seed: int) -> Row:
+def lose_power_without_fsync(results: list[Result], place: Path, losses: int, seed: int) -> Row:
     """Leave out the syncing, to show that this test can fail."""
     clock = Stopwatch()
     count = lose_everywhere(results, place, CarelessBackend, losses, random.Random(seed))
@@ -240,7 +240,7 @@ def lose_everywhere(
 def written_journal(
     results: list[Result], root: Path, kind: type[JournaledBackend]
 ) -> tuple[Journal, list[range]]:
-    """Publish each result, supersede the first, collect and remake it, damage and mend the last.
+    """Publish each result, supersede the first, collect and remake it, damage and repair the last.
 
     Returns:
         The journal, and for each result the events after which it has to be there.
@@ -267,14 +267,14 @@ def written_journal(
         assert collect(store, policy, AT_ONCE).removed
         store.publish(first.action, results[0].payload, first.circumstances)
         hurt.setdefault(last.key, len(journal) + 1)
-        mend(store, results[-1], root, journal)
+        repair(store, results[-1], root, journal)
     end = len(journal) + 1
     keys = [result.record.key for result in results]
     return journal, [range(at, hurt.get(k, end)) for at, k in zip(begun, keys, strict=True)]
 
 
-def mend(store: ArtifactStore, result: Result, root: Path, journal: Journal) -> None:
-    """Damage a result as nobody notices at once, and make it again."""
+def repair(store: ArtifactStore, result: Result, root: Path, journal: Journal) -> None:
+    """Damage a result without marking it, and publish it again."""
     record = result.record
     path = f"{object_folder(record.object)}/{min(record.files)}"
     truncate(root / path, random.Random(0))

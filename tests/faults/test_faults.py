@@ -84,8 +84,8 @@ def test_no_stage_s_payload_is_lost_on_a_full_disk(results, tmp_path):
 def test_a_power_loss_leaves_no_bad_artifact_and_would_without_our_fsyncs(results, tmp_path):
     chosen = results.of_each_stage[-1:]
     for row in (
-        power_loss.survived(chosen, tmp_path / "ours", 2, seed=4),
-        power_loss.lost_without_syncing(chosen, tmp_path / "careless", 1, seed=4),
+        power_loss.lose_power(chosen, tmp_path / "ours", 2, seed=4),
+        power_loss.lose_power_without_fsync(chosen, tmp_path / "careless", 1, seed=4),
     ):
         assert row.held, row
 

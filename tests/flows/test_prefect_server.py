@@ -1,4 +1,4 @@
-"""Whose Prefect server a run uses, and what ours is told."""
+"""Which Prefect server a run uses, and how ours is configured."""
 
 import logging
 import os

@@ -1,7 +1,7 @@
-"""Inputs of people who mean harm, or whose files are broken, and what is said of each.
+"""Malicious and broken inputs, and the message that each must produce.
 
-`LINES`: lines of an edits file. `JOBS`: job files. `PICKLES`: `meta_data.pkl` of a sample. The
-values are what is written, and a part of the one line that has to come of it.
+`LINES`: lines of an edits file. `JOBS`: job files. `PICKLES`: `meta_data.pkl` of a sample. Each
+value is the input, and a part of the one line of the message.
 """
 
 import io
@@ -42,7 +42,7 @@ def nested(opening: bytes, closing: bytes, depth: int) -> bytes:
 
 
 IMAGES: dict[str, tuple[str, str]] = {
-    # name: (file, what is said of it)
+    # name: (file, part of the message)
     "a folder": ("folder.png", "is not a regular file"),
     "a pipe": ("pipe.png", "is not a regular file"),
     "a link to a device": ("device.png", "lies outside"),
@@ -86,7 +86,7 @@ IMAGES: dict[str, tuple[str, str]] = {
 }
 
 LINES: dict[str, tuple[dict[str, Any] | bytes, str]] = {
-    # name: (line, what is said of it)
+    # name: (line, part of the message)
     **{name: (of_image(file), said) for name, (file, said) in IMAGES.items()},
     "a mask that is a pipe": (line(mask="pipe.png"), "not a regular file"),
     "a mask out of the folder": (line(mask="link.png"), "lies outside"),
@@ -163,7 +163,7 @@ LINES: dict[str, tuple[dict[str, Any] | bytes, str]] = {
 }
 
 JOBS: dict[str, tuple[bytes, str]] = {
-    # name: (job file, what is said of it)
+    # name: (job file, part of the message)
     "a number of 5,000 digits": (b"seed = " + b"9" * 5000, "is not valid TOML"),
     "a number of 10,000 hexadecimal digits": (
         b"seed = 0x" + b"f" * 10_000,
@@ -229,7 +229,7 @@ POINTS = [[1, 2], [3, 4]]
 DEEP = b"]" * 5000 + b"a" * 4999
 
 PICKLES: dict[str, tuple[bytes, str]] = {
-    # name: (pickle, what is said of it)
+    # name: (pickle, part of the message)
     "a command": (pickle.dumps(Calling(os.system, "touch hacked")), "names posix.system"),
     "an evaluation": (pickle.dumps(Calling(eval, "1")), "names builtins.eval"),
     "an import": (pickle.dumps(Calling(__import__, "os")), "names builtins.__import__"),
@@ -294,7 +294,7 @@ def chunk(name: bytes, data: bytes) -> bytes:
 
 
 def png(width: int, height: int, pixels: bytes = b"", *more: bytes) -> bytes:
-    """Return a gray PNG that says that it has so many pixels."""
+    """Return a gray PNG with these dimensions in its header."""
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     parts = [chunk(b"IHDR", header), *more, chunk(b"IDAT", zlib.compress(pixels, 9))]
     return b"\x89PNG\r\n\x1a\n" + b"".join([*parts, chunk(b"IEND", b"")])
@@ -371,7 +371,7 @@ def write_job(folder: Path) -> Path:
         if isinstance(written, dict) and written["id"] == "bad":
             written = {**written, "id": f"bad-{number}"}
         bad.append(written if isinstance(written, bytes) else json.dumps(written).encode())
-    # Lines that are whole edits share an id; it is made their own.
+    # Lines that are whole edits share an id; give each its own.
     bad = [data.replace(b'"id": "bad"', b'"id": "bad-%d"' % n, 1) for n, data in enumerate(bad)]
     good = [json.dumps(line(name)).encode() for name in ("cat", "dog")]
     (folder / "edits.jsonl").write_bytes(b"\n".join([good[0], *bad, good[1]]) + b"\n")

@@ -28,7 +28,7 @@ def dragscenes(count: int | None, scenes: int = 25) -> tuple[tuple[int, int], ..
     """Choose drags of DragScenes: `count` on the first `scenes`, or the ablation's if None.
 
     Raises:
-        InvalidEdit: if there are not so many.
+        InvalidEdit: if there are fewer.
     """
     from adaptivedrag.scenes import ablation_drags, benchmark_drags
 

@@ -224,7 +224,7 @@ def test_files_of_writers_at_work_stay(folder_store, publish):
 
 
 def test_a_manifest_s_going_is_made_to_last_before_the_rest_goes(folder_store, publish):
-    """Brought back by a power loss, it would make files that are being written anew look whole."""
+    """If a power loss brought it back, files that are being written again would look whole."""
     (record,) = publish(folder_store, 0)
     events = []
 
