@@ -1,7 +1,7 @@
 """Runs stages over many edits with Prefect; the only package that imports it.
 
 Importing `flows` or `flows.run_job` loads neither Prefect nor torch. Prefect reports its first
-import to its makers from an interactive terminal unless told otherwise, so that is settled here,
+import to its makers from an interactive terminal unless a setting forbids it, so it is set here,
 before any module of this package can import it.
 """
 

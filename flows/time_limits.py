@@ -1,4 +1,4 @@
-"""Times as they are typed, and when a run has to end: at a time of day, or after a while."""
+"""Times as users type them, and the limits of a run: a time of day, or a duration."""
 
 import re
 import time
@@ -17,10 +17,10 @@ _UNIT_SECONDS = (604_800, 86_400, 3_600, 60, 1)
 
 @dataclass(frozen=True)
 class TimeLimit:
-    """A time after which no more work is begun, and work at hand ends after its step.
+    """A time after which no more work starts, and work in progress ends after its step.
 
     Attributes:
-        said: what a summary says when it is over.
+        said: the summary's words once it is over.
         ends: by `clock`, in seconds.
     """
 
@@ -62,7 +62,7 @@ def _next_time(deadline: str) -> tuple[float, Callable[[], float]]:
     then = now.replace(hour=int(match[1]), minute=int(match[2]), second=0, microsecond=0)
     if then <= now:
         then += timedelta(days=1)
-    # Local times without a zone: a change to summer time on the way is reckoned in.
+    # Local times without a zone, so that a change to summer time is taken into account.
     return then.timestamp(), time.time
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a long stage in the store, so that a killed run loses a few steps at most."""
+"""Checkpoints of a long stage in the store, so that a killed run loses at most a few steps."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Checkpoints:
     every: int
 
     def latest(self) -> "dict[str, Tensor] | None":
-        """Return the state of the last checkpoint that is whole."""
+        """Return the state of the last whole checkpoint."""
         import torch
 
         found = self.store.latest_progress(self.stage, self.key)
@@ -41,5 +41,5 @@ class Checkpoints:
         self.store.put_progress(self.stage, self.key, step, {_PART: TensorFile(arrays)})
 
     def drop(self) -> None:
-        """Forget them all."""
+        """Delete them all."""
         self.store.drop_progress(self.stage, self.key)

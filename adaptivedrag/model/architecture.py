@@ -45,7 +45,7 @@ class Architecture:
 
     name: str
     parts: Mapping[str, Part]
-    """By folder; "unet", "vae" and "scheduler" are among them."""
+    """Parts by folder; "unet", "vae" and "scheduler" are among them."""
     topology: Mapping[str, Any]
     """Entries of the UNet's config.json by which the family is recognized."""
     feature_block: int
@@ -53,7 +53,7 @@ class Architecture:
     reference_latents: tuple[int, int, int]
     """Channels, rows and columns of the latents that settings are given for."""
     prediction_types: tuple[str, ...]
-    """What its UNets may predict, in the words of diffusers' schedulers."""
+    """What its UNets may predict, by the names of diffusers' schedulers."""
     read_prompts_with: Callable[[Mapping[str, Any]], PromptEncoder]
     """Makes the prompt encoder of the loaded parts.
 
@@ -78,7 +78,7 @@ class Architecture:
         """
         try:
             return {name: part.load(directory / name, dtype) for name, part in self.parts.items()}
-        # The loaders raise what they like when fed what they did not write.
+        # The loaders raise errors of any type on files that they did not write.
         except Exception as error:
             reason = (str(error) or type(error).__name__).strip().splitlines()[0]
             raise ModelUnavailable(

@@ -13,7 +13,7 @@ from torch import Tensor
 class Conditioning:
     """One or more prompts, ready for a UNet.
 
-    Made by `DiffusionModel.encode_prompt`. Only the model looks inside; everybody else passes it
+    Made by `DiffusionModel.encode_prompt`. Only the model looks inside; everything else passes it
     on, expands it to the items of a batch, or concatenates it with others.
     """
 
@@ -49,7 +49,7 @@ class Conditioning:
         return self._map(lambda values: values.expand(count, *values.shape[1:]))
 
     def to(self, dtype: torch.dtype) -> Self:
-        """Return it in another floating-point type."""
+        """Return the conditioning in another floating-point type."""
         return self._map(lambda values: values.to(dtype))
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:

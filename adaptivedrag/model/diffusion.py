@@ -40,7 +40,7 @@ class Passes:
         return {name: count - then[name] for name, count in asdict(self).items()}
 
     def shares(self, before: "Passes", items: int) -> list[dict[str, int]]:
-        """Split what was counted since a copy was made evenly among the items of a batch.
+        """Split the counts since a copy was made evenly among the items of a batch.
 
         Passes that items share, such as those of their reference, are split too. Shares add up to
         what was counted, and differ by one at most.
@@ -62,7 +62,7 @@ class DiffusionModel:
     dtype: torch.dtype
     passes: Passes = field(default_factory=Passes)
     idle_device: torch.device | None = None
-    """Where VAE and text encoders wait while memory is short; None leaves them where they are."""
+    """Device for idle VAE and text encoders while memory is short; None leaves them in place."""
 
     @classmethod
     def load(
@@ -109,7 +109,7 @@ class DiffusionModel:
 
     @property
     def idle_parts(self) -> tuple[torch.nn.Module, ...]:
-        """What may wait elsewhere while the UNet works."""
+        """The parts that may wait elsewhere while the UNet works."""
         return (self.vae, *self.prompts.modules)
 
     def self_attentions(self) -> dict[str, torch.nn.Module]:
@@ -173,7 +173,7 @@ class DiffusionModel:
         """Predict the noise in latents at `timestep` (an int, or one per item).
 
         Args:
-            conditioning: of one item for all latents, or of one item for each.
+            conditioning: one item for all latents, or one item for each.
         """
         self.passes.unet_forwards += len(latents)
         seen = conditioning.to(self.dtype).expand(len(latents))
@@ -199,7 +199,7 @@ class DiffusionModel:
 
     @contextmanager
     def _at_work(self, *parts: torch.nn.Module) -> Iterator[None]:
-        """Have parts on the device, also if they waited elsewhere."""
+        """Move parts to the device while they are used, if they waited elsewhere."""
         for part in parts:
             part.to(self.device)
         try:

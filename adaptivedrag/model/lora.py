@@ -25,7 +25,7 @@ LoraWeights = Mapping[str, np.ndarray]
 """`unet.<linear>.lora_A.weight` and `.lora_B.weight`, float32: the layout that diffusers loads."""
 
 LoraState = Mapping[str, Tensor]
-"""Everything that a training needs to go on after some step, by name; see `train_lora`."""
+"""Everything that training needs to resume after a step, by name; see `train_lora`."""
 
 _ENDINGS = {
     "lora_A.weight": "A",
@@ -37,7 +37,7 @@ _ENDINGS = {
 
 
 def seed_of_draws(seed: int, image: UInt8[np.ndarray, "h w 3"], prompt: str) -> int:
-    """Mix a seed with what is trained on, so that no two images share their draws."""
+    """Mix a seed with the training data, so that no two images share their draws."""
     mixed = hashlib.sha256(f"{seed}\0{image.shape}\0{prompt}\0".encode() + image.tobytes())
     return int.from_bytes(mixed.digest()[:7], "big")
 
@@ -228,8 +228,8 @@ def training_batch(
 def lora_applied(unet: torch.nn.Module, weights: LoraWeights | None) -> Iterator[None]:
     """Merge a LoRA into the UNet's weights; put the very same weights back on leaving.
 
-    Merging spares 128 pairs of small products in every pass. The originals are kept, since
-    subtracting the update again would leave rounding behind and make results depend on order.
+    Merging saves 128 pairs of small products in every pass. The originals are kept, since
+    subtracting the update again would leave rounding errors and make results depend on order.
 
     Raises:
         InvalidEdit: if the weights name a linear that the UNet lacks, or do not fit it.
@@ -249,7 +249,7 @@ def lora_applied(unet: torch.nn.Module, weights: LoraWeights | None) -> Iterator
 
 
 def _factors(weights: LoraWeights) -> dict[str, tuple[Tensor, Tensor, float]]:
-    """Return what the update of each linear is made of, in float32: B, A and alpha / rank.
+    """Return the factors of each linear's update, in float32: B, A and alpha / rank.
 
     They are not multiplied here: two thin factors of another model can have a giant product.
     """

@@ -1,11 +1,11 @@
 """What a stage can do with less memory, rung by rung, from the cheapest measure to the slowest.
 
 A rung holds all measures of those above it. None changes what is computed, only the order in which
-floats may be added (docs/failures.md has what was measured, and what each spares).
+floats may be added (docs/failures.md has measurements and savings).
 
-Not among them: tiling of the VAE, which changes pixels at the seams; slicing of the VAE, which cuts
-a batch where ours has one image; attention in slices or head by head, which spares nothing where
-attention is fused.
+Not used: tiling the VAE, which changes pixels at the seams; slicing the VAE, which splits a batch
+where ours has one image; attention in slices or head by head, which saves nothing where attention
+is fused.
 """
 
 import gc
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
 Measure = Literal["smaller batches", "gradient checkpointing"]
 
 POINTS_AT_ONCE = 64
-"""Points of an image whose masks a segmenter decodes together where there is memory enough."""
+"""Points of an image whose masks a segmenter decodes together if memory allows."""
 
-# What torch's allocator on the CPU, cuBLAS and cuDNN say; torch.OutOfMemoryError is a type.
+# Messages of torch's CPU allocator, cuBLAS and cuDNN; torch.OutOfMemoryError is a type.
 _SIGNS = ("you tried to allocate", "_STATUS_ALLOC_FAILED")
 
 
 @dataclass(frozen=True)
 class Rung:
-    """How a stage saves memory; by default it does not."""
+    """One way to save memory; by default nothing is saved."""
 
     idle_models_away: bool = False
-    """What the stage does not use is let go; VAE and text encoder wait on the CPU."""
+    """Unload models that the stage does not use; VAE and text encoder wait on the CPU."""
     at_once: int | None = None
-    """How many items of a batch are processed at a time; None for all."""
+    """Items of a batch to process at a time; None for all."""
     gradient_checkpointing: bool = False
-    """Activations of the UNet are computed again for the backward pass."""
+    """Compute activations of the UNet again for the backward pass."""
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -92,7 +92,7 @@ def release_memory(error: BaseException) -> None:
 
 @contextmanager
 def stepped_down(model: "DiffusionModel", rung: Rung) -> Iterator[None]:
-    """Let a model work as on a rung; on leaving it is as before."""
+    """Set a model to a rung; restore it on exit."""
     with ExitStack() as stack:
         if rung.idle_models_away:
             stack.enter_context(_idle_parts_away(model))

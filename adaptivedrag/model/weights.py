@@ -61,7 +61,7 @@ def _embedded(part: str) -> Path:
 
 
 def _from_hub(kind: str, name: str, download: Callable[[str], Path]) -> Path:
-    """Return where the hub's files lie on this machine, fetching them if they are not here."""
+    """Return the path of the hub's files on this machine; fetch them if they are missing."""
     if not _HUB_ID.fullmatch(name):
         raise ModelUnavailable(
             f"{kind} {name!r} is neither a path that exists nor a hub id like owner/name: "
@@ -82,7 +82,7 @@ def _download_diffusion(name: str) -> Path:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     wanted = [f"{part}/{pattern}" for part in _FOLDERS for pattern in _PATTERNS]
-    # What is here is taken as it is: a branch that moved on must not change every key.
+    # Local files are used as they are: a branch that moved on must not change every key.
     with suppress(LocalEntryNotFoundError):
         found = Path(snapshot_download(name, local_files_only=True))
         if all((found / part).is_dir() for part in PARTS):

@@ -13,7 +13,7 @@ from artifacts.upkeep.survey import ActionFolder, actions, is_object, objects, s
 
 @dataclass(frozen=True)
 class Amount:
-    """How much there is of something.
+    """Amounts of one row of the table.
 
     Attributes:
         actions: actions that have a record.
@@ -50,7 +50,7 @@ class Usage:
 
 
 def measure_usage(store: ArtifactStore, jobs: Mapping[str, Collection[Key]] | None = None) -> Usage:
-    """Go through a store once and count.
+    """Go through a store once and count its contents.
 
     Args:
         jobs: the action keys of jobs, by any name.

@@ -1,1 +1,1 @@
-"""Runs and judges jobs beside controls, and a method with its modules on and off."""
+"""Evaluation of jobs beside controls, and of a method with its modules on and off."""

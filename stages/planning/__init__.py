@@ -1,1 +1,1 @@
-"""What is done, what is missing and why, and what it will take."""
+"""What is done, what is missing and why, and the time and room it will take."""

@@ -15,7 +15,7 @@ _LOADED = (".json", ".txt", ".safetensors")
 
 
 class _VaeConfig(BaseModel):
-    """What is read of a VAE's config.json, within bounds."""
+    """The keys that we read of a VAE's config.json, within bounds."""
 
     latent_channels: Annotated[int, Field(ge=1, le=1024)]
     block_out_channels: Annotated[list[int], Field(min_length=1, max_length=8)]

@@ -1,4 +1,4 @@
-"""Where the results of an edit come from: its artifacts, each with all it is made of."""
+"""Where the results of an edit come from: its artifacts and their ingredients."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,10 +33,10 @@ class Ingredient:
 
 @dataclass(frozen=True)
 class Provenance:
-    """An artifact of an edit, and all it is made of.
+    """An artifact of an edit, and its ingredients.
 
     Attributes:
-        code_now: the code that would make it now; another than the record's may give other bytes.
+        code_now: the code that would make it now; if it is not the record's, bytes may differ.
     """
 
     plan: StagePlan
@@ -81,7 +81,7 @@ def provenance_document(
 
 
 def provenance_lines(chain: Sequence[Provenance]) -> Iterator[str]:
-    """Say in lines what each artifact is made of."""
+    """Return lines that say what each artifact is made of."""
     for each in chain:
         why = f": {each.plan.why}" if each.plan.why else ""
         yield f"{each.plan.stage} {each.plan.status}{why}"

@@ -1,4 +1,4 @@
-"""A digest of the code that a stage's numbers come from."""
+"""A digest of the code that determines a stage's numbers."""
 
 import ast
 import hashlib
@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 UNFOLLOWED = (ROOT / "adaptivedrag" / "__init__.py", ROOT / "adaptivedrag" / "config.py")
-"""These name every part of the method and use none."""
+"""Modules that name every part of the method and use none."""
 
 
 def sources_of(stage: str) -> list[Path]:

@@ -1,9 +1,8 @@
-"""Tables of what was found: rows of judged edits, their means with intervals, and comparisons.
+"""Tables of judged edits: rows, their means with intervals, and comparisons.
 
 A row is one job, or one control, over the same edits. Means are over all edits, or over all pairs
-of handle and target pooled, and every one has a bootstrap interval for which whole images are
-drawn: edits of one image are not independent of each other. A result that is missing is in no
-mean; it is counted and named.
+of handle and target, and have bootstrap intervals that resample whole images, since edits of one
+image are not independent. A missing result enters no mean; it is counted and named.
 """
 
 import csv
@@ -23,13 +22,13 @@ CONFIDENCE = 0.95
 RESAMPLES = 2000
 SEED = 0
 SHORT = 16
-"""Digits of a digest in a CSV."""
+"""Digits of a digest in CSVs."""
 
 ARRIVED_WITHIN = 1 / 16
 """A point has arrived within this part of the image's shorter side."""
 
 NO_REGION = "no region"
-"""Why a control is missing where nothing says what is dragged; no fault of a job."""
+"""Reason of a missing control if nothing says what is dragged; not a fault of the job."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +168,7 @@ class ScoredEdit:
     """One edit of one row.
 
     Attributes:
-        image: digest; what intervals are drawn by.
+        image: digest of the image, by which intervals resample.
         kind: of the drag.
         pairs: pairs of handle and target.
     """
@@ -183,7 +182,7 @@ class ScoredEdit:
 
 @dataclass(frozen=True)
 class MissingResult:
-    """A result that a row should have and has not."""
+    """A result that a row lacks."""
 
     id: str
     kind: str
@@ -195,7 +194,7 @@ class MissingResult:
 
 @dataclass(frozen=True)
 class Row:
-    """What was found of one job or one control.
+    """The judged edits of one job or one control.
 
     Attributes:
         control: whether it is a control rather than a job.
@@ -242,7 +241,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Rows with everything that is to be said of them.
+    """Rows, and what the tables say about them.
 
     Attributes:
         reference: name of the row that all others are compared with.
@@ -270,12 +269,12 @@ class Evaluation:
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Those that any row has."""
+        """The metrics that any row has."""
         measured = {name for row in self.rows for name in row.means}
         return tuple(metric for metric in METRICS if metric.name in measured)
 
     def protocol(self, metric: Metric) -> str:
-        """Return what a number is."""
+        """Return the protocol of a metric."""
         return metric.protocol.format(dift=self.dift)
 
 

@@ -1,4 +1,4 @@
-"""The families of Stable Diffusion that are supported, a file each and a line in the table."""
+"""The supported families of Stable Diffusion: one file each, and a line in the table."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from adaptivedrag.model.architecture import Architecture
 from adaptivedrag.model.architectures.sd1 import STABLE_DIFFUSION_1
 
 ARCHITECTURES: tuple[Architecture, ...] = (STABLE_DIFFUSION_1,)
-"""The first that recognizes a UNet counts."""
+"""In order: the first that recognizes a UNet counts."""
 
 
 def architecture_of(directory: Path) -> Architecture:
