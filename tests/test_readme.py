@@ -24,10 +24,6 @@ num_steps = 6
 inverted_steps = 3
 [extract_superpixels]
 source = "rgb"
-[optimize_latent]
-learning_rate = 0.01
-steps = 2
-max_steps = 2
 """
 
 
@@ -75,6 +71,7 @@ def test_the_commands_of_the_job_run_as_they_are_written(workplace, monkeypatch,
     assert invoke(in_readme("run"))
     assert (workplace / "results" / workplace.name / "images" / "peak.png").is_file()
     assert (workplace / "results" / workplace.name / "index.html").is_file()
+    assert "index.html" in invoke(in_readme("report"))
     show = [word.replace("EDIT", "peak") for word in in_readme("show")]
     assert "Panel" in invoke(show)
 
@@ -87,8 +84,6 @@ def test_the_single_edit_runs_as_it_is_written(workplace, monkeypatch, edit):
         "invert_image.num_steps=6",
         "invert_image.inverted_steps=3",
         "extract_superpixels.source=rgb",
-        "optimize_latent.steps=1",
-        "optimize_latent.max_steps=1",
     ]
     settings = [word for setting in quick for word in ("--set", setting)]
     invoke([*in_readme("edit"), "--model", edit.model, *settings])
