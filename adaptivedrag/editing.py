@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool
+from PIL import Image
+from torch import Tensor
 
+from adaptivedrag import presets
 from adaptivedrag.config import EditConfig, Runtime
 from adaptivedrag.drag import DragProblem, DragResult, Hooks
 from adaptivedrag.errors import InvalidEdit
@@ -15,13 +19,13 @@ from adaptivedrag.masks import build_mask, image_mask, latent_mask
 from adaptivedrag.model.diffusion import DiffusionModel, native_image, working_image
 from adaptivedrag.model.lora import lora_applied, seed_of_draws, train_lora
 from adaptivedrag.model.weights import find_diffusion
-from adaptivedrag.points import Drag, ImagePoint, lies_inside
-from adaptivedrag.presets import POCKET, preset
+from adaptivedrag.pixels import Pixels, rgb_pixels
+from adaptivedrag.points import Drag, Frame, ImagePoint, lies_inside
+from adaptivedrag.presets import POCKET
 from adaptivedrag.sampling import DraggedEdit, Reference, sample
 from adaptivedrag.segmenter.segmenter import load_segmenter
 from adaptivedrag.superpixels import Superpixels, divide_image
 
-Pixels = UInt8[np.ndarray, "h w 3"]
 CPU = Runtime()
 
 
@@ -40,13 +44,14 @@ class EditResult:
 
 
 def edit(
-    image: Pixels,
-    drags: Sequence[tuple[tuple[float, float], tuple[float, float]]],
+    image: str | Path | Image.Image | np.ndarray,
+    drags: Sequence[Sequence[Sequence[float]]],
     *,
     prompt: str = "",
-    mask: Bool[np.ndarray, "h w"] | None = None,
+    mask: np.ndarray | None = None,
     model: str = POCKET,
     segmenter: str = POCKET,
+    preset: str | None = None,
     config: EditConfig | None = None,
     lora: bool = True,
     runtime: Runtime = CPU,
@@ -54,37 +59,39 @@ def edit(
     """Drag what is at each handle to its target; everything in memory, nothing is cached.
 
     Args:
-        image: uint8 RGB of any size.
+        image: of any size: a path, a PIL image, or an array (height, width) or (height, width,
+            3 or 4) of uint8 or of floats from 0 to 1. What is transparent lies over white.
         drags: pairs of handle and target, each (x, y) in pixels of the image.
-        mask: True where the image may change; only for `build_mask.mode = "user"`.
-        model: "pocket", a diffusers Stable Diffusion 1.x directory, or a hub id.
+        mask: True where the image may change, in place of the mask that the settings find.
+        model: "pocket", a directory in diffusers' layout, or a hub id.
         segmenter: "pocket", a SAM 2 checkpoint file, or a hub id.
-        config: settings for 512 px; the preset `paper` by default.
+        preset: named settings; `plus` by default, as on the command line.
+        config: settings for 512 px, in place of a preset.
         lora: whether to fit a LoRA to the image first.
 
     Raises:
-        InvalidEdit: for a point outside the image, or a mask that is missing or of another size.
+        InvalidEdit: for an image that cannot be read, a point outside of it, or a mask that is
+            missing or of another size.
         ModelUnavailable: if weights are not where they were looked for.
         NotFinite: if a loss or the latents stop being finite.
     """
+    pixels = rgb_pixels(image)
     pairs = [Drag(ImagePoint(*handle), ImagePoint(*target)) for handle, target in drags]
-    settings = config or preset("paper", model)
-    _check(image, pairs, mask, settings)
+    settings = _settings(preset, config, model, mask)
+    _check(pixels, pairs, mask, settings)
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
     diffusion = DiffusionModel.load(find_diffusion(model), settings.dtype, runtime.device)
-    frame = diffusion.frame(*image.shape[:2], settings.working_size)
+    frame = diffusion.frame(*pixels.shape[:2], settings.working_size)
     settings = settings.scaled_to(diffusion.vae.config.latent_channels, *frame.latent_size)
-    working, conditioning = working_image(image, frame), diffusion.encode_prompt(prompt)
+    working, conditioning = working_image(pixels, frame), diffusion.encode_prompt(prompt)
     posterior = diffusion.posterior(working)
 
     weights, losses = None, []
     if lora:
-        rows, cols = frame.image_latents
-        mean, deviation = (part[..., :rows, :cols] for part in posterior)
         seed = seed_of_draws(settings.seed, working, prompt)
         weights, losses = train_lora(
-            diffusion, (mean, deviation), conditioning, settings.train_lora, seed=seed
+            diffusion, _unpadded(posterior, frame), conditioning, settings.train_lora, seed=seed
         )
     superpixels, segments = divide_image(
         working,
@@ -125,10 +132,25 @@ def edit(
     )
 
 
+def _settings(
+    preset: str | None, config: EditConfig | None, model: str, mask: np.ndarray | None
+) -> EditConfig:
+    if preset is not None and config is not None:
+        raise InvalidEdit("preset and config are both given: leave one of them out")
+    settings = config or presets.preset(preset or presets.DEFAULT_PRESET, model)
+    return settings if mask is None else settings.merged({"build_mask": {"mode": "user"}})
+
+
+def _unpadded(posterior: tuple[Tensor, Tensor], frame: Frame) -> tuple[Tensor, Tensor]:
+    rows, cols = frame.image_latents
+    mean, deviation = posterior
+    return mean[..., :rows, :cols], deviation[..., :rows, :cols]
+
+
 def _check(
     image: Pixels,
     drags: Sequence[Drag],
-    mask: Bool[np.ndarray, "h w"] | None,
+    mask: np.ndarray | None,
     settings: EditConfig,
 ) -> None:
     height, width = image.shape[:2]
@@ -141,5 +163,12 @@ def _check(
                 )
     if not drags:
         raise InvalidEdit("there are no drags: name at least one handle and target")
-    if settings.build_mask.mode == "user" and (mask is None or mask.shape != (height, width)):
-        raise InvalidEdit('build_mask.mode is "user": give a bool mask of the image\'s size')
+    if settings.build_mask.mode != "user":
+        return
+    if mask is None:
+        raise InvalidEdit('build_mask.mode is "user": give a mask')
+    if mask.dtype != bool or mask.shape != (height, width):
+        raise InvalidEdit(
+            f"mask is an array of {mask.dtype} of shape {mask.shape}: "
+            f"give bool of the image's size, {(height, width)}"
+        )

@@ -50,6 +50,9 @@ PRESETS["plus"] = PRESETS["paper"].merged(
     }
 )
 
+DEFAULT_PRESET = "plus"
+"""What the command line and `adaptivedrag.edit` take where no preset is named."""
+
 POCKET = "pocket"
 
 
