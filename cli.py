@@ -107,7 +107,7 @@ Failures = Annotated[
     option("N", "Stop a flow run when more than this many of its edits have failed.", min=0),
 ]
 
-# One edit.
+# One edit, and what is shown.
 Image = Annotated[Path, argument("IMAGE", "Image to edit.")]
 Drags = Annotated[list[str], option("X,Y->X,Y", "Handle and target in pixels; may be repeated.")]
 Prompt = Annotated[str, option(None, "What the image shows.")]
@@ -116,35 +116,28 @@ Model = Annotated[str, option(None, '"pocket", a Stable Diffusion 1.x directory,
 Segmenter = Annotated[str, option(None, '"pocket", a SAM 2 checkpoint, or a hub id.')]
 Preset = Annotated[str, option(None, '"plus", "paper", "released" or "dragdiffusion".')]
 Lora = Annotated[str, option(None, '"train", "off", or a .safetensors file.')]
-SETTING = "A setting, such as optimize_latent.steps=40; may be repeated."
+SETTING = "A setting, such as train_lora.steps=40; may be repeated."
 Settings = Annotated[list[str] | None, option("KEY=VALUE", SETTING, "--set")]
 Png = Annotated[File, option("FILE", "PNG to write; results/<image>.png by default.")]
-
-# What is shown.
 WhyStage = Annotated[Text, argument("STAGE", "With --why: only this stage.")]
 Why = Annotated[Text, option("EDIT", "Explain this edit: what differs from earlier results.")]
 EachEdit = Annotated[bool, flag("--edits", "Print one line per edit.")]
 Failed = Annotated[Text, argument("EDIT", "Print how this edit failed, with tracebacks.")]
 View = Annotated[bool, flag("--open", "Open the panel in a viewer.")]
 Origins = Annotated[bool, flag("--provenance", "List what each artifact was made from instead.")]
-OriginsAsJson = Annotated[bool, flag("--json", "Print the provenance as JSON.")]
 
-# Benchmarks and their measures.
+# Benchmarks, stores, workers, and the embedded models.
 Folder = Annotated[Path, argument("DIR", "Folder of the benchmark.")]
 JobFolder = Annotated[File, option("DIR", "Folder for the job; the benchmark's by default.")]
-NewFolder = Annotated[Path, argument("DIR", "Folder to write.")]
 DragCount = Annotated[int, option(None, "Number of drags, of all kinds.", min=1)]
 Scenes = Annotated[int, option(None, "Number of scenes they are spread over.", min=1, max=1000)]
 Ablation = Annotated[bool, flag("--ablation", "Write the fixed 40 drags of the ablation.")]
 Size = Annotated[int, option(None, "Side of the pictures in pixels.")]
 Against = Annotated[File, option("OTHER", "Job to compare with, on the same edits.")]
-DIFT = "Model whose features MD compares; for photographs, name Stable Diffusion 2.1."
-Dift = Annotated[Text, option("MODEL", DIFT)]
+Dift = Annotated[Text, option("MODEL", "Model for MD; for photographs, Stable Diffusion 2.1.")]
 Dataset = Annotated[Path, argument("DIR", "Dataset: a folder with a job.toml.")]
 Method = Annotated[str, option(None, "Preset whose modules are switched off one by one.")]
 Rows = Annotated[Text, option("ROW,...", "Only these rows of the table.")]
-
-# Stores, the installation, and the embedded models.
 Keep = Annotated[list[Path] | None, option("JOB", "All but this job's results; may be repeated.")]
 OlderThan = Annotated[Text, option("TIME", "Only what no run wrote or used for 30d, 12h or 2w.")]
 AtMost = Annotated[Text, option("SIZE", "The oldest results, until 50GB or 64GiB are left.")]
@@ -168,9 +161,7 @@ def print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-VERSION = typer.Option(
-    "--version", callback=print_version, is_eager=True, help="Print the version and exit."
-)
+VERSION = option(None, "Print the version.", "--version", callback=print_version, is_eager=True)
 
 
 @app.callback()
@@ -263,7 +254,7 @@ def show(
     store: Store = STORE,
     view: View = False,
     origins: Origins = False,
-    as_json: OriginsAsJson = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show what each stage made of an edit."""
     if origins or as_json:
@@ -292,7 +283,7 @@ def import_drag100(directory: Folder, out: JobFolder = None) -> None:
 
 @importing.command("dragscenes")
 def import_dragscenes(
-    directory: NewFolder,
+    directory: Folder,
     edits: DragCount = 100,
     scenes: Scenes = 25,
     ablation: Ablation = False,

@@ -47,7 +47,7 @@ def _parse_setting(setting: str) -> dict[str, Any]:
     for write in (str, toml_value):
         with suppress(ValueError):
             return tomllib.loads(f"{key}{equals}{write(value)}")
-    raise InvalidEdit(f"--set {setting!r} cannot be read: write it as optimize_latent.steps=40")
+    raise InvalidEdit(f"--set {setting!r} cannot be read: write it as train_lora.steps=40")
 
 
 def parse_size(option: str, text: str) -> int:
