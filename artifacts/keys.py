@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -73,16 +73,10 @@ def digest_pixels(pixels: np.ndarray[Any, Any]) -> Digest:
     Raises:
         ValueError: if the array is anything else.
     """
-    return digest_bands(pixels.shape, [pixels])
-
-
-def digest_bands(shape: tuple[int, ...], bands: Iterable[np.ndarray[Any, Any]]) -> Digest:
-    """Digest an image of that shape from bands of its rows, top first; equals `digest_pixels`."""
-    hasher = _hasher("pixels", canonical_json(shape) + b"\0")
-    for band in bands:
-        if band.dtype != "uint8" or band.ndim != 3:
-            raise ValueError(f"pixels must be uint8 HWC, not {band.dtype} of shape {band.shape}")
-        hasher.update(band.tobytes() if not band.flags.c_contiguous else band.data)
+    if pixels.dtype != "uint8" or pixels.ndim != 3:
+        raise ValueError(f"pixels must be uint8 HWC, not {pixels.dtype} of shape {pixels.shape}")
+    hasher = _hasher("pixels", canonical_json(pixels.shape) + b"\0")
+    hasher.update(pixels.data if pixels.flags.c_contiguous else pixels.tobytes())
     return Digest(hasher.hexdigest())
 
 

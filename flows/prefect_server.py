@@ -2,7 +2,8 @@
 
 Ours cannot outlive us: it reads a pipe that only this process holds open, and leaves when the pipe
 ends, whatever ended us. It serves a socket that we have bound, so that no other process can take
-its port, and a request made while it starts is answered when it is ready.
+its port, and a request made while it starts is answered when it is ready. Prefect's own
+`SubprocessASGIServer` outlives a process that is killed, and holds up the caller while it starts.
 """
 
 import contextlib

@@ -12,14 +12,12 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from adaptivedrag.errors import InvalidEdit
-from artifacts import Digest, digest_bands, digest_pixels
+from artifacts import Digest, digest_pixels
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
 PIXEL_LIMIT = 64_000_000
-BAND = 256
-"""Rows that are converted at a time."""
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 """Formats that are decoded; others run interpreters (EPS) or say little about their size."""
 
@@ -59,11 +57,11 @@ def read_image(path: Path, pixel_limit: int = PIXEL_LIMIT) -> Pixels:
 def decode_image(path: Path, pixel_limit: int = PIXEL_LIMIT) -> DecodedImage:
     """Like `read_image`, with notes on what was converted."""
     with _opened(path, pixel_limit) as image:
-        bands = _Bands(image)
-        pixels = np.empty((image.height, image.width, 3), np.uint8)
-        for top, band in zip(range(0, image.height, BAND), bands.rgb(), strict=True):
-            pixels[top : top + BAND] = band
-    return DecodedImage(pixels, tuple(bands.notes))
+        sixteen_bit = _is_sixteen_bit(image)  # not known once the pixels are loaded
+        notes = [_animation_note(image), _rotation_note(image)]
+        ImageOps.exif_transpose(image, in_place=True)
+        rgb, conversion = _to_rgb(image, sixteen_bit)
+        return DecodedImage(np.array(rgb), tuple(note for note in (*notes, conversion) if note))
 
 
 def read_mask(path: Path, pixel_limit: int = PIXEL_LIMIT) -> Mask:
@@ -73,7 +71,11 @@ def read_mask(path: Path, pixel_limit: int = PIXEL_LIMIT) -> Mask:
         InvalidEdit: if it cannot be decoded.
     """
     with _opened(path, pixel_limit) as image:
-        return np.concatenate(list(_Bands(image).mask()))
+        if not image.has_transparency_data:
+            return cast(Mask, decode_image(path, pixel_limit).pixels.max(axis=2) > 0)
+        ImageOps.exif_transpose(image, in_place=True)
+        layers = np.asarray(_as_rgba(image))
+        return cast(Mask, (layers[..., :3].max(axis=2) > 0) & (layers[..., 3] > 0))
 
 
 def digest_mask(mask: Mask) -> Digest:
@@ -83,54 +85,17 @@ def digest_mask(mask: Mask) -> Digest:
 
 def describe_image(path: Path) -> dict[str, Any]:
     """Return the digest, size and notes of an image, as JSON; see `read_image`."""
-    with _opened(path, PIXEL_LIMIT) as image:
-        bands = _Bands(image)
-        digest = digest_bands((image.height, image.width, 3), bands.rgb())
-    return _description(digest, image, bands.notes)
+    found = decode_image(path)
+    height, width, _ = found.pixels.shape
+    digest = digest_pixels(found.pixels)
+    return {"digest": digest, "width": width, "height": height, "notes": [*found.notes]}
 
 
 def describe_mask(path: Path) -> dict[str, Any]:
     """Return the digest of a mask's boolean values and its size, as JSON; see `read_mask`."""
-    with _opened(path, PIXEL_LIMIT) as image:
-        bands = (band.astype(np.uint8)[:, :, None] for band in _Bands(image).mask())
-        digest = digest_bands((image.height, image.width, 1), bands)
-    return _description(digest, image, [])
-
-
-def _description(digest: Digest, image: Image.Image, notes: list[str]) -> dict[str, Any]:
-    return {"digest": digest, "width": image.width, "height": image.height, "notes": notes}
-
-
-class _Bands:
-    """An opened image, turned upright, in bands of rows: few copies of a large one are made."""
-
-    def __init__(self, image: Image.Image) -> None:
-        self._image = image
-        self._sixteen_bit = _is_sixteen_bit(image)  # not known once the pixels are loaded
-        self.notes = [note for note in (_animation_note(image), _rotation_note(image)) if note]
-        ImageOps.exif_transpose(image, in_place=True)
-
-    def rgb(self) -> Iterator[Pixels]:
-        """Yield the bands as RGB; what was converted is among the notes after the first."""
-        for number, band in enumerate(self._cut()):
-            rgb, note = _to_rgb(band, self._sixteen_bit)
-            if note and not number:
-                self.notes.append(note)
-            yield np.asarray(rgb)
-
-    def mask(self) -> Iterator[Mask]:
-        """Yield where the bands are neither black nor transparent."""
-        if not self._image.has_transparency_data:
-            yield from (band.max(axis=2) > 0 for band in self.rgb())
-            return
-        for band in self._cut():
-            layers = np.asarray(band.convert("RGBA"))
-            yield cast(Mask, (layers[..., :3].max(axis=2) > 0) & (layers[..., 3] > 0))
-
-    def _cut(self) -> Iterator[Image.Image]:
-        width, height = self._image.size
-        for top in range(0, height, BAND):
-            yield self._image.crop((0, top, width, min(top + BAND, height)))
+    mask = read_mask(path)
+    height, width = mask.shape
+    return {"digest": digest_mask(mask), "width": width, "height": height, "notes": []}
 
 
 @contextmanager
@@ -208,17 +173,21 @@ def _to_rgb(image: Image.Image, sixteen_bit: bool) -> tuple[Image.Image, str | N
     depth = "16-bit " if sixteen_bit else ""
     name = depth + _MODE_NAMES.get(image.mode, image.mode)
     if image.has_transparency_data:
-        return _over_white(image.convert("RGBA")), f"{name}: laid over white"
+        return _over_white(_as_rgba(image)), f"{name}: laid over white"
     if image.mode != "RGB" or sixteen_bit:
         return image.convert("RGB"), f"{name}: converted to {'8-bit ' * sixteen_bit}RGB"
     return image, None
 
 
 def _from_deep_gray(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.int64)
+    values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise InvalidEdit("32-bit integer pixels have no known range: save it with 8 bits")
     return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+
+
+def _as_rgba(image: Image.Image) -> Image.Image:
+    return image if image.mode == "RGBA" else image.convert("RGBA")  # which would copy it
 
 
 def _over_white(image: Image.Image) -> Image.Image:
