@@ -101,6 +101,11 @@ FailFast = Annotated[bool, flag("--fail-fast", "Stop at the first failure.")]
 StageTimeout = Annotated[Text, option("TIME", "Fail an edit if a stage takes longer, such as 20m.")]
 Deadline = Annotated[Text, option("HH:MM", "Stop at this time of day, after the current step.")]
 Budget = Annotated[Text, option("TIME", "Stop after 6h, 90m or 1h30m, after the current step.")]
+Place = Annotated[Text, option("DIR", "Folder or URL for the results; under results/ by default.")]
+Batch = Annotated[
+    int | None,
+    option("N", "Take at most N edits through a model together; 1 on the CPU by default.", min=1),
+]
 Shards = Annotated[int, option(None, "Create at least this many flow runs.", min=1)]
 Failures = Annotated[
     int | None,
@@ -211,16 +216,26 @@ def run(
     stage_timeout: StageTimeout = None,
     deadline: Deadline = None,
     budget: Budget = None,
+    batch: Batch = None,
     store: Store = STORE,
-    out: Out = None,
+    out: Place = None,
     device: Device = "cpu",
 ) -> int:
     """Run a job: make what is missing."""
-    options = terminal.run.RunOptions(
-        only, from_stage, select, retry_failed, force, stage_timeout, device
+    request = terminal.run.request_of(
+        only=only,
+        from_stage=from_stage,
+        retry_failed=retry_failed,
+        max_failures=max_failures,
+        fail_fast=fail_fast,
+        force=force,
+        stage_timeout=stage_timeout,
+        deadline=deadline,
+        budget=budget,
+        batch=batch,
+        device=device,
     )
-    max_failures = "0" if fail_fast else max_failures
-    return terminal.run.run_job(job, options, max_failures, deadline, budget, store, out)
+    return terminal.run.run_job(job, store, request, select, out)
 
 
 @app.command()
@@ -264,9 +279,9 @@ def show(
 
 
 @app.command()
-def report(job: JobFile, out: Out = None, store: Store = STORE) -> None:
+def report(job: JobFile, out: Place = None, store: Store = STORE) -> int:
     """Write the page, table and pictures of what is done so far."""
-    terminal.run.write_job_report(job, out, store)
+    return terminal.run.write_job_report(job, out, store)
 
 
 @importing.command("dragbench")
@@ -399,14 +414,23 @@ def submit(
     force: Force = False,
     max_failures: Failures = None,
     stage_timeout: StageTimeout = None,
+    batch: Batch = None,
     store: Store = STORE,
+    out: Place = None,
     device: Device = "cpu",
 ) -> None:
     """Have Prefect workers make what is missing of a job."""
-    options = terminal.run.RunOptions(
-        only, from_stage, select, retry_failed, force, stage_timeout, device
+    request = terminal.run.request_of(
+        only=only,
+        from_stage=from_stage,
+        retry_failed=retry_failed,
+        max_failures=max_failures,
+        force=force,
+        stage_timeout=stage_timeout,
+        batch=batch,
+        device=device,
     )
-    terminal.workers.submit_job(job, options, max_failures, shards, store)
+    terminal.workers.submit_job(job, store, request, select, shards, out)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,11 @@ from adaptivedrag.section import (
     PositiveFloat,
     Section,
 )
-from adaptivedrag.warp import CONTENT_VERSION
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 SMALLEST_WORKING_SIZE = 64
+GPU_BATCH = 8
 
 
 def overlaid(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -141,38 +141,6 @@ class EditConfig(Section):
         """Whether SAM 2 is needed at all."""
         return self.needs_segments or self.extract_superpixels.source == "features"
 
-    def for_stage(self, stage: str) -> dict[str, Any]:
-        """Return what enters the key of `stage`: its section and the shared settings it reads."""
-        # The working size acts through the frame, which is in every key as it came out.
-        shared: dict[str, Any] = {}
-        if stage not in ("extract_superpixels", "build_mask"):
-            shared["dtype"] = self.dtype
-        if stage == "extract_superpixels":
-            shared["segments"] = self.needs_segments
-        if stage == "train_lora":
-            shared["seed"] = self.seed
-        if stage in ("optimize_latent", "sample_image"):
-            shared["inversion"] = self.invert_image.model_dump(mode="json")
-        if stage == "build_mask" and self.build_mask.mode == "content":
-            shared["content"] = CONTENT_VERSION
-        if stage == "optimize_latent":
-            return self._method_in_key() | shared
-        return {**getattr(self, stage).model_dump(mode="json"), **shared}
-
-    def _method_in_key(self) -> dict[str, Any]:
-        """Return what enters the key of `optimize_latent` of its method's settings.
-
-        The optimization is named as it was when it was the only method, so that what it made in
-        any store is still found.
-        """
-        settings = self.optimize_latent.model_dump(mode="json")
-        if settings["method"] == "optimization":
-            del settings["method"]
-            settings["relocation"] = False
-        if self.optimize_latent.needs_segments:
-            settings["content"] = CONTENT_VERSION
-        return settings
-
     def merged(self, overrides: dict[str, Any]) -> Self:
         """Return these settings with `overrides` (nested by section) on top, validated again.
 
@@ -209,3 +177,11 @@ class Runtime:
     """Threads of torch on the CPU; None leaves torch's own choice."""
     checkpoint_every: int = 20
     """Steps of a long stage between two checkpoints; 0 keeps none."""
+    batch: int | None = None
+    """Most edits that go through a model together; None: `GPU_BATCH` on a GPU, 1 on the CPU, where
+    results are then the same bit for bit."""
+
+    @property
+    def largest_batch(self) -> int:
+        """The most edits of a batch."""
+        return self.batch or (GPU_BATCH if self.device.startswith("cuda") else 1)

@@ -16,19 +16,17 @@ from prefect.exceptions import ObjectNotFound
 from prefect.flows import Flow
 from prefect.workers.process import ProcessWorker
 
-from artifacts import ArtifactStore
 from flows.edit_dataset import edit_dataset
-from flows.outcomes import chosen_stages, only_failed
 from flows.prefect_server import (
     PrefectServer,
     PrefectUnavailable,
     client_settings,
     configured_api_url,
 )
+from flows.request import RunRequest
+from flows.run import Run
 from flows.shards import cut_shards
-from flows.watch import watch_over
-from stages.jobs.edit import select_edits
-from stages.jobs.reader import load_job
+from stages.jobs.edit import Job
 
 POOL = "adaptivedrag"
 DEPLOYMENT = "default"
@@ -58,29 +56,22 @@ def deploy(pool: str = POOL, name: str = DEPLOYMENT) -> str:
 
 
 def submit(
-    job: Path,
+    job: Job | Path,
+    store: str | Path,
+    request: RunRequest,
     *,
-    store_location: str | Path,
-    shards: int = 1,
-    only: str | None = None,
-    from_stage: str | None = None,
     select: str | None = None,
-    retry_failed: bool = False,
-    force: bool = False,
-    device: str = "cpu",
-    max_failures: int | None = None,
-    stage_timeout: float | None = None,
+    shards: int = 1,
     deployment: str = f"{edit_dataset.name}/{DEPLOYMENT}",
 ) -> list[str]:
     """Create a flow run for each shard of what is missing of a job.
 
-    Workers find the job and the store under the same absolute path or URL.
+    Workers find the job, the store and the folder of results under the same absolute path or URL.
 
     Args:
-        shards: make at least so many, as far as there are images.
-        only, from_stage, select, retry_failed, force: as of `flows.run_job.run`.
-        max_failures: a shard stops once more of its edits have failed.
-        stage_timeout: seconds that a stage may take for one edit.
+        request: `max_failures` holds for each shard.
+        select: a pattern of edit ids (with * and ?), or a tag.
+        shards: make at least this many, as far as there are images.
 
     Returns:
         The ids of the flow runs; none if everything is there or quarantined.
@@ -88,39 +79,32 @@ def submit(
     Raises:
         PrefectUnavailable: if no server is configured, it does not answer, or it does not know
             the deployment.
-        InvalidRequest: for stages that cannot be chosen so.
-        InvalidEdit, StoreUnavailable, ModelUnavailable: if the job cannot be planned.
+        InvalidRequest, InvalidEdit, StoreUnavailable, ModelUnavailable, ReportUnwritable: if the
+            job cannot be planned.
     """
-    stages, forced = chosen_stages(only, from_stage, force)
-    found = load_job(job)
-    found = found if select is None else select_edits(found, select)
-    location = str(store_location)
-    location = location if "://" in location else str(Path(location).expanduser().absolute())
-    store = ArtifactStore.open(location)
-    if retry_failed:
-        found = only_failed(store, found)
-    watch = watch_over(found, store, stages, forced=forced, retry=retry_failed)
-    todo = [edit for edit in found.edits if edit.id in watch.todo]
-    cut = cut_shards(todo, watch.seconds.of, stages, at_least=shards) if todo else []
-    settings: dict[str, object] = {
-        "job": str(found.path),
-        "store": location,
-        "device": device,
-        "stages": list(stages),
-        "forced": list(forced),
-        "retry": retry_failed,
-        "max_failures": max_failures,
-        "stage_timeout": stage_timeout,
-    }
+    out = None if request.out is None else absolute(request.out)
+    run = Run.open(job, absolute(store), request.model_copy(update={"out": out}), select=select)
+    cut = cut_shards(run.edits, run.seconds.of, request.stages, at_least=shards)
     with _users_server():
+        run.begin()
         return [
             _create_run(
                 deployment,
-                f"{found.name} {number}/{len(cut)}",
-                settings | {"edit_ids": [edit.id for edit in shard]},
+                f"{run.job.name} {number}/{len(cut)}",
+                {
+                    "job": str(run.job.path),
+                    "store": run.store.location,
+                    "request": run.request.model_dump(mode="json"),
+                    "edit_ids": [edit.id for edit in shard],
+                },
             )
             for number, shard in enumerate(cut, start=1)
         ]
+
+
+def absolute(place: str | Path) -> str:
+    """Return a folder as an absolute path; a URL as it is."""
+    return str(place) if "://" in str(place) else str(Path(place).expanduser().absolute())
 
 
 def _create_run(deployment: str, name: str, parameters: dict[str, object]) -> str:

@@ -1,4 +1,4 @@
-"""How a run ended: failures as values, its summary, its exit code, and what the store keeps of it.
+"""How a run ended: its summary, its exit code, and what the store keeps of it.
 
 The summary in the store is the only account of a run: neither the exit code nor `--retry-failed`
 ever asks Prefect.
@@ -6,27 +6,24 @@ ever asks Prefect.
 
 import itertools
 import json
-import math
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from artifacts import ArtifactCorrupt, ArtifactStore
 from artifacts.places.parallel import at_once
-from flows.shards import SHARED_STAGES
-from stages import STAGE_NAMES
-from stages.planning.plan import StagePlan, Status, plan_edits
+from stages.failures import Failure
+from stages.pipeline import BY_NAME
 from stages.reports.wording import count
 
 if TYPE_CHECKING:
-    from stages.jobs.edit import BadEdit, Edit, Job
+    from stages.jobs.edit import BadEdit, Job
     from stages.planning.plan import EditPlan
 
 SUMMARY = "summary.json"
@@ -37,38 +34,6 @@ ALL_DONE, SOME_FAILED, NOT_STARTED, STOPPED_EARLY, INTERRUPTED = 0, 1, 2, 3, 130
 
 class InvalidRequest(ValueError):
     """An option of a run has no meaning; the message names it, its value and what is allowed."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why an edit has no image: the stage that failed, the type of the error and its message."""
-
-    id: str
-    stage: str
-    kind: str
-    message: str
-
-    @classmethod
-    def of_earlier(cls, edit_id: str, staged: StagePlan | None) -> "Failure | None":
-        """Tell the failure of an edit that is quarantined at a stage; None if it is not."""
-        if staged is None or staged.status is not Status.QUARANTINED or not staged.failure:
-            return None
-        return cls(edit_id, staged.stage, staged.failure.kind, staged.failure.reason)
-
-    def __str__(self) -> str:
-        return f"{self.id}: {self.stage}: {self.kind}: {self.message}"
-
-
-@dataclass(frozen=True)
-class Made:
-    """What became of one item of a stage: `failure` is None if its artifact is in the store."""
-
-    stage: str
-    key: str
-    id: str
-    seconds: float = 0.0
-    failure: Failure | None = None
-    memory_saved_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,7 +69,7 @@ class RunSummary:
     stopped: str = ""
     interrupted: bool = False
     prefect_is_silent: bool = False
-    report: Path | None = None
+    report: str | None = None
 
     @property
     def exit_code(self) -> int:
@@ -126,62 +91,9 @@ class RunSummary:
         return ", ".join(parts)
 
 
-def chosen_stages(
-    only: str | None, from_stage: str | None, force: bool = False
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the stages that may run, and those of them that are done again where they are done.
-
-    Raises:
-        InvalidRequest: for the name of no stage, or both options.
-    """
-    if only and from_stage:
-        raise InvalidRequest("--only and --from exclude each other: give one.")
-    named = only or from_stage
-    if named is not None and named not in STAGE_NAMES:
-        raise InvalidRequest(f"There is no stage {named!r}; stages: {', '.join(STAGE_NAMES)}.")
-    if only:
-        stages: tuple[str, ...] = (only,)
-    else:
-        stages = STAGE_NAMES[STAGE_NAMES.index(from_stage) if from_stage else 0 :]
-    return stages, () if not force else stages[:1] if from_stage else stages
-
-
 def new_run_id() -> str:
     """Return a name for a run: UTC, so that names sort by time, and a random end."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}-{secrets.token_hex(4)}"
-
-
-def conclude(
-    summary: RunSummary,
-    edits: Sequence["Edit"],
-    store: ArtifactStore,
-    seconds: float,
-    plans: Sequence["EditPlan"] | None = None,
-) -> RunSummary:
-    """Complete a run's summary with what the store says is done; nothing else is asked.
-
-    Args:
-        plans: of all edits that have not failed, if they are known already.
-
-    Raises:
-        StoreUnavailable: if the store cannot be read.
-    """
-    failed = {failure.id: failure for failure in summary.failed}
-    if plans is None:
-        plans = plan_edits([edit for edit in edits if edit.id not in failed], store)
-    undone = [plan for plan in plans if not plan.done]
-    for plan in undone:
-        if earlier := Failure.of_earlier(plan.edit.id, plan.quarantined):
-            failed[plan.edit.id] = earlier
-    unfinished = tuple(plan.edit.id for plan in undone if plan.edit.id not in failed)
-    others = {*failed, *unfinished}
-    return replace(
-        summary,
-        done=tuple(plan.edit.id for plan in plans if plan.edit.id not in others),
-        failed=tuple(failed[edit.id] for edit in edits if edit.id in failed),
-        unfinished=unfinished,
-        seconds=round(seconds, 3),
-    )
 
 
 def record_run(store: ArtifactStore, summary: RunSummary) -> None:
@@ -196,13 +108,15 @@ def record_run(store: ArtifactStore, summary: RunSummary) -> None:
     store.put_run(summary.run_id, SUMMARY, data)
 
 
-def note_at_work(store: ArtifactStore, run_id: str, path: str, edit_id: str, stage: str) -> None:
+def note_at_work(
+    store: ArtifactStore, run_id: str, path: str, ids: Sequence[str], stage: str
+) -> None:
     """Keep what a run of the job at a path is about to do, over what it did before.
 
     Raises:
         StoreUnavailable: if it cannot be written.
     """
-    document = {"path": path, "id": edit_id, "stage": stage}
+    document = {"path": path, "ids": list(ids), "stage": stage}
     store.put_run(run_id, AT_WORK, json.dumps(document).encode())
 
 
@@ -221,20 +135,21 @@ def fatal_edits(store: ArtifactStore, job: "Job") -> Counter[str]:
     read = partial(_read_run, store, _AtWork, AT_WORK)
     ended = store.runs(having=AT_WORK, lacking=SUMMARY)
     for document in at_once(read, ended, store.backend.parallel):
-        edit_id = document.get("id")
-        if document.get("path") == str(job.path) and edit_id in images:
-            is_shared = document["stage"] in SHARED_STAGES
-            deaths.update(of_image[images[edit_id]] if is_shared else [edit_id])
+        if document.get("path") == str(job.path):
+            stage = BY_NAME.get(document["stage"])
+            for edit_id in images.keys() & {*document["ids"]}:
+                is_shared = stage is not None and stage.per_image
+                deaths.update(of_image[images[edit_id]] if is_shared else [edit_id])
     return deaths
 
 
-def last_failed(store: ArtifactStore, job: "Job") -> frozenset[str]:
+def last_failed(store: ArtifactStore, job: "Job", plans: Iterable["EditPlan"]) -> frozenset[str]:
     """Return the edits that failed, or were bad, in the latest run with a verdict on them.
 
     And those with a failed attempt at what they still need: a killed worker leaves no verdict.
     """
     wanted = {edit.id for edit in job.edits}
-    failed = {plan.edit.id for plan in plan_edits(job.edits, store) if plan.failed}
+    failed = {plan.edit.id for plan in plans if plan.failed}
     for document in _summaries(store, str(job.path)):
         newly_failed = {each["id"] for each in (*document["failed"], *document["bad"])} & wanted
         failed |= newly_failed
@@ -242,12 +157,6 @@ def last_failed(store: ArtifactStore, job: "Job") -> frozenset[str]:
         if not wanted:
             break
     return frozenset(failed)
-
-
-def only_failed(store: ArtifactStore, job: "Job") -> "Job":
-    """Return the job with its `last_failed` edits alone."""
-    failed = last_failed(store, job)
-    return replace(job, edits=tuple(edit for edit in job.edits if edit.id in failed))
 
 
 def last_seconds(store: ArtifactStore, job: "Job") -> dict[str, float]:
@@ -262,7 +171,7 @@ class _AtWork(BaseModel):
     """What a run was at."""
 
     path: str
-    id: str
+    ids: tuple[str, ...]
     stage: str
 
 
@@ -297,27 +206,3 @@ def _read_run(
         return form.model_validate_json(data).model_dump() if data else {}
     except (ValueError, ArtifactCorrupt):
         return {}
-
-
-def allowed_failures(limit: str | int | None, fail_fast: bool, total: int) -> int | None:
-    """Return how many of `total` edits may fail before a run stops; None for any number.
-
-    Args:
-        limit: a count, or a share such as "5%".
-
-    Raises:
-        InvalidRequest: if the limit is neither.
-    """
-    if fail_fast:
-        return 0
-    if limit is None:
-        return None
-    text = str(limit).strip()
-    try:
-        value = float(text.removesuffix("%"))
-    except ValueError:
-        value = math.nan
-    is_share = text.endswith("%")
-    if not (0 <= value <= (100 if is_share else math.inf)) or (not is_share and value % 1):
-        raise InvalidRequest(f"max-failures is {text!r}: give a count, or a share such as 5%.")
-    return math.floor(total * value / 100) if is_share else int(value)

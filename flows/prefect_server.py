@@ -35,8 +35,9 @@ STOP_SECONDS = 5.0
 
 QUIET = {
     "prefect": logging.WARNING,
-    "prefect.flow_runs": logging.WARNING,
-    "prefect.task_runs": logging.WARNING,
+    # What failed is said by the run itself, and by the page of a worker.
+    "prefect.flow_runs": logging.CRITICAL,
+    "prefect.task_runs": logging.CRITICAL,
     # A server that is gone costs a line per event here; a run says it once.
     "prefect.events.clients": logging.CRITICAL,
     "EventsWorker": logging.CRITICAL,

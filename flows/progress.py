@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
-from flows.outcomes import Failure
-from flows.shards import SHARED_STAGES
+from stages.failures import Failure
+from stages.pipeline import BY_NAME
 
 LINE_SECONDS = 2.0
 """Plain lines come at most this often, but for failures and the end of a stage."""
@@ -117,7 +117,7 @@ class Progress:
 
     def _time_left(self, stage: str) -> str:
         waiting = self._waiting[stage]
-        shared = stage in SHARED_STAGES
+        shared = BY_NAME[stage].per_image
         artifacts = sum(self._shares.get(name, 1.0) for name in waiting) if shared else len(waiting)
         return _clock(artifacts * self._seconds.get(stage, 0.0)) if waiting else ""
 

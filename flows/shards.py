@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, TypeVar
 
+from stages.pipeline import BY_NAME, STAGES
+
 if TYPE_CHECKING:
     from stages.jobs.edit import Edit
 
@@ -16,26 +18,13 @@ CHUNK_SECONDS = 20.0
 SHARD_SECONDS = 600.0
 ITEMS_REMEMBERED = 32
 
-FIRST_GUESS = {
-    "train_lora": 40.0,
-    "invert_image": 5.0,
-    "extract_superpixels": 5.0,
-    "build_mask": 1.0,
-    "optimize_latent": 30.0,
-    "sample_image": 10.0,
-}
-"""Seconds per item where no run was before: pocket models on two cores."""
-
-SHARED_STAGES = frozenset({"train_lora", "invert_image", "extract_superpixels"})
-"""Stages that the edits of one image mostly share."""
-
 
 class StageSeconds:
     """How long an item of a stage takes: a guess or earlier runs at first, then what is seen."""
 
     def __init__(self, guesses: Mapping[str, float] | None = None) -> None:
         """Start from the medians of an earlier run, where there was one."""
-        self._guesses = {**FIRST_GUESS, **(guesses or {})}
+        self._guesses = {stage.name: stage.first_guess for stage in STAGES} | dict(guesses or {})
         self._seen: dict[str, deque[float]] = {}
 
     def of(self, stage: str) -> float:
@@ -78,6 +67,8 @@ def cut_shards(
     for place, edit in enumerate(edits):
         images.setdefault(edit.image.digest, []).append((place, edit))
     work = {digest: _work(len(members), seconds_of, stages) for digest, members in images.items()}
+    if not edits:
+        return []
     wanted = max(at_least, math.floor(sum(work.values()) / SHARD_SECONDS), 1)
     shards: list[list[tuple[int, Edit]]] = [[] for _ in range(min(wanted, len(images)))]
     loads = [(0.0, index) for index in range(len(shards))]
@@ -95,4 +86,4 @@ def _place(member: tuple[int, "Edit"]) -> int:
 
 def _work(edits: int, seconds_of: Callable[[str], float], stages: Sequence[str]) -> float:
     """Return the seconds that an image with so many edits takes."""
-    return sum(seconds_of(stage) * (1 if stage in SHARED_STAGES else edits) for stage in stages)
+    return sum(seconds_of(stage) * (1 if BY_NAME[stage].per_image else edits) for stage in stages)

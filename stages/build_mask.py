@@ -2,12 +2,15 @@
 
 from typing import TYPE_CHECKING
 
+from adaptivedrag.config import BuildMaskConfig, EditConfig
 from adaptivedrag.errors import InvalidEdit
+from adaptivedrag.warp import CONTENT_VERSION
 from artifacts import Picture
-from stages.stage import Made, Stage, Work, as_planned, one_by_one
+from stages.stage import EditInput, Look, Made, Stage, Tile, Work, as_planned, one_by_one
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL import Image
 
 STAGE_VERSION = 3
 
@@ -43,11 +46,26 @@ def _read_mask(work: Work) -> "np.ndarray":
     return mask
 
 
+def _reads(config: EditConfig) -> tuple[EditInput, ...]:
+    return ("drags", "user_mask") if config.build_mask.mode == "user" else ("drags",)
+
+
+def _draw_mask(picture: "np.ndarray", look: Look) -> "Image.Image":
+    from stages.reports.tiles import mask_tile
+
+    return mask_tile(look.pixels, picture > 0, look.edit.drags, look.longest)
+
+
 STAGE = Stage(
     name="build_mask",
     version=STAGE_VERSION,
-    reads=("drags", "user_mask"),
+    section=BuildMaskConfig,
+    reads=_reads,
     needs=("extract_superpixels",),
-    models=(),
     run=one_by_one(build_mask),
+    also_in_key=lambda config: (
+        {"content": CONTENT_VERSION} if config.build_mask.mode == "content" else {}
+    ),
+    first_guess=1.0,
+    tiles=(Tile("mask", "picture", _draw_mask, on_page=True),),
 )

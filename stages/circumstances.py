@@ -1,13 +1,13 @@
 """Under what circumstances a result was made: code, libraries, device, time and memory."""
 
 import platform
-import resource
-import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
+from pathlib import Path
 
 from artifacts import Circumstances
 from stages.planning.sources import code_of
@@ -24,26 +24,39 @@ LIBRARIES = (
     "pillow",
 )
 
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"
+"""Tells Linux to count the peak of resident memory from now on."""
+
 
 @dataclass(frozen=True)
 class Stopwatch:
-    """When a piece of work began."""
+    """When a piece of work began on a device."""
 
+    device: str
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     clock: float = field(default_factory=time.perf_counter)
 
+    def __post_init__(self) -> None:
+        """Count the peak of memory from now on."""
+        _reset_peak_memory(self.device)
+
     def circumstances(
-        self, stage: str, device: str, memory_saved_by: tuple[str, ...] = ()
+        self, stage: str, memory_saved_by: tuple[str, ...] = (), share: int = 1
     ) -> Circumstances:
-        """Return what a record says of work of `stage` that ends now."""
+        """Return what a record says of work of `stage` that ends now.
+
+        Args:
+            share: items that were made together; each counts for an equal part of the time.
+        """
         return Circumstances(
             code=code_of(stage),
             libraries=library_versions(),
-            device=_device_name(device),
+            device=_device_name(self.device),
             threads=_threads(),
             started=self.started.isoformat(timespec="seconds"),
-            seconds=round(time.perf_counter() - self.clock, 3),
-            peak_memory=_peak_memory(device),
+            seconds=round((time.perf_counter() - self.clock) / share, 3),
+            peak_memory=_peak_memory(self.device),
             memory_saved_by=memory_saved_by,
         )
 
@@ -69,11 +82,27 @@ def _device_name(device: str) -> str:
     return device
 
 
+def _reset_peak_memory(device: str) -> None:
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with suppress(OSError):  # no Linux, or a kernel that does not allow it
+            _CLEAR.write_text(_RESET_PEAK)
+
+
 def _peak_memory(device: str) -> int:
-    """Return the most memory used so far in bytes, of the GPU if one is used."""
+    """Return the most memory used since it was reset, in bytes; 0 where nobody counts it.
+
+    Of the GPU if one is used, else the resident memory of this process.
+    """
     if device.startswith("cuda"):
         import torch
 
         return int(torch.cuda.max_memory_allocated(device))
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    with suppress(OSError):
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    return 0

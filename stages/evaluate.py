@@ -202,9 +202,9 @@ class Judge:
                 return _judgement(self.store.read(found.record))
             except ArtifactCorrupt:
                 pass  # and now the store knows it too; measured again, it is mended
-        watch = Stopwatch()
+        watch = Stopwatch(self.instruments.device)
         made = self._measured(edit, candidate.read())
-        circumstances = watch.circumstances(STAGE, self.instruments.device)
+        circumstances = watch.circumstances(STAGE)
         self.store.publish(action, made.payload, circumstances, made.summary)
         return Judgement(cast(Measures, made.summary["measures"]), made.summary["kind"])
 

@@ -1,9 +1,15 @@
 """Divide the image into superpixels."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from adaptivedrag.config import ExtractSuperpixelsConfig
 from adaptivedrag.model.memory_ladder import POINTS_AT_ONCE
-from stages.stage import Made, Stage, Work, one_by_one
+from stages.stage import Look, Made, Stage, Tile, Work, one_by_one
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
 
 STAGE_VERSION = 2
 
@@ -37,13 +43,34 @@ def extract_superpixels(work: Work) -> Made:
     return Made(parts, summary)
 
 
+def _draw_superpixels(labels: "np.ndarray", look: Look) -> "Image.Image":
+    from stages.reports.tiles import superpixel_tile
+
+    return superpixel_tile(look.pixels, labels, look.frame, look.longest)
+
+
+def _draw_segments(segments: "np.ndarray", look: Look) -> "Image.Image":
+    """Draw SAM 2's segments, the smaller over the larger."""
+    from adaptivedrag.superpixels import paint_segments
+
+    return _draw_superpixels(paint_segments(segments), look)
+
+
 STAGE = Stage(
     name="extract_superpixels",
     version=STAGE_VERSION,
-    reads=("image",),
+    section=ExtractSuperpixelsConfig,
+    reads=lambda _config: ("image",),
     needs=(),
     models=("segmenter",),
     run=one_by_one(extract_superpixels),
+    also_in_key=lambda config: {"segments": config.needs_segments},
+    per_image=True,
+    first_guess=5.0,
     saves_memory_by=("smaller batches",),
-    batch=lambda config: POINTS_AT_ONCE if config.needs_segments else 1,
+    at_once=lambda config: POINTS_AT_ONCE if config.needs_segments else 1,
+    tiles=(
+        Tile("segments", "segments", _draw_segments, is_optional=True),
+        Tile("superpixels", "labels", _draw_superpixels),
+    ),
 )

@@ -62,6 +62,19 @@ class StageTimedOut(Stopped, AdaptiveDragError, TimeoutError):
 
 
 @dataclass(frozen=True)
+class Failure:
+    """Why an edit has no image: the stage that failed, the type of the error and its message."""
+
+    id: str
+    stage: str
+    kind: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.id}: {self.stage}: {self.kind}: {self.message}"
+
+
+@dataclass(frozen=True)
 class Attempt:
     """A failed attempt at a stage of an edit.
 

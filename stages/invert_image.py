@@ -1,9 +1,14 @@
 """Invert the image to the start timestep."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from adaptivedrag.config import InvertImageConfig
 from stages.stage import Made, Stage, Work
+
+if TYPE_CHECKING:
+    from stages.planning.work import WorkItem
 
 STAGE_VERSION = 1
 
@@ -39,11 +44,26 @@ def invert_image(works: Sequence[Work]) -> list[Made]:
     ]
 
 
+def _together(item: "WorkItem") -> Hashable:
+    """Return what works of a batch have in common."""
+    resolved, lora = item.resolved, item.inputs.get("train_lora")
+    return (
+        *(resolved.setting.diffusion.digest, resolved.config.dtype, resolved.config.invert_image),
+        *(resolved.frame.latent_size, lora and lora.logical),
+    )
+
+
 STAGE = Stage(
     name="invert_image",
     version=STAGE_VERSION,
-    reads=("image", "prompt"),
+    section=InvertImageConfig,
+    reads=lambda _config: ("image", "prompt"),
     needs=("train_lora",),
     models=("diffusion",),
     run=invert_image,
+    also_in_key=lambda config: {"dtype": config.dtype},
+    together=_together,
+    per_image=True,
+    first_guess=5.0,
+    steps=lambda config: config["inverted_steps"],
 )

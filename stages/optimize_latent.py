@@ -1,13 +1,19 @@
 """Drag: move the handles in the inverted latents, by the method that the settings name."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from adaptivedrag.config import EditConfig
 from adaptivedrag.methods import DragMethod
-from artifacts import Document
-from stages.stage import Made, Stage, Work, one_by_one
+from adaptivedrag.warp import CONTENT_VERSION
+from artifacts import JSON, Document
+from stages.stage import EditInput, Look, Made, Stage, Tile, Work, one_by_one
 
 if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
     from adaptivedrag.drag import DragProblem, PointReport
     from adaptivedrag.model.diffusion import DiffusionModel
 
@@ -74,13 +80,49 @@ def _as_json(point: "PointReport") -> dict[str, Any]:
     }
 
 
+def _key_section(method: DragMethod) -> Mapping[str, JSON]:
+    """Return what enters the key of a method's settings.
+
+    The optimization is named as it was when it was the only method, so that what it made in any
+    store is still found.
+    """
+    settings = method.model_dump(mode="json")
+    if settings["method"] == "optimization":
+        del settings["method"]
+        settings["relocation"] = False
+    return settings
+
+
+def _also_in_key(config: EditConfig) -> Mapping[str, JSON]:
+    content = {"content": CONTENT_VERSION} if config.optimize_latent.needs_segments else {}
+    inversion = config.invert_image.model_dump(mode="json")
+    return {"dtype": config.dtype, "inversion": inversion, **content}
+
+
+def _reads(config: EditConfig) -> tuple[EditInput, ...]:
+    of_the_edit: tuple[EditInput, ...] = ("prompt", "drags")
+    return ("relocated_image", *of_the_edit) if config.optimize_latent.reads_image else of_the_edit
+
+
+def _draw_paths(tracks: "np.ndarray", look: Look) -> "Image.Image":
+    from stages.reports.tiles import path_tile
+
+    return path_tile(look.pixels, tracks, look.edit.drags, look.frame, look.longest)
+
+
 STAGE = Stage(
     name="optimize_latent",
     version=STAGE_VERSION,
-    reads=("relocated_image", "prompt", "drags"),
+    section=DragMethod,
+    reads=_reads,
     needs=("train_lora", "invert_image", "extract_superpixels", "build_mask"),
     models=("diffusion",),
     run=one_by_one(optimize_latent),
+    also_in_key=_also_in_key,
+    key_section=_key_section,
+    first_guess=30.0,
+    steps=lambda config: config.get("steps", config["inversion"]["inverted_steps"]),
     checkpoints=True,
     saves_memory_by=("gradient checkpointing",),
+    tiles=(Tile("paths", "tracks", _draw_paths),),
 )

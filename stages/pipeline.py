@@ -1,7 +1,9 @@
-"""The pipeline, readable in one place: every stage with what it reads and needs."""
+"""The pipeline, readable in one place: every stage with what it reads and needs, in order."""
 
+from pydantic import create_model
+
+from adaptivedrag.config import EditConfig
 from stages import (
-    STAGE_NAMES,
     build_mask,
     extract_superpixels,
     invert_image,
@@ -20,4 +22,23 @@ STAGES: tuple[Stage, ...] = (
     sample_image.STAGE,
 )
 
-BY_NAME = dict(zip(STAGE_NAMES, STAGES, strict=True))
+STAGE_NAMES = tuple(stage.name for stage in STAGES)
+BY_NAME = {stage.name: stage for stage in STAGES}
+
+RESULT = next(stage for stage in reversed(STAGES) if stage.result)
+"""The stage whose result is the edited image of a job."""
+
+
+def settings_class() -> type[EditConfig]:
+    """Return the class of a job's settings: those of the method, and of stages that are not its."""
+    own = {
+        stage.name: (stage.section, stage.section())
+        for stage in STAGES
+        if stage.name not in EditConfig.model_fields
+    }
+    if not own:
+        return EditConfig
+    return create_model("JobConfig", __base__=EditConfig, **own)  # type: ignore[call-overload, no-any-return]
+
+
+JobConfig = settings_class()

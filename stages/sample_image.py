@@ -1,17 +1,21 @@
 """Sample the edited image from the optimized latents."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from adaptivedrag.config import SampleImageConfig
 from artifacts import Picture
-from stages.stage import Made, Stage, Work
+from stages.stage import Look, Made, Stage, Tile, Work
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL import Image
 
     from adaptivedrag.model.diffusion import DiffusionModel
     from adaptivedrag.sampling import DraggedEdit, Reference
+    from stages.planning.work import WorkItem
+
 
 STAGE_VERSION = 1
 
@@ -96,11 +100,36 @@ def _references_and_edits(
     return references, edits
 
 
+def _draw_result(image: "np.ndarray", look: Look) -> "Image.Image":
+    from stages.reports.tiles import drag_tile
+
+    return drag_tile(image, (), look.longest)
+
+
+def _together(item: "WorkItem") -> Hashable:
+    """Return what works of a batch have in common."""
+    resolved, config, lora = item.resolved, item.resolved.config, item.inputs.get("train_lora")
+    return (
+        *(resolved.setting.diffusion.digest, config.dtype, config.invert_image),
+        *(config.sample_image, resolved.frame.latent_size, lora and lora.logical),
+    )
+
+
 STAGE = Stage(
     name="sample_image",
     version=STAGE_VERSION,
-    reads=("prompt", "drags"),
+    section=SampleImageConfig,
+    reads=lambda _config: ("prompt", "drags"),
     needs=("train_lora", "invert_image", "build_mask", "optimize_latent"),
     models=("diffusion",),
     run=sample_image,
+    also_in_key=lambda config: {
+        "dtype": config.dtype,
+        "inversion": config.invert_image.model_dump(mode="json"),
+    },
+    together=_together,
+    first_guess=10.0,
+    steps=lambda config: config["inversion"]["inverted_steps"],
+    result="image",
+    tiles=(Tile("result", "image", _draw_result),),
 )

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from adaptivedrag.config import TrainLoraConfig
 from adaptivedrag.errors import InvalidEdit
 from artifacts import TensorFile
 from stages.jobs.edit import Edit
@@ -71,11 +72,18 @@ def _adopt(edit: Edit, path: Path) -> Made:
 STAGE = Stage(
     name="train_lora",
     version=STAGE_VERSION,
-    reads=("image", "prompt"),
+    section=TrainLoraConfig,
+    reads=lambda _config: ("image", "prompt"),
     needs=(),
     models=("diffusion",),
     run=one_by_one(train_lora),
+    also_in_key=lambda config: {"dtype": config.dtype, "seed": config.seed},
+    off=lambda edit: 'lora = "off"' if edit.lora == "off" else "",
+    files=lambda edit: {"lora_file": edit.lora} if isinstance(edit.lora, Path) else {},
+    per_image=True,
+    first_guess=40.0,
+    steps=lambda config: config["steps"] * config["batch_size"],
     checkpoints=True,
     saves_memory_by=("smaller batches", "gradient checkpointing"),
-    batch=lambda config: config.train_lora.batch_size,
+    at_once=lambda config: config.train_lora.batch_size,
 )

@@ -2,22 +2,39 @@
 
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from adaptivedrag.config import SMALLEST_WORKING_SIZE, Dtype, Runtime
-from adaptivedrag.errors import DeviceMemoryExhausted, NotFinite
+from adaptivedrag.errors import (
+    AdaptiveDragError,
+    DeviceMemoryExhausted,
+    NotFinite,
+    Stopped,
+)
 from adaptivedrag.model.memory_ladder import Rung, release_memory, stepped_down
-from artifacts import Action, ArtifactCorrupt, ArtifactError, ArtifactStore, Record
+from artifacts import (
+    ArtifactCorrupt,
+    ArtifactError,
+    ArtifactStore,
+    Key,
+    Produced,
+    Record,
+)
 from stages.circumstances import Stopwatch
 from stages.failures import Policy, policy_of
 from stages.jobs.edit import Edit
-from stages.pipeline import BY_NAME, STAGES
+from stages.pipeline import BY_NAME
+from stages.planning.plan import EditPlan, bring_up_to_date, plan_edits
+from stages.planning.resolved import Resolved
+from stages.planning.work import WorkItem
 from stages.resume import Checkpoints
-from stages.stage import Made, OnStep, Resolved, Stage, Work
+from stages.stage import Made, OnStep, Stage, Work
 
 if TYPE_CHECKING:
     from adaptivedrag.model.diffusion import DiffusionModel
@@ -30,6 +47,10 @@ class InputMissing(ArtifactError):
 
 class _InputRemade(Exception):
     """A damaged input was made again and came out different."""
+
+
+def unheard(_step: int, _steps: int) -> None:
+    """Take note of no step."""
 
 
 class Workbench:
@@ -45,16 +66,13 @@ class Workbench:
         self.runtime = runtime
         self._turn = threading.RLock()
         self._rungs: dict[tuple[str, tuple[Rung, ...]], int] = {}
+        self._alone: set[str] = set()
+        """Stages whose batches did not fit into memory."""
         self._diffusion: tuple[tuple[Path, Dtype], DiffusionModel] | None = None
         self._segmenter: tuple[Path, Segmenter] | None = None
 
     def perform(
-        self,
-        stage: str,
-        edit: Edit,
-        *,
-        force: bool = False,
-        on_step: OnStep = lambda _step, _steps: None,
+        self, stage: str, edit: Edit, *, force: bool = False, on_step: OnStep = unheard
     ) -> Record:
         """Make sure that a stage of an edit is in the store; return its record.
 
@@ -66,92 +84,157 @@ class Workbench:
                 not enough at the lowest rung either.
             ArtifactError: if the store fails.
         """
-        resolved = Resolved.of(edit)
-        upstream = self._records_before(stage, resolved)
-        action = resolved.action(BY_NAME[stage], upstream)
-        lookup = self.store.lookup(stage, action.key)
-        if lookup and lookup.status == "hit" and not force:
-            return lookup.record
-        with self._turn:
-            try:
-                return self._make(BY_NAME[stage], resolved, action, upstream, on_step, anew=force)
-            except _InputRemade:  # with other values, so this action is another one now
-                return self.perform(stage, edit, force=force, on_step=on_step)
+        (plan,) = plan_edits([edit], self.store)
+        if lacking := plan.lacks(BY_NAME[stage]):
+            raise InputMissing(f"edit {edit.id}: {stage} needs {lacking[0]}, which is not made yet")
+        item = WorkItem.of(BY_NAME[stage], plan)
+        (outcome,) = self.make([item], force=force, on_step={edit.id: on_step})
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
-    def _records_before(self, stage: str, resolved: Resolved) -> dict[str, Record]:
-        """Look up the records of everything that the stage needs, directly or not."""
-        wanted = _ancestors(stage)
-        records: dict[str, Record] = {}
-        for earlier in STAGES:
-            if earlier.name not in wanted or resolved.skips(earlier):
-                continue
-            found = self.store.lookup(earlier.name, resolved.action(earlier, records).key)
-            if found is None:
-                raise InputMissing(
-                    f"edit {resolved.edit.id}: {stage} needs {earlier.name}, which is not made yet"
-                )
-            records[earlier.name] = found.record
-        return records
+    def advance(self, plan: EditPlan, on_step: OnStep = unheard) -> Record:
+        """Make the first stage that is missing of an edit, and bring its plan up to date.
+
+        Raises:
+            AdaptiveDragError, ArtifactError: as `perform`.
+        """
+        stage = BY_NAME[plan.to_make[0]]
+        item = WorkItem.of(stage, plan)
+        (outcome,) = self.make([item], on_step={plan.edit.id: on_step})
+        if isinstance(outcome, Exception):
+            raise outcome
+        bring_up_to_date([plan], stage, {item.key: outcome}, self.store)
+        return outcome
+
+    def make(
+        self,
+        items: Sequence[WorkItem],
+        *,
+        force: bool = False,
+        on_step: Mapping[str, OnStep] = MappingProxyType({}),
+    ) -> list[Record | Exception]:
+        """Make sure that the items of a batch are in the store.
+
+        A batch that fails is done again one by one, so that a failure stays its own item's.
+
+        Args:
+            on_step: what to call after each step, by the ids of the items' edits.
+
+        Returns:
+            For each item its record, or why it has none.
+
+        Raises:
+            Stopped: if `on_step` asks for an end.
+            Exception: one whose policy is to be tried again later.
+        """
+        stage = items[0].stage.name
+        with self._turn:
+            if len(items) > 1 and stage not in self._alone:
+                try:
+                    return [*self._make(items, force, on_step)]
+                except Exception as error:
+                    _pass_on_what_is_no_failure(error)
+                    if policy_of(error) is Policy.STEP_DOWN:
+                        self._alone.add(stage)
+                        release_memory(error)
+            return [self._outcome(item, force, on_step) for item in items]
+
+    def _outcome(
+        self, item: WorkItem, force: bool, on_step: Mapping[str, OnStep]
+    ) -> Record | Exception:
+        try:
+            (record,) = self._make([item], force, on_step)
+        except Exception as error:
+            _pass_on_what_is_no_failure(error)
+            return error
+        return record
 
     def _make(
-        self,
-        stage: Stage,
-        resolved: Resolved,
-        action: Action,
-        upstream: Mapping[str, Record],
-        on_step: OnStep,
-        *,
-        anew: bool,
-    ) -> Record:
-        watch = Stopwatch()
-        checkpoints = Checkpoints(self.store, stage.name, action.key, self.runtime.checkpoint_every)
-        if anew:
-            checkpoints.drop()
-        work = Work(
+        self, items: Sequence[WorkItem], force: bool, on_step: Mapping[str, OnStep]
+    ) -> list[Record]:
+        """Do what is missing of a batch, together, and publish each result."""
+        there = {} if force else self._hits(items)
+        missing = [item for item in items if item.key not in there]
+        try:
+            made = self._do(missing, force, on_step) if missing else []
+        except _InputRemade:  # with other values: these actions are others now
+            return [
+                self.perform(item.stage.name, item.edit, force=force, on_step=_heard(on_step, item))
+                for item in items
+            ]
+        for item, produced in zip(missing, made, strict=True):
+            keep = partial(_itself, produced)
+            there[item.key] = self.store.ensure(item.action, keep, replace=force)
+            if item.stage.checkpoints:
+                self._checkpoints(item).drop()
+        return [there[item.key] for item in items]
+
+    def _hits(self, items: Sequence[WorkItem]) -> dict[Key, Record]:
+        found = {item.key: self.store.lookup(item.stage.name, item.key) for item in items}
+        return {key: each.record for key, each in found.items() if each and each.status == "hit"}
+
+    def _do(
+        self, items: Sequence[WorkItem], force: bool, on_step: Mapping[str, OnStep]
+    ) -> list[Produced]:
+        """Do the work of a batch; each of its items counts for its share of the time."""
+        stage = items[0].stage
+        if force:
+            for item in items:
+                self._checkpoints(item).drop()
+        works = [self._work(item, _heard(on_step, item)) for item in items]
+        watch = Stopwatch(self.runtime.device)
+        try:
+            mades, rung = self._run(stage, works, items[0].resolved)
+        except NotFinite as error:
+            if error.state and len(works) == 1:
+                works[0].checkpoints.keep(error.step, error.state)
+            raise
+        circumstances = watch.circumstances(stage.name, rung.measures, share=len(items))
+        return [Produced(made.payload, circumstances, made.summary) for made in mades]
+
+    def _checkpoints(self, item: WorkItem) -> Checkpoints:
+        return Checkpoints(self.store, item.stage.name, item.key, self.runtime.checkpoint_every)
+
+    def _work(self, item: WorkItem, on_step: OnStep) -> Work:
+        resolved, needs = item.resolved, item.stage.needs
+        return Work(
             edit=resolved.edit,
             config=resolved.config,
             frame=resolved.frame,
-            upstream={
-                name: self._read(name, upstream[name], resolved.edit)
-                for name in stage.needs
-                if name in upstream
-            },
+            upstream={name: self._read(item, name) for name in needs if name in item.inputs},
             load_diffusion=lambda: self._load_diffusion(resolved),
             load_segmenter=lambda: self._load_segmenter(resolved),
-            checkpoints=checkpoints,
+            checkpoints=self._checkpoints(item),
             on_step=on_step,
         )
-        try:
-            made, rung = self._run(stage, work, resolved)
-        except NotFinite as error:
-            if error.state:
-                checkpoints.keep(error.step, error.state)
-            raise
-        circumstances = watch.circumstances(stage.name, self.runtime.device, rung.measures)
-        record = self.store.publish(action, made.payload, circumstances, made.summary, anew)
-        if stage.checkpoints:
-            checkpoints.drop()
-        return record
 
-    def _run(self, stage: Stage, work: Work, resolved: Resolved) -> tuple[Made, Rung]:
-        """Run a stage with all memory that it likes, or with less each time that it is short."""
-        ladder = stage.ladder(work.config)
+    def _run(
+        self, stage: Stage, works: Sequence[Work], resolved: Resolved
+    ) -> tuple[Sequence[Made], Rung]:
+        """Run a stage with all memory that it likes, or with less each time that it is short.
+
+        A batch is tried once: where it does not fit, its items are smaller.
+        """
+        ladder = stage.ladder(works[0].config)
         first = self._rungs.get((stage.name, ladder), 0)
         for number, rung in enumerate(ladder[first:], start=first):
             try:
-                made = self._run_at(rung, stage, work, resolved)
+                mades = self._run_at(rung, stage, works, resolved)
             except Exception as error:
-                if policy_of(error) is not Policy.STEP_DOWN:
+                if policy_of(error) is not Policy.STEP_DOWN or len(works) > 1:
                     raise
                 release_memory(error)
                 if rung is ladder[-1]:
-                    raise self._exhausted(stage, work, rung, error) from error
+                    raise self._exhausted(stage, works[0], rung, error) from error
             else:
                 self._rungs[stage.name, ladder] = number
-                return made, rung
+                return mades, rung
         raise AssertionError("a ladder has a lowest rung")
 
-    def _run_at(self, rung: Rung, stage: Stage, work: Work, resolved: Resolved) -> Made:
+    def _run_at(
+        self, rung: Rung, stage: Stage, works: Sequence[Work], resolved: Resolved
+    ) -> Sequence[Made]:
         with ExitStack() as stack:
 
             def load_diffusion() -> "DiffusionModel":
@@ -161,9 +244,9 @@ class Workbench:
 
             if rung.idle_models_away:
                 self._let_go_of_others(stage)
-            work = replace(work, rung=rung, load_diffusion=load_diffusion)
-            (made,) = stage.run([work])
-            return made
+            return stage.run(
+                [replace(work, rung=rung, load_diffusion=load_diffusion) for work in works]
+            )
 
     def _exhausted(
         self, stage: Stage, work: Work, rung: Rung, error: Exception
@@ -185,18 +268,19 @@ class Workbench:
         if "segmenter" not in stage.models:
             self._segmenter = None
 
-    def _read(self, stage: str, record: Record, edit: Edit) -> dict[str, Any]:
-        """Read a payload; remake it first if its bytes are gone or damaged."""
+    def _read(self, item: WorkItem, stage: str) -> dict[str, Any]:
+        """Read a payload; make it again first if its bytes are gone or damaged."""
+        record = item.inputs[stage].record
         try:
             return self.store.read(record)
         except ArtifactCorrupt:
-            remade = self.perform(stage, edit)
+            remade = self.perform(stage, item.edit)
             if remade.logical != record.logical:
                 raise _InputRemade from None
             return self.store.read(remade)
 
     def _load_diffusion(self, resolved: Resolved) -> "DiffusionModel":
-        wanted = (resolved.diffusion.directory, resolved.config.dtype)
+        wanted = (resolved.setting.diffusion.directory, resolved.config.dtype)
         if self._diffusion is None or self._diffusion[0] != wanted:
             self._pin_threads()
             from adaptivedrag.model.diffusion import DiffusionModel
@@ -207,9 +291,9 @@ class Workbench:
         return self._diffusion[1]
 
     def _load_segmenter(self, resolved: Resolved) -> "Segmenter":
-        if resolved.segmenter is None:
+        if resolved.setting.segmenter is None:
             raise ValueError("these settings need no segmenter")
-        path = resolved.segmenter.path
+        path = resolved.setting.segmenter.path
         if self._segmenter is None or self._segmenter[0] != path:
             self._pin_threads()
             from adaptivedrag.segmenter.segmenter import load_segmenter
@@ -224,6 +308,16 @@ class Workbench:
             torch.set_num_threads(self.runtime.threads)
 
 
-def _ancestors(stage: str) -> set[str]:
-    needs = set(BY_NAME[stage].needs)
-    return needs.union(*(_ancestors(name) for name in needs))
+def _itself(produced: Produced) -> Produced:
+    return produced
+
+
+def _heard(on_step: Mapping[str, OnStep], item: WorkItem) -> OnStep:
+    return on_step.get(item.edit.id, unheard)
+
+
+def _pass_on_what_is_no_failure(error: Exception) -> None:
+    """Raise a wish to stop, and what is tried again as a whole; any other error is an item's."""
+    is_wish = isinstance(error, Stopped) and not isinstance(error, AdaptiveDragError)
+    if is_wish or policy_of(error) is Policy.RETRY:
+        raise error

@@ -9,6 +9,7 @@ import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
+from support.s3_server import serve_s3
 from support.tiny_job import build_tiny_model
 
 from adaptivedrag.config import EditConfig, Runtime
@@ -76,6 +77,13 @@ def edit(tiny_model_directory: Path, tmp_path_factory: pytest.TempPathFactory) -
         model=str(tiny_model_directory),
         segmenter="pocket",
     )
+
+
+@pytest.fixture(scope="session")
+def s3_port() -> Iterator[int]:
+    """A server process for the whole session; each test takes a prefix of its own."""
+    with serve_s3() as port:
+        yield port
 
 
 @pytest.fixture

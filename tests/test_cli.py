@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from artifacts import ArtifactStore
 from cli import app
 from flows.outcomes import last_failed
-from stages import STAGE_NAMES
 from stages.jobs.reader import load_job
+from stages.pipeline import STAGE_NAMES
 from stages.planning.plan import plan_edits
 
 ROOT = Path(__file__).parent.parent

@@ -200,6 +200,19 @@ class Backend:
             found = obstore.list_with_delimiter(self._objects, folder or None)
             return sorted(path.rpartition("/")[2] for path in found["common_prefixes"])
 
+    def entry(self, path: str) -> Entry | None:
+        """Return what is known of a file without reading it; None if it is not there."""
+        with _reported(f"{self.name}: {path}"):
+            try:
+                if self.root is None:
+                    found = obstore.head(self._objects, path)
+                    return Entry(path, found["size"], found["last_modified"], found["e_tag"])
+                if not _is_regular(self.root, path):
+                    return None
+                return _entry(path, os.lstat(self.root / path))
+            except FileNotFoundError:
+                return None
+
     def modified(self, path: str) -> datetime | None:
         """Return when a file was last written, by the store's own clock; None if it is gone."""
         with _reported(f"{self.name}: {path}"):
@@ -304,8 +317,11 @@ def _walk(root: Path, above: str, skipped: int) -> Iterator[Entry]:
                     found = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:  # deleted meanwhile
                     continue
-                modified = datetime.fromtimestamp(found.st_mtime, UTC)
-                yield Entry(path[skipped:], found.st_size, modified)
+                yield _entry(path[skipped:], found)
+
+
+def _entry(path: str, found: os.stat_result) -> Entry:
+    return Entry(path, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

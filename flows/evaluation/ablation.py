@@ -14,11 +14,12 @@ from adaptivedrag.methods.optimization import Optimization
 from adaptivedrag.presets import preset as find_preset
 from flows.evaluation.judging import Evaluated, Jury, write_evaluation, write_row
 from flows.outcomes import InvalidRequest
+from flows.request import RunRequest
 from flows.run_job import run
 from stages.jobs.edit import Job
 from stages.jobs.reader import load_job, read_settings
 from stages.jobs.toml import toml_document
-from stages.reports.report import writing
+from stages.reports.results import writing
 from stages.reports.score_tables import MissingResult, Row
 
 ROWS = "ablation.toml"
@@ -60,9 +61,8 @@ def evaluate_ablation(
             path = write_row_job(directory, name, changes)
         try:
             job = load_job(path)
-            summary = run(
-                job, store_location=store_location, out=out / "runs" / name, console=console
-            )
+            request = RunRequest(out=str(out / "runs" / name))
+            summary = run(job, store_location, request, console=console)
         except InvalidEdit as error:  # this row cannot be run; the others can
             judged.append(_refused(name, dataset, error))
             continue

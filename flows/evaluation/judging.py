@@ -34,10 +34,10 @@ from stages.evaluate import (
 )
 from stages.jobs.edit import Edit, Job
 from stages.jobs.images import Pixels
-from stages.pipeline import STAGES
+from stages.pipeline import RESULT as RESULT_STAGE
 from stages.planning.plan import EditPlan, Status, plan_edits
 from stages.reports.extremes import write_extremes
-from stages.reports.report import writing
+from stages.reports.results import writing
 from stages.reports.score_tables import (
     NO_REGION,
     Evaluation,
@@ -51,7 +51,7 @@ from stages.reports.score_tables import (
 )
 from stages.workbench import Workbench
 
-RESULT = STAGES[-1].name
+RESULT = RESULT_STAGE.name
 MISSING_KINDS: Mapping[type[Exception], str] = {
     OtherSize: "other size",
     NotTheScene: "not the scene",
@@ -216,8 +216,9 @@ class Jury:
         for shared in ("train_lora", "invert_image"):
             if plan.stages[shared].status not in (Status.HIT, Status.KNOWN, Status.OFF):
                 raise _Missing("not made", f"needs {shared}: run the job first")
-        records = [self.bench.perform(stage, plain) for stage in plan.to_make or (RESULT,)]
-        return records[-1]
+        while plan.to_make:
+            self.bench.advance(plan)
+        return plan.records[RESULT]
 
     def _plans(self, edits: Sequence[Edit]) -> list[EditPlan]:
         """Plan edits, and ask for reasons only where something is missing."""

@@ -19,9 +19,10 @@ from flows.terminal.jobs import note_inputs, note_pocket
 from stages.jobs.edit import Edit, Job
 from stages.jobs.reader import single_edit
 from stages.jobs.spec import parse_spec
+from stages.pipeline import RESULT
 from stages.planning.plan import EditPlan, plan_edits
 from stages.reports.panel import write_panel
-from stages.reports.report import writing
+from stages.reports.results import writing
 from stages.workbench import Workbench
 
 SOURCE = "adaptivedrag-source"
@@ -48,9 +49,8 @@ def edit(
     note_pocket(job)
     opened = ArtifactStore.open(store)
     (plan,) = plan_edits([edit], opened)
-    code = _make(Workbench(opened, Runtime(device)), edit, plan.to_make)
+    code = _make(Workbench(opened, Runtime(device)), plan)
     if code == ALL_DONE:
-        (plan,) = plan_edits([edit], opened)
         with writing(target):
             _save(plan, opened, target)
     return code
@@ -88,11 +88,12 @@ def _source_of(path: Path) -> str | None:
     return None
 
 
-def _make(bench: Workbench, edit: Edit, stages: Sequence[str]) -> int:
-    for stage in stages:
+def _make(bench: Workbench, plan: EditPlan) -> int:
+    while plan.to_make:
+        stage = plan.to_make[0]
         try:
             with step_bar(stage, console()) as advance:
-                record = bench.perform(stage, edit, on_step=advance)
+                record = bench.advance(plan, on_step=advance)
             say(f"{stage} {record.circumstances.seconds:.1f} s")
         except AdaptiveDragError as error:
             say_error(f"{stage}: {error}")
@@ -104,11 +105,10 @@ def _make(bench: Workbench, edit: Edit, stages: Sequence[str]) -> int:
 
 
 def _save(plan: EditPlan, store: ArtifactStore, target: Path) -> None:
-    records = plan.records
+    record = plan.records[RESULT.name]
     target.parent.mkdir(parents=True, exist_ok=True)
     text = PngInfo()
     text.add_text(SOURCE, plan.edit.image.digest)
-    Image.fromarray(store.read(records["sample_image"])["image"]).save(target, pnginfo=text)
+    Image.fromarray(store.read(record)[RESULT.result]).save(target, pnginfo=text)
     panel = write_panel(plan.edit, store, _panel_of(target))
-    verdict = records["optimize_latent"].summary.get("verdict", "done")
-    say(f"{target}: {verdict} (all stages: {panel})")
+    say(f"{target}: {plan.drag.get('verdict', 'done')} (all stages: {panel})")

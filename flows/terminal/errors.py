@@ -5,7 +5,7 @@ from artifacts import ArtifactError
 from flows.outcomes import INTERRUPTED, NOT_STARTED, STOPPED_EARLY, InvalidRequest
 from flows.prefect_server import PrefectUnavailable
 from flows.terminal.console import say
-from stages.reports.report import ReportUnwritable
+from stages.reports.results import ReportUnwritable
 
 EXPECTED = (AdaptiveDragError, ArtifactError, InvalidRequest, PrefectUnavailable)
 

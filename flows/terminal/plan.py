@@ -13,9 +13,9 @@ from flows.terminal.jobs import (
     note_inputs,
     open_to_read,
 )
-from stages import STAGE_NAMES
+from stages.pipeline import STAGE_NAMES
+from stages.planning import plan as planning
 from stages.planning.forecast import forecast
-from stages.planning.plan import plan_job, reasons
 from stages.reports import plan_tables
 
 
@@ -24,7 +24,7 @@ def show_plan(
 ) -> int:
     """Print the plan of a job with its forecast, as a table or as JSON."""
     job, opened = load(path, select), open_to_read(store)
-    plan = plan_job(job, opened, explain=True)
+    plan = planning.plan_job(job, opened, explain=True)
     expected = forecast(plan, opened, device)
     if as_json:
         say(json.dumps(plan_tables.plan_document(plan, expected, opened), indent=2))
@@ -60,7 +60,7 @@ def explain_edit(
         raise InvalidRequest(f"{stage!r} is one argument too many: name an edit with --why EDIT")
     if stage and stage not in STAGE_NAMES:
         raise InvalidRequest(f"There is no stage {stage!r}; stages: {', '.join(STAGE_NAMES)}.")
-    found = reasons(find_edit(load(path, select), name), open_to_read(store))
+    found = planning.explain_edit(find_edit(load(path, select), name), open_to_read(store))
     found = {each: reason for each, reason in found.items() if stage in (None, each)}
     if as_json:
         say(json.dumps(plan_tables.explained_document(name, found), indent=2))

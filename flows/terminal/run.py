@@ -1,12 +1,12 @@
 """Running jobs: `run`, `demo`, and the report of what is done."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from artifacts import ArtifactStore
 from flows.outcomes import ALL_DONE, SOME_FAILED, RunSummary
+from flows.request import RunRequest
 from flows.run_job import end_process, run
 from flows.terminal.console import console, say, say_list
 from flows.terminal.jobs import load, note_inputs, note_pocket
@@ -14,44 +14,29 @@ from flows.time_limits import seconds_of
 from stages.jobs.demo import write_demo
 from stages.jobs.edit import Job
 from stages.jobs.reader import load_job
+from stages.planning.plan import plan_edits
 from stages.reports.panel import write_panel
-from stages.reports.report import write_report, writing
+from stages.reports.results import Results, writing
 
 
-@dataclass(frozen=True)
-class RunOptions:
-    """What `run` and `submit` may be asked, as it was typed."""
+def request_of(stage_timeout: str | None = None, **options: Any) -> RunRequest:
+    """Make a request from options as they were typed; see `RunRequest.of`.
 
-    only: str | None = None
-    from_stage: str | None = None
-    select: str | None = None
-    retry_failed: bool = False
-    force: bool = False
-    stage_timeout: str | None = None
-    device: str = "cpu"
-
-    @property
-    def stage_seconds(self) -> int | None:
-        """Seconds that a stage may take for an edit."""
-        text = self.stage_timeout
-        return None if text is None else seconds_of("--stage-timeout", text)
+    Raises:
+        InvalidRequest: if one has no meaning.
+    """
+    seconds = None if stage_timeout is None else seconds_of("--stage-timeout", stage_timeout)
+    return RunRequest.of(stage_timeout=seconds, **options)
 
 
 def run_job(
-    path: Path,
-    options: RunOptions,
-    max_failures: str | None,
-    deadline: str | None,
-    budget: str | None,
-    store: str,
-    out: Path | None,
+    path: Path, store: str, request: RunRequest, select: str | None, out: str | None
 ) -> NoReturn:
     """Make what is missing of a job, print what became of it, and end the process."""
     job = load(path)
     note_inputs(job)
     note_pocket(job)
-    out = out or Path("results") / job.name
-    end_process(_run(job, options, store, out, max_failures, deadline, budget))
+    end_process(_run(job, store, request, out or f"results/{job.name}", select))
 
 
 def run_demo(out: Path, store: str, device: str) -> NoReturn:
@@ -59,7 +44,7 @@ def run_demo(out: Path, store: str, device: str) -> NoReturn:
     with writing(out):
         written = write_demo(out / "inputs")
     job = load_job(written.path)
-    summary = _run(job, RunOptions(device=device), store, out)
+    summary = _run(job, store, RunRequest(device=device), str(out))
     if summary.exit_code in (ALL_DONE, SOME_FAILED):
         with writing(out):
             panels = _write_panels(job, store, out / "panels", written.truths)
@@ -67,43 +52,23 @@ def run_demo(out: Path, store: str, device: str) -> NoReturn:
     end_process(summary)
 
 
-def write_job_report(path: Path, out: Path | None, store: str) -> None:
-    """Write the report of a job, and print the path of its page."""
-    job = load(path)
-    written = write_report(
-        job,
-        ArtifactStore.open(store, create=False),
-        RunSummary("", job.name, str(job.path), ""),
-        out or Path("results") / job.name,
-    )
-    say(f"Report: {written.page}")
+def write_job_report(path: Path, out: str | None, store: str) -> int:
+    """Write the page, table and pictures of what is done of a job; print the path of its page."""
+    job, opened = load(path), ArtifactStore.open(store, create=False)
+    results = Results.open(job, opened, out or f"results/{job.name}")
+    plans = plan_edits(job.edits, opened)
+    failures = [failure for plan in plans if (failure := plan.last_failure)]
+    damaged = results.finish(plans, failures)
+    say_list("Damaged", [f"{name}: {reason}" for name, reason in damaged.items()])
+    say(f"Report: {results.page}")
+    return SOME_FAILED if damaged else ALL_DONE
 
 
 def _run(
-    job: Job,
-    options: RunOptions,
-    store: str,
-    out: Path,
-    max_failures: str | None = None,
-    deadline: str | None = None,
-    budget: str | None = None,
+    job: Job, store: str, request: RunRequest, out: str, select: str | None = None
 ) -> RunSummary:
-    summary = run(
-        job,
-        store_location=store,
-        out=out,
-        only=options.only,
-        from_stage=options.from_stage,
-        select=options.select,
-        retry_failed=options.retry_failed,
-        max_failures=max_failures,
-        force=options.force,
-        stage_timeout=options.stage_seconds,
-        deadline=deadline,
-        budget=budget,
-        device=options.device,
-        console=console(),
-    )
+    request = request.model_copy(update={"out": out})
+    summary = run(job, store, request, select=select, console=console())
     say_summary(summary)
     return summary
 

@@ -10,7 +10,7 @@ from stages.planning.plan import plan_edits
 from stages.planning.provenance import provenance, provenance_document, provenance_lines
 from stages.reports.panel import write_panel
 from stages.reports.plan_tables import stages_table
-from stages.reports.report import writing
+from stages.reports.results import writing
 
 
 def show_edit(path: Path, name: str, out: Path | None, store: str, *, view: bool) -> None:

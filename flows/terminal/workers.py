@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from flows.deployment import deploy, submit
+from flows.request import RunRequest
 from flows.terminal.console import say
-from flows.terminal.run import RunOptions
+from flows.terminal.jobs import load
 from stages.reports.wording import count
 
 
@@ -15,22 +16,17 @@ def deploy_flow(pool: str) -> None:
 
 
 def submit_job(
-    path: Path, options: RunOptions, max_failures: int | None, shards: int, store: str
+    path: Path,
+    store: str,
+    request: RunRequest,
+    select: str | None,
+    shards: int,
+    out: str | None,
 ) -> None:
     """Create the flow runs of what is missing of a job, and list their ids."""
-    runs = submit(
-        path,
-        store_location=store,
-        shards=shards,
-        only=options.only,
-        from_stage=options.from_stage,
-        select=options.select,
-        retry_failed=options.retry_failed,
-        force=options.force,
-        device=options.device,
-        max_failures=max_failures,
-        stage_timeout=options.stage_seconds,
-    )
+    job = load(path)
+    request = request.model_copy(update={"out": out or f"results/{job.name}"})
+    runs = submit(job, store, request, select=select, shards=shards)
     nothing = "Nothing to submit: every edit is done or quarantined"
     say(f"{count(len(runs), 'flow run')} created" if runs else nothing)
     for name in runs:

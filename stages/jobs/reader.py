@@ -40,6 +40,7 @@ from stages.jobs.spec import (
     is_plain,
     parse_spec,
 )
+from stages.pipeline import JobConfig
 
 LINES_AT_ONCE = 1_000
 LARGEST_JOB = 1 << 14
@@ -288,7 +289,7 @@ class _Reader:
             try:
                 seen = self.configs[repr(settings)] = self.config.merged(settings)
             except ValidationError as error:
-                raise Refused(*first_complaint(error, EditConfig, "settings")) from None
+                raise Refused(*first_complaint(error, JobConfig, "settings")) from None
             if extreme := extreme_setting(settings, "settings."):
                 raise Refused(*extreme)
         return seen

@@ -19,7 +19,7 @@ from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.points import Drag, ImagePoint
 from adaptivedrag.presets import POCKET, preset
 from stages.jobs.complaints import first_complaint, printable
-from stages.pipeline import STAGES
+from stages.pipeline import STAGES, JobConfig
 
 EDITS_FILE = "edits.jsonl"
 LONGEST_NAME = 1000
@@ -80,7 +80,7 @@ class JobSpec(_Spec):
     @property
     def settings(self) -> Settings:
         """What the file sets on top of its preset."""
-        given = {name: getattr(self, name, None) for name in EditConfig.model_fields}
+        given = {name: getattr(self, name, None) for name in JobConfig.model_fields}
         return {name: value for name, value in given.items() if value not in (None, {})}
 
     def config(self) -> EditConfig:
@@ -90,9 +90,10 @@ class JobSpec(_Spec):
             InvalidEdit: in one line: the key, its value and what to do.
         """
         try:
-            config = preset(self.preset, self.model).merged(self.settings)
+            of_preset = preset(self.preset, self.model).model_dump()
+            config = JobConfig.model_validate(of_preset).merged(self.settings)
         except ValidationError as error:
-            raise InvalidEdit(first_complaint(error, EditConfig)[1]) from None
+            raise InvalidEdit(first_complaint(error, JobConfig)[1]) from None
         if extreme := extreme_setting(self.settings):
             raise InvalidEdit(extreme[1])
         return config

@@ -4,29 +4,19 @@ Cheap on purpose: the records that a plan holds already are used first, and of o
 """
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from statistics import median, median_low
 from typing import Any
 
 from artifacts import ArtifactStore, Key, Record
-from stages.jobs.edit import Edit
 from stages.pipeline import STAGES
-from stages.planning.models import diffusion_files, segmenter_files
 from stages.planning.plan import EditPlan, JobPlan, Status
 from stages.stage import Stage
 
 SAMPLED = 32
 """So many records of a stage are looked at."""
-
-STEPS: Mapping[str, Callable[[Mapping[str, Any]], int]] = {
-    "train_lora": lambda config: config["steps"] * config["batch_size"],
-    "invert_image": lambda config: config["inverted_steps"],
-    "optimize_latent": lambda config: config.get("steps", config["inversion"]["inverted_steps"]),
-    "sample_image": lambda config: config["inversion"]["inverted_steps"],
-}
-"""What the time of a stage grows with, by its settings; others take the same time each."""
 
 
 @dataclass(frozen=True)
@@ -127,17 +117,18 @@ def _missing(plans: Sequence[EditPlan]) -> dict[str, list[EditPlan]]:
 
 
 def _ingredients(stage: Stage, plan: EditPlan, identities: Mapping[str, int]) -> Hashable:
-    edit = plan.edit
-    config = edit.config
-    reads = (
-        edit.image.digest if {"image", "relocated_image"} & {*stage.reads} else None,
-        edit.prompt if "prompt" in stage.reads else None,
-        edit.drags if "drags" in stage.reads else None,
-        edit.mask_digest if "user_mask" in stage.reads else None,
-    )
-    shared = (config.dtype, config.working_size, edit.model, edit.segmenter)
+    """Return what an artifact without a key is made of, its inputs named by their numbers."""
+    action = plan.action(stage)
+    own = tuple(sorted(action.inputs.items()))
     needs = tuple(identities[name] for name in stage.needs)
-    return (getattr(config, stage.name), shared, reads, needs)
+    return _frozen(action.config), tuple(action.models.items()), own, needs
+
+
+def _frozen(value: Any) -> Hashable:
+    """Return JSON as something that can be compared by its hash."""
+    if isinstance(value, Mapping):
+        return tuple((name, _frozen(each)) for name, each in value.items())
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
 
 
 def _samples(
@@ -179,45 +170,21 @@ def _of_stage(
     rates = {
         kind: (
             # The first one of a process has waited for its model, too.
-            median_low(r.circumstances.seconds / _steps(stage.name, r.config) for r in group),
+            median_low(r.circumstances.seconds / _steps(stage, r.config) for r in group),
             median(r.size for r in group),
         )
         for kind, group in alike.items()
     }
     seconds, size, unknown = 0.0, 0.0, 0
-    for edit, number in _by_settings(missing):
-        models, config = _asked(stage, edit)
-        rate = rates.get(_kind(models, config))
-        if rate is None:
-            unknown += number
-        else:
-            seconds += number * rate[0] * _steps(stage.name, config)
-            size += number * rate[1]
-    return StageForecast(len(missing), unknown, round(seconds, 3), round(size), len(records))
-
-
-def _by_settings(missing: Sequence[EditPlan]) -> Iterator[tuple[Edit, int]]:
-    """Yield an edit for each group with the same settings, and how many the group has."""
-    groups: dict[Hashable, list[Edit]] = {}
     for plan in missing:
-        edit = plan.edit
-        # Edits without settings of their own share the job's, as the same object.
-        same = (id(edit.config), edit.model, edit.segmenter, edit.lora)
-        groups.setdefault(same, []).append(edit)
-    for group in groups.values():
-        yield group[0], len(group)
-
-
-def _asked(stage: Stage, edit: Edit) -> tuple[dict[str, str], Mapping[str, Any]]:
-    """Return the weights and the settings that a missing artifact will be made with."""
-    if stage.name == "train_lora" and edit.lora != "train":
-        return {}, {"source": "file"}
-    models: dict[str, str] = {}
-    if "diffusion" in stage.models:
-        models["diffusion"] = diffusion_files(edit.model).digest
-    if "segmenter" in stage.models and edit.config.needs_segmenter:
-        models["segmenter"] = segmenter_files(edit.segmenter).digest
-    return models, edit.config.for_stage(stage.name)
+        action = plan.action(stage)
+        rate = rates.get(_kind(action.models, action.config))
+        if rate is None:
+            unknown += 1
+        else:
+            seconds += rate[0] * _steps(stage, action.config)
+            size += rate[1]
+    return StageForecast(len(missing), unknown, round(seconds, 3), round(size), len(records))
 
 
 def _kind(models: Mapping[str, str], config: Mapping[str, Any]) -> Hashable:
@@ -227,6 +194,5 @@ def _kind(models: Mapping[str, str], config: Mapping[str, Any]) -> Hashable:
     return tuple(sorted(models.items())), deciding
 
 
-def _steps(stage: str, config: Mapping[str, Any]) -> int:
-    counted = stage in STEPS and "source" not in config
-    return max(1, STEPS[stage](config)) if counted else 1
+def _steps(stage: Stage, config: Mapping[str, Any]) -> int:
+    return 1 if "source" in config and config["source"] == "file" else max(1, stage.steps(config))

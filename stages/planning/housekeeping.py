@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 from artifacts import ArtifactStore, Digest, Key
 from artifacts.upkeep.survey import actions, stages_of
-from stages import STAGE_NAMES, evaluate
+from stages import evaluate
 from stages.jobs.edit import Edit
+from stages.pipeline import STAGE_NAMES
 from stages.planning.plan import EditPlan, plan_edits
 
 KNOWN_STAGES = (*STAGE_NAMES, evaluate.STAGE)

@@ -1,19 +1,23 @@
-"""The plan: what is done, what is missing and why, before anything runs and without any model."""
+"""The plan: what is done, what is missing and why, before anything runs and without any model.
+
+An edit is planned once. While a run goes on, `bring_up_to_date` takes in what a stage has made and
+looks up only those later stages whose keys follow from it.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from artifacts import Action, ArtifactStore, Key, Lookup, Record
-from stages.failures import Attempt, Policy
+from stages.failures import Attempt, Failure, Policy
 from stages.garbage import collector_paused
 from stages.jobs.edit import Edit, Job
-from stages.pipeline import BY_NAME, STAGES
+from stages.pipeline import BY_NAME, RESULT, STAGE_NAMES, STAGES
 from stages.planning.reasons import Explanation, History, with_causes
-from stages.stage import Resolved, Settings, Stage
+from stages.planning.resolved import Resolved, resolver
+from stages.stage import Stage
 
 
 class Status(StrEnum):
@@ -32,10 +36,20 @@ class Status(StrEnum):
 
 
 MISSING = (Status.MISS, Status.QUARANTINED)
+_OF_FOUND = {
+    "hit": (Status.HIT, ""),
+    "known": (Status.KNOWN, "its bytes are gone or damaged"),
+}
 
 
 class StagePlan(NamedTuple):
-    """One stage of one edit."""
+    """One stage of one edit.
+
+    Attributes:
+        made_otherwise: made before of the same image, prompt and drags, with other settings, code
+            or weights.
+        failure: how it failed when it was last tried, if it is not made.
+    """
 
     stage: str
     status: Status
@@ -43,9 +57,7 @@ class StagePlan(NamedTuple):
     found: Lookup | None = None
     why: str = ""
     made_otherwise: bool = False
-    """Made before of the same image, prompt and drags, with other settings, code or weights."""
     failure: Attempt | None = None
-    """How it failed when it was last tried, if it is not made."""
 
     @property
     def record(self) -> Record | None:
@@ -57,22 +69,38 @@ class StagePlan(NamedTuple):
         return self.found.record if self.found else None
 
 
-@dataclass(frozen=True)
+@dataclass
 class EditPlan:
-    """All stages of one edit."""
+    """All stages of one edit, as the store has them."""
 
-    edit: Edit
-    stages: Mapping[str, StagePlan]
+    resolved: Resolved
+    stages: dict[str, StagePlan] = field(default_factory=dict)
+
+    @property
+    def edit(self) -> Edit:
+        """The edit that is planned."""
+        return self.resolved.edit
 
     @property
     def done(self) -> bool:
         """Whether the edited image is there."""
-        return self.stages[STAGES[-1].name].status is Status.HIT
+        return self.stages[RESULT.name].status is Status.HIT
+
+    @property
+    def found(self) -> dict[str, Lookup]:
+        """What the store has of the stages, by their names."""
+        return {name: staged.found for name, staged in self.stages.items() if staged.found}
 
     @property
     def records(self) -> dict[str, Record]:
         """The records of all stages that have one, by stage; see `StagePlan.record`."""
-        return {name: staged.found.record for name, staged in self.stages.items() if staged.found}
+        return {name: found.record for name, found in self.found.items()}
+
+    @property
+    def drag(self) -> Mapping[str, Any]:
+        """What the stage that drags says of it: verdict, points, steps; {} if it is not made."""
+        summaries = (record.summary for record in self.records.values())
+        return next((summary for summary in summaries if "points" in summary), {})
 
     @property
     def failed(self) -> StagePlan | None:
@@ -86,18 +114,65 @@ class EditPlan:
         needed = (self.stages[name] for name in self.to_make)
         return next((s for s in needed if s.status is Status.QUARANTINED), None)
 
-    @cached_property
+    @property
+    def last_failure(self) -> Failure | None:
+        """How the edit failed when what it needs was last tried; None if it did not."""
+        return self._failure_in(self.failed)
+
+    @property
+    def lasting_failure(self) -> Failure | None:
+        """Why the edit is quarantined; None if it is not."""
+        return self._failure_in(self.quarantined)
+
+    def _failure_in(self, staged: StagePlan | None) -> Failure | None:
+        if staged is None or staged.failure is None:
+            return None
+        return Failure(self.edit.id, staged.stage, staged.failure.kind, staged.failure.reason)
+
+    @property
     def to_make(self) -> tuple[str, ...]:
         """Stages that have to run for the edited image, in order."""
         if self.done:
             return ()
-        wanted, missing = {STAGES[-1].name}, []
+        wanted, missing = {RESULT.name}, []
         for stage in reversed(STAGES):
             status = self.stages[stage.name].status
             if stage.name in wanted and status not in (Status.HIT, Status.OFF):
                 missing.append(stage.name)
                 wanted.update(stage.needs)
         return tuple(reversed(missing))
+
+    def lacks(self, stage: Stage) -> list[str]:
+        """Name the stages that `stage` needs and that have no record."""
+        return [
+            name
+            for name in stage.needs
+            if self.stages[name].found is None and self.stages[name].status is not Status.OFF
+        ]
+
+    def action(self, stage: Stage) -> Action:
+        """Return the piece of work that `stage` is, by the records that there are."""
+        return self.resolved.action(stage, self.found)
+
+    def key(self, stage: Stage) -> Key | None:
+        """Return the key of `stage`, if it goes on and everything that it needs has a record."""
+        if stage.off(self.edit) or self.lacks(stage):
+            return None
+        return self.action(stage).key
+
+    def settle(self, stage: Stage, key: Key | None, found: Lookup | None) -> None:
+        """Note where a stage stands, given what the store has under its key."""
+        name = stage.name
+        if off := stage.off(self.edit):
+            self.stages[name] = StagePlan(name, Status.OFF, why=off)
+        elif key is None:
+            why = f"needs {', '.join(self.lacks(stage))}"
+            self.stages[name] = StagePlan(name, Status.FOLLOWS, why=why)
+        elif found is None:
+            self.stages[name] = StagePlan(name, Status.MISS, key)
+        else:
+            status, why = _OF_FOUND[found.status]
+            self.stages[name] = StagePlan(name, status, key, found, why)
 
 
 @dataclass(frozen=True)
@@ -109,25 +184,10 @@ class JobPlan:
 
     def counts(self) -> dict[str, Counter[Status]]:
         """Count edits by stage and status."""
-        statuses = {
-            stage.name: Counter(edit.stages[stage.name].status.value for edit in self.edits)
+        return {
+            stage.name: Counter(edit.stages[stage.name].status for edit in self.edits)
             for stage in STAGES
         }
-        return {
-            name: Counter({Status(value): number for value, number in counted.items()})
-            for name, counted in statuses.items()
-        }
-
-
-@dataclass(frozen=True)
-class WorkItem:
-    """One action to do, and everyone who waits for it."""
-
-    stage: str
-    key: Key
-    edit: Edit
-    sharers: tuple[str, ...]
-    """Ids of all edits that need this action, `edit` among them."""
 
 
 def plan_job(job: Job, store: ArtifactStore, *, explain: bool = False) -> JobPlan:
@@ -148,23 +208,85 @@ def plan_edits(
     Raises:
         ModelUnavailable: if the files of a model are not there.
     """
-    return tuple(_planned(edits, store, explain))
-
-
-def _planned(edits: Sequence[Edit], store: ArtifactStore, explain: bool) -> Iterator[EditPlan]:
-    settings = Settings()
-    drafts = [_Draft(Resolved.of(edit, settings)) for edit in edits]
+    resolve = resolver()
+    plans = tuple(EditPlan(resolve(edit)) for edit in edits)
     for stage in STAGES:
-        keys = [key for draft in drafts if (key := draft.name_action(stage))]
-        found = store.lookup_many(stage.name, keys)
-        for draft in drafts:
-            draft.take(stage, found)
-        history = History(store, stage.name) if explain else None
-        for draft in drafts:
-            draft.settle(stage, history)
-        _tell_failures(drafts, stage.name, store)
-    for draft in drafts:
-        yield EditPlan(draft.resolved.edit, draft.stages)
+        _look_up(stage, {id_: plan.key(stage) for id_, plan in enumerate(plans)}, plans, store)
+    if explain:
+        _explain(plans, store)
+    return plans
+
+
+def bring_up_to_date(
+    plans: Sequence[EditPlan], stage: Stage, records: Mapping[Key, Record], store: ArtifactStore
+) -> None:
+    """Take in what a stage has made, and look up the later stages whose keys are other ones now.
+
+    Args:
+        records: of what was made, or found to be there, by key.
+
+    Raises:
+        StoreUnavailable: if the store cannot be read.
+    """
+    for plan in plans:
+        record = records.get(plan.stages[stage.name].key or Key(""))
+        if record is not None:
+            plan.settle(stage, record.key, _found(record))
+    for later in STAGES[STAGE_NAMES.index(stage.name) + 1 :]:
+        keys = {place: plan.key(later) for place, plan in enumerate(plans)}
+        changed = {
+            place: key for place, key in keys.items() if key != plans[place].stages[later.name].key
+        }
+        _look_up(later, changed, plans, store)
+
+
+def _found(record: Record) -> Lookup:
+    return Lookup(
+        "hit", record.key, record.number, record.object, record.logical, lambda *_: record
+    )
+
+
+def _look_up(
+    stage: Stage, keys: Mapping[int, Key | None], plans: Sequence[EditPlan], store: ArtifactStore
+) -> None:
+    """Find where a stage stands in the plans at the places that `keys` names."""
+    wanted = {key for key in keys.values() if key is not None}
+    found = store.lookup_many(stage.name, wanted) if wanted else {}
+    for place, key in keys.items():
+        plans[place].settle(stage, key, found.get(key) if key else None)
+    _recall_failures(stage, [plans[place] for place in keys], store)
+
+
+def _recall_failures(stage: Stage, plans: Sequence[EditPlan], store: ArtifactStore) -> None:
+    """Say of what is missing how it failed, if it was tried; ask nothing if all is there."""
+    missing = [plan for plan in plans if plan.stages[stage.name].status is Status.MISS]
+    if not missing:
+        return
+    keys = {key for plan in missing if (key := plan.stages[stage.name].key)}
+    attempts = store.last_attempts(stage.name, keys)
+    for plan in missing:
+        staged = plan.stages[stage.name]
+        if document := attempts.get(staged.key or Key("")):
+            failure = Attempt.from_document(document)
+            hopeless = failure.policy is Policy.QUARANTINE
+            plan.stages[stage.name] = staged._replace(
+                status=Status.QUARANTINED if hopeless else Status.MISS,
+                why=f"failed before: {failure}",
+                failure=failure,
+            )
+
+
+def _explain(plans: Sequence[EditPlan], store: ArtifactStore) -> None:
+    """Say of each miss what differs from before; what failed says that instead."""
+    for stage in STAGES:
+        history = History(store, stage.name)
+        for plan in plans:
+            staged = plan.stages[stage.name]
+            if staged.status is Status.MISS and not staged.failure:
+                explained = history.explain(plan.action(stage), plan.resolved)
+                plan.stages[stage.name] = staged._replace(
+                    why=str(explained), made_otherwise=explained.made_otherwise
+                )
 
 
 @dataclass(frozen=True)
@@ -184,8 +306,8 @@ class Reason:
     explanation: Explanation
 
 
-def reasons(edit: Edit, store: ArtifactStore) -> dict[str, Reason]:
-    """Say of every stage of an edit why it has to run, or why it has not.
+def explain_edit(edit: Edit, store: ArtifactStore) -> dict[str, Reason]:
+    """Say of every stage of an edit why it has to run, or why it does not.
 
     Dearer than a plan: to say what became of an input, all records of its stage are read.
 
@@ -193,17 +315,14 @@ def reasons(edit: Edit, store: ArtifactStore) -> dict[str, Reason]:
         ModelUnavailable: if the files of a model are not there.
     """
     (plan,) = plan_edits([edit], store)
-    resolved = Resolved.of(edit)
     records = plan.records
     found: dict[str, Reason] = {}
     for stage in STAGES:
         staged = plan.stages[stage.name]
         explanation = Explanation()
         if staged.status in (*MISSING, Status.FOLLOWS):
-            unmade = [name for name in stage.needs if name not in records]
-            unmade = [name for name in unmade if plan.stages[name].status is not Status.OFF]
-            action = resolved.action(stage, records)
-            explanation = History(store, stage.name).explain(action, resolved, unmade)
+            action, lacking = plan.action(stage), plan.lacks(stage)
+            explanation = History(store, stage.name).explain(action, plan.resolved, lacking)
             causes = tuple(with_causes(explanation.differences, records, store))
             explanation = replace(explanation, differences=causes)
         text = "; ".join(_in_words(staged, explanation, found, store))
@@ -244,119 +363,3 @@ def _roots(stage: str, before: Mapping[str, Reason]) -> list[str]:
     missing = [name for name in BY_NAME[stage].needs if before[name].status in MISSING]
     found = {*missing, *(root for name in waiting for root in _roots(name, before))}
     return [name for name in before if name in found]
-
-
-def work_for(
-    stage: str,
-    edits: Sequence[Edit],
-    store: ArtifactStore,
-    *,
-    force: bool = False,
-    retry: bool = True,
-) -> tuple[list[WorkItem], list[EditPlan]]:
-    """Return what has to be done of one stage, each action once, and who cannot be served.
-
-    These are edits whose earlier stages are not made, and without `retry` those that are
-    quarantined. With `force`, actions that are hits are returned too.
-
-    Raises:
-        ModelUnavailable: if the files of a model are not there.
-    """
-    waiting: dict[Key, list[Edit]] = {}
-    blocked = []
-    for plan in plan_edits(edits, store):
-        staged = plan.stages[stage]
-        if staged.status is Status.OFF or not (force or stage in plan.to_make):
-            continue
-        quarantined = staged.status is Status.QUARANTINED and not (force or retry)
-        if staged.key is None or quarantined or not _inputs_are_there(stage, plan):
-            blocked.append(plan)
-        else:
-            waiting.setdefault(staged.key, []).append(plan.edit)
-    items = [
-        WorkItem(stage, key, sharing[0], tuple(edit.id for edit in sharing))
-        for key, sharing in waiting.items()
-    ]
-    return items, blocked
-
-
-def _tell_failures(drafts: Sequence["_Draft"], stage: str, store: ArtifactStore) -> None:
-    """Say of what is missing how it failed, if it was tried; ask nothing if all is there."""
-    missing = [d for d in drafts if d.stages[stage].status is Status.MISS]
-    if not missing:
-        return
-    attempts = store.last_attempts(stage, {draft.keys[stage] for draft in missing})
-    for draft in missing:
-        if document := attempts.get(draft.keys[stage]):
-            failure = Attempt.from_document(document)
-            hopeless = failure.policy is Policy.QUARANTINE
-            draft.stages[stage] = draft.stages[stage]._replace(
-                status=Status.QUARANTINED if hopeless else Status.MISS,
-                why=f"failed before: {failure}",
-                failure=failure,
-            )
-
-
-def _inputs_are_there(stage: str, plan: EditPlan) -> bool:
-    return all(
-        plan.stages[name].status in (Status.HIT, Status.OFF) for name in BY_NAME[stage].needs
-    )
-
-
-_OF_FOUND = {
-    "hit": (Status.HIT, ""),
-    "known": (Status.KNOWN, "its bytes are gone or damaged"),
-}
-
-
-@dataclass
-class _Draft:
-    """An edit while its plan is made, stage by stage."""
-
-    resolved: Resolved
-    stages: dict[str, StagePlan] = field(default_factory=dict)
-    actions: dict[str, Action] = field(default_factory=dict)
-    keys: dict[str, Key] = field(default_factory=dict)
-    found: dict[str, Lookup] = field(default_factory=dict)
-
-    def name_action(self, stage: Stage) -> Key | None:
-        """Note the action and return its key, if there is one yet."""
-        if self.resolved.skips(stage):
-            return None
-        for name in stage.needs:
-            if name not in self.found and not self.resolved.skips(BY_NAME[name]):
-                return None
-        action = self.actions[stage.name] = self.resolved.action(stage, self.found)
-        key = self.keys[stage.name] = action.key
-        return key
-
-    def take(self, stage: Stage, found: Mapping[Key, Lookup]) -> None:
-        key = self.keys.get(stage.name)
-        if key is not None and (lookup := found.get(key)):
-            self.found[stage.name] = lookup
-
-    def settle(self, stage: Stage, history: History | None) -> None:
-        action = self.actions.get(stage.name)
-        if action is None:
-            self.stages[stage.name] = self._without_key(stage)
-            return
-        key, lookup = self.keys[stage.name], self.found.get(stage.name)
-        if lookup:
-            status, why = _OF_FOUND[lookup.status]
-            self.stages[stage.name] = StagePlan(stage.name, status, key, lookup, why)
-        else:
-            found_out = history.explain(action, self.resolved) if history else None
-            why, otherwise = (
-                (str(found_out), found_out.made_otherwise) if found_out else ("", False)
-            )
-            self.stages[stage.name] = StagePlan(stage.name, Status.MISS, key, None, why, otherwise)
-
-    def _without_key(self, stage: Stage) -> StagePlan:
-        if self.resolved.skips(stage):
-            return StagePlan(stage.name, Status.OFF, why='lora = "off"')
-        missing = [
-            name
-            for name in stage.needs
-            if name not in self.found and not self.resolved.skips(BY_NAME[name])
-        ]
-        return StagePlan(stage.name, Status.FOLLOWS, why=f"needs {', '.join(missing)}")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from artifacts import Action, ArtifactStore, Digest, Record
 from artifacts.upkeep.survey import actions
-from stages.stage import Resolved
+from stages.planning.resolved import Resolved
 
 GIVEN = ("image", "prompt", "drags")
 """The inputs that are the edit's own rather than made by a stage."""

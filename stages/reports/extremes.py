@@ -7,8 +7,9 @@ from statistics import mean
 from stages.evaluate import source_image, true_result
 from stages.jobs.edit import Edit
 from stages.jobs.images import Pixels
-from stages.reports.panel import drag_tile, sheet
+from stages.reports.panel import sheet
 from stages.reports.score_tables import Row, ScoredEdit
+from stages.reports.tiles import drag_tile
 from stages.reports.wording import count
 
 EACH = 2

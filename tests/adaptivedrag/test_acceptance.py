@@ -23,7 +23,7 @@ from adaptivedrag.points import Drag, FeaturePoint, Frame, ImagePoint, lies_insi
 from adaptivedrag.presets import PRESETS
 from adaptivedrag.semantic_region import AREA_SHARE, RegionMap
 from adaptivedrag.superpixels import Superpixels
-from stages import STAGE_NAMES
+from stages.pipeline import STAGE_NAMES
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")

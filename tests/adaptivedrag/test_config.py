@@ -75,14 +75,3 @@ def test_every_method_is_in_the_table_under_its_own_name():
 def test_a_rate_that_is_no_positive_number_is_refused(value):
     with pytest.raises(ValidationError):
         EditConfig().merged({"optimize_latent": {"learning_rate": value}})
-
-
-def test_a_stage_key_holds_only_what_the_stage_reads():
-    base = EditConfig()
-    changed = base.merged({"optimize_latent": {"learning_rate": 0.02}})
-    differing = [
-        stage
-        for stage in ("train_lora", "invert_image", "build_mask", "optimize_latent", "sample_image")
-        if base.for_stage(stage) != changed.for_stage(stage)
-    ]
-    assert differing == ["optimize_latent"]

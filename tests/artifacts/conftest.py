@@ -5,7 +5,7 @@ from itertools import count
 import numpy as np
 import pytest
 from obstore.store import MemoryStore
-from support.s3_server import s3_location, serve_s3
+from support.s3_server import s3_location
 
 from artifacts import Action, ArtifactStore, Circumstances, Document, Picture, TensorFile
 from artifacts import digest_bytes as digest
@@ -14,13 +14,6 @@ from artifacts import digest_bytes as digest
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="session")
-def s3_port():
-    """A server process for the whole session; each test takes a prefix of its own."""
-    with serve_s3() as port:
-        yield port
 
 
 @pytest.fixture

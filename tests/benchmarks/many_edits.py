@@ -25,7 +25,8 @@ from artifacts.records import MANIFEST, Manifest, StoredFile
 from stages.jobs.edit import Edit
 from stages.jobs.reader import load_job
 from stages.pipeline import STAGES
-from stages.stage import Resolved, Stage
+from stages.planning.resolved import Resolved
+from stages.stage import Stage
 
 SIDE = 64
 CIRCUMSTANCES = Circumstances(

@@ -25,9 +25,9 @@ from many_edits import fill, write_dataset
 
 from adaptivedrag.config import Runtime
 from artifacts import ArtifactStore
-from stages import STAGE_NAMES
 from stages.jobs.importers import import_dragscenes
 from stages.jobs.reader import load_job
+from stages.pipeline import STAGE_NAMES
 from stages.workbench import Workbench
 
 MARKS = "<!-- tables -->", "<!-- end of tables -->"

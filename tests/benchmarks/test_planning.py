@@ -12,7 +12,7 @@ from artifacts import ArtifactStore
 from artifacts.places.backend import Backend
 from stages.jobs.reader import load_job
 from stages.planning.plan import plan_job
-from stages.reports.report import write_report
+from stages.reports.results import Results
 
 EDITS, EACH = 120, 4
 PREFIXES = 256
@@ -156,19 +156,15 @@ def test_a_job_that_was_seen_before_is_read_at_a_fraction_of_the_cost(path, tmp_
     assert 2 * again < cpu_seconds(lambda: load_job(path), repeats=1)
 
 
-class Run:
-    failed = ()
-
-
 def test_a_report_that_is_up_to_date_is_neither_read_nor_written(path, remote, tmp_path):
     job, backend = first_edits(load_job(path), 12), Slow(remote, "report")
     store = ArtifactStore(backend)
     plans = plan_job(job, store).edits
-    write_report(job, store, Run(), tmp_path / "out", plans=plans)
+    Results.open(job, store, tmp_path / "out").finish(plans)
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("*")}
     assert len(before) > 3 * 12
     plans = plan_job(job, store).edits
     backend.asked.clear()
-    write_report(job, store, Run(), tmp_path / "out", plans=plans)
+    Results.open(job, store, tmp_path / "out").finish(plans)
     assert not backend.asked
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("*")} == before

@@ -8,7 +8,7 @@ import torch
 from adaptivedrag.features import sample_features, window
 from adaptivedrag.metrics import find_true_end
 from adaptivedrag.scenes import benchmark_scene, drags, render
-from stages import STAGE_NAMES
+from stages.pipeline import STAGE_NAMES
 from stages.planning.plan import plan_edits
 
 

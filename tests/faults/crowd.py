@@ -18,8 +18,8 @@ from support.tiny_job import build_tiny_model, write_job
 from artifacts import ArtifactStore
 from artifacts.upkeep.verify import Verification
 from flows.shards import StageSeconds, cut_shards
-from stages import STAGE_NAMES
 from stages.jobs.reader import load_job
+from stages.pipeline import STAGE_NAMES
 from stages.planning.plan import plan_edits
 
 PROCESSES = 4

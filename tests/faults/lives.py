@@ -20,7 +20,8 @@ from adaptivedrag.config import Runtime
 from artifacts import ArtifactStore
 from stages.jobs.reader import load_job
 from stages.pipeline import BY_NAME, STAGES
-from stages.planning.plan import work_for
+from stages.planning.plan import bring_up_to_date, plan_edits
+from stages.planning.work import work_for
 from stages.stage import Made, Stage, Work
 from stages.workbench import Workbench
 
@@ -73,11 +74,15 @@ def live(errand: Errand) -> None:
     every = 1 if errand.store == "ours" else 0
     bench = Workbench(store, Runtime(threads=1, checkpoint_every=every))
     with noted(errand):
-        for stage in STAGES:
-            items, blocked = work_for(stage.name, edits, store)
-            assert not blocked, f"{stage.name} of {[edit.id for edit in blocked]} has no inputs"
+        plans = plan_edits(edits, store)
+        for stage in BY_NAME.values():
+            items, blocked = work_for(stage, plans)
+            assert not blocked, f"{stage.name} of {[p.edit.id for p in blocked]} has no inputs"
             for item in items:
-                bench.perform(stage.name, item.edit)
+                (record,) = bench.make([item])
+                if isinstance(record, Exception):
+                    raise record
+                bring_up_to_date(plans, stage, {item.key: record}, store)
 
 
 @contextmanager

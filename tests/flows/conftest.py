@@ -11,6 +11,7 @@ from rich.console import Console
 from support.tiny_job import write_job
 
 from flows.prefect_server import PrefectServer, start_server
+from flows.request import RunRequest
 from flows.run_job import run
 from stages.jobs.edit import Job
 
@@ -21,12 +22,12 @@ import sys
 from pathlib import Path
 from rich.console import Console
 import flows.run_job
+from flows.request import RunRequest
 from flows.run_job import end_process, run
 flows.run_job.LAST_WORD_SECONDS = 3.0
 folder = Path(sys.argv[1])
-summary = run(
-    folder / "job.toml", store_location=folder / "store", out=folder / "out", console=Console()
-)
+request = RunRequest(out=str(folder / "out"))
+summary = run(folder / "job.toml", folder / "store", request, console=Console())
 print([name for name in ("torch", "prefect") if name in sys.modules])
 end_process(summary)
 """
@@ -76,10 +77,11 @@ def make_job(tiny_model_directory: Path, tmp_path_factory: pytest.TempPathFactor
 def run_here(users_server: PrefectServer) -> Callable:
     """Run a job in this process, against the session's server, with its store beside it."""
 
-    def run_job(job: Job | Path, **options):
+    def run_job(job: Job | Path, store: Path | None = None, select: str | None = None, **options):
         folder = (job if isinstance(job, Path) else job.path).parent
-        options = {"store_location": folder / "store", "out": folder / "out"} | options
-        return run(job, console=Console(quiet=True), **options)
+        request = RunRequest.of(**{"out": str(folder / "out")} | options)
+        quiet = Console(quiet=True)
+        return run(job, store or folder / "store", request, select=select, console=quiet)
 
     return run_job
 

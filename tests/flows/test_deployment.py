@@ -13,8 +13,8 @@ from support.tiny_job import DIVERGING
 
 from artifacts import ArtifactStore
 from flows.deployment import deploy, submit
-from flows.outcomes import InvalidRequest
 from flows.prefect_server import PrefectServer, PrefectUnavailable, client_settings
+from flows.request import RunRequest
 from stages.jobs.reader import load_job
 from stages.planning.plan import plan_job
 
@@ -38,7 +38,7 @@ def test_a_worker_on_the_same_store_makes_the_same_bytes_as_a_run(
     store = tmp_path / "workers-store"
     name = deploy(pool="test-pool", name="test")
     assert name == "edit-dataset/test"
-    runs = submit(job, store_location=store, shards=2, deployment=name)
+    runs = submit(job, store, RunRequest(out=str(tmp_path / "out")), shards=2, deployment=name)
     assert len(runs) == 2
     worker = subprocess.run(
         [sys.executable, "-m", "prefect", "worker", "start", "--pool", "test-pool", "--run-once"],
@@ -52,7 +52,7 @@ def test_a_worker_on_the_same_store_makes_the_same_bytes_as_a_run(
     assert images_of(job, store) == images_of(job, job.parent / "store")
     summaries = ArtifactStore.open(store)
     assert len(summaries.runs()) == 2
-    assert submit(job, store_location=store, shards=2, deployment=name) == []
+    assert submit(job, store, RunRequest(), shards=2, deployment=name) == []
 
 
 def test_workers_get_the_stages_and_the_retries_that_were_asked_for(
@@ -62,28 +62,27 @@ def test_workers_get_the_stages_and_the_retries_that_were_asked_for(
     assert run_here(job).exit_code == 1
     name = deploy(pool="unattended", name="unattended")
     store = job.parent / "store"
-    assert submit(job, store_location=store, deployment=name) == []
-    [run_id] = submit(job, store_location=store, retry_failed=True, deployment=name)
+    assert submit(job, store, RunRequest(), deployment=name) == []
+    [run_id] = submit(job, store, RunRequest(retry_failed=True), deployment=name)
     asked = parameters_of(run_id, users_server)
-    assert (asked["edit_ids"], asked["retry"], asked["forced"]) == (["edit-0-1"], True, [])
+    assert asked["edit_ids"] == ["edit-0-1"]
+    assert RunRequest.model_validate(asked["request"]) == RunRequest(retry_failed=True)
     edits_before = ["edit-0-0", "edit-0-1"]
-    [run_id] = submit(
-        job, store_location=store, from_stage="optimize_latent", force=True, deployment=name
-    )
+    forced = RunRequest.of(from_stage="optimize_latent", force=True)
+    [run_id] = submit(job, store, forced, deployment=name)
     asked = parameters_of(run_id, users_server)
-    assert asked["stages"] == ["optimize_latent", "sample_image"]
-    assert (asked["forced"], asked["edit_ids"]) == (["optimize_latent"], edits_before)
-    with pytest.raises(InvalidRequest, match="There is no stage 'paint'"):
-        submit(job, store_location=store, only="paint", deployment=name)
+    assert asked["request"]["stages"] == ["optimize_latent", "sample_image"]
+    assert asked["request"]["force"] == ["optimize_latent"]
+    assert asked["edit_ids"] == edits_before
 
 
 def test_what_is_not_deployed_cannot_be_submitted(make_job, users_server, tmp_path):
     with pytest.raises(PrefectUnavailable, match="adaptivedrag deploy"):
-        submit(make_job(), store_location=tmp_path, deployment="edit-dataset/unknown")
+        submit(make_job(), tmp_path, RunRequest(), deployment="edit-dataset/unknown")
 
 
 def test_without_a_server_there_is_one_line_that_says_what_to_set(make_job, tmp_path):
-    for attempt in (deploy, lambda: submit(make_job(), store_location=tmp_path)):
+    for attempt in (deploy, lambda: submit(make_job(), tmp_path, RunRequest())):
         with pytest.raises(PrefectUnavailable, match="set PREFECT_API_URL") as raised:
             attempt()
         assert "\n" not in str(raised.value)

@@ -107,14 +107,14 @@ HEARD_AT_WORK = """
 import signal, threading
 from stages.workbench import Workbench
 
-perform = Workbench.perform
+make = Workbench.make
 
-def asks(bench, stage, edit, **options):
-    if (stage, edit.id) == ("sample_image", "edit-0-1"):
+def asks(bench, items, **options):
+    if (items[0].stage.name, items[0].edit.id) == ("sample_image", "edit-0-1"):
         signal.pthread_kill(threading.get_ident(), signal.SIGINT)
-    return perform(bench, stage, edit, **options)
+    return make(bench, items, **options)
 
-Workbench.perform = asks
+Workbench.make = asks
 """
 
 

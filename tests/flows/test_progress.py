@@ -4,8 +4,8 @@ import io
 
 from rich.console import Console
 
-from flows.outcomes import Failure
 from flows.progress import Progress
+from stages.failures import Failure
 
 WAITING = {"train_lora": ["a", "b", "c"], "optimize_latent": ["a", "b", "c"], "sample_image": []}
 SECONDS = {"train_lora": 40.0, "optimize_latent": 30.0}

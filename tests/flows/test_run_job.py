@@ -9,18 +9,23 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from rich.console import Console
 from support.tiny_job import DIVERGING
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 import flows.edit_dataset
 from adaptivedrag.errors import InvalidEdit, ModelUnavailable
 from artifacts import ArtifactStore, StoreUnavailable, TensorFile
-from flows.edit_dataset import bench_of, perform_chunk
-from flows.outcomes import InvalidRequest, allowed_failures
+from flows.edit_dataset import bench_of, do_chunk
+from flows.outcomes import InvalidRequest
 from flows.prefect_server import PrefectUnavailable
-from stages import STAGE_NAMES
+from flows.request import RunRequest
+from flows.run import Run
+from flows.run_job import run
 from stages.jobs.reader import load_job
+from stages.pipeline import BY_NAME, STAGE_NAMES
 from stages.planning.plan import Status, plan_job
+from stages.planning.work import work_for
 
 EVERYTHING = {
     "train_lora": 2,
@@ -42,13 +47,8 @@ def finished(make_job, server):
     job = make_job(images=2, each=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_API_URL", server.api_url)
-        from rich.console import Console
-
-        from flows.run_job import run
-
-        summary = run(
-            job, store_location=job.parent / "store", out=job.parent / "out", console=Console()
-        )
+        request = RunRequest(out=str(job.parent / "out"))
+        summary = run(job, job.parent / "store", request, console=Console())
     return job, summary
 
 
@@ -106,7 +106,7 @@ def test_a_forced_stage_is_made_once_more_and_equal_bytes_change_nothing_after_i
 ):
     job, _ = finished
     store = shutil.copytree(job.parent / "store", tmp_path / "store")
-    summary = run_here(job, store_location=store, only="build_mask", force=True)
+    summary = run_here(job, store=store, only="build_mask", force=True)
     assert summary.exit_code == 0
     assert summary.made == {"build_mask": 2}
     plan = plan_job(load_job(job), ArtifactStore.open(store))
@@ -260,23 +260,26 @@ def test_memory_that_is_short_costs_time_and_at_worst_the_edit_that_is_too_large
 
 def test_a_stage_that_takes_too_long_fails_at_its_next_step_and_goes_on_later(make_job):
     path = make_job(images=2, each=1)
-    location = str(path.parent / "store")
-    plans = plan_job(load_job(path), ArtifactStore.open(location)).edits
-    ids, keys = [each.edit.id for each in plans], [each.stages["train_lora"].key for each in plans]
 
-    def perform(limit):
-        chunk = perform_chunk.fn
-        return chunk(str(path), location, "train_lora", ids, keys, "cpu", False, None, limit)
+    def performed(limit):
+        run = Run.open(path, path.parent / "store", RunRequest(stage_timeout=limit))
+        items, _ = work_for(BY_NAME["train_lora"], list(run.plans.values()))
+        do_chunk(run, bench_of(run.store, run.request), items)
+        return run
 
-    for made in perform(1e-3):
-        assert made.failure.kind == "StageTimedOut"
-        assert f"edit {made.id}: train_lora took" in made.failure.message
-        assert "--stage-timeout allows 0.001 s" in made.failure.message
-    store = bench_of(location, "cpu").store
-    attempts = store.attempts("train_lora", keys[0])
+    slow = performed(1e-3)
+    assert len(slow.failures) == 2
+    for name, failure in slow.failures.items():
+        assert failure.kind == "StageTimedOut"
+        assert f"edit {name}: train_lora took" in failure.message
+        assert "--stage-timeout allows 0.001 s" in failure.message
+    key = slow.plans["edit-0-0"].stages["train_lora"].key
+    attempts = slow.store.attempts("train_lora", key)
     assert {attempt["policy"] for attempt in attempts} == {"fail"}
-    assert store.latest_progress("train_lora", keys[0]).step > 0  # of its last step
-    assert [made.failure for made in perform(None)] == [None, None]
+    assert slow.store.latest_progress("train_lora", key).step > 0  # of its last step
+    patient = performed(None)
+    assert not patient.failures
+    assert patient.summary().made == {"train_lora": 2}
 
 
 def test_fail_fast_stops_while_work_is_left(make_job, run_here):
@@ -351,7 +354,7 @@ def test_nothing_starts_with_a_wrong_request(make_job, run_here, tmp_path):
         run_here(job, select="nobody")
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreUnavailable):
-        run_here(job, store_location=tmp_path / "file")
+        run_here(job, store=tmp_path / "file")
     job.write_text('model = "nowhere"\n')
     with pytest.raises(ModelUnavailable, match="nowhere"):
         run_here(job)
@@ -370,13 +373,14 @@ def test_a_named_server_that_does_not_answer_is_named_in_one_line(make_job, run_
     [(None, False, None), ("5%", False, 2), ("7", False, 7), (0, False, 0), ("5%", True, 0)],
 )
 def test_a_limit_is_a_count_or_a_share_of_all_edits(limit, fail_fast, allowed):
-    assert allowed_failures(limit, fail_fast, 40) == allowed
+    request = RunRequest.of(max_failures=limit, fail_fast=fail_fast)
+    assert request.most_failures(40) == allowed
 
 
 @pytest.mark.parametrize("limit", ["-1", "101%", "nan", "2.5", "%"])
 def test_a_limit_of_another_form_is_refused(limit):
     with pytest.raises(InvalidRequest, match="give a count, or a share"):
-        allowed_failures(limit, False, 40)
+        RunRequest(max_failures=limit).most_failures(40)
 
 
 def test_the_stages_of_a_run_are_those_of_the_pipeline():

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from flows.outcomes import InvalidRequest
+from flows.run import Interrupted, Stop, StoppedEarly
 from flows.time_limits import TimeLimit, time_limits
-from flows.watch import Interrupted, Stop, StoppedEarly
 
 DAY = timedelta(days=1).total_seconds()
 

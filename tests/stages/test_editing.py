@@ -10,8 +10,8 @@ import cli
 from adaptivedrag.config import Runtime
 from adaptivedrag.presets import preset
 from artifacts import ArtifactStore
-from stages import STAGE_NAMES
 from stages.jobs.images import read_image
+from stages.pipeline import STAGE_NAMES
 from stages.workbench import Workbench
 
 

@@ -12,7 +12,7 @@ from adaptivedrag.metrics.controls import FRINGE
 from adaptivedrag.presets import PRESETS
 from adaptivedrag.scenes import render
 from artifacts import ArtifactStore, StatCache
-from stages import STAGE_NAMES, evaluate
+from stages import evaluate
 from stages.evaluate import (
     BLUR,
     CONTROLS,
@@ -33,6 +33,7 @@ from stages.jobs.edit import SceneEdit
 from stages.jobs.image_files import inspect_image, inspect_mask
 from stages.jobs.importers import import_dragscenes
 from stages.jobs.reader import load_job
+from stages.pipeline import STAGE_NAMES
 from stages.planning.plan import plan_edits
 from stages.stage import InputChanged
 

@@ -19,8 +19,8 @@ from adaptivedrag.model.memory_ladder import (
     release_memory,
 )
 from artifacts import ArtifactStore
-from stages import STAGE_NAMES
 from stages.failures import Policy, policy_of
+from stages.pipeline import STAGE_NAMES
 from stages.workbench import Workbench
 
 TOLERANCE = 1e-5

@@ -7,8 +7,8 @@ import pytest
 
 from adaptivedrag.model.diffusion import DiffusionModel
 from adaptivedrag.points import Drag, ImagePoint
-from stages import STAGE_NAMES
 from stages.invert_image import invert_image
+from stages.pipeline import STAGE_NAMES
 from stages.resume import Checkpoints
 from stages.sample_image import sample_image
 from stages.stage import Work

@@ -12,7 +12,7 @@ from adaptivedrag.model.weights import PARTS
 from artifacts import ArtifactStore, Circumstances, Picture, Record, TensorFile
 from stages.jobs.edit import Edit
 from stages.pipeline import STAGES
-from stages.stage import Resolved
+from stages.planning.resolved import Resolved
 
 CIRCUMSTANCES = Circumstances(code="1", started="2024-01-01T00:00:00+00:00", seconds=1.5)
 
@@ -52,7 +52,7 @@ def finish(
     resolved, records = Resolved.of(edit), dict[str, Record]()
     payloads = dict(_payloads(resolved, shade))
     for stage in STAGES:
-        if not resolved.skips(stage):
+        if not stage.off(resolved.edit):
             payload, summary = payloads[stage.name]
             action = resolved.action(stage, records)
             records[stage.name] = store.publish(action, payload, CIRCUMSTANCES, summary)

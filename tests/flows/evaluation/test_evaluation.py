@@ -16,10 +16,10 @@ from artifacts import ArtifactStore, Circumstances, Picture
 from flows.evaluation.ablation import ablation_rows, evaluate_ablation, write_row_job
 from flows.evaluation.judging import evaluate_job
 from flows.outcomes import InvalidRequest
-from stages import STAGE_NAMES
 from stages.evaluate import CONTROLS
 from stages.jobs.importers import import_dragscenes
 from stages.jobs.reader import load_job
+from stages.pipeline import STAGE_NAMES
 from stages.planning.plan import plan_edits
 from stages.workbench import Workbench
 
@@ -217,7 +217,7 @@ def test_two_jobs_are_compared_pair_by_pair(copied, run_here):
     other = copied / "other.toml"
     text = (copied / "job.toml").read_text()
     other.write_text(text.replace("[optimize_latent]", "[optimize_latent]\nlearning_rate = 0.5"))
-    run_here(other, store_location=copied / "store")
+    run_here(other, out=str(copied / "other"))
     evaluated = evaluate(copied, against=load_job(other))
     assert evaluated.exit_code == 0
     assert tuple(rows_of(evaluated)) == ("scenes", "other", *CONTROLS)

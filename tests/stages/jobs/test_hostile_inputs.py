@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,11 @@ from support import hostile_cases as cases
 from adaptivedrag.errors import InvalidEdit
 from artifacts import ArtifactStore
 from flows.outcomes import last_failed, last_seconds
+from stages.failures import Failure
 from stages.jobs.edit import Job
 from stages.jobs.importers import import_drag100, import_dragbench
 from stages.jobs.reader import load_job
-from stages.reports.report import write_report
+from stages.reports.results import Results
 
 _touched: list[str] | None = None
 """Absolute paths that were opened, made, moved or deleted while this is a list."""
@@ -186,28 +187,17 @@ def test_an_import_writes_through_no_link_of_the_dataset(tmp_path):
 
 def test_the_report_of_a_hostile_job_shows_all_and_runs_nothing(hostile_job, tmp_path):
     """Text of users is text: in the page no markup, in the table no formula begins a line."""
-    run = Run((Failed(hostile_job.edits[0].id),))
     store = ArtifactStore.open(tmp_path / "store")
     job = replace(hostile_job, edits=(), name="<script>alert(1)</script>\udcff")
-    page = write_report(job, store, run, tmp_path / "out").page.read_text("utf-8")
+    name = hostile_job.edits[0].id
+    failure = Failure(name, "train_lora", "Error", "<script>alert(1)</script>")
+    Results.open(job, store, tmp_path / "out").finish((), [failure])
+    page = (tmp_path / "out" / "index.html").read_text("utf-8")
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     lines = (tmp_path / "out" / "results.jsonl").read_text("utf-8").splitlines()
     assert len(lines) == len(cases.LINES)
     assert all(line.startswith("{") and line.isprintable() for line in lines)
-
-
-@dataclass(frozen=True)
-class Failed:
-    id: str
-    stage: str = "train_lora"
-    kind: str = "Error"
-    message: str = "<script>alert(1)</script>"
-
-
-@dataclass(frozen=True)
-class Run:
-    failed: tuple[Failed, ...]
 
 
 def test_a_folder_whose_name_is_no_text_is_planned_and_told_of(tmp_path):
@@ -239,5 +229,5 @@ def test_a_folder_whose_name_is_no_text_is_planned_and_told_of(tmp_path):
 def test_a_damaged_summary_of_a_run_tells_nothing(hostile_job, tmp_path, data):
     store = ArtifactStore.open(tmp_path / "store")
     store.put_run("run", "summary.json", data.replace(b"%s", str(hostile_job.path).encode()))
-    assert last_failed(store, hostile_job) == frozenset()
+    assert last_failed(store, hostile_job, ()) == frozenset()
     assert last_seconds(store, hostile_job) == {}

@@ -13,20 +13,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adaptivedrag import config
 from adaptivedrag.config import EditConfig
 from adaptivedrag.methods import DragMethod, Warp
 from adaptivedrag.model.weights import PARTS
 from adaptivedrag.points import Drag, ImagePoint
 from adaptivedrag.section import Section
+from adaptivedrag.warp import CONTENT_VERSION
 from artifacts import Circumstances, Digest, Record, StatCache
-from stages import STAGE_NAMES
+from stages import build_mask, optimize_latent
 from stages.jobs.edit import Edit
 from stages.jobs.image_files import inspect_image, inspect_mask
-from stages.pipeline import STAGES
+from stages.pipeline import STAGE_NAMES, STAGES
 from stages.planning.reasons import differences
-from stages.stage import Resolved
-from stages.stage import _settings as stage_settings
+from stages.planning.resolved import Resolved
 
 LORA, INVERSION, SUPERPIXELS, MASK, DRAG, IMAGE = STAGE_NAMES
 ALL = set(STAGE_NAMES)
@@ -211,7 +210,7 @@ def actions(edit: Edit, stages=STAGES, *, same_values: bool) -> dict[str, Any]:
     """Name the work of every stage; what a stage makes is the same always, or like its key."""
     resolved, records, found = Resolved.of(edit), {}, {}
     for number, stage in enumerate(stages):
-        if not resolved.skips(stage):
+        if not stage.off(resolved.edit):
             action = found[stage.name] = resolved.action(stage, records)
             values = f"{number:064x}" if same_values else action.key
             records[stage.name] = made(action, values)
@@ -251,7 +250,7 @@ def test_a_setting_of_the_warp_reruns_the_drag(edit, field):
 
 def test_what_the_optimization_made_before_there_were_methods_is_still_found():
     """Its part of the key, as the version before wrote it."""
-    assert EditConfig().for_stage("optimize_latent") == {
+    assert optimize_latent.STAGE.key_config(EditConfig()) == {
         "steps": 80,
         "max_steps": 300,
         "learning_rate": 0.01,
@@ -293,10 +292,9 @@ def test_another_way_to_find_content_reruns_the_stages_that_find_it(
 ):
     asked = with_setting(edit, name, value)
     before = actions(asked, same_values=True)
-    monkeypatch.setattr(config, "CONTENT_VERSION", config.CONTENT_VERSION + 1)
-    stage_settings.cache_clear()
+    for module in (build_mask, optimize_latent):
+        monkeypatch.setattr(module, "CONTENT_VERSION", CONTENT_VERSION + 1)
     after = actions(asked, same_values=True)
-    stage_settings.cache_clear()
     assert changed(before, after) == direct
     named = [
         difference.name
@@ -355,3 +353,12 @@ def test_a_lora_that_is_off_or_given_reruns_what_reads_it(edit, place):
     for name, value in (("train_lora.rank", 4), ("seed", 1)):
         check(given, with_setting(given, name, value), set())
         check(off, with_setting(off, name, value), set())
+
+
+def test_a_stage_key_holds_only_what_the_stage_reads():
+    base = EditConfig()
+    changed = base.merged({"optimize_latent": {"learning_rate": 0.02}})
+    differing = [
+        stage.name for stage in STAGES if stage.key_config(base) != stage.key_config(changed)
+    ]
+    assert differing == ["optimize_latent"]

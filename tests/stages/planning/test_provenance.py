@@ -4,7 +4,7 @@ from pathlib import Path
 
 from adaptivedrag.config import Runtime
 from artifacts import ArtifactStore
-from stages import STAGE_NAMES
+from stages.pipeline import STAGE_NAMES
 from stages.planning.provenance import provenance, provenance_document
 from stages.planning.sources import code_of
 from stages.workbench import Workbench

@@ -14,9 +14,9 @@ from stages.jobs.edit import Edit, Job
 from stages.jobs.reader import load_job
 from stages.pipeline import BY_NAME
 from stages.planning.forecast import Forecast, forecast
-from stages.planning.plan import Status, plan_edits, plan_job, reasons
+from stages.planning.plan import Status, explain_edit, plan_edits, plan_job
+from stages.planning.resolved import Resolved
 from stages.reports.plan_tables import forecast_lines
-from stages.stage import Resolved
 
 FITTED = "(fitted to the latents, 4.0 in the job)"
 
@@ -38,7 +38,7 @@ def with_settings(edit: Edit, **sections) -> Edit:
 
 
 def why(edit: Edit, store: ArtifactStore, stage: str) -> str:
-    return reasons(edit, store)[stage].text
+    return explain_edit(edit, store)[stage].text
 
 
 def make_lora_again(edit: Edit, store: ArtifactStore, value: float) -> None:
@@ -56,7 +56,7 @@ def folder_of(store: ArtifactStore, edit: Edit, stage: str) -> Path:
 
 
 def test_what_is_there_says_when_it_was_made(edit, store):
-    found = reasons(edit, store)
+    found = explain_edit(edit, store)
     assert {reason.status for reason in found.values()} == {Status.HIT}
     assert why(edit, store, "train_lora") == "made 2024-01-01T00:00:00+00:00, record 1"
 
@@ -136,7 +136,7 @@ def test_a_warp_that_the_version_before_made_says_that_its_method_has_another_na
     records = finish(warped, store, until="build_mask")
     now = Resolved.of(warped).action(BY_NAME["optimize_latent"], records)
     one_step = {"relocation": True, "steps": 1, "max_steps": 1, "content": CONTENT_VERSION}
-    settings = Resolved.of(edit).config.for_stage("optimize_latent") | one_step
+    settings = BY_NAME["optimize_latent"].key_config(Resolved.of(edit).config) | one_step
     then = replace(now, config={**settings, "frame": now.config["frame"]})
     store.publish(then, {"latent": np.zeros(3, np.float32)}, CIRCUMSTANCES)
     assert why(warped, store, "optimize_latent") == "optimize_latent.method relocation → warp"
@@ -188,7 +188,7 @@ def test_bytes_that_are_gone_cut_off_or_damaged_are_told_apart(edit, store):
 
 def test_a_failure_is_told_with_its_kind_and_keeps_others_waiting(job, edit, store):
     wild = with_settings(edit, optimize_latent={"learning_rate": 9.0})
-    key = reasons(wild, store)["optimize_latent"].key
+    key = explain_edit(wild, store)["optimize_latent"].key
     assert key
     failure = {"kind": "NotFinite", "message": "at 3\nx"}
     store.add_attempt("optimize_latent", key, failure)
@@ -197,7 +197,7 @@ def test_a_failure_is_told_with_its_kind_and_keeps_others_waiting(job, edit, sto
     one = replace(job, edits=(wild,))
     assert forecast(plan_job(one, store), store).total.missing == 2
     store.add_attempt("optimize_latent", key, failure | {"policy": "quarantine"})
-    found = reasons(wild, store)
+    found = explain_edit(wild, store)
     assert found["optimize_latent"].status is Status.QUARANTINED
     assert found["sample_image"].text.startswith(
         f"needs optimize_latent; optimize_latent quarantined: {told}"

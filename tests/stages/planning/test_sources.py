@@ -1,6 +1,6 @@
 """Which sources a stage's numbers come from."""
 
-from stages import STAGE_NAMES
+from stages.pipeline import STAGE_NAMES
 from stages.planning.sources import ROOT, sources_of
 
 

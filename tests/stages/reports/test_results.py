@@ -1,31 +1,35 @@
+"""Results as they come: pictures, lines and a page, whole or not at all, and never taken away."""
+
 import json
 import re
-from dataclasses import dataclass, replace
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from support.finished_job import finish, write_job
+from support.s3_server import BUCKET
 
 from adaptivedrag.errors import InvalidEdit
 from artifacts import ArtifactStore
+from stages.failures import Failure
+from stages.jobs.edit import Job
 from stages.jobs.reader import load_job
-from stages.reports.panel import mask_tile, write_panel
-from stages.reports.report import ReportUnwritable, check_out, write_report
+from stages.planning.plan import plan_edits
+from stages.reports.panel import write_panel
+from stages.reports.results import ReportUnwritable, Results
+from stages.reports.tiles import mask_tile
+
+NOT_FINITE = Failure("edit-1", "optimize_latent", "NotFinite", "the loss is not finite at step 3")
 
 
-@dataclass(frozen=True)
-class Failure:
-    id: str
-    stage: str = "optimize_latent"
-    kind: str = "NotFinite"
-    message: str = "the loss is not finite at step 3"
-
-
-@dataclass(frozen=True)
-class Run:
-    failed: tuple[Failure, ...] = ()
+def write_results(
+    job: Job, store: ArtifactStore, out: Path, failures: Sequence[Failure] = ()
+) -> dict[str, str]:
+    return Results.open(job, store, out).finish(plan_edits(job.edits, store), failures)
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +47,21 @@ def out(tmp_path):
     return tmp_path / "out"
 
 
+@pytest.fixture
+def s3_url(s3_port, monkeypatch):
+    """An address of object storage, as users have it with their settings in the environment."""
+    settings = {
+        "AWS_ENDPOINT": f"http://127.0.0.1:{s3_port}",
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/{uuid.uuid4()}"
+
+
 def rows(out: Path) -> dict[str, dict]:
     lines = (out / "results.jsonl").read_text().splitlines()
     return {row["id"]: row for row in map(json.loads, lines)}
@@ -57,8 +76,8 @@ def test_a_report_has_images_a_row_and_a_page_for_each_edit(tmp_path, store, out
     job = load_job(write_job(tmp_path / "job"))
     for number, edit in enumerate(job.edits):
         finish(edit, store, shade=100 + number)
-    page = write_report(job, store, Run(), out).page
-    assert page == out / "index.html"
+    write_results(job, store, out)
+    assert (out / "index.html").is_file()
     for number, name in enumerate(("edit-0", "edit-1")):
         pixels = np.asarray(Image.open(out / "images" / f"{name}.png"))
         assert pixels.shape == (64, 96, 3)
@@ -74,7 +93,8 @@ def test_the_page_refers_to_nothing_but_its_own_files(tmp_path, store, out):
     job = load_job(write_job(tmp_path / "job"))
     for edit in job.edits:
         finish(edit, store)
-    text = write_report(job, store, Run(), out).page.read_text("utf-8")
+    write_results(job, store, out)
+    text = (out / "index.html").read_text("utf-8")
     links = re.findall(r'(?:src|href)="([^"#]+)"', text)
     assert len(links) == 1 + 2 * 4
     assert all((out / link).is_file() for link in links)
@@ -90,7 +110,8 @@ def test_edits_that_failed_are_there_with_their_reason(tmp_path, store, out):
     job = load_job(path)
     finish(job.edits[0], store)
     finish(job.edits[1], store, until="build_mask")
-    text = write_report(job, store, Run((Failure("edit-1"),)), out).page.read_text("utf-8")
+    write_results(job, store, out, [NOT_FINITE])
+    text = (out / "index.html").read_text("utf-8")
     found = rows(out)
     statuses = [found[name]["status"] for name in job.order]
     assert statuses == ["done", "failed", "unfinished", "bad"]
@@ -106,9 +127,9 @@ def test_a_second_report_of_the_same_results_writes_no_picture(tmp_path, store, 
     job = load_job(write_job(tmp_path / "job"))
     for edit in job.edits:
         finish(edit, store)
-    write_report(job, store, Run(), out)
+    write_results(job, store, out)
     first, table = states(out), (out / "results.jsonl").read_bytes()
-    write_report(job, store, Run(), out)
+    write_results(job, store, out)
     assert states(out) == first
     assert len(first) == 2 + 2 * 3 - 1  # both results look the same
     assert (out / "results.jsonl").read_bytes() == table
@@ -122,39 +143,137 @@ def test_a_result_that_was_made_anew_is_written_anew(tmp_path, store, out):
         job = load_job(path)
         for edit in job.edits:
             finish(edit, store, shade=shade)
-        write_report(job, store, Run(), out)
+        write_results(job, store, out)
         assert np.asarray(Image.open(out / "images" / "edit-1.png"))[0, 0, 0] == shade
 
 
 def test_a_lost_picture_is_written_again_and_an_old_one_is_removed(tmp_path, store, out):
     job = load_job(write_job(tmp_path / "job"))
     finish(job.edits[0], store)
-    write_report(job, store, Run(), out)
+    write_results(job, store, out)
     before = states(out)
     for path in [*out.glob("images/*"), *out.glob("thumbs/*")]:
         path.unlink()
     (out / "thumbs" / f"{'0' * 32}.jpg").write_bytes(b"old")
-    write_report(job, store, Run(), out)
+    write_results(job, store, out)
     assert states(out).keys() == before.keys()
 
 
 def test_pictures_that_are_not_ours_are_left_alone(tmp_path, store, out):
     job = load_job(write_job(tmp_path / "job"))
     finish(job.edits[0], store)
-    write_report(job, store, Run(), out)
+    write_results(job, store, out)
     (out / "thumbs" / "mine.jpg").write_bytes(b"mine")
     (out / "images" / "edit-1.png").write_bytes(b"mine, and edit-1 was never done")
-    write_report(job, store, Run(), out)
+    write_results(job, store, out)
     assert (out / "thumbs" / "mine.jpg").is_file()
     assert (out / "images" / "edit-1.png").is_file()
 
 
-def test_results_never_take_the_place_of_inputs(tmp_path):
+def test_results_never_take_the_place_of_inputs(tmp_path, store):
     job = load_job(write_job(tmp_path / "job"))
     same = replace(job.edits[0], id="same", image_path=tmp_path / "images" / "same.png")
     with pytest.raises(InvalidEdit, match=r"would replace .*same\.png: name another --out"):
-        check_out(replace(job, edits=(same,)), tmp_path)
-    check_out(job, tmp_path / "results")
+        Results.open(replace(job, edits=(same,)), store, tmp_path)
+
+
+def test_a_place_in_the_store_or_of_another_job_is_refused(tmp_path, store, out):
+    job = load_job(write_job(tmp_path / "job"))
+    with pytest.raises(InvalidEdit, match="lies in the store"):
+        Results.open(job, store, tmp_path / "store" / "results")
+    write_results(job, store, out)
+    other = load_job(write_job(tmp_path / "elsewhere" / "job"))
+    with pytest.raises(InvalidEdit, match=r"results of another job, .*job\.toml, which would be"):
+        Results.open(other, store, out)
+    with pytest.raises(InvalidEdit, match="lies in the results of another job"):
+        Results.open(other, store, out / "images")
+
+
+def test_a_job_that_was_moved_keeps_its_results(tmp_path, store, out):
+    path = write_job(tmp_path / "job")
+    write_results(load_job(path), store, out)
+    path.parent.rename(tmp_path / "moved")
+    write_results(load_job(tmp_path / "moved" / "job.toml"), store, out)
+    owner = json.loads((out / "job.json").read_text())
+    assert owner["path"] == str(tmp_path / "moved" / "job.toml")
+
+
+def test_a_result_and_its_line_are_there_as_soon_as_its_edit_is_done(tmp_path, store, out):
+    job = load_job(write_job(tmp_path / "job"))
+    results = Results.open(job, store, out)
+    results.begin(plan_edits(job.edits, store))
+    assert [row["status"] for row in rows(out).values()] == ["unfinished", "unfinished"]
+    finish(job.edits[0], store, shade=99)
+    results.put(plan_edits(job.edits[:1], store)[0])
+    results.renew_page("This run goes on.")
+    assert (np.asarray(Image.open(out / "images" / "edit-0.png")) == 99).all()
+    assert rows(out)["edit-0"]["status"] == "done"
+    page = (out / "index.html").read_text("utf-8")
+    assert "This run goes on." in page
+    assert "images/edit-0.png" in page
+    results.finish(plan_edits(job.edits, store))
+    assert "This run goes on." not in (out / "index.html").read_text("utf-8")
+
+
+def test_two_processes_at_work_keep_each_others_lines(tmp_path, store, out):
+    job = load_job(write_job(tmp_path / "job"))
+    ours, theirs = Results.open(job, store, out), Results.open(job, store, out)
+    for results, edit in ((ours, job.edits[0]), (theirs, job.edits[1])):
+        results.begin(plan_edits([edit], store))
+    for results, edit in ((ours, job.edits[0]), (theirs, job.edits[1])):
+        finish(edit, store)
+        results.put(plan_edits([edit], store)[0])
+    ours.finish(plan_edits(job.edits[:1], store))
+    assert {row["status"] for row in rows(out).values()} == {"done"}
+
+
+def test_results_on_object_storage_are_those_of_a_folder(tmp_path, store, out, s3_url):
+    job = load_job(write_job(tmp_path / "job"))
+    for edit in job.edits:
+        finish(edit, store)
+    results = Results.open(job, store, f"{s3_url}/results")
+    results.put(plan_edits(job.edits, store)[0])
+    names = results.place.stamps("rows")
+    assert list(names) == ["rows/edit-0.json"]
+    results.finish(plan_edits(job.edits, store))
+    write_results(job, store, out)
+    for path in ("images/edit-0.png", "images/edit-1.png", "index.html"):
+        assert results.place.get(path) == (out / path).read_bytes()
+    lines = results.place.get("results.jsonl").decode().splitlines()
+    assert {json.loads(line)["id"] for line in lines} == {"edit-0", "edit-1"}
+    assert not results.place.stamps("rows")
+
+
+def test_a_picture_stays_with_a_badge_until_its_successor_is_there(tmp_path, store, out):
+    path = write_job(tmp_path / "job", edits=1)
+    toml = path.read_text()
+    finish(load_job(path).edits[0], store, shade=10)
+    write_results(load_job(path), store, out)
+    path.write_text(f"{toml}[sample_image]\ncorrespondence_temperature = 0.2\n")
+    changed = load_job(path)
+    write_results(changed, store, out)
+    row = rows(out)["edit-0"]
+    assert (row["status"], row["earlier"]) == ("unfinished", True)
+    assert (np.asarray(Image.open(out / row["image"])) == 10).all()
+    assert "made with earlier settings" in (out / "index.html").read_text("utf-8")
+    write_results(changed, store, out, [replace(NOT_FINITE, id="edit-0")])
+    assert (out / "images" / "edit-0.png").is_file()
+    finish(changed.edits[0], store, shade=20)
+    write_results(changed, store, out)
+    assert "earlier" not in rows(out)["edit-0"]
+    assert (np.asarray(Image.open(out / "images" / "edit-0.png")) == 20).all()
+
+
+def test_a_picture_that_something_else_has_changed_is_written_again(tmp_path, store, out):
+    job = load_job(write_job(tmp_path / "job"))
+    for edit in job.edits:
+        finish(edit, store)
+    write_results(job, store, out)
+    path = out / "images" / "edit-0.png"
+    kept = path.read_bytes()
+    path.write_bytes(b"something else")
+    write_results(job, store, out)
+    assert path.read_bytes() == kept
 
 
 def test_a_damaged_result_is_not_passed_off_as_done(tmp_path, store, out):
@@ -162,11 +281,11 @@ def test_a_damaged_result_is_not_passed_off_as_done(tmp_path, store, out):
     record = finish(job.edits[0], store)["sample_image"]
     (picture,) = (tmp_path / "store").rglob(f"{record.object}/image.png")
     picture.write_bytes(picture.read_bytes()[:-1] + b"x")
-    write_report(job, store, Run(), out)
+    write_results(job, store, out)
     row = rows(out)["edit-0"]
     assert row["status"] == "failed"
     assert "run again" in row["reason"]
-    assert not list((out / "images").iterdir())
+    assert not (out / "images" / "edit-0.png").exists()
 
 
 def test_a_run_of_some_edits_keeps_the_rows_of_the_others(tmp_path, store, out):
@@ -174,12 +293,12 @@ def test_a_run_of_some_edits_keeps_the_rows_of_the_others(tmp_path, store, out):
     job = load_job(path)
     for edit in job.edits:
         finish(edit, store)
-    write_report(job, store, Run((Failure("edit-2"),)), out)
-    write_report(load_job(path, select="even"), store, Run(), out)
+    write_results(job, store, out, [replace(NOT_FINITE, id="edit-2")])
+    write_results(load_job(path, select="even"), store, out)
     assert list(rows(out)) == ["edit-0", "edit-1", "edit-2"]
     assert {row["status"] for row in rows(out).values()} == {"done"}
     kept = states(out)
-    write_report(replace(job, edits=job.edits[:1]), store, Run(), out)
+    write_results(replace(job, edits=job.edits[:1]), store, out)
     assert states(out) == kept
 
 
@@ -187,7 +306,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, store):
     job = load_job(write_job(tmp_path / "job"))
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ReportUnwritable, match="another folder with --out"):
-        write_report(job, store, Run(), tmp_path / "file" / "out")
+        write_results(job, store, tmp_path / "file" / "out")
 
 
 def test_a_panel_shows_whatever_is_there(tmp_path, store):

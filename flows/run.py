@@ -1,0 +1,355 @@
+"""One run of a job, or of a shard of one: made once, in the process that does the work.
+
+It holds what the run knows: the request, the store, a plan of every edit, kept up to date by what
+stages return, and where results go. `run` makes it and hands it to the flow; a worker makes it from
+the strings that `submit` sent, by the same constructor.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from adaptivedrag.errors import Stopped
+from artifacts import ArtifactStore, Key, Record, StoreUnavailable
+from flows.outcomes import RunSummary, last_failed, last_seconds, new_run_id, record_run
+from flows.progress import Progress
+from flows.request import RunRequest
+from flows.shards import StageSeconds
+from flows.time_limits import TimeLimit, time_limits
+from stages.failures import Failure
+from stages.jobs.edit import Edit, Job, select_edits
+from stages.jobs.reader import load_job
+from stages.pipeline import RESULT
+from stages.planning.plan import EditPlan, Status, bring_up_to_date, plan_edits
+from stages.planning.work import WorkItem
+from stages.reports.results import ReportUnwritable, Results
+
+PAGE_SECONDS = 30.0
+"""The page of results is renewed at most this often."""
+
+
+class StoppedEarly(Stopped):
+    """No more work is to be started; the message says why."""
+
+
+class Interrupted(StoppedEarly):
+    """The user or the system wants this process to end."""
+
+
+class Stop:
+    """A wish or a reason to stop, heard by those at work at their next step."""
+
+    def __init__(self, limits: Sequence[TimeLimit] = ()) -> None:
+        """Start without the wish, and with the time that there is."""
+        self._wish = threading.Event()
+        self._limits = tuple(limits)
+        self._over = ""
+
+    def ask(self) -> None:
+        """Ask all work to stop."""
+        self._wish.set()
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody asked."""
+        return self._wish.is_set()
+
+    def check(self) -> None:
+        """Leave the work at hand if that was asked for, or time is up.
+
+        Raises:
+            StoppedEarly: if so; `Interrupted` if it was asked for.
+        """
+        if self._wish.is_set():
+            raise Interrupted("interrupted")
+        # For good: a clock that is set back gives no time back.
+        self._over = self._over or next((each.said for each in self._limits if each.is_over), "")
+        if self._over:
+            raise StoppedEarly(self._over)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a work item: its record, or why it has none."""
+
+    record: Record | None = None
+    failure: Failure | None = None
+
+
+class Run:
+    """A run at work. What it says of itself is read from any thread; one thread does the work."""
+
+    def __init__(
+        self,
+        job: Job,
+        store: ArtifactStore,
+        request: RunRequest,
+        plans: Mapping[str, EditPlan],
+        results: Results | None = None,
+        console: Console | None = None,
+        *,
+        is_shard: bool = False,
+    ) -> None:
+        """Start the clock; `open` is the usual way.
+
+        Args:
+            job: with the edits that are wanted.
+            plans: of these edits, by id.
+
+        Raises:
+            InvalidRequest: if a limit of the request cannot be read.
+        """
+        self.id = new_run_id()
+        self.job, self.store, self.request = job, store, request
+        self.plans, self.results, self.is_shard = plans, results, is_shard
+        self.stop = Stop(time_limits(request.deadline, request.budget))
+        self.most_failures = request.most_failures(len(plans))
+        self.waiting = {stage: self._waiting_for(stage) for stage in request.stages}
+        self.todo = frozenset[str]().union(*self.waiting.values())
+        self.seconds = StageSeconds(last_seconds(store, job) if self.todo else {})
+        self.progress = Progress(
+            self.waiting, {s: self.seconds.of(s) for s in request.stages}, _shares(plans), console
+        )
+        self.failures: dict[str, Failure] = {}
+        self.outcomes: dict[tuple[str, Key], Outcome] = {}
+        self.chunk: list[WorkItem] = []
+        """What the task at hand is to do."""
+        self.trouble: Exception | None = None
+        """Why the task at hand could do nothing more."""
+        self.finished = threading.Event()
+        """Set when the work is over; Prefect may go on talking."""
+        self._made = Counter[str]()
+        self._memory_saved_by: dict[str, tuple[str, ...]] = {}
+        self._started, self._clock = datetime.now(UTC), time.monotonic()
+        self._page_due = 0.0
+        self._stopped, self._interrupted = "", False
+
+    @classmethod
+    def open(
+        cls,
+        job: Job | Path,
+        store: str | Path,
+        request: RunRequest,
+        *,
+        select: str | None = None,
+        edit_ids: Iterable[str] | None = None,
+        console: Console | None = None,
+    ) -> "Run":
+        """Read a job, claim the place of its results, and plan each edit once.
+
+        Args:
+            select: a pattern of edit ids (with * and ?), or a tag.
+            edit_ids: the edits of a shard; all by default.
+
+        Raises:
+            InvalidRequest, InvalidEdit, StoreUnavailable, ModelUnavailable, ReportUnwritable:
+                nothing can start; the message is one line.
+        """
+        found = job if isinstance(job, Job) else load_job(job)
+        found = found if select is None else select_edits(found, select)
+        if edit_ids is not None:
+            wanted = frozenset(edit_ids)
+            edits = tuple(edit for edit in found.edits if edit.id in wanted)
+            found = replace(found, edits=edits, bad=())
+        opened = ArtifactStore.open(store)
+        results = None if request.out is None else Results.open(found, opened, request.out)
+        plans = {plan.edit.id: plan for plan in plan_edits(found.edits, opened)}
+        if request.retry_failed:
+            failed = last_failed(opened, found, plans.values())
+            plans = {name: plan for name, plan in plans.items() if name in failed}
+            found = replace(found, edits=tuple(e for e in found.edits if e.id in failed))
+        is_shard = edit_ids is not None
+        return cls(found, opened, request, plans, results, console, is_shard=is_shard)
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        """The edits for which there is anything to do, in the order of the job."""
+        return tuple(edit for edit in self.job.edits if edit.id in self.todo)
+
+    def going(self, edits: Iterable[Edit]) -> list[EditPlan]:
+        """Return the plans of those edits that have not failed."""
+        return [self.plans[edit.id] for edit in edits if edit.id not in self.failures]
+
+    def check(self) -> None:
+        """Leave if there is a reason to; to be called only while there is more to do.
+
+        Raises:
+            StoppedEarly: if more edits failed than may, time is up, or somebody asked to stop.
+        """
+        self.stop.check()
+        if self.has_failed_too_often:
+            raise StoppedEarly(
+                f"{len(self.failures)} edits failed and {self.most_failures} were allowed to"
+            )
+
+    @property
+    def has_failed_too_often(self) -> bool:
+        """Whether more edits have failed than may."""
+        return self.most_failures is not None and len(self.failures) > self.most_failures
+
+    def take(self, item: WorkItem, outcome: Outcome, seconds: float) -> None:
+        """Take in what became of a work item: in the plans, the results and on the screen."""
+        stage = item.stage.name
+        self.outcomes[stage, item.key] = outcome
+        if outcome.record:
+            self._made[stage] += 1
+            self.seconds.saw(stage, seconds)
+            if saved_by := outcome.record.circumstances.memory_saved_by:
+                self._memory_saved_by[stage] = saved_by
+        self.share(item)
+
+    def share(self, item: WorkItem) -> bool:
+        """Let every edit that needs an item have its outcome; tell whether there is one yet.
+
+        Edits of other shards may need what this run has done, or failed to do, before.
+        """
+        stage = item.stage.name
+        outcome = self.outcomes.get((stage, item.key))
+        if outcome is None:
+            return False
+        if outcome.failure:
+            for name in item.sharers:
+                self.fail(replace(outcome.failure, id=name))
+        elif outcome.record:
+            plans = [self.plans[name] for name in item.sharers]
+            bring_up_to_date(plans, item.stage, {item.key: outcome.record}, self.store)
+            self.progress.reached(stage, item.sharers, self.seconds.of(stage))
+            for plan in plans if stage == RESULT.name else ():
+                self._put_result(plan, None)
+        return True
+
+    def fail(self, failure: Failure) -> None:
+        """Take in that an edit has failed; its later stages are not tried."""
+        self.failures[failure.id] = failure
+        self.progress.failed(failure)
+        self._put_result(self.plans[failure.id], failure)
+
+    def begin(self) -> None:
+        """Show on the page of results what is still to come."""
+        if self.results:
+            results = self.results
+            self._tell_results(lambda: results.begin(self.plans.values()))
+
+    def stop_early(self, reason: str, *, interrupted: bool = False) -> None:
+        """Note that the run ends before its time."""
+        self._stopped, self._interrupted = self._stopped or reason, interrupted
+
+    def summary(self) -> RunSummary:
+        """Say what the run has done, by what its plans say is done now."""
+        failed = dict(self.failures)
+        for name, plan in self.plans.items():
+            if name not in failed and not plan.done and (lasting := plan.lasting_failure):
+                failed[name] = lasting
+        names = [edit.id for edit in self.job.edits]
+        done = tuple(name for name in names if name not in failed and self.plans[name].done)
+        return RunSummary(
+            run_id=self.id,
+            job=self.job.name,
+            path=str(self.job.path),
+            started=self._started.isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - self._clock, 3),
+            done=done,
+            failed=tuple(failed[name] for name in names if name in failed),
+            bad=self.job.bad,
+            unfinished=tuple(name for name in names if name not in {*failed, *done}),
+            made=dict(self._made),
+            stage_seconds=self.seconds.seen(),
+            memory_saved_by=dict(self._memory_saved_by),
+            stopped=self._stopped,
+            interrupted=self._interrupted,
+        )
+
+    def record(self) -> RunSummary:
+        """Keep the summary in the store; a store that fails is a reason to stop."""
+        summary = self.summary()
+        try:
+            record_run(self.store, summary)
+        except StoreUnavailable as error:
+            self.stop_early(f"StoreUnavailable: {error}", interrupted=self._interrupted)
+        return self.summary()
+
+    def report(self) -> RunSummary:
+        """Write all results; where that fails, the run counts as stopped early."""
+        if self.results is None:
+            return self.summary()
+        try:
+            damaged = self.results.finish(
+                self.plans.values(), self.summary().failed, banner=self._banner_of_others()
+            )
+        except (ReportUnwritable, StoreUnavailable) as error:
+            self.stop_early(str(error), interrupted=self._interrupted)
+            return self.summary()
+        except KeyboardInterrupt:
+            self.stop_early("interrupted", interrupted=True)
+            return self.summary()
+        for name, reason in damaged.items():
+            self.failures[name] = Failure(name, RESULT.name, "ArtifactCorrupt", reason)
+        return replace(self.summary(), report=self.results.page)
+
+    def _put_result(self, plan: EditPlan, failure: Failure | None) -> None:
+        if self.results:
+            results = self.results
+            self._tell_results(lambda: results.put(plan, failure))
+
+    def _tell_results(self, write: Callable[[], object]) -> None:
+        """Write results, and the page if it is due; what cannot be written now is when all ends."""
+        try:
+            write()
+            if self.results and time.monotonic() >= self._page_due:
+                clock = time.monotonic()
+                self.results.renew_page(self._banner())
+                # A page of very many edits takes its time: it never takes more than a hundredth.
+                wait = max(PAGE_SECONDS, 100 * (time.monotonic() - clock))
+                self._page_due = time.monotonic() + wait
+        except ReportUnwritable as error:
+            if self._page_due < float("inf"):
+                self.progress.say(f"{error}; the run goes on, and tries again at its end")
+            self._page_due = float("inf")
+
+    def _banner(self) -> str:
+        done = sum(plan.done for plan in self.plans.values())
+        now = datetime.now().astimezone()
+        return (
+            f"This run goes on: {done} of {len(self.plans)} edits done, {len(self.failures)} "
+            f"failed, as of {now:%Y-%m-%d %H:%M:%S}."
+        )
+
+    def _banner_of_others(self) -> str:
+        """Say what other workers may be at, where this run is a shard."""
+        if not self.is_shard or self.results is None:
+            return ""
+        own = self.plans.keys()
+        left = [
+            name
+            for name, row in self.results.latest().items()
+            if row["status"] == "unfinished" and name not in own
+        ]
+        return f"{len(left)} edits of other workers are not done yet." if left else ""
+
+    def _waiting_for(self, stage: str) -> list[str]:
+        """Return the ids of the edits that a stage has to run for.
+
+        There is nothing to do for what is quarantined, unless that is retried or stages are forced.
+        """
+        force, retry = self.request.force, self.request.retry_failed
+        return [
+            name
+            for name, plan in self.plans.items()
+            if (retry or force or not plan.quarantined)
+            and (
+                stage in plan.to_make
+                or (stage in force and plan.stages[stage].status is not Status.OFF)
+            )
+        ]
+
+
+def _shares(plans: Mapping[str, EditPlan]) -> dict[str, float]:
+    """Return one over the number of edits of the same image, for each edit."""
+    counts = Counter(plan.edit.image.digest for plan in plans.values())
+    return {name: 1 / counts[plan.edit.image.digest] for name, plan in plans.items()}
