@@ -17,7 +17,7 @@ def rgb_pixels(image: str | Path | Image.Image | np.ndarray) -> Pixels:
     """Return an image as RGB, upright and with what is transparent laid over white.
 
     Args:
-        image: a path; a PIL image; or an array (height, width) of grey or (height, width, 3 or 4)
+        image: a path; a PIL image; or an array (height, width) of gray or (height, width, 3 or 4)
             of RGB or RGBA, uint8 or floats from 0 to 1.
 
     Raises:

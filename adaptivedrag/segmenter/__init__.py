@@ -1,1 +1,1 @@
-"""Segmenters as the method sees them; SAM 2 is the one that there is."""
+"""Segmenters as the method sees them; SAM 2 is the only one so far."""

@@ -1,4 +1,4 @@
-"""What the method asks of a segmenter, and the table of those that there are.
+"""The interface of a segmenter, and the table of supported ones.
 
 Importing this module loads no torch: planning reads which files a segmenter has.
 """
@@ -15,7 +15,7 @@ from adaptivedrag.model.weights import find_segmenter
 
 
 class Segmenter(Protocol):
-    """A network that sees what belongs together in an image."""
+    """A network that finds what belongs together in an image."""
 
     def image_features(
         self, image: UInt8[np.ndarray, "h w 3"]
@@ -29,7 +29,7 @@ class Segmenter(Protocol):
         """Return segments of the whole image, largest first; they may overlap and leave gaps.
 
         Args:
-            at_once: how many prompts are decoded together; None for the segmenter's own choice.
+            at_once: number of prompts to decode together; None for the segmenter's own choice.
         """
         ...
 
@@ -41,9 +41,9 @@ class SegmenterKind:
     name: str
     recognizes: Callable[[Path], bool]
     files: Callable[[Path], tuple[Path, ...]]
-    """Names the files that `load` reads, of a file or a directory."""
+    """Returns the files that `load` reads, for a file or a directory."""
     load: Callable[[Path, str], Segmenter]
-    """Loads it onto a device; raises UnsupportedModel for what is none."""
+    """Loads it onto a device; raises UnsupportedModel for other files."""
 
 
 def _sam2_files(path: Path) -> tuple[Path, ...]:
@@ -57,10 +57,10 @@ def _load_sam2(path: Path, device: str) -> Segmenter:
 
 
 SEGMENTERS: tuple[SegmenterKind, ...] = (
-    # Last: its loader says what is wrong with a file that none recognizes.
+    # Last: its loader explains what is wrong with an unknown file.
     SegmenterKind("SAM 2", lambda _path: True, _sam2_files, _load_sam2),
 )
-"""The first that recognizes a path counts."""
+"""In order: the first that recognizes a path counts."""
 
 
 def kind_of(path: Path) -> SegmenterKind:

@@ -21,11 +21,11 @@ def turned(image: Image.Image) -> Image.Image:
 IMAGES = {
     "rgb": Image.fromarray(RGB),
     "transparent": Image.fromarray(RGBA),
-    "grey": Image.fromarray(RGB[..., 0]),
-    "grey, transparent": Image.fromarray(RGBA).convert("LA"),
+    "gray": Image.fromarray(RGB[..., 0]),
+    "gray, transparent": Image.fromarray(RGBA).convert("LA"),
     "palette": Image.fromarray(RGB).quantize(16),
     "black and white": Image.fromarray(RGB).convert("1"),
-    "16-bit grey": Image.fromarray(RGB[..., 0].astype(np.uint16) * 257),
+    "16-bit gray": Image.fromarray(RGB[..., 0].astype(np.uint16) * 257),
     "turned": turned(Image.fromarray(RGB)),
 }
 
@@ -40,7 +40,7 @@ def test_paths_and_pil_images_are_read_as_jobs_read_them(tmp_path, name):
             np.testing.assert_array_equal(rgb_pixels(image), expected)
 
 
-def test_arrays_of_grey_and_rgba_become_rgb():
+def test_arrays_of_gray_and_rgba_become_rgb():
     np.testing.assert_array_equal(rgb_pixels(RGB), RGB)
     np.testing.assert_array_equal(rgb_pixels(RGB[..., 0]), np.repeat(RGB[..., :1], 3, axis=2))
     shown = rgb_pixels(np.dstack([RGB, np.zeros((20, 30), np.uint8)]))
