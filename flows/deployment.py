@@ -1,6 +1,6 @@
-"""Sends a job to workers: the same flow, one run per shard, on a Prefect server of the user's.
+"""Sends a job to workers: the same flow, one run per shard, on the user's Prefect server.
 
-Workers share the store, so a shard that is done twice costs time and nothing else.
+Workers share the store, so a shard that is done twice costs only time.
 """
 
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ ENTRYPOINT = "flows.edit_dataset.edit_dataset"
 
 
 def deploy(pool: str = POOL, name: str = DEPLOYMENT) -> str:
-    """Register the flow on a process work pool, which is made if it is not there.
+    """Register the flow on a process work pool; create the pool if there is none.
 
     Start a worker per GPU with `prefect worker start --pool POOL --limit 1`.
 

@@ -1,6 +1,6 @@
-"""Decides what is done next: the first edits end to end, then shard by shard and stage by stage.
+"""Decides what to do next: the first edits end to end, then shard by shard and stage by stage.
 
-Knows nothing of Prefect: `perform` does one chunk, wherever that is, and the run takes in what
+Knows nothing of Prefect: `perform` does one chunk, in any process, and the run takes in what
 became of its items. A failure is a value; it stays with its edits, and their later stages are not
 tried.
 """
@@ -20,14 +20,14 @@ FIRST_EDITS = 10
 """Edits that go through all stages before the rest: a systematic fault shows in minutes."""
 
 Perform = Callable[[list[WorkItem]], None]
-"""Does a chunk of a stage; each item that is over has an outcome in the run."""
+"""Does a chunk of a stage; each finished item has an outcome in the run."""
 
 
 def dispatch(run: Run, perform: Perform, apart: Sequence[Edit] = ()) -> None:
     """Bring the edits of a run as far as its stages go.
 
     Args:
-        apart: edits that come after all others, each by itself.
+        apart: edits that come after all others, one by one.
 
     Raises:
         StoppedEarly: if more edits failed than may, time is up, or somebody asked to stop.

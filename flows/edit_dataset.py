@@ -41,7 +41,7 @@ _benches: dict[tuple[str, str, int | None], Workbench] = {}
 
 @contextmanager
 def at_hand(run: Run) -> Iterator[None]:
-    """Let the flow that is called in this block do this run, instead of making one."""
+    """Let the flow called in this block do this run instead of making its own."""
     token = _run_at_hand.set(run)
     try:
         yield
@@ -147,7 +147,7 @@ def _do_batch(run: Run, bench: Workbench, items: Sequence[WorkItem]) -> None:
 
 
 def _listener(run: Run, item: WorkItem, share: int) -> OnStep:
-    """Return what hears of each step of an item: it shows it, and ends it where it is time."""
+    """Return the callback for each step of an item: it shows progress and ends the item in time."""
     stage, name, limit = item.stage.name, item.edit.id, run.request.stage_timeout
     started = time.perf_counter()
 
@@ -180,7 +180,7 @@ def _kept_failure(store: ArtifactStore, item: WorkItem, error: Exception) -> Fai
 def edit_dataset(
     job: str, store: str, request: dict[str, Any], edit_ids: list[str] | None = None
 ) -> State[Any]:
-    """Bring edits of a job as far as the stages go, whatever becomes of their neighbors.
+    """Bring edits of a job through the stages; one that fails stops no other.
 
     Args:
         job: absolute path of the job's file.
@@ -235,7 +235,7 @@ def _carried_out(run: Run, perform: Perform) -> RunSummary:
     except (ArtifactError, OSError) as error:
         run.stop_early(f"{type(error).__name__}: {error}")
     except BaseException as error:
-        # A cancelled flow run and a Ctrl-C are no Exceptions; anything else is a bug of ours.
+        # A canceled flow run and a Ctrl-C are no Exceptions; anything else is a bug of ours.
         run.stop.ask()
         is_wish = not isinstance(error, Exception)
         run.stop_early(f"{type(error).__name__}: {error}", interrupted=is_wish)
@@ -247,7 +247,7 @@ def _carried_out(run: Run, perform: Perform) -> RunSummary:
 
 
 def _last_word(summary: RunSummary) -> str:
-    """Say how a run ended, and why edits failed, so that a log ends with their names."""
+    """Return how a run ended, and why edits failed, so that a log ends with their names."""
     lines = [str(summary), summary.stopped, *map(str, summary.failed[:FAILURES_NAMED])]
     more = len(summary.failed) - FAILURES_NAMED
     return "; ".join(filter(None, [*lines, f"and {more} more" if more > 0 else ""]))

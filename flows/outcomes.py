@@ -47,7 +47,7 @@ class RunSummary:
             told to run some stages only.
         made: artifacts made by this run, per stage.
         stage_seconds: median seconds of an artifact, per stage.
-        memory_saved_by: what was done at last where memory was short, per stage.
+        memory_saved_by: the last measures against short memory, per stage.
         seconds: wall time.
         stopped: why the run stopped early, "" if it did not.
         prefect_is_silent: whether Prefect's client still waits for a server that does not answer;
@@ -111,7 +111,7 @@ def record_run(store: ArtifactStore, summary: RunSummary) -> None:
 def note_at_work(
     store: ArtifactStore, run_id: str, path: str, ids: Sequence[str], stage: str
 ) -> None:
-    """Keep what a run of the job at a path is about to do, over what it did before.
+    """Note what a run of the job at a path is about to do, over its earlier note.
 
     Raises:
         StoreUnavailable: if it cannot be written.
@@ -121,7 +121,7 @@ def note_at_work(
 
 
 def fatal_edits(store: ArtifactStore, job: "Job") -> Counter[str]:
-    """Count for each edit the runs of its job that were at it and have not said how they ended.
+    """Count for each edit the runs of its job that stopped silently while working on it.
 
     A kill, a machine that went down, or an edit that takes its process with it: too little memory,
     a crash in a library; or one that is still at work. A stage that the edits of an image share
@@ -168,7 +168,7 @@ def last_seconds(store: ArtifactStore, job: "Job") -> dict[str, float]:
 
 
 class _AtWork(BaseModel):
-    """What a run was at."""
+    """The work that a run was doing."""
 
     path: str
     ids: tuple[str, ...]
@@ -180,7 +180,7 @@ class _Told(BaseModel):
 
 
 class _Summary(BaseModel):
-    """What is read of a run's summary."""
+    """The keys that we read of a run's summary."""
 
     path: str
     done: tuple[str, ...]
@@ -200,7 +200,7 @@ def _summaries(store: ArtifactStore, path: str) -> Iterator[dict[str, Any]]:
 def _read_run(
     store: ArtifactStore, form: type[BaseModel], name: str, run_id: str
 ) -> dict[str, Any]:
-    """Return what is read of a file of a run; one that was cut off says nothing."""
+    """Read a file of a run; one that was cut off counts as empty."""
     try:
         data = store.get_run(run_id, name)
         return form.model_validate_json(data).model_dump() if data else {}

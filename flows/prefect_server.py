@@ -29,7 +29,7 @@ START_SECONDS = 120.0
 """A first start migrates a new database, on a busy machine; later ones take a tenth of this."""
 POLL_SECONDS = 2.0
 ANSWER_SECONDS = 10.0
-"""So long a server of the user's may take to answer."""
+"""The longest time, in seconds, in which the user's server has to answer."""
 STOP_SECONDS = 5.0
 
 
@@ -152,7 +152,7 @@ def _logger_levels(levels: Mapping[str, int]) -> Iterator[None]:
 
 
 def send_events(timeout: float) -> bool:
-    """Let Prefect's client send the events that it still holds; tell whether it could in time."""
+    """Let Prefect's client send its remaining events; return whether it could in time."""
     from prefect.events.worker import EventsWorker
 
     waited = EventsWorker.drain_all(timeout=timeout, at_exit=False)
@@ -212,7 +212,7 @@ def server_environment(home: Path, api_url: str) -> dict[str, str]:
 
 
 def _answers(api_url: str, timeout: float) -> bool:
-    """Ask an API for its health, with no proxy between; tell whether it answered in time."""
+    """Ask an API for its health, without a proxy; return whether it answered in time."""
     parts = urlsplit(api_url)
     secure = parts.scheme == "https"
     connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection

@@ -1,4 +1,4 @@
-"""What a run shows while it works: a bar per stage on a terminal, plain lines elsewhere."""
+"""The progress of a run: a bar per stage on a terminal, plain lines elsewhere."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ from stages.failures import Failure
 from stages.pipeline import BY_NAME
 
 LINE_SECONDS = 2.0
-"""Plain lines come at most this often, but for failures and the end of a stage."""
+"""Seconds between plain lines, except for failures and the end of a stage."""
 
 
 class Progress:

@@ -10,7 +10,7 @@ from stages.pipeline import STAGE_NAMES
 
 
 class RunRequest(BaseModel):
-    """What is to be done with a job's edits.
+    """The work that a user asks for on a job's edits.
 
     Attributes:
         stages: those that may run, in order.

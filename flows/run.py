@@ -241,7 +241,7 @@ class Run:
         self._stopped, self._interrupted = self._stopped or reason, interrupted
 
     def summary(self) -> RunSummary:
-        """Say what the run has done, by what its plans say is done now."""
+        """Return what the run has done, by what its plans say is done now."""
         failed = dict(self.failures)
         for name, plan in self.plans.items():
             if name not in failed and not plan.done and (lasting := plan.lasting_failure):
@@ -321,7 +321,7 @@ class Run:
         )
 
     def _banner_of_others(self) -> str:
-        """Say what other workers may be at, where this run is a shard."""
+        """Return what other workers may be at, where this run is a shard."""
         if not self.is_shard or self.results is None:
             return ""
         own = self.plans.keys()

@@ -85,5 +85,5 @@ def _place(member: tuple[int, "Edit"]) -> int:
 
 
 def _work(edits: int, seconds_of: Callable[[str], float], stages: Sequence[str]) -> float:
-    """Return the seconds that an image with so many edits takes."""
+    """Return the seconds that an image with a number of edits takes."""
     return sum(seconds_of(stage) * (1 if BY_NAME[stage].per_image else edits) for stage in stages)

@@ -102,7 +102,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Judgment:
     """What was found of one picture.
 
     Attributes:
@@ -154,7 +154,7 @@ class Instruments:
 
     @property
     def in_words(self) -> str:
-        """Say which features MD compares."""
+        """Return which features MD compares."""
         protocol = self.protocol
         model = self.dift or "the pocket UNet (scenes only)"
         return (
@@ -187,7 +187,7 @@ class Judge:
         self._sources: dict[tuple[str, ...], npt.NDArray[np.float32]] = {}
         self._last: tuple[tuple[str, ...], npt.NDArray[np.float32]] | None = None
 
-    def judge(self, edit: Edit, candidate: Candidate) -> Judgement:
+    def judge(self, edit: Edit, candidate: Candidate) -> Judgment:
         """Return what the store knows of a picture, or measure it.
 
         Raises:
@@ -199,14 +199,14 @@ class Judge:
         found = self.store.lookup(STAGE, action.key)
         if found and found.status == "hit":
             try:
-                return _judgement(self.store.read(found.record))
+                return _judgment(self.store.read(found.record))
             except ArtifactCorrupt:
-                pass  # and now the store knows it too; measured again, it is mended
+                pass  # now the store knows it too, and judging again repairs it
         watch = Stopwatch(self.instruments.device)
         made = self._measured(edit, candidate.read())
         circumstances = watch.circumstances(STAGE)
         self.store.publish(action, made.payload, circumstances, made.summary)
-        return Judgement(cast(Measures, made.summary["measures"]), made.summary["kind"])
+        return Judgment(cast(Measures, made.summary["measures"]), made.summary["kind"])
 
     def _action(self, edit: Edit, candidate: Candidate) -> Action:
         instruments, dift = self.instruments, self.instruments.dift_files(edit)
@@ -334,9 +334,9 @@ class Judge:
         )
 
 
-def _judgement(parts: Mapping[str, Any]) -> Judgement:
+def _judgment(parts: Mapping[str, Any]) -> Judgment:
     found = parts["judgement"]
-    return Judgement(found["measures"], found["kind"])
+    return Judgment(found["measures"], found["kind"])
 
 
 def _outside_mask(edit: Edit, picture: Pixels) -> Measures:
@@ -356,7 +356,7 @@ def reconstruction(edit: Edit) -> Edit:
     length leaves the inverted latents as they are, and an edit that is its own reference needs no
     control; nor is a background held at what the inversion found of it.
     """
-    centre = ImagePoint(edit.image.width // 2, edit.image.height // 2)
+    center = ImagePoint(edit.image.width // 2, edit.image.height // 2)
     plain = EditConfig()
     config = edit.config.merged(
         {
@@ -370,7 +370,7 @@ def reconstruction(edit: Edit) -> Edit:
             },
         }
     )
-    return replace(edit, drags=(Drag(centre, centre),), config=config, scene=None)
+    return replace(edit, drags=(Drag(center, center),), config=config, scene=None)
 
 
 def control_picture(name: str, edit: Edit) -> Pixels:

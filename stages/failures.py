@@ -45,7 +45,7 @@ RULES: tuple[tuple[type[Exception], Policy], ...] = (
 
 
 def policy_of(error: BaseException) -> Policy:
-    """Return what is to be done about an error."""
+    """Return what to do about an error."""
     for kind, policy in RULES:
         if isinstance(error, kind):
             return policy
@@ -104,7 +104,7 @@ class Attempt:
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:
-        """Read what the store keeps; what older versions did not write is told as unknown."""
+        """Read what the store keeps; what older versions did not write is unknown."""
         policies = {str(policy): policy for policy in Policy}
         return cls(
             edit=str(document.get("edit", "")),

@@ -34,7 +34,7 @@ class InputChanged(InvalidEdit):
 
 @contextmanager
 def as_planned(edit: Edit, path: Path) -> Iterator[Callable[[bool], None]]:
-    """Read a file of an edit that could be read when it was planned; give the check of its bytes.
+    """Read a file of an edit that was readable when planned; yield the check of its bytes.
 
     Raises:
         InputChanged: if the file cannot be read any more, or the check fails.
@@ -55,7 +55,7 @@ def as_planned(edit: Edit, path: Path) -> Iterator[Callable[[bool], None]]:
 
 
 OnStep: TypeAlias = Callable[[int, int], None]
-"""Takes the number of a step that is over, and the number of all steps."""
+"""Takes the number of finished steps and of all steps."""
 
 EditInput = Literal["image", "relocated_image", "prompt", "drags", "user_mask"]
 """What a stage may read of an edit itself; `relocated_image` is the image, for a drag method that
@@ -88,7 +88,7 @@ class Work:
     checkpoints: Checkpoints
     on_step: OnStep
     rung: Rung = TOP
-    """How it has to save memory."""
+    """The measures to save memory."""
 
     def working_image(self) -> "np.ndarray":
         """Return the image as the models see it, uint8 RGB, padded.

@@ -50,7 +50,7 @@ class _InputRemade(Exception):
 
 
 def unheard(_step: int, _steps: int) -> None:
-    """Take note of no step."""
+    """Ignore a step."""
 
 
 class Workbench:
@@ -212,7 +212,7 @@ class Workbench:
     def _run(
         self, stage: Stage, works: Sequence[Work], resolved: Resolved
     ) -> tuple[Sequence[Made], Rung]:
-        """Run a stage with all memory that it likes, or with less each time that it is short.
+        """Run a stage with all memory, then with less each time memory is short.
 
         A batch is tried once: where it does not fit, its items are smaller.
         """
@@ -317,7 +317,7 @@ def _heard(on_step: Mapping[str, OnStep], item: WorkItem) -> OnStep:
 
 
 def _pass_on_what_is_no_failure(error: Exception) -> None:
-    """Raise a wish to stop, and what is tried again as a whole; any other error is an item's."""
+    """Raise `Stopped` and errors that retry the whole batch; any other error is an item's."""
     is_wish = isinstance(error, Stopped) and not isinstance(error, AdaptiveDragError)
     if is_wish or policy_of(error) is Policy.RETRY:
         raise error

@@ -252,8 +252,8 @@ class Jury:
         return Row(name, in_order, tuple(missing))
 
     def _scored(self, edit: Edit, candidate: Candidate, drag: Record | None) -> ScoredEdit:
-        judgement = self.judge.judge(edit, candidate)
-        measures = dict(judgement.measures)
+        judgment = self.judge.judge(edit, candidate)
+        measures = dict(judgment.measures)
         shorter = min(edit.image.width, edit.image.height)
         if drag is not None:
             points: Any = drag.summary["points"]
@@ -261,7 +261,7 @@ class Jury:
             measures["tracked_arrived"] = arrived(measures["tracked_distance"], shorter)
         if "true_distance" in measures:
             measures["true_arrived"] = arrived(measures["true_distance"], shorter)
-        kind = judgement.kind or next(iter(edit.tags), "")
+        kind = judgment.kind or next(iter(edit.tags), "")
         return ScoredEdit(edit.id, edit.image.digest, kind, len(edit.drags), measures)
 
 

@@ -16,12 +16,12 @@ from stages.planning.plan import EditPlan, JobPlan, Status
 from stages.stage import Stage
 
 SAMPLED = 32
-"""So many records of a stage are looked at."""
+"""The most records of a stage to look at."""
 
 
 @dataclass(frozen=True)
 class StageForecast:
-    """What is to be made of one stage.
+    """The missing artifacts of one stage.
 
     Attributes:
         missing: artifacts to make; one that several edits share counts once.
@@ -40,7 +40,7 @@ class StageForecast:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is to be made of a job.
+    """The missing artifacts of a job.
 
     Attributes:
         device: the device whose records were used, as they name it; "" if there are none.
@@ -99,8 +99,8 @@ def forecast(plan: JobPlan, store: ArtifactStore, device: str = "cpu") -> Foreca
 def _missing(plans: Sequence[EditPlan]) -> dict[str, list[EditPlan]]:
     """Return an edit for each artifact to make, by stage.
 
-    Edits that are quarantined are left out, as in a run. An artifact without a key yet is told
-    apart by what it is made of, as the job has it.
+    Edits that are quarantined are left out, as in a run. An artifact without a key yet is
+    identified by what it is made of, as the job has it.
     """
     numbers: dict[Hashable, int] = {}
     found: dict[str, dict[int, EditPlan]] = {stage.name: {} for stage in STAGES}

@@ -19,7 +19,7 @@ _GIVEN = ("image", "prompt", "drags")
 
 @dataclass(frozen=True)
 class JobActions:
-    """What a job is made of in a store, with the judgements of its results.
+    """What a job is made of in a store, with the judgments of its results.
 
     Attributes:
         keys: of all actions, also of those that are not made but may have checkpoints.
@@ -46,7 +46,7 @@ def job_actions(edits: Sequence[Edit], store: ArtifactStore) -> JobActions:
     named = [staged for plan in plans for staged in plan.stages.values() if staged.key]
     made = {(staged.stage, staged.key): None for staged in named if staged.key and staged.found}
     if judged:
-        made |= {(evaluate.STAGE, key): None for key in _judgements(plans, store)}
+        made |= {(evaluate.STAGE, key): None for key in _judgments(plans, store)}
     keys = {staged.key for staged in named if staged.key} | {key for _, key in made}
     return JobActions(frozenset(keys), tuple(made))
 
@@ -63,8 +63,8 @@ def all_actions(store: ArtifactStore) -> Iterator[tuple[str, Key]]:
                 yield stage, action.key
 
 
-def _judgements(plans: Sequence[EditPlan], store: ArtifactStore) -> Iterator[Key]:
-    """Find the judgements of results, and those of controls, which have no result."""
+def _judgments(plans: Sequence[EditPlan], store: ArtifactStore) -> Iterator[Key]:
+    """Find the judgments of results, and those of controls, which have no result."""
     results, given = set[Digest](), set[tuple[Digest | None, ...]]()
     for plan in plans:
         records = list(plan.records.values())

@@ -15,7 +15,7 @@ GIVEN = ("image", "prompt", "drags")
 METHOD = "optimize_latent.method"
 
 COMPARED = 32
-"""So many records at most are compared with, the latest of those that have something in common."""
+"""The most records to compare with: the latest of those that have something in common."""
 
 _SHORT = 8
 

@@ -13,7 +13,7 @@ from stages.reports.tiles import drag_tile
 from stages.reports.wording import count
 
 EACH = 2
-"""So many of the best, of the middle and of the worst are shown."""
+"""Number of results shown of the best, of the middle and of the worst."""
 SIDE = 192
 MEASURES = ("arrival_recovery", "preservation")
 """What results are ranked by: the first that was measured of any edit; more is better."""

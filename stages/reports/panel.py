@@ -20,7 +20,7 @@ GAP, CAPTION, HEADER = 12, 26, 64
 
 
 def write_panel(edit: Edit, store: ArtifactStore, path: Path, *, truth: Path | None = None) -> Path:
-    """Save a PNG with all that the stages made for an edit; what is not made is left grey.
+    """Save a PNG with all that the stages made for an edit; what is not made is left gray.
 
     Args:
         truth: the picture that the edit should have given, where it is known.

@@ -233,7 +233,7 @@ class Results:
         }
 
     def renew_page(self, banner: str) -> None:
-        """Write the page anew from all lines that there are, those of other processes too.
+        """Write the page again from all lines, also those of other processes.
 
         Args:
             banner: says that a run goes on.
@@ -251,7 +251,7 @@ class Results:
     def _update(
         self, plans: Iterable[EditPlan], failures: Mapping[str, Failure], *, draws: bool
     ) -> bool:
-        """Bring rows up to date; tell whether any is another one now."""
+        """Bring rows up to date; return whether any changed."""
         before = self.rows
         found = {bad.id: _bad_row(bad) for bad in self.job.bad}
         for plan in plans:
@@ -360,7 +360,7 @@ class Results:
         return self.place.stamps(IMAGES) | self.place.stamps(THUMBS)
 
     def _is_there(self, row: ResultRow) -> bool:
-        """Tell whether the pictures of a row are there, and its result is as it was written."""
+        """Return whether the pictures of a row are there, and its result is as it was written."""
         thumbs = row.get("thumbs", {}).values()
         if not all(path is None or path in self._files for path in thumbs):
             return False

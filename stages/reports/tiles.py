@@ -103,9 +103,9 @@ def drag_tile(pixels: Pixels, drags: Sequence[Drag], longest: int = TILE) -> Ima
 def mask_tile(
     pixels: Pixels, mask: Mask, drags: Sequence[Drag], longest: int = TILE
 ) -> Image.Image:
-    """Show an image in color where it may change, and dim and grey where it may not."""
-    grey = pixels.mean(axis=2, keepdims=True) * 0.4 + 25
-    shown = np.where(mask[:, :, None], pixels, grey).astype(np.uint8)
+    """Show an image in color where it may change, and dim and gray where it may not."""
+    gray = pixels.mean(axis=2, keepdims=True) * 0.4 + 25
+    shown = np.where(mask[:, :, None], pixels, gray).astype(np.uint8)
     canvas = Canvas.of(shown, longest)
     size = canvas.picture.size
     large = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
@@ -135,7 +135,7 @@ def path_tile(
     frame: Frame,
     longest: int = TILE,
 ) -> Image.Image:
-    """Show the way of every handle, with its beginning, its target and where it ended."""
+    """Show the path of every handle, with its start, its target and its end."""
     canvas = Canvas.of(pixels, longest)
     for number, drag in enumerate(drags):
         points = [frame.to_image(FeaturePoint(*map(float, step))) for step in tracks[:, number]]
@@ -149,7 +149,7 @@ def path_tile(
 
 
 def _borders(labels: npt.NDArray[Any]) -> Mask:
-    """Return True where a pixel differs from its right or lower neighbour."""
+    """Return True where a pixel differs from its right or lower neighbor."""
     borders = np.zeros(labels.shape, dtype=bool)
     borders[:, :-1] |= labels[:, :-1] != labels[:, 1:]
     borders[:-1] |= labels[:-1] != labels[1:]

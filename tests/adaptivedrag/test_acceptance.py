@@ -92,7 +92,7 @@ BUDGET = 20
 
 @pytest.fixture
 def dragged(tiny, scenario, monkeypatch):
-    """Run the real loop with a tracker that moves every handle by so many columns each time."""
+    """Run the real loop with a tracker that moves every handle by a number of columns each time."""
     handle = scenario.frame.to_image(FeaturePoint(20, 10))
     target = scenario.frame.to_image(FeaturePoint(20, 10 + 2 * STEPS))
     settings = Optimization(

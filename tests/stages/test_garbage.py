@@ -8,7 +8,7 @@ from stages.garbage import collector_paused
 
 
 @pytest.mark.parametrize("was_on", [True, False])
-def test_the_collector_is_paused_and_is_afterwards_as_before(was_on):
+def test_the_collector_is_paused_and_is_afterward_as_before(was_on):
     before = gc.isenabled()
     (gc.enable if was_on else gc.disable)()
     try:

@@ -311,8 +311,8 @@ def test_other_weights_rerun_the_stages_that_load_them(edit, place):
     check(edit, replace(edit, model=same), set())
     segmenter = str(place.file("other.pt", b"other weights"))
     check(edit, replace(edit, segmenter=segmenter), {SUPERPIXELS})
-    colours = with_setting(edit, "extract_superpixels.source", "rgb")
-    check(colours, replace(colours, segmenter=segmenter), set())
+    colors = with_setting(edit, "extract_superpixels.source", "rgb")
+    check(colors, replace(colors, segmenter=segmenter), set())
 
 
 def test_a_pixel_reruns_what_reads_the_image_and_a_copy_nothing(edit, place):

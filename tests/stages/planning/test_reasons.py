@@ -100,8 +100,8 @@ def test_inputs_weights_and_versions_are_named(edit, store, tmp_path, monkeypatc
     (tmp_path / "model" / "unet" / "model.safetensors").write_bytes(b"others")
     other = replace(edit, model=str(tmp_path / "model"))
     assert why(other, store, "train_lora").startswith("model diffusion changed (weights ")
-    colours = with_settings(edit, extract_superpixels={"source": "rgb"})
-    said = why(colours, store, "extract_superpixels")
+    colors = with_settings(edit, extract_superpixels={"source": "rgb"})
+    said = why(colors, store, "extract_superpixels")
     assert said.endswith("features → rgb; model segmenter is not used any more")
     now = BY_NAME["build_mask"].version
     newer = replace(BY_NAME["build_mask"], version=now + 1)
