@@ -577,15 +577,15 @@ def edit_cat(tmp_path, tiny_model_directory):
         "train_lora.batch_size": 1,
         "invert_image.num_steps": 4,
         "invert_image.inverted_steps": 2,
-        "optimize_latent.steps": 2,
-        "optimize_latent.max_steps": 2,
         "extract_superpixels.source": "rgb",
     }
-    settings = [word for name, value in few.items() for word in ("--set", f"{name}={value}")]
+    drag_steps = {"optimize_latent.steps": 2, "optimize_latent.max_steps": 2}
     models = ("--model", tiny_model_directory, "--segmenter", "cats/segmenter.pt")
 
-    def edit(image: object, *options: object):
-        drag = ("--drag", "30,30->50,32", "--prompt", "a cat", "--preset", "paper")
+    def edit(image: object, *options: object, preset: str = "paper"):
+        given = few | (drag_steps if preset == "paper" else {})
+        settings = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
+        drag = ("--drag", "30,30->50,32", "--prompt", "a cat", "--preset", preset)
         return call("edit", image, *drag, *models, *settings, *options)
 
     return edit
@@ -624,11 +624,12 @@ def test_an_edit_replaces_no_picture_of_another_image(edit_cat):
 def test_the_mask_of_an_edit_says_what_may_change(edit_cat):
     mask = np.zeros((64, 96), np.uint8)
     mask[16:48, 16:64] = 255
-    plus = ("--preset", "plus", "--segmenter", "pocket", "--lora", "off")
+    pocket = ("--segmenter", "pocket", "--lora", "off")
     pictures = []
     for number, chosen in enumerate((mask, 255 - mask)):
         Image.fromarray(chosen).save("mask.png")
-        ended = edit_cat("cats/cat.png", "--mask", "mask.png", *plus, "--out", f"{number}.png")
+        options = ("--mask", "mask.png", *pocket, "--out", f"{number}.png")
+        ended = edit_cat("cats/cat.png", *options, preset="plus")
         assert ended.exit_code == 0, ended.output + ended.stderr
         pictures.append(np.asarray(Image.open(f"{number}.png")))
     assert not np.array_equal(*pictures)
