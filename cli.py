@@ -94,8 +94,7 @@ Select = Annotated[Text, option("PATTERN", "Only edits with such an id (* and ?)
 Only = Annotated[Text, option("STAGE", "Run this stage only.")]
 FromStage = Annotated[Text, option("STAGE", "Run this stage and later ones.", "--from")]
 RetryFailed = Annotated[bool, flag("--retry-failed", "Only edits that failed or are quarantined.")]
-FORCE = "Redo what is done; with --from, only that stage, and later ones if its result changes."
-Force = Annotated[bool, flag("--force", FORCE)]
+Force = Annotated[bool, flag("--force", "Redo what is done; with --from, what that stage did.")]
 MaxFailures = Annotated[Text, option("N|N%", "Stop when more than this many edits have failed.")]
 FailFast = Annotated[bool, flag("--fail-fast", "Stop at the first failure.")]
 StageTimeout = Annotated[Text, option("TIME", "Fail an edit if a stage takes longer, such as 20m.")]
@@ -107,10 +106,6 @@ Batch = Annotated[
     option("N", "Take at most N edits through a model together; 1 on the CPU by default.", min=1),
 ]
 Shards = Annotated[int, option(None, "Create at least this many flow runs.", min=1)]
-Failures = Annotated[
-    int | None,
-    option("N", "Stop a flow run when more than this many of its edits have failed.", min=0),
-]
 
 # One edit, and what is shown.
 Image = Annotated[Path, argument("IMAGE", "Image to edit.")]
@@ -121,8 +116,7 @@ Model = Annotated[str, option(None, '"pocket", a Stable Diffusion 1.x directory,
 Segmenter = Annotated[str, option(None, '"pocket", a SAM 2 checkpoint, or a hub id.')]
 Preset = Annotated[str, option(None, '"plus", "paper", "released" or "dragdiffusion".')]
 Lora = Annotated[str, option(None, '"train", "off", or a .safetensors file.')]
-SETTING = "A setting, such as train_lora.steps=40; may be repeated."
-Settings = Annotated[list[str] | None, option("KEY=VALUE", SETTING, "--set")]
+Settings = Annotated[list[str] | None, option("KEY=VALUE", "Such as train_lora.steps=40.", "--set")]
 Png = Annotated[File, option("FILE", "PNG to write; results/<image>.png by default.")]
 WhyStage = Annotated[Text, argument("STAGE", "With --why: only this stage.")]
 Why = Annotated[Text, option("EDIT", "Explain this edit: what differs from earlier results.")]
@@ -412,7 +406,7 @@ def submit(
     retry_failed: RetryFailed = False,
     shards: Shards = 1,
     force: Force = False,
-    max_failures: Failures = None,
+    max_failures: MaxFailures = None,
     stage_timeout: StageTimeout = None,
     batch: Batch = None,
     store: Store = STORE,

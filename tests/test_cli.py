@@ -390,7 +390,7 @@ def test_the_status_tells_what_is_done_and_what_failed_last(job):
     assert "NotFinite: not so\nat all\nTraceback: in sample" in shown.output
     assert "no failure is recorded" in call("status", job, "edit-2").output
     assert "quarantined" in call("plan", job).output
-    assert last_failed(store, load_job(job)) == {"edit-1"}
+    assert last_failed(store, load_job(job), plan_edits(edits, store)) == {"edit-1"}
     ended = call("run", job, "--select", "edit-1")
     assert ended.exit_code == 1
     assert "edit-1: sample_image: NotFinite: not so" in ended.output
