@@ -80,7 +80,6 @@ def argument(metavar: str, text: str) -> Any:
 Text: TypeAlias = str | None
 File: TypeAlias = Path | None
 
-# What is acted on, and where.
 JobFile = Annotated[Path, argument("JOB", "Job file, such as job.toml.")]
 EditId = Annotated[str, argument("EDIT", "Id of an edit of the job.")]
 Store = Annotated[str, option("PATH", "Store of the artifacts: a folder or a URL.")]
