@@ -170,7 +170,7 @@ def test_a_mask_that_changed_while_pictures_are_judged_is_refused(judge, store, 
     masked = replace(edit, mask_path=tmp_path / "mask.png", mask_digest=mask.digest)
     pixels[30:40, 30:40] = 255
     Image.fromarray(pixels).save(tmp_path / "mask.png")
-    with pytest.raises(InputChanged, match=r"mask\.png was changed after it was planned"):
+    with pytest.raises(InputChanged, match=r"mask\.png changed after it was planned"):
         judge.judge(masked, picture(np.array(Image.open(edit.image_path))))
     with pytest.raises(InputChanged, match=r"mask\.png was changed"):
         control_picture(ERASE, masked)
