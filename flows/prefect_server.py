@@ -1,8 +1,8 @@
 """The Prefect server of a run: the user's own when one is named, else a temporary one that is ours.
 
 Ours cannot outlive us: it reads a pipe that only this process holds open, and leaves when the pipe
-ends, whatever ended us. It serves a socket that we have bound, so that no other process can take
-its port, and a request made while it starts is answered when it is ready. Prefect's own
+ends, even if we were killed. It serves a socket that we have bound, so that no other process can
+take its port, and a request made while it starts is answered when it is ready. Prefect's own
 `SubprocessASGIServer` outlives a process that is killed, and holds up the caller while it starts.
 """
 

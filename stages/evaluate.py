@@ -5,7 +5,7 @@ by what the picture was to show, and by everything that it is measured with, so 
 evaluation reads what the first one found.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
@@ -22,6 +22,7 @@ from artifacts import (
     ArtifactStore,
     Digest,
     Document,
+    Produced,
     Record,
     digest_bytes,
     digest_json,
@@ -196,25 +197,25 @@ class Judge:
             ArtifactError: if the picture cannot be read, or the store fails.
         """
         action = self._action(edit, candidate)
-        found = self.store.lookup(STAGE, action.key)
-        if found and found.status == "hit":
-            try:
-                return _judgment(self.store.read(found.record))
-            except ArtifactCorrupt:
-                pass  # now the store knows it too, and judging again repairs it
-        watch = Stopwatch(self.instruments.device)
-        made = self._measured(edit, candidate.read())
-        circumstances = watch.circumstances(STAGE)
-        self.store.publish(action, made.payload, circumstances, made.summary)
-        return Judgment(cast(Measures, made.summary["measures"]), made.summary["kind"])
+
+        def measure() -> Produced:
+            watch = Stopwatch(self.instruments.device)
+            made = self._measured(edit, candidate.read())
+            return Produced(made.payload, watch.circumstances(STAGE), made.summary)
+
+        record = self.store.ensure(action, measure)
+        try:
+            found = self.store.read(record)
+        except ArtifactCorrupt:  # the store knows it now, so the judgment is made again
+            found = self.store.read(self.store.ensure(action, measure))
+        return Judgment(found["judgement"]["measures"], found["judgement"]["kind"])
 
     def _action(self, edit: Edit, candidate: Candidate) -> Action:
         instruments, dift = self.instruments, self.instruments.dift_files(edit)
-        points = [[*map(float, (*drag.handle, *drag.target))] for drag in edit.drags]
         inputs = {
             "image": edit.image.digest,
             "prompt": digest_bytes("prompt", edit.prompt.encode()),
-            "drags": digest_json("drags", points),
+            "drags": digest_json("drags", edit.points),
             "user_mask": edit.mask_digest,
             "sample_image": candidate.result,
         }
@@ -334,11 +335,6 @@ class Judge:
         )
 
 
-def _judgment(parts: Mapping[str, Any]) -> Judgment:
-    found = parts["judgement"]
-    return Judgment(found["measures"], found["kind"])
-
-
 def _outside_mask(edit: Edit, picture: Pixels) -> Measures:
     """Measure what there is without a truth: that nothing changed outside the dataset's mask."""
     from adaptivedrag.metrics import preservation
@@ -352,7 +348,7 @@ def _outside_mask(edit: Edit, picture: Pixels) -> Measures:
 def reconstruction(edit: Edit) -> Edit:
     """Return the edit that drags nothing: LoRA, inversion and sampling with this edit's settings.
 
-    All edits of an image have the same one, whatever their preset does with a drag. A drag without
+    All edits of an image have the same one, with every preset. A drag without
     length leaves the inverted latents as they are, and an edit that is its own reference needs no
     control; nor is a background held at what the inversion found of it.
     """

@@ -46,6 +46,11 @@ class Edit:
     scene: SceneEdit | None = None
 
     @property
+    def points(self) -> list[list[float]]:
+        """Its drags as numbers, as keys and pages have them: handle x and y, target x and y."""
+        return [[*map(float, (*drag.handle, *drag.target))] for drag in self.drags]
+
+    @property
     def uses_mask(self) -> bool:
         """Whether its mask, if it has one, says where the image may change."""
         return self.config.build_mask.mode == "user"

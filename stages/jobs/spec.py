@@ -26,7 +26,8 @@ LONGEST_NAME = 1000
 MOST_DRAGS = 100
 LARGEST_COUNT = 10**9
 LARGEST_SETTING = 1e30
-"""Settings are scaled to the size of the latents, and have to stay numbers."""
+"""Settings are scaled to the size of the latents, and have to stay numbers. The settings themselves
+have no such bounds, since scaled ones may lie beyond."""
 _LIMITS = (
     f"give a whole number up to {LARGEST_COUNT}, 0, or a fraction from {1 / LARGEST_SETTING:g} "
     f"to {LARGEST_SETTING:g}"

@@ -169,7 +169,7 @@ def differences(
         return
     before, after = (dict(_settings(action)) for action in (old, new))
     names = before.keys() | after.keys()
-    if before.get(METHOD) != after.get(METHOD):  # what only one of the methods has says nothing
+    if before.get(METHOD) != after.get(METHOD):  # settings that only one method has are left out
         names = (before.keys() & after.keys()) | {METHOD}
     for name in sorted(names):
         one, two = before.get(name), after.get(name)

@@ -118,12 +118,11 @@ class Resolved:
     def inputs(self) -> Mapping[str, Digest | None]:
         """Digests of what is the edit's own; None for what it has not."""
         edit = self.edit
-        points = [[*map(float, (*drag.handle, *drag.target))] for drag in edit.drags]
         return {
             "image": edit.image.digest,
             "relocated_image": edit.image.digest,
             "prompt": digest_bytes("prompt", edit.prompt.encode()),
-            "drags": digest_json("drags", points),
+            "drags": digest_json("drags", edit.points),
             "user_mask": edit.mask_digest,
         }
 

@@ -329,7 +329,7 @@ class Results:
 
             return drag_tile(read_image(edit.image_path), edit.drags, THUMB)
 
-        return self._thumb(_thumb_name("before", edit.image.digest, _points(edit)), draw)
+        return self._thumb(_thumb_name("before", edit.image.digest, edit.points), draw)
 
     def _tile(self, plan: EditPlan, stage: str, tile: Tile) -> str | None:
         found, edit = plan.stages[stage].found, plan.edit
@@ -342,7 +342,7 @@ class Results:
             look = Look(edit, read_image(edit.image_path), plan.resolved.frame, THUMB)
             return tile.draw(part, look)
 
-        name = _thumb_name(tile.title, edit.image.digest, found.object, _points(edit))
+        name = _thumb_name(tile.title, edit.image.digest, found.object, edit.points)
         return self._thumb(name, draw)
 
     def _thumb(self, path: str, draw: "Callable[[], Image.Image]") -> str | None:
@@ -562,10 +562,6 @@ def _bad_row(bad: BadEdit) -> ResultRow:
         "tags": list(bad.tags),
         "thumbs": {},
     }
-
-
-def _points(edit: Edit) -> list[list[float]]:
-    return [[*map(float, (*drag.handle, *drag.target))] for drag in edit.drags]
 
 
 def _thumb_name(kind: str, *what: object) -> str:

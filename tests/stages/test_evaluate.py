@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.ndimage import binary_dilation
 
@@ -162,6 +163,18 @@ def test_an_evaluation_is_named_by_all_that_it_depends_on(judge, store, scene_ed
     assert record.models.keys() == {"dift"}
 
 
+def test_a_record_says_threads_and_memory_as_those_of_other_stages_do(judge, store, scene_edit):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        judge.judge(scene_edit, picture(truth(scene_edit), "with two threads"))
+    finally:
+        torch.set_num_threads(threads)
+    (record,) = store.records_of("evaluate")
+    assert record.circumstances.threads == 2
+    assert record.circumstances.peak_memory > 0
+
+
 def test_a_mask_that_changed_while_pictures_are_judged_is_refused(judge, store, edit, tmp_path):
     pixels = np.zeros((edit.image.height, edit.image.width), np.uint8)
     pixels[8:20, 8:20] = 255
@@ -172,7 +185,7 @@ def test_a_mask_that_changed_while_pictures_are_judged_is_refused(judge, store, 
     Image.fromarray(pixels).save(tmp_path / "mask.png")
     with pytest.raises(InputChanged, match=r"mask\.png changed after it was planned"):
         judge.judge(masked, picture(np.array(Image.open(edit.image_path))))
-    with pytest.raises(InputChanged, match=r"mask\.png was changed"):
+    with pytest.raises(InputChanged, match=r"mask\.png changed"):
         control_picture(ERASE, masked)
 
 
