@@ -178,7 +178,7 @@ def _swing(handles: Points, targets: Points) -> Float[np.ndarray, "2 3"]:
 def _nearest_affine(handles: Points, targets: Points) -> Float[np.ndarray, "2 3"]:
     """Return the least-squares affine map; for handles on one line, the smallest one.
 
-    It neither mirrors nor stretches content beyond `STRETCHES`, whatever the targets ask for.
+    It neither mirrors nor stretches content beyond `STRETCHES`, even if the targets ask for it.
     """
     center = handles.mean(axis=0)
     offsets = (targets - handles) - (targets - handles).mean(axis=0)

@@ -1,4 +1,4 @@
-"""What making the rest of a job will take: time and room, by what the store's records took.
+"""What the rest of a job will take: time and size, by what the store's records took.
 
 Cheap on purpose: the records that a plan holds already are used first, and of other ones a few.
 """
@@ -25,10 +25,10 @@ class StageForecast:
 
     Attributes:
         missing: artifacts to make; one that several edits share counts once.
-        unknown: those of them whose like the store has no record of.
+        unknown: those of them that no record in the store resembles.
         seconds: that the others will take.
         size: bytes that the others will take.
-        records: that this was told from.
+        records: how many this is estimated from.
     """
 
     missing: int = 0
@@ -65,11 +65,11 @@ class Forecast:
 
 
 def forecast(plan: JobPlan, store: ArtifactStore, device: str = "cpu") -> Forecast:
-    """Tell what the missing artifacts of a job will take on a device.
+    """Estimate what the missing artifacts of a job will take on a device.
 
     Only records of the same kind of device, the same weights and the same precision count; where
     there are several kinds of GPU, those of the kind that has most. Per step of a stage's
-    settings, the median of what was recorded is taken, whatever the size of the image.
+    settings, the median of what was recorded counts, for images of any size.
 
     Args:
         device: as for a run: "cpu", "cuda", "cuda:1".
