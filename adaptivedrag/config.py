@@ -34,14 +34,17 @@ def overlaid(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[st
     found = dict(settings)
     for name, value in changes.items():
         present = found.get(name)
-        are_sections = isinstance(value, Mapping) and isinstance(present, Mapping)
-        keeps = are_sections and not _differ(present.get("method"), value.get("method"))
-        found[name] = {**present, **value} if keeps else value
+        if isinstance(value, Mapping) and isinstance(present, Mapping):
+            found[name] = value if _is_another(present, value) else {**present, **value}
+        else:
+            found[name] = value
     return found
 
 
-def _differ(one: object, other: object) -> bool:
-    return None not in (one, other) and one != other
+def _is_another(section: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
+    """Tell whether changes name another drag method than the section has."""
+    methods = (section.get("method"), changes.get("method"))
+    return None not in methods and methods[0] != methods[1]
 
 
 class TrainLoraConfig(Section):

@@ -133,7 +133,7 @@ class _Loop:
 
     @torch.no_grad()
     def _remember_start(
-        self, noise: Float[Tensor, "1 c h w"], features: Float[Tensor, "c h w"]
+        self, noise: Float[Tensor, "1 c h w"], features: Float[Tensor, "d h w"]
     ) -> None:
         """Keep the first features and lower latents, with which later steps are compared."""
         self.initial_lower = self.model.schedule.move(self.latents, noise, self.start, self.below)
@@ -185,7 +185,7 @@ class _Loop:
         self.running = self.running & self.handles.pending(self.cells).any() & is_open
         self.steps = torch.where(self.running, step + 1, self.steps)
 
-    def _step(self, noise: Float[Tensor, "1 c h w"], features: Float[Tensor, "c h w"]) -> None:
+    def _step(self, noise: Float[Tensor, "1 c h w"], features: Float[Tensor, "d h w"]) -> None:
         """Move the latents down the gradient of the losses, unless stopped."""
         before = self.latents.detach().clone()
         (self.latents.grad,) = torch.autograd.grad(self._loss(noise, features), self.latents)
@@ -195,7 +195,7 @@ class _Loop:
             self.latents.copy_(torch.where(self.running, self.latents, before))
 
     def _loss(
-        self, noise: Float[Tensor, "1 c h w"], features: Float[Tensor, "c h w"]
+        self, noise: Float[Tensor, "1 c h w"], features: Float[Tensor, "d h w"]
     ) -> Float[Tensor, ""]:
         settings = self.settings
         radius, reach = self.regions.radius(

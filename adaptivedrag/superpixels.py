@@ -17,7 +17,7 @@ from adaptivedrag.config import EditConfig, ExtractSuperpixelsConfig
 if TYPE_CHECKING:
     from adaptivedrag.segmenter.segmenter import Segmenter
 
-Segments = Bool[np.ndarray, "n h w"]
+Segments = Bool[np.ndarray, "n hf wf"]
 """Automatic segments on the feature grid, largest first; they may overlap and leave gaps."""
 
 PALETTE_STEPS = 6
@@ -79,7 +79,7 @@ def divide_image(
 
 
 def extract_superpixels(
-    maps: Sequence[Float[np.ndarray, "c _ _"]],
+    maps: Sequence[Float[np.ndarray, "_ _ _"]],
     size: tuple[int, int],
     config: ExtractSuperpixelsConfig,
 ) -> Superpixels:
@@ -116,7 +116,7 @@ def segment_superpixels(segments: Segments, config: ExtractSuperpixelsConfig) ->
     return _slic(segment_palette(visible)[visible], config)
 
 
-def segments_on_grid(segments: Bool[np.ndarray, "n hp wp"], size: tuple[int, int]) -> Segments:
+def segments_on_grid(segments: Bool[np.ndarray, "every hp wp"], size: tuple[int, int]) -> Segments:
     """Bring segments of the working image to the feature grid, leaving out those that vanish."""
     if not len(segments):
         return np.zeros((0, *size), dtype=bool)
@@ -126,7 +126,7 @@ def segments_on_grid(segments: Bool[np.ndarray, "n hp wp"], size: tuple[int, int
     return inside[order[areas[order] > 0]]
 
 
-def paint_segments(segments: Segments) -> Int[np.ndarray, "h w"]:
+def paint_segments(segments: Segments) -> Int[np.ndarray, "hf wf"]:
     """Lay the segments over each other, largest first; 0 where there is none, else its number."""
     visible = np.zeros(segments.shape[1:], dtype=np.int32)
     for number, segment in enumerate(segments, start=1):

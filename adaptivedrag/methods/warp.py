@@ -33,7 +33,8 @@ class Warp(DragMethod):
         """Move the contents under the handles in the picture, and invert that."""
         from adaptivedrag.warp.relocation import relocate
 
-        return relocate(model, problem, self, hooks)
+        result: DragResult = relocate(model, problem, self, hooks)
+        return result
 
     def fitted_to(self, scale: LatentScale) -> Self:
         """Fit lengths."""

@@ -6,7 +6,7 @@ Importing this module loads no torch: planning reads which files a model has.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from adaptivedrag.errors import ModelUnavailable
 from adaptivedrag.model.parts import Part
@@ -26,6 +26,7 @@ _TOPOLOGY_DEFAULTS = {
 }
 
 
+@runtime_checkable
 class PromptEncoder(Protocol):
     """The text encoders of a model with their tokenizers."""
 

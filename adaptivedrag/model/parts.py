@@ -83,7 +83,8 @@ def _load_clip_tokenizer(folder: Path, _dtype: "torch.dtype") -> "CLIPTokenizer"
 
 
 def _load_scheduler(folder: Path, _dtype: "torch.dtype") -> dict[str, Any]:
-    return json.loads((folder / "scheduler_config.json").read_text("utf-8"))
+    settings: dict[str, Any] = json.loads((folder / "scheduler_config.json").read_text("utf-8"))
+    return settings
 
 
 UNET = Part(_load_unet, ("config.json",), "diffusion_pytorch_model")

@@ -6,7 +6,7 @@ Importing this module loads no torch: planning reads which files a segmenter has
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, UInt8
 from adaptivedrag.model.weights import find_segmenter
 
 
+@runtime_checkable
 class Segmenter(Protocol):
     """A network that finds what belongs together in an image."""
 

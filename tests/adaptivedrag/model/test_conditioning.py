@@ -8,7 +8,7 @@ from adaptivedrag.model.conditioning import Conditioning
 
 def of(*values: float) -> Conditioning:
     """Items of three tokens, with one added condition each."""
-    filled = torch.tensor(values)
+    filled = torch.tensor(values, dtype=torch.float32)
     return Conditioning(filled[:, None, None].expand(-1, 3, 2), {"sizes": filled[:, None]})
 
 

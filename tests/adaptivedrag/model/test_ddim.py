@@ -8,6 +8,7 @@ from adaptivedrag.config import InvertImageConfig
 from adaptivedrag.inversion import invert
 from adaptivedrag.model.conditioning import Conditioning
 from adaptivedrag.model.ddim import Schedule
+from adaptivedrag.model.diffusion import DiffusionModel
 
 CONFIG = {
     "beta_start": 0.00085,
@@ -99,7 +100,7 @@ def test_inversion_and_sampling_of_a_constant_noise_return_the_same_latents(sche
         torch.randn(1, 4, 8, 8, generator=generator, dtype=torch.float64) for _ in range(2)
     )
 
-    class ConstantNoise:
+    class ConstantNoise(DiffusionModel):
         def __init__(self):
             self.schedule = schedule
 
