@@ -101,8 +101,7 @@ Deadline = Annotated[Text, option("HH:MM", "Stop at this time of day, after the 
 Budget = Annotated[Text, option("TIME", "Stop after 6h, 90m or 1h30m, after the current step.")]
 Place = Annotated[Text, option("DIR", "Folder or URL for the results; under results/ by default.")]
 Batch = Annotated[
-    int | None,
-    option("N", "Take at most N edits through a model together; 1 on the CPU by default.", min=1),
+    int, option("N", "Take up to N edits through a model together; 1 gives exact bytes.", min=1)
 ]
 Shards = Annotated[int, option(None, "Create at least this many flow runs.", min=1)]
 
@@ -209,7 +208,7 @@ def run(
     stage_timeout: StageTimeout = None,
     deadline: Deadline = None,
     budget: Budget = None,
-    batch: Batch = None,
+    batch: Batch = 1,
     store: Store = STORE,
     out: Place = None,
     device: Device = "cpu",
@@ -407,7 +406,7 @@ def submit(
     force: Force = False,
     max_failures: MaxFailures = None,
     stage_timeout: StageTimeout = None,
-    batch: Batch = None,
+    batch: Batch = 1,
     store: Store = STORE,
     out: Place = None,
     device: Device = "cpu",

@@ -36,7 +36,7 @@ FAILURES_NAMED = 10
 
 _run_at_hand: ContextVar[Run | None] = ContextVar("run", default=None)
 _lock = threading.Lock()
-_benches: dict[tuple[str, str, int | None], Workbench] = {}
+_benches: dict[tuple[str, str, int], Workbench] = {}
 
 
 @contextmanager
@@ -117,7 +117,7 @@ def do_chunk(run: Run, bench: Workbench, items: Sequence[WorkItem]) -> None:
         StoreUnavailable: if the store does not work.
     """
     waiting = [item for item in items if (item.stage.name, item.key) not in run.outcomes]
-    for batch in cut_batches(waiting, bench.runtime.largest_batch):
+    for batch in cut_batches(waiting, bench.runtime.batch):
         try:
             _do_batch(run, bench, batch)
         except StoppedEarly:

@@ -22,7 +22,7 @@ class RunRequest(BaseModel):
         stage_timeout: seconds that a stage may take for one edit, which fails at its next step
             after that; what goes on for long without a step is not cut off.
         device: where models run: "cpu", "cuda", "cuda:1".
-        batch: the most edits that go through a model together; None: what suits the device.
+        batch: the most edits that go through a model together.
         out: folder or URL of the results; None for none.
         deadline: a time of day such as "07:00", at which the run stops after the current step.
         budget: a time such as "6h" or "1h30m", after which it does.
@@ -36,7 +36,7 @@ class RunRequest(BaseModel):
     max_failures: int | str | None = None
     stage_timeout: float | None = None
     device: str = "cpu"
-    batch: int | None = None
+    batch: int = 1
     out: str | None = None
     deadline: str | None = None
     budget: str | None = None

@@ -1,5 +1,6 @@
 """Runs that end before their time, in processes of their own with a temporary server each."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from artifacts import ArtifactStore
 from stages.jobs.reader import load_job
@@ -208,3 +210,39 @@ def test_a_server_that_dies_costs_its_page_and_not_the_run(make_job, start_run):
     assert "does not answer" in output
     assert "Traceback" not in output
     assert len(list((job.parent / "out" / "images").iterdir())) == 2
+
+
+KILLED_AFTER_THE_FIRST_EDIT = """
+import os, signal
+from flows.run import Run
+
+take = Run.take
+
+def takes(run, item, *arguments):
+    take(run, item, *arguments)
+    if item.stage.name == "sample_image":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Run.take = takes
+"""
+
+
+def test_a_kill_right_after_the_first_edit_leaves_its_picture_its_line_and_a_page(
+    make_job, start_run, run_here
+):
+    job = make_job(images=1, each=3)
+    out = job.parent / "out"
+    process = start_run(job, before=KILLED_AFTER_THE_FIRST_EDIT)
+    process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    lines = map(json.loads, (out / "results.jsonl").read_text().splitlines())
+    rows = {row["id"]: row for row in lines}
+    assert [row["status"] for row in rows.values()] == ["done", "unfinished", "unfinished"]
+    assert Image.open(out / rows["edit-0-0"]["image"]).size == (128, 128)
+    page = (out / "index.html").read_text("utf-8")
+    assert "This run goes on: 1 of 3 edits done" in page
+    assert "images/edit-0-0.png" in page
+    assert run_here(job).exit_code == 0
+    page = (out / "index.html").read_text("utf-8")
+    assert "This run goes on" not in page
+    assert all(f"images/edit-0-{number}.png" in page for number in range(3))

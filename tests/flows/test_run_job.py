@@ -4,16 +4,25 @@ import json
 import shutil
 import threading
 import time
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from PIL import Image
 from rich.console import Console
 from support.tiny_job import DIVERGING
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+import adaptivedrag.sampling
 import flows.edit_dataset
+import flows.run
+import stages.planning.plan
+import stages.reports.panel
+import stages.workbench
 from adaptivedrag.errors import InvalidEdit, ModelUnavailable
 from artifacts import ArtifactStore, StoreUnavailable, TensorFile
 from flows.edit_dataset import bench_of, do_chunk
@@ -26,6 +35,7 @@ from stages.jobs.reader import load_job
 from stages.pipeline import BY_NAME, STAGE_NAMES
 from stages.planning.plan import Status, plan_job
 from stages.planning.work import work_for
+from stages.reports.results import Place, ReportUnwritable
 
 EVERYTHING = {
     "train_lora": 2,
@@ -340,6 +350,114 @@ def test_a_store_that_comes_back_in_time_costs_nothing(make_job, run_here, impat
 
     threading.Thread(target=remove, daemon=True).start()
     assert run_here(job).exit_code == 0
+
+
+def test_an_edit_is_planned_once_per_run(make_job, run_here, monkeypatch):
+    planned = Counter()
+    plan_edits = stages.planning.plan.plan_edits
+
+    def counted(edits, store, **options):
+        planned.update(edit.id for edit in edits)
+        return plan_edits(edits, store, **options)
+
+    for module in (flows.run, stages.workbench, stages.planning.plan, stages.reports.panel):
+        monkeypatch.setattr(module, "plan_edits", counted)
+    job = make_job(images=2, each=2, **{"edit-1-1": DIVERGING})
+    assert run_here(job).exit_code == 1
+    assert set(planned.values()) == {1}
+    planned.clear()
+    assert run_here(job, retry_failed=True).exit_code == 1
+    assert set(planned.values()) == {1}
+
+
+def test_edits_in_batches_are_those_of_edits_one_by_one_within_rounding(make_job, run_here):
+    job = make_job(images=3, each=3)
+    text = job.read_text()
+    job.write_text(f'lora = "off"\n{text}')
+    assert run_here(job).exit_code == 0
+    folder = job.parent
+    batched = run_here(job, store=folder / "batched", out=str(folder / "batched-out"), batch=4)
+    assert batched.exit_code == 0
+    pictures = sorted((folder / "out" / "images").glob("*.png"))
+    assert len(pictures) == 9
+    for path in pictures:
+        one, other = (
+            np.asarray(Image.open(folder / place / "images" / path.name)).astype(int)
+            for place in ("out", "batched-out")
+        )
+        assert np.abs(one - other).max() <= 1  # of 255: rounding may fall to either side
+    sampled = ArtifactStore.open(folder / "batched").records_of("sample_image")
+    assert {record.summary["unet_forwards"] for record in sampled} < {4, 5, 6}
+
+
+def test_one_bad_item_of_a_batch_fails_alone(make_job, run_here, monkeypatch):
+    job = make_job(images=1, each=4)
+    sample = adaptivedrag.sampling.sample
+
+    def poisoned(model, references, edits, *arguments, **options):
+        bad = [place for place, each in enumerate(edits) if each.drags[0].handle.x == 42]
+        for place in bad:
+            latents = torch.full_like(edits[place].latents, torch.nan)
+            edits[place] = replace(edits[place], latents=latents)
+        return sample(model, references, edits, *arguments, **options)
+
+    monkeypatch.setattr(adaptivedrag.sampling, "sample", poisoned)
+    summary = run_here(job, batch=4)
+    assert [(failure.id, failure.kind) for failure in summary.failed] == [("edit-0-2", "NotFinite")]
+    assert summary.done == ("edit-0-0", "edit-0-1", "edit-0-3")
+
+
+def test_what_failed_in_a_chunk_is_not_tried_again_with_it(make_job):
+    path = make_job(images=1, each=2, **{"edit-0-0": DIVERGING})
+    run = Run.open(path, path.parent / "store", RunRequest())
+    bench = bench_of(run.store, run.request)
+    for stage in STAGE_NAMES[:4]:
+        items, _ = work_for(BY_NAME[stage], run.going(run.edits))
+        do_chunk(run, bench, items)
+    items, _ = work_for(BY_NAME["optimize_latent"], run.going(run.edits))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench, "make", fail_once(bench.make, after=1))
+        with pytest.raises(StoreUnavailable):
+            do_chunk(run, bench, items)
+        do_chunk(run, bench, items)
+    assert list(run.failures) == ["edit-0-0"]
+    assert run.plans["edit-0-1"].stages["optimize_latent"].status is Status.HIT
+    assert len(run.store.attempts("optimize_latent", items[0].key)) == 1
+
+
+def fail_once(make, after):
+    """Return a function that the store fails once, after some calls."""
+    calls = iter([True] * after + [False] + [True] * 9)
+
+    def failing(items, **options):
+        if not next(calls):
+            raise StoreUnavailable("the disk is away")
+        return make(items, **options)
+
+    return failing
+
+
+def test_results_that_cannot_be_written_cost_no_edit_and_are_written_by_the_next_run(
+    make_job, run_here
+):
+    job = make_job(images=1, each=2)
+    out = job.parent / "out"
+    put = Place.put
+
+    def full(place, path, data):
+        if path.startswith("images/"):
+            raise ReportUnwritable(f"results cannot be written to {place.out} (disk full): move")
+        put(place, path, data)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Place, "put", full)
+        summary = run_here(job)
+    assert (summary.exit_code, len(summary.done), len(summary.failed)) == (3, 2, 0)
+    assert "disk full" in summary.stopped
+    assert not list(out.glob("images/*"))
+    again = run_here(job)
+    assert (again.exit_code, again.made) == (0, {})
+    assert len(list(out.glob("images/*.png"))) == 2
 
 
 def test_nothing_starts_with_a_wrong_request(make_job, run_here, tmp_path):

@@ -1,0 +1,131 @@
+"""A stage of one's own is one new file and one line: everything else reads its declaration.
+
+The project is copied, gets a stage after `sample_image` that makes the picture twice as large, and
+plans, runs, shows, reports, verifies and collects with it, by its own commands.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.tiny_job import write_job
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("adaptivedrag", "artifacts", "stages", "flows")
+
+UPSCALE_IMAGE = '''"""Make the edited image larger."""
+
+from adaptivedrag.section import Positive, Section
+from artifacts import Picture
+from stages.stage import Made, Stage, Tile, Work, one_by_one
+
+STAGE_VERSION = 1
+
+
+class UpscaleImageConfig(Section):
+    """How much larger."""
+
+    factor: Positive = 2
+
+
+def upscale_image(work: Work) -> Made:
+    """The edited image -> part `image`, larger."""
+    factor = work.config.upscale_image.factor
+    image = work.upstream["sample_image"]["image"]
+    return Made({"image": Picture(image.repeat(factor, 0).repeat(factor, 1))}, {"factor": factor})
+
+
+def _draw(image, look):
+    from stages.reports.tiles import drag_tile
+
+    return drag_tile(image, (), look.longest)
+
+
+STAGE = Stage(
+    name="upscale_image",
+    version=STAGE_VERSION,
+    section=UpscaleImageConfig,
+    reads=lambda _config: (),
+    needs=("sample_image",),
+    run=one_by_one(upscale_image),
+    first_guess=0.1,
+    result="image",
+    tiles=(Tile("upscaled", "image", _draw),),
+)
+'''
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A copy of the project with one file more, and one line in the pipeline."""
+    folder = tmp_path_factory.mktemp("project")
+    for room in ROOMS:
+        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "cli.py", folder)
+    (folder / "stages" / "upscale_image.py").write_text(UPSCALE_IMAGE)
+    pipeline = folder / "stages" / "pipeline.py"
+    line = "    sample_image.STAGE,\n"
+    text = pipeline.read_text().replace(line, f"{line}    upscale_image.STAGE,\n")
+    pipeline.write_text(
+        text.replace("from stages import (\n", "from stages import (\n    upscale_image,\n")
+    )
+    return folder
+
+
+@pytest.mark.slow
+def test_a_stage_in_one_file_is_planned_run_shown_reported_verified_and_collected(
+    project, tmp_path, tiny_model_directory
+):
+    job = write_job(tmp_path / "job", tiny_model_directory, images=1, each=2)
+    job.write_text(job.read_text() + "\n[upscale_image]\nfactor = 3\n")
+    environment = {**os.environ, "PYTHONPATH": str(project)}
+    environment.pop("PREFECT_API_URL", None)
+
+    def call(*words: str) -> str:
+        command = [sys.executable, "-m", "cli", *words]
+        if words[0] != "store":
+            command.append(str(job))
+        done = subprocess.run(
+            [*command, "--store", "store"],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    planned = json.loads(call("plan", "--json"))
+    assert planned["stages"]["upscale_image"]["to_make"]["artifacts"] == 2
+    assert "2 done" in call("run", "--out", "out")
+    picture = np.asarray(Image.open(tmp_path / "out" / "images" / "edit-0-0.png"))
+    assert picture.shape == (384, 384, 3)
+    (row, _) = map(json.loads, (tmp_path / "out" / "results.jsonl").read_text().splitlines())
+    assert "upscale_image" in row["keys"]
+    assert "2 of 2 edits done" in call("status")
+    assert "0 artifacts made" in call("run", "--out", "out")
+    job.write_text(job.read_text().replace("factor = 3", "factor = 2"))
+    assert "upscale_image.factor 3 → 2" in call("plan")
+    assert "2 artifacts made" in call("run", "--only", "upscale_image", "--out", "out")
+    assert Image.open(tmp_path / "out" / "images" / "edit-0-0.png").size == (256, 256)
+    assert "0 damaged, 0 notes" in call("store", "verify")
+    assert "upscale_image" in call("store", "du")
+    shown = subprocess.run(
+        [sys.executable, "-m", "cli", "show", str(job), "edit-0-0", "--store", "store"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert "upscale_image" in shown.stdout
+    assert shown.returncode == 0, shown.stderr
+    collected = call("store", "gc", "--keep", str(job), "--grace", "0s")
+    assert "2 objects" in collected
+    assert "0 artifacts made" in call("run", "--out", "out")
