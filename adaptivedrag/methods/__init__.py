@@ -4,7 +4,7 @@ A method is one file here and one line in `METHODS`. Importing a method loads no
 """
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, SerializeAsAny, ValidationError
@@ -14,7 +14,14 @@ from adaptivedrag.methods.method import DragMethod
 from adaptivedrag.methods.optimization import Optimization
 from adaptivedrag.methods.warp import Warp
 
-__all__ = ["METHODS", "AnyMethod", "DragMethod", "Optimization", "Warp"]
+__all__ = [
+    "METHODS",
+    "AnyMethod",
+    "DragMethod",
+    "Optimization",
+    "Warp",
+    "settings_of_others",
+]
 
 METHODS: dict[str, type[DragMethod]] = {
     "optimization": Optimization,
@@ -49,6 +56,14 @@ def _complaints(value: dict[Any, Any]) -> Iterator[InitErrorDetails]:
 def _complaint(key: Any, value: Any, message: str) -> InitErrorDetails:
     kind = PydanticCustomError("drag_method", "{message}", {"message": message})
     return InitErrorDetails(type=kind, loc=(key,), input=value)
+
+
+def settings_of_others(settings: Mapping[str, Any], method: str) -> tuple[str, ...]:
+    """Name the settings that other methods have and `method` lacks; none if they name a method."""
+    if "method" in settings:
+        return ()
+    others = {name for each in METHODS.values() for name in each.model_fields}
+    return tuple(name for name in settings if name in others - METHODS[method].model_fields.keys())
 
 
 AnyMethod = Annotated[SerializeAsAny[DragMethod], BeforeValidator(_read)]

@@ -58,10 +58,16 @@ def note_bad(job: Job) -> None:
 
 
 def note_inputs(job: Job) -> None:
-    """List the images that were converted, each once, and the masks that are not used."""
+    """List the images that were converted, and the settings and masks that are not used."""
     notes = {edit.image_path.name: edit.image.notes for edit in job.edits if edit.image.notes}
     lines = [f"{name}: {'; '.join(conversions)}" for name, conversions in notes.items()]
     say_list("Converted", _first(lines))
+    settings = {
+        f'{name} (the method is "{edit.config.optimize_latent.method}")': None
+        for edit in job.edits
+        for name in edit.unused
+    }
+    say_list("Settings that are not used", _first([*settings]))
     unused = [
         f'{edit.id}: {edit.mask_path.name} (build_mask.mode is "{edit.config.build_mask.mode}")'
         for edit in job.edits

@@ -44,6 +44,8 @@ class Edit:
     model: str
     segmenter: str
     scene: SceneEdit | None = None
+    unused: tuple[str, ...] = ()
+    """Settings that its drag method does not read."""
 
     @property
     def points(self) -> list[list[float]]:
@@ -57,14 +59,16 @@ class Edit:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What its user may not expect, one line each: conversions, a mask that is not used."""
-        if self.mask_path is None or self.uses_mask:
-            return self.image.notes
-        unused = (
-            f"{self.mask_path.name} is not used, because build_mask.mode is "
-            f'"{self.config.build_mask.mode}": set build_mask.mode = "user", or leave the mask out'
-        )
-        return (*self.image.notes, unused)
+        """What its user may not expect: conversions, and a mask or settings that are not used."""
+        method = self.config.optimize_latent.method
+        notes = [f'{name} is not used by the method "{method}"' for name in self.unused]
+        if self.mask_path is not None and not self.uses_mask:
+            notes.append(
+                f"{self.mask_path.name} is not used, because build_mask.mode is "
+                f'"{self.config.build_mask.mode}": set build_mask.mode = "user", or leave the mask '
+                "out"
+            )
+        return (*self.image.notes, *notes)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from stages.jobs.spec import (
     Settings,
     extreme_setting,
     is_plain,
+    overlay,
     parse_spec,
 )
 from stages.pipeline import JobConfig
@@ -168,15 +169,18 @@ class _Reader:
     model: str
     segmenter: str
     config: EditConfig
+    unused: tuple[str, ...]
+    """Settings of the job that are not used."""
     cache: StatCache = field(default_factory=StatCache)
     first_lines: dict[str, tuple[str, int]] = field(default_factory=dict)
     files: dict[tuple[str, str], "tuple[Path, ImageInfo] | Refused"] = field(default_factory=dict)
-    configs: dict[str, EditConfig] = field(default_factory=dict)
+    configs: dict[str, tuple[EditConfig, tuple[str, ...]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, spec: JobSpec, folder: Path, image_root: Path | None = None) -> "_Reader":
         images = image_root or _folder("image_root", spec.image_root, folder)
         masks = _folder("mask_root", spec.mask_root, folder) if spec.mask_root else images
+        config, unused = spec.config()
         return cls(
             folder=folder,
             image_root=ImageFolder(images),
@@ -184,7 +188,8 @@ class _Reader:
             lora=_lora(spec.lora, folder),
             model=_local("model", spec.model, folder),
             segmenter=_local("segmenter", spec.segmenter, folder),
-            config=spec.config(),
+            config=config,
+            unused=unused,
         )
 
     def read(self, lines: Sequence[tuple[int, bytes]]) -> Iterator[Edit | BadEdit]:
@@ -227,7 +232,7 @@ class _Reader:
         drags = tuple(drag.drag for drag in spec.drags)
         _refuse_small(spec.image, image)
         _refuse_outside(drags, image)
-        config = self._config(spec.settings)
+        config, unused = self._config(spec.settings)
         mask_path, mask = self._mask(spec, image, config)
         return Edit(
             id=spec.id,
@@ -239,6 +244,7 @@ class _Reader:
             mask_path=mask_path,
             mask_digest=mask.digest if mask else None,
             config=config,
+            unused=tuple(dict.fromkeys((*self.unused, *unused))),
             lora=self.lora,
             model=self.model,
             segmenter=self.segmenter,
@@ -282,12 +288,12 @@ class _Reader:
         except OSError as error:
             return Refused(name, f"{name} {value!r} cannot be read: {error.strerror}")
 
-    def _config(self, settings: Settings) -> EditConfig:
+    def _config(self, settings: Settings) -> tuple[EditConfig, tuple[str, ...]]:
         # By repr, since 1, 1.0 and true are equal and may not share settings.
         seen = self.configs.get(repr(settings))
         if seen is None:
             try:
-                seen = self.configs[repr(settings)] = self.config.merged(settings)
+                seen = self.configs[repr(settings)] = overlay(self.config, settings)
             except ValidationError as error:
                 raise Refused(*first_complaint(error, JobConfig, "settings")) from None
             if extreme := extreme_setting(settings, "settings."):

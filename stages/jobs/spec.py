@@ -16,6 +16,7 @@ from pydantic import (
 
 from adaptivedrag.config import Dtype, EditConfig
 from adaptivedrag.errors import InvalidEdit
+from adaptivedrag.methods import settings_of_others
 from adaptivedrag.points import Drag, ImagePoint
 from adaptivedrag.presets import POCKET, preset
 from stages.jobs.complaints import first_complaint, printable
@@ -84,20 +85,37 @@ class JobSpec(_Spec):
         given = {name: getattr(self, name, None) for name in JobConfig.model_fields}
         return {name: value for name, value in given.items() if value not in (None, {})}
 
-    def config(self) -> EditConfig:
-        """Return the preset with the settings on top.
+    def config(self) -> tuple[EditConfig, tuple[str, ...]]:
+        """Return the preset with the settings on top, and the settings that are not used.
 
         Raises:
             InvalidEdit: in one line: the key, its value and what to do.
         """
         try:
             of_preset = preset(self.preset, self.model).model_dump()
-            config = JobConfig.model_validate(of_preset).merged(self.settings)
+            config, unused = overlay(JobConfig.model_validate(of_preset), self.settings)
         except ValidationError as error:
             raise InvalidEdit(first_complaint(error, JobConfig)[1]) from None
         if extreme := extreme_setting(self.settings):
             raise InvalidEdit(extreme[1])
-        return config
+        return config, unused
+
+
+def overlay(config: EditConfig, settings: Settings) -> tuple[EditConfig, tuple[str, ...]]:
+    """Return a configuration with settings on top, and those of another drag method, left out.
+
+    A job for several presets may have settings of the optimization, which the warp does not read.
+
+    Raises:
+        pydantic.ValidationError: for an unknown key or a value out of range.
+    """
+    drag = settings.get("optimize_latent")
+    if not isinstance(drag, Mapping):
+        return config.merged(settings), ()
+    unused = settings_of_others(drag, config.optimize_latent.method)
+    own = {name: value for name, value in drag.items() if name not in unused}
+    found = config.merged({**settings, "optimize_latent": own})
+    return found, tuple(f"optimize_latent.{name}" for name in unused)
 
 
 _TABLES: dict[str, Any] = {stage.name: (Settings, {}) for stage in STAGES}

@@ -9,6 +9,7 @@ from PIL import Image
 
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.points import Drag, ImagePoint
+from adaptivedrag.presets import PRESETS
 from stages.jobs.edit import select_edits
 from stages.jobs.reader import load_job, single_edit
 from stages.jobs.spec import JobSpec
@@ -343,6 +344,22 @@ def test_a_mask_that_the_settings_do_not_use_is_noted(folder):
         'set build_mask.mode = "user", or leave the mask out',
     )
     assert two.notes == three.notes == ()
+
+
+def test_settings_of_another_drag_method_are_noted_and_those_of_none_refused(folder):
+    toml = 'preset = "plus"\n[optimize_latent]\nsteps = 5\n'
+    own = {"optimize_latent": {"patience": 3}}
+    plain, more = load_job(write(folder, edit("a"), edit("b", settings=own), toml=toml)).edits
+    assert plain.config == PRESETS["plus"]
+    assert plain.notes == ('optimize_latent.steps is not used by the method "warp"',)
+    assert more.unused == ("optimize_latent.steps", "optimize_latent.patience")
+    named = (
+        'preset = "plus"\n[optimize_latent]\nmethod = "optimization"\nsteps = 5\nmax_steps = 9\n'
+    )
+    (chosen,) = load_job(write(folder, edit("a"), toml=named)).edits
+    assert (chosen.config.optimize_latent.steps, chosen.notes) == (5, ())
+    with pytest.raises(InvalidEdit, match="the method 'warp' has no such setting"):
+        load_job(write(folder, edit("a"), toml=toml.replace("steps", "stops")))
 
 
 def test_a_large_job_decodes_each_image_once_and_loads_neither_torch_nor_prefect(folder):
