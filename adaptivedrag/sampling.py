@@ -85,7 +85,7 @@ def sample(
     first_layer = config.reference_first_layer if config.reference_control else None
     needs_references = first_layer is not None or config.correspondence != "off"
     level = trajectories.shape[1] - 1
-    timesteps = model.schedule.timesteps(num_steps)[-level:]
+    timesteps = model.schedule.timesteps(num_steps)[num_steps - level :]
     with reference_control(model, first_layer) as control:
         for step, timestep in enumerate(timesteps, start=1):
             below = model.schedule.previous(timestep, num_steps)

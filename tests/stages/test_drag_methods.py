@@ -61,3 +61,8 @@ def test_the_level_is_part_of_the_result_where_it_is_not_that_of_the_inversion(
     )
     assert {*store.read(early["optimize_latent"])} == {"latent", "tracks", "level"}
     assert {*store.read(late["optimize_latent"])} == {"latent", "tracks"}
+
+
+def test_clean_latents_are_not_sampled_at_all(bench, changed):
+    edit = changed(config={"optimize_latent": {"method": "roll", "level": 0}})
+    assert perform_all(bench, edit)["sample_image"].summary["unet_forwards"] == 0
