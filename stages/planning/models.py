@@ -1,5 +1,6 @@
 """Model files as inputs: where they are, and the digests under which they enter keys."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -8,10 +9,10 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from adaptivedrag.errors import ModelUnavailable
-from adaptivedrag.model.weights import PARTS, find_diffusion, find_segmenter
+from adaptivedrag.model.architectures import architecture_of
+from adaptivedrag.model.weights import find_diffusion, find_segmenter
+from adaptivedrag.segmenter.segmenter import kind_of
 from artifacts import Digest, StatCache, digest_file, digest_json
-
-_LOADED = (".json", ".txt", ".safetensors")
 
 
 class _VaeConfig(BaseModel):
@@ -47,6 +48,7 @@ def diffusion_files(name: str) -> DiffusionFiles:
 
     Raises:
         ModelUnavailable: in one line: what was tried, and how to get it.
+        UnsupportedModel: if it is of another family; the message says what differs.
     """
     directory = find_diffusion(name)
     try:
@@ -58,8 +60,8 @@ def diffusion_files(name: str) -> DiffusionFiles:
         raise ModelUnavailable(
             f"model {name!r}: vae/config.json cannot be read: {reason:.300}"
         ) from error
-    paths = [path for part in PARTS for path in _loaded_files(directory / part)]
-    return DiffusionFiles(directory, _digest(directory, paths), channels, 2 ** (levels - 1))
+    digest = _digest(directory, architecture_of(directory).files(directory))
+    return DiffusionFiles(directory, digest, channels, 2 ** (levels - 1))
 
 
 @cache
@@ -70,21 +72,11 @@ def segmenter_files(name: str) -> SegmenterFiles:
         ModelUnavailable: in one line: what was tried, and how to get it.
     """
     path = find_segmenter(name)
-    if path.is_file():
-        return SegmenterFiles(path, _digest(path.parent, [path]))
-    return SegmenterFiles(path, _digest(path, _loaded_files(path)))
+    folder = path.parent if path.is_file() else path
+    return SegmenterFiles(path, _digest(folder, kind_of(path).files(path)))
 
 
-def _loaded_files(folder: Path) -> list[Path]:
-    """Return the files that loaders may read; a system or an editor leaves others beside them."""
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix in _LOADED and not path.name.startswith(".") and path.is_file()
-    )
-
-
-def _digest(folder: Path, paths: list[Path]) -> Digest:
+def _digest(folder: Path, paths: Iterable[Path]) -> Digest:
     seen = StatCache()
     return digest_json(
         "weights",

@@ -60,6 +60,7 @@ def write_dataset(folder: Path, edits: int, per_image: int = 1) -> Path:
         (folder / "model" / part).mkdir(parents=True, exist_ok=True)
     vae = {"latent_channels": 4, "block_out_channels": [8, 8, 8, 8]}
     (folder / "model" / "vae" / "config.json").write_text(json.dumps(vae))
+    (folder / "model" / "unet" / "config.json").write_text("{}")
     (folder / "segmenter.pt").write_bytes(b"weights")
     for number in range(-(-edits // per_image)):
         (folder / "images" / f"{number:06d}.png").write_bytes(picture(number))

@@ -28,6 +28,7 @@ def write_job(folder: Path, edits: int = 2, toml: str = "", image: str = "cat.pn
         (folder / "model" / part).mkdir(parents=True, exist_ok=True)
     vae = {"latent_channels": 4, "block_out_channels": [8, 8, 8, 8]}
     (folder / "model" / "vae" / "config.json").write_text(json.dumps(vae))
+    (folder / "model" / "unet" / "config.json").write_text("{}")
     (folder / "segmenter.pt").write_bytes(b"weights")
     lines = [
         {

@@ -142,10 +142,12 @@ class Workplace:
 
     def model(self, name: str, weights: bytes) -> str:
         for part in PARTS:
+            stem = "model" if part == "text_encoder" else "diffusion_pytorch_model"
             (self.folder / name / part).mkdir(parents=True)
-            (self.folder / name / part / "model.safetensors").write_bytes(weights)
+            (self.folder / name / part / f"{stem}.safetensors").write_bytes(weights)
         vae = {"latent_channels": 4, "block_out_channels": [8, 8, 8, 8]}
         (self.folder / name / "vae" / "config.json").write_text(json.dumps(vae))
+        (self.folder / name / "unet" / "config.json").write_text("{}")
         return str(self.folder / name)
 
     def file(self, name: str, data: bytes) -> Path:

@@ -1,9 +1,11 @@
 """Which files of a model's folder enter its digest."""
 
+import json
 import shutil
 
 import pytest
 
+from adaptivedrag.errors import UnsupportedModel
 from stages.planning.models import diffusion_files, segmenter_files
 
 
@@ -42,6 +44,14 @@ def test_files_that_are_loaded_enter_it(tmp_path, name):
     path = tmp_path / "stray" / name
     path.write_bytes(path.read_bytes() + b"\n")
     assert diffusion_files(clean).digest != diffusion_files(other).digest
+
+
+def test_a_model_of_another_family_is_refused_before_anything_is_made(tmp_path):
+    _, other = copies(diffusion_files("pocket").directory, tmp_path)
+    path = tmp_path / "stray" / "unet" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"layers_per_block": 3}))
+    with pytest.raises(UnsupportedModel, match="the UNet has layers_per_block = 3"):
+        diffusion_files(other)
 
 
 def test_digests_of_the_pocket_models_are_what_stores_know():

@@ -97,7 +97,7 @@ def test_a_smaller_working_image_is_named_by_its_sizes(edit, store):
 def test_inputs_weights_and_versions_are_named(edit, store, tmp_path, monkeypatch):
     assert why(replace(edit, prompt="a dog"), store, "train_lora") == "input prompt changed"
     shutil.copytree(edit.model, tmp_path / "model")
-    (tmp_path / "model" / "unet" / "model.safetensors").write_bytes(b"others")
+    (tmp_path / "model" / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"others")
     other = replace(edit, model=str(tmp_path / "model"))
     assert why(other, store, "train_lora").startswith("model diffusion changed (weights ")
     colors = with_settings(edit, extract_superpixels={"source": "rgb"})
