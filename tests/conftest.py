@@ -9,6 +9,10 @@ import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
+from support.shapes import check_shapes_of
+
+check_shapes_of("adaptivedrag")  # before it is imported
+
 from support.s3_server import serve_s3
 from support.tiny_job import build_tiny_model
 

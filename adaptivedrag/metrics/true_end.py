@@ -52,7 +52,7 @@ class TrueEnd:
     distances: tuple[float, ...]
 
 
-def find_true_end(drag: "SceneDrag", edited: UInt8[np.ndarray, "size size 3"]) -> TrueEnd:
+def find_true_end(drag: "SceneDrag", edited: UInt8[np.ndarray, "h w 3"]) -> TrueEnd:
     """Find the share of a drag whose render is nearest to the edited picture.
 
     Pictures of 256 pixels or more are compared at half their size, for speed.

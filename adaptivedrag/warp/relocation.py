@@ -88,7 +88,7 @@ def relocated_latents(
 
 def _features(
     model: DiffusionModel, problem: DragProblem, latents: Float[Tensor, "1 c h w"]
-) -> Float[Tensor, "c h w"]:
+) -> Float[Tensor, "d h w"]:
     start = model.schedule.start(problem.inversion.num_steps, problem.level)
     return model.predict_with_features(latents, start, problem.conditioning)[1]
 
