@@ -1,13 +1,13 @@
-"""Are pixels what they were? Makes edits of the benchmark and the demo again, and compares digests.
+"""Are pixels what they were? Make edits of the benchmark and the demo again, and compare digests.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/pixels.py FOLDER         # exit code 1 where one differs
+    OMP_NUM_THREADS=1 python tests/benchmarks/pixels.py FOLDER         # 1 if one differs
     OMP_NUM_THREADS=1 python tests/benchmarks/pixels.py FOLDER --note  # note today's digests
 
 Twenty edits of the hundred with `plus`, eight of them with each other preset, and the six of the
-demo, one by one on one thread: about a quarter of an hour. Results are kept in FOLDER, so that a run which
-was cut off goes on. `pixels.json` has the digests of 2026-11 on x86-64; another processor may round
-otherwise, and then differs in many rows by little. A stage whose numbers change on purpose gets a
-new version, and its digests are noted again.
+demo, one by one on one thread: about a quarter of an hour. Results are kept in FOLDER, so that a
+run which was cut off goes on. `pixels.json` has digests that were made on x86-64; another processor
+may round otherwise, and then differs in many rows by little. A stage whose numbers change on
+purpose gets a new version, and its digests are noted again.
 """
 
 import argparse

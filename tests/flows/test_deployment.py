@@ -1,5 +1,6 @@
 """A job sent to a real worker: same flow, same bytes."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from uuid import UUID
 import pytest
 import torch
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from support.tiny_job import DIVERGING
 
 from artifacts import ArtifactStore
@@ -52,6 +54,15 @@ def test_a_worker_on_the_same_store_makes_the_same_bytes_as_a_run(
     assert images_of(job, store) == images_of(job, job.parent / "store")
     summaries = ArtifactStore.open(store)
     assert len(summaries.runs()) == 2
+    ours, theirs = job.parent / "out", tmp_path / "out"
+    for edit in load_job(job).edits:
+        name = f"images/{edit.id}.png"
+        assert (theirs / name).read_bytes() == (ours / name).read_bytes()
+    lines = (theirs / "results.jsonl").read_text().splitlines()
+    assert {json.loads(line)["status"] for line in lines} == {"done"}
+    page = (theirs / "index.html").read_text("utf-8")
+    assert "not done yet" not in page
+    assert "goes on" not in page
     assert submit(job, store, RunRequest(), shards=2, deployment=name) == []
 
 
@@ -86,3 +97,30 @@ def test_without_a_server_there_is_one_line_that_says_what_to_set(make_job, tmp_
         with pytest.raises(PrefectUnavailable, match="set PREFECT_API_URL") as raised:
             attempt()
         assert "\n" not in str(raised.value)
+
+
+@pytest.mark.slow
+def test_what_fails_at_a_worker_is_failed_in_prefect_and_named_in_its_last_word(
+    make_job, users_server, tmp_path
+):
+    job = make_job(images=1, each=2, **{"edit-0-1": DIVERGING})
+    name = deploy(pool="failing", name="failing")
+    [run_id] = submit(job, tmp_path / "store", RunRequest(), deployment=name)
+    worker = subprocess.run(
+        [sys.executable, "-m", "prefect", "worker", "start", "--pool", "failing", "--run-once"],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert worker.returncode == 0, worker.stderr
+    with client_settings(users_server), get_client(sync_client=True) as client:
+        run = client.read_flow_run(UUID(run_id))
+        wanted = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+        tasks = client.read_task_runs(flow_run_filter=wanted)
+    assert run.state.is_failed()
+    assert "1 done, 1 failed" in run.state.message
+    assert "edit-0-1: optimize_latent: NotFinite" in run.state.message
+    failed = [task for task in tasks if task.state.is_failed()]
+    assert [task.name for task in failed] == ["optimize_latent of edit-0-1"]
+    assert "edit-0-1: optimize_latent: NotFinite" in failed[0].state.message

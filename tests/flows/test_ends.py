@@ -147,7 +147,7 @@ def never_ends(*_, **__):
     print("in a long call", flush=True)
     time.sleep(600)
 
-Workbench.perform = never_ends
+Workbench.make = never_ends
 """
 
 
@@ -172,14 +172,14 @@ FATAL = """
 import os
 from stages.workbench import Workbench
 
-perform = Workbench.perform
+make = Workbench.make
 
-def dies(bench, stage, edit, **options):
-    if (stage, edit.id) == ("optimize_latent", "edit-0-0"):
+def dies(bench, items, **options):
+    if (items[0].stage.name, items[0].edit.id) == ("optimize_latent", "edit-0-0"):
         os._exit(137)
-    return perform(bench, stage, edit, **options)
+    return make(bench, items, **options)
 
-Workbench.perform = dies
+Workbench.make = dies
 """
 
 
@@ -193,8 +193,8 @@ def test_an_edit_that_takes_its_process_with_it_comes_last_and_keeps_no_other_on
         outputs.append(process.communicate(timeout=120)[0])
         assert process.returncode == 137, outputs[-1]
         assert len(list((job.parent / "store").glob("actions/sample_image/*/*/*.json"))) == made
-    assert "Put last" not in outputs[0]
-    assert "1 of 3 edits, among them edit-0-0" in outputs[1]
+    assert "did not say how it ended" not in outputs[0]
+    assert "1 of 3, among them edit-0-0" in outputs[1]
     last = run_here(job)  # nothing of it lies in the edit
     assert (last.exit_code, len(last.done)) == (0, 3)
 
