@@ -17,7 +17,14 @@ from rich.console import Console
 
 from adaptivedrag.errors import Stopped
 from artifacts import ArtifactStore, Key, Record, StoreUnavailable
-from flows.outcomes import RunSummary, last_failed, last_seconds, new_run_id, record_run
+from flows.outcomes import (
+    InvalidRequest,
+    RunSummary,
+    last_failed,
+    last_seconds,
+    new_run_id,
+    record_run,
+)
 from flows.progress import Progress
 from flows.request import RunRequest
 from flows.shards import StageSeconds
@@ -148,8 +155,8 @@ class Run:
             edit_ids: the edits of a shard; all by default.
 
         Raises:
-            InvalidRequest, InvalidEdit, StoreUnavailable, ModelUnavailable, ReportUnwritable:
-                nothing can start; the message is one line.
+            InvalidRequest, InvalidEdit, StoreUnavailable, ModelUnavailable: nothing can start; the
+                message is one line.
         """
         found = job if isinstance(job, Job) else load_job(job)
         found = found if select is None else select_edits(found, select)
@@ -158,7 +165,7 @@ class Run:
             edits = tuple(edit for edit in found.edits if edit.id in wanted)
             found = replace(found, edits=edits, bad=())
         opened = ArtifactStore.open(store)
-        results = None if request.out is None else Results.open(found, opened, request.out)
+        results = None if request.out is None else _claimed(found, opened, request.out)
         plans = {plan.edit.id: plan for plan in plan_edits(found.edits, opened)}
         if request.retry_failed:
             failed = last_failed(opened, found, plans.values())
@@ -235,6 +242,7 @@ class Run:
         if self.results:
             results = self.results
             self._tell_results(lambda: results.begin(self.plans.values()))
+            self._page_due = min(self._page_due, time.monotonic())  # the first edit shows at once
 
     def stop_early(self, reason: str, *, interrupted: bool = False) -> None:
         """Note that the run ends before its time."""
@@ -347,6 +355,13 @@ class Run:
                 or (stage in force and plan.stages[stage].status is not Status.OFF)
             )
         ]
+
+
+def _claimed(job: Job, store: ArtifactStore, out: str) -> Results:
+    try:
+        return Results.open(job, store, out)
+    except ReportUnwritable as error:  # nothing has been done yet
+        raise InvalidRequest(str(error)) from error
 
 
 def _shares(plans: Mapping[str, EditPlan]) -> dict[str, float]:

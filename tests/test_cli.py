@@ -164,7 +164,10 @@ NOTHING_STARTS = {
         ("run", "cats/job.toml", "--stage-timeout", "long"),
         "--stage-timeout 'long'",
     ),
-    "bad limit": (("run", "cats/job.toml", "--max-failures", "many"), "max-failures is 'many'"),
+    "bad limit": (
+        ("run", "cats/job.toml", "--max-failures", "many"),
+        "--max-failures 'many': give a count",
+    ),
     "deadline not readable": (
         ("run", "cats/job.toml", "--deadline", "25:00"),
         "--deadline '25:00' cannot be read: write it as 07:00",
@@ -252,11 +255,11 @@ def test_a_missing_model_of_a_job_ends_with_2(job):
     assert "model 'nowhere'" in ended.stderr
 
 
-def test_results_that_cannot_be_written_end_with_3(done):
+def test_results_that_cannot_be_written_end_with_2_before_anything_is_done(done):
     Path("file").write_text("in the way")
     ended = call("run", done, "--out", "file/out")
-    assert ended.exit_code == 3
-    assert "Stopped early: results cannot be written to file/out" in ended.output
+    assert ended.exit_code == 2
+    assert "results cannot be written to file/out" in ended.output
 
 
 def test_ctrl_c_ends_with_130(job, monkeypatch):
