@@ -23,7 +23,7 @@ from adaptivedrag.pixels import Pixels, rgb_pixels
 from adaptivedrag.points import Drag, Frame, ImagePoint, lies_inside
 from adaptivedrag.presets import POCKET
 from adaptivedrag.sampling import DraggedEdit, Reference, sample
-from adaptivedrag.segmenter.segmenter import load_segmenter
+from adaptivedrag.segmenter.kinds import load_segmenter
 from adaptivedrag.superpixels import Superpixels, divide_image
 
 CPU = Runtime()

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NewType, TypeAlias
 
@@ -85,6 +85,18 @@ def is_digest(text: str) -> bool:
     return _match_digest(text) is not None
 
 
+class SharedConfig(dict[str, Any]):
+    """Settings that thousands of actions have in common, checked once; never changed again."""
+
+    @cached_property
+    def checked(self) -> dict[str, Any]:
+        """The settings as `canonical_json` encodes them."""
+        return {
+            _field(name, ("config",)): _checked(value, _tagged_float, ("config", name))
+            for name, value in self.items()
+        }
+
+
 @dataclass(frozen=True)
 class Action:
     """A piece of work, named before it is done.
@@ -144,6 +156,8 @@ def _checked(
         return of_float(_finite(value, path))
     if value is None or type(value) in (bool, int):
         return value
+    if isinstance(value, SharedConfig) and of_float is _tagged_float:
+        return value.checked
     if len(path) >= _DEEPEST:
         raise ValueError(f"{_place(path)[:80]}... is nested deeper than {_DEEPEST} levels")
     if isinstance(value, list | tuple):

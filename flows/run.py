@@ -36,6 +36,7 @@ from stages.pipeline import RESULT
 from stages.planning.plan import EditPlan, Status, bring_up_to_date, plan_edits
 from stages.planning.work import WorkItem
 from stages.reports.results import ReportUnwritable, Results
+from stages.reports.wording import count
 
 PAGE_SECONDS = 30.0
 """The page of results is renewed at most this often."""
@@ -192,7 +193,7 @@ class Run:
         self.stop.check()
         if self.has_failed_too_often:
             raise StoppedEarly(
-                f"{len(self.failures)} edits failed and {self.most_failures} were allowed to"
+                f"{count(len(self.failures), 'edit')} failed; at most {self.most_failures} may"
             )
 
     @property
@@ -255,6 +256,7 @@ class Run:
             if name not in failed and not plan.done and (lasting := plan.lasting_failure):
                 failed[name] = lasting
         names = [edit.id for edit in self.job.edits]
+        settled = {*failed, *(name for name, plan in self.plans.items() if plan.done)}
         done = tuple(name for name in names if name not in failed and self.plans[name].done)
         return RunSummary(
             run_id=self.id,
@@ -265,7 +267,7 @@ class Run:
             done=done,
             failed=tuple(failed[name] for name in names if name in failed),
             bad=self.job.bad,
-            unfinished=tuple(name for name in names if name not in {*failed, *done}),
+            unfinished=tuple(name for name in names if name not in settled),
             made=dict(self._made),
             stage_seconds=self.seconds.seen(),
             memory_saved_by=dict(self._memory_saved_by),
@@ -349,7 +351,8 @@ class Run:
         return [
             name
             for name, plan in self.plans.items()
-            if (retry or force or not plan.quarantined)
+            if (force or not plan.done)  # most are, in a run that goes on
+            and (retry or force or not plan.quarantined)
             and (
                 stage in plan.to_make
                 or (stage in force and plan.stages[stage].status is not Status.OFF)

@@ -296,7 +296,7 @@ class Workbench:
         path = resolved.setting.segmenter.path
         if self._segmenter is None or self._segmenter[0] != path:
             self._pin_threads()
-            from adaptivedrag.segmenter.segmenter import load_segmenter
+            from adaptivedrag.segmenter.kinds import load_segmenter
 
             self._segmenter = (path, load_segmenter(path, self.runtime.device))
         return self._segmenter[1]

@@ -11,11 +11,9 @@ from flows.run_job import end_process, run
 from flows.terminal.console import console, say, say_list
 from flows.terminal.jobs import load, note_inputs, note_pocket
 from flows.time_limits import seconds_of
-from stages.jobs.demo import write_demo
 from stages.jobs.edit import Job
 from stages.jobs.reader import load_job
 from stages.planning.plan import plan_edits
-from stages.reports.panel import write_panel
 from stages.reports.results import Results, writing
 
 
@@ -41,6 +39,8 @@ def run_job(
 
 def run_demo(out: Path, store: str, device: str) -> NoReturn:
     """Run the demo, and draw a panel with the true result of each edit."""
+    from stages.jobs.demo import write_demo
+
     with writing(out):
         written = write_demo(out / "inputs")
     job = load_job(written.path)
@@ -87,6 +87,8 @@ def say_summary(summary: RunSummary) -> None:
 
 
 def _write_panels(job: Job, store: str, folder: Path, truths: Mapping[str, Path]) -> Path:
+    from stages.reports.panel import write_panel
+
     opened = ArtifactStore.open(store)
     for edit in job.edits:
         write_panel(edit, opened, folder / f"{edit.id}.png", truth=truths.get(edit.id))

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from adaptivedrag.errors import ModelUnavailable
 from adaptivedrag.model.architectures import architecture_of
 from adaptivedrag.model.weights import find_diffusion, find_segmenter
-from adaptivedrag.segmenter.segmenter import kind_of
+from adaptivedrag.segmenter.kinds import kind_of
 from artifacts import Digest, StatCache, digest_file, digest_json
 
 

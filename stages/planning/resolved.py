@@ -12,6 +12,7 @@ from artifacts import (
     JSON,
     Action,
     Digest,
+    SharedConfig,
     StatCache,
     digest_bytes,
     digest_file,
@@ -70,7 +71,7 @@ class Setting:
         }
         keys = {
             stage.name: (
-                {**stage.key_config(fitted), "frame": asdict(frame)},
+                SharedConfig({**stage.key_config(fitted), "frame": asdict(frame)}),
                 {str(name): found.digest for name in stage.models if (found := files[name])},
             )
             for stage in STAGES

@@ -28,6 +28,7 @@ from adaptivedrag.errors import AdaptiveDragError, InvalidEdit
 from artifacts import ArtifactError, ArtifactStore, digest_json
 from artifacts.places.backend import Backend, Entry
 from stages.failures import Failure
+from stages.garbage import collector_paused
 from stages.jobs.edit import BadEdit, Edit, Job
 from stages.pipeline import RESULT, STAGES
 from stages.planning.plan import EditPlan, Status
@@ -162,6 +163,7 @@ class Results:
     """Ids of the edits whose rows this process has brought up to date."""
 
     @classmethod
+    @collector_paused()
     def open(cls, job: Job, store: ArtifactStore, out: str | Path) -> "Results":
         """Claim a place for a job, and read what is there.
 
@@ -202,6 +204,7 @@ class Results:
         self._update(plans, {}, draws=False)
         self._write_table()
 
+    @collector_paused()
     def finish(
         self, plans: Iterable[EditPlan], failures: Iterable[Failure] = (), *, banner: str = ""
     ) -> dict[str, str]:
@@ -361,8 +364,8 @@ class Results:
 
     def _is_there(self, row: ResultRow) -> bool:
         """Return whether the pictures of a row are there, and its result is as it was written."""
-        thumbs = row.get("thumbs", {}).values()
-        if not all(path is None or path in self._files for path in thumbs):
+        files = self._files
+        if not all(path is None or path in files for path in row.get("thumbs", {}).values()):
             return False
         return "image" not in row or self._has(row["image"], row.get("stamp"))
 

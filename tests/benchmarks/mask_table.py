@@ -22,7 +22,8 @@ from adaptivedrag.metrics.bootstrap import mean_interval, paired_difference
 from adaptivedrag.model.diffusion import working_image
 from adaptivedrag.points import Drag, Frame, ImagePoint
 from adaptivedrag.scenes import benchmark_scene, render
-from adaptivedrag.segmenter.segmenter import Segmenter, load_segmenter
+from adaptivedrag.segmenter.kinds import load_segmenter
+from adaptivedrag.segmenter.segmenter import Segmenter
 from adaptivedrag.superpixels import (
     Superpixels,
     color_superpixels,

@@ -26,8 +26,8 @@ from adaptivedrag.pocket_training.pictures import Picture, grid, psnr, to_tensor
 from adaptivedrag.pocket_training.vae import round_trip
 from adaptivedrag.scenes import DRAG_KINDS, Scene, benchmark_drags, benchmark_scene, drags, render
 from adaptivedrag.scenes.canvas import Canvas
+from adaptivedrag.segmenter.kinds import load_segmenter
 from adaptivedrag.segmenter.segmentation import Sam2
-from adaptivedrag.segmenter.segmenter import load_segmenter
 
 TIMES = (50, 100, 300, 500, 700, 900)
 ERROR_SCENES, ERROR_DRAWS = 14, 2

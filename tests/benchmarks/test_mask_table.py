@@ -19,7 +19,7 @@ from mask_table import (
 )
 
 from adaptivedrag.points import Drag, ImagePoint
-from adaptivedrag.segmenter.segmenter import load_segmenter
+from adaptivedrag.segmenter.kinds import load_segmenter
 from adaptivedrag.superpixels import Superpixels
 
 DATA = os.environ.get("ADAPTIVEDRAG_DATA", Path(__file__).parents[3] / "shared" / "data")

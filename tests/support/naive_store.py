@@ -5,7 +5,7 @@ Each part is synced as it is written, which only makes it likelier that a kill h
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from artifacts import (
     Document,
     Key,
     Lookup,
-    Payload,
     Picture,
+    Produced,
     Record,
     TensorFile,
 )
@@ -43,17 +43,13 @@ class NaiveStore:
         found = {key: self.lookup(stage, key) for key in keys}
         return {key: lookup for key, lookup in found.items() if lookup}
 
-    def publish(
-        self,
-        action: Action,
-        payload: Payload,
-        circumstances: Circumstances,
-        summary: Mapping[str, Any],
-        replace: bool,
+    def ensure(
+        self, action: Action, produce: Callable[[], Produced], *, replace: bool = False
     ) -> Record:
+        del replace
         folder = self._root / action.stage / action.key
         folder.mkdir(parents=True)
-        for name, part in payload.items():
+        for name, part in produce().payload.items():
             _write(folder / name, part)
             _sync(folder)
         return _record(action.stage, action.key)

@@ -17,7 +17,7 @@ from adaptivedrag.model.architectures import ARCHITECTURES, architecture_of
 from adaptivedrag.model.architectures.sd1 import STABLE_DIFFUSION_1
 from adaptivedrag.model.diffusion import DiffusionModel
 from adaptivedrag.model.weights import find_diffusion
-from adaptivedrag.sampling import sample
+from adaptivedrag.sampling import DraggedEdit, Reference, sample
 
 BLOCKS = {
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -129,19 +129,15 @@ def test_an_architecture_is_added_by_one_declaration(
     assert len(model.self_attentions()) == 7
     conditioning = model.encode_prompt("a hill")
     inversion = InvertImageConfig(num_steps=8, inverted_steps=5)
-    trajectory = invert(model, scenario.latents, conditioning, inversion)
+    (trajectory,) = invert(model, scenario.latents, conditioning, inversion)
     with torch.no_grad():
         _, features = model.predict_with_features(trajectory[-1:], 501, conditioning)
     assert features.shape[1:] == scenario.latents.shape[2:]
+    editable = torch.ones(scenario.latents.shape[2:], dtype=torch.bool)
+    edit = DraggedEdit(trajectory[-1:].flip(-1), 0, scenario.drags, scenario.frame, editable)
+    settings = SampleImageConfig(reference_first_layer=4, correspondence="off")
     reference, edited = sample(
-        model,
-        trajectory[-1:],
-        trajectory[-1:].flip(-1),
-        conditioning,
-        scenario.drags,
-        scenario.frame,
-        SampleImageConfig(reference_first_layer=4, correspondence="off"),
-        inversion,
+        model, [Reference(trajectory, conditioning)], [edit], settings, inversion.num_steps
     )
     assert reference.shape == edited.shape == scenario.latents.shape
     assert edited.isfinite().all()

@@ -14,7 +14,7 @@ from adaptivedrag.errors import AdaptiveDragError, InvalidEdit
 from adaptivedrag.model.diffusion import DiffusionModel
 from adaptivedrag.model.lora import lora_applied
 from adaptivedrag.model.weights import PARTS
-from adaptivedrag.segmenter.segmenter import load_segmenter
+from adaptivedrag.segmenter.kinds import load_segmenter
 
 
 class Calling:

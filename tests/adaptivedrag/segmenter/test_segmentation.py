@@ -15,12 +15,12 @@ from sam2.automatic_mask_generator import SAM2AutomaticMaskGenerator
 from adaptivedrag.config import ExtractSuperpixelsConfig
 from adaptivedrag.errors import ModelUnavailable, UnsupportedModel
 from adaptivedrag.scenes import benchmark_scene, render
+from adaptivedrag.segmenter.kinds import load_segmenter
 from adaptivedrag.segmenter.segmentation import (
     SAM2_AUTOMATIC,
     AutomaticMasks,
     build_official,
 )
-from adaptivedrag.segmenter.segmenter import load_segmenter
 from adaptivedrag.superpixels import extract_superpixels, segment_superpixels, segments_on_grid
 
 PICTURE = render(benchmark_scene(0), 128).image

@@ -9,8 +9,8 @@ import pytest
 import adaptivedrag
 from adaptivedrag.config import EditConfig
 from adaptivedrag.model.weights import find_segmenter
-from adaptivedrag.segmenter import segmenter as table
-from adaptivedrag.segmenter.segmenter import SEGMENTERS, SegmenterKind, kind_of, load_segmenter
+from adaptivedrag.segmenter import kinds as table
+from adaptivedrag.segmenter.kinds import SEGMENTERS, SegmenterKind, kind_of, load_segmenter
 
 
 @dataclass(frozen=True)

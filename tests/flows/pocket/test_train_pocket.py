@@ -10,7 +10,7 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from adaptivedrag.pocket_training.settings import PocketSettings
-from adaptivedrag.segmenter.segmenter import load_segmenter
+from adaptivedrag.segmenter.kinds import load_segmenter
 from flows.pocket.export import export_diffusion, export_segmenter
 from flows.pocket.runs import Pace, continue_run, save
 from flows.pocket.train import MODELS, SETTINGS, build, read_settings, train_pocket

@@ -243,7 +243,7 @@ def test_a_setting_reruns_exactly_what_depends_on_it(edit, name, value):
     check(edit, with_setting(edit, name, value), direct)
 
 
-@pytest.mark.parametrize("field", set(Warp.model_fields) - {"method"})
+@pytest.mark.parametrize("field", sorted({*Warp.model_fields} - {"method"}))
 def test_a_setting_of_the_warp_reruns_the_drag(edit, field):
     warped = with_setting(edit, "optimize_latent.method", "warp")
     for value in other_values(Warp.model_fields[field]):
