@@ -152,7 +152,8 @@ class EditPlan:
 
     def action(self, stage: Stage) -> Action:
         """Return the piece of work that `stage` is, by the records that there are."""
-        return self.resolved.action(stage, self.found)
+        upstream = {name: found for name in stage.needs if (found := self.stages[name].found)}
+        return self.resolved.action(stage, upstream)
 
     def key(self, stage: Stage) -> Key | None:
         """Return the key of `stage`, if it goes on and everything that it needs has a record."""

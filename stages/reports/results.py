@@ -53,7 +53,7 @@ _FORM = 2
 """Raise when rows change, so that old ones are not taken over."""
 _DRAWING = 1
 """Raise when small pictures are drawn differently, so that old ones are not taken for new."""
-_THUMB_FILE = re.compile(r"[0-9a-f]{32}\.jpg")
+_THUMB_FILE = re.compile(rf"{THUMBS}/[0-9a-f]{{32}}\.jpg")
 
 
 class ReportUnwritable(AdaptiveDragError, OSError):
@@ -113,6 +113,14 @@ class Place:
             return {
                 f"{folder}/{entry.path}": _stamp(entry) for entry in self._backend.entries(folder)
             }
+
+    def names(self, folder: str) -> set[str]:
+        """Return the paths of all files in a folder; on a disk without a look at each of them."""
+        if self.root is None:
+            return set(self.stamps(folder))
+        with self._reported(), suppress(FileNotFoundError):
+            return {f"{folder}/{name}" for name in os.listdir(self.root / folder)}
+        return set()
 
     def delete(self, paths: Iterable[str]) -> None:
         """Delete files."""
@@ -300,7 +308,7 @@ class Results:
         result = _Result(lambda: self.store.read(found.record)[RESULT.result])
         try:
             is_there = old.get("object") == found.object and self._has(path, old.get("stamp"))
-            stamp = old["stamp"] if is_there else self._save(path, result.full)
+            stamp = old["stamp"] if is_there else self._save_result(path, result.full)
             self._save_missing(thumb, lambda: result.small)
         except ArtifactError as error:
             reason = f"the result is damaged, run again: {error}"
@@ -358,47 +366,47 @@ class Results:
     # Files
 
     @cached_property
-    def _files(self) -> dict[str, str]:
-        """The stamps of pictures that are there, by path."""
-        return self.place.stamps(IMAGES) | self.place.stamps(THUMBS)
+    def _images(self) -> dict[str, str]:
+        """The stamps of the results that are there, by path."""
+        return self.place.stamps(IMAGES)
+
+    @cached_property
+    def _small(self) -> set[str]:
+        """The paths of the small pictures that are there."""
+        return self.place.names(THUMBS)
 
     def _is_there(self, row: ResultRow) -> bool:
         """Return whether the pictures of a row are there, and its result is as it was written."""
-        files = self._files
-        if not all(path is None or path in files for path in row.get("thumbs", {}).values()):
+        small = self._small
+        if not all(path is None or path in small for path in row.get("thumbs", {}).values()):
             return False
         return "image" not in row or self._has(row["image"], row.get("stamp"))
 
     def _has(self, path: str, stamp: str | None) -> bool:
-        return stamp is not None and self._files.get(path) == stamp
+        return stamp is not None and self._images.get(path) == stamp
 
     def _save_missing(self, path: str, draw: "Callable[[], Image.Image]") -> None:
         # Small pictures are named by everything that they show.
-        if path not in self._files:
-            self._save(path, draw())
+        if path not in self._small:
+            encoded = io.BytesIO()
+            draw().save(encoded, "JPEG", quality=88)
+            self.place.put(path, encoded.getvalue())
+            self._small.add(path)
 
-    def _save(self, path: str, picture: "Image.Image") -> str:
-        """Write a picture; return its stamp."""
+    def _save_result(self, path: str, picture: "Image.Image") -> str:
+        """Write an edited image; return its stamp."""
         encoded = io.BytesIO()
-        options = {"quality": 88} if path.endswith(".jpg") else {}
-        picture.save(encoded, "JPEG" if options else "PNG", **options)
+        picture.save(encoded, "PNG")
         self.place.put(path, encoded.getvalue())
-        self._files[path] = stamp = self.place.stamp(path) or ""
+        self._images[path] = stamp = self.place.stamp(path) or ""
         return stamp
 
     def _sweep(self) -> None:
-        """Remove small pictures that no row shows."""
+        """Remove small pictures of ours that no row shows."""
         shown = {path for row in self.rows.values() for path in row["thumbs"].values()}
-        gone = [
-            path
-            for path in self._files
-            if path.startswith(f"{THUMBS}/")
-            and _THUMB_FILE.fullmatch(path.removeprefix(f"{THUMBS}/"))
-            and path not in shown
-        ]
-        self.place.delete(gone)
-        for path in gone:
-            del self._files[path]
+        ours = {path for path in self._small if _THUMB_FILE.fullmatch(path)}
+        self.place.delete(sorted(ours - shown))
+        self._small -= ours - shown
 
     # Table
 
