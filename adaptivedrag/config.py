@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from adaptivedrag.methods import AnyMethod, Optimization
 from adaptivedrag.section import (
+    REFERENCE,
     LatentScale,
     NonNegative,
     NonNegativeFloat,
@@ -151,13 +152,22 @@ class EditConfig(Section):
         """
         return type(self).model_validate(overlaid(self.model_dump(), overrides))
 
-    def scaled_to(self, channels: int, height: int, width: int) -> Self:
-        """Fit the constants given for 4×64×64 latents to latents of `channels`×`height`×`width`.
+    def scaled_to(
+        self,
+        channels: int,
+        height: int,
+        width: int,
+        reference: tuple[int, int, int] = REFERENCE,
+    ) -> Self:
+        """Fit the constants given for the reference to latents of `channels`×`height`×`width`.
 
         Counts follow the area, lengths its square root, and the summed background loss is
-        divided by the number of its terms. The identity at 4×64×64.
+        divided by the number of its terms. The identity at the reference.
+
+        Args:
+            reference: channels, rows and columns that the architecture's constants are for.
         """
-        scale = LatentScale.of(channels, height, width)
+        scale = LatentScale.of(channels, height, width, reference)
         count = max(2, round(self.extract_superpixels.count * scale.area))
         radius = scale.cells(self.sample_image.correspondence_radius)
         return self.merged(

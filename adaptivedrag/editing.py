@@ -83,7 +83,11 @@ def edit(
         torch.set_num_threads(runtime.threads)
     diffusion = DiffusionModel.load(find_diffusion(model), settings.dtype, runtime.device)
     frame = diffusion.frame(*pixels.shape[:2], settings.working_size)
-    settings = settings.scaled_to(diffusion.vae.config.latent_channels, *frame.latent_size)
+    channels, reference = (
+        diffusion.vae.config.latent_channels,
+        diffusion.architecture.reference_latents,
+    )
+    settings = settings.scaled_to(channels, *frame.latent_size, reference)
     working, conditioning = working_image(pixels, frame), diffusion.encode_prompt(prompt)
     posterior = diffusion.posterior(working)
 

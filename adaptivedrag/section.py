@@ -16,8 +16,8 @@ NonNegative = Annotated[int, Field(ge=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 RadiusRange = Annotated[tuple[Positive, Positive], Field(strict=False)]  # JSON and TOML have lists
 
-REFERENCE_SIZE = 64
-REFERENCE_CHANNELS = 4
+REFERENCE = (4, 64, 64)
+"""Channels, rows and columns of the latents that the constants of Stable Diffusion 1.x are for."""
 
 
 class Section(BaseModel):
@@ -36,21 +36,23 @@ class Section(BaseModel):
 
 @dataclass(frozen=True)
 class LatentScale:
-    """Fits constants given for 4×64×64 latents to another size; the identity at that size.
+    """Fits constants given for the reference latents to another size; the identity at that size.
 
     Attributes:
-        area: latent pixels, as a multiple of 64×64.
-        terms: values of the latents, as a multiple of 4×64×64.
+        area: latent pixels, as a multiple of those of the reference.
+        terms: values of the latents, as a multiple of those of the reference.
     """
 
     area: float
     terms: float
 
     @classmethod
-    def of(cls, channels: int, height: int, width: int) -> Self:
-        """Return the scale of latents of `channels`×`height`×`width`."""
-        area = height * width / REFERENCE_SIZE**2
-        return cls(area, area * channels / REFERENCE_CHANNELS)
+    def of(
+        cls, channels: int, height: int, width: int, reference: tuple[int, int, int] = REFERENCE
+    ) -> Self:
+        """Return the scale of latents of `channels`×`height`×`width`, against a reference."""
+        area = height * width / (reference[1] * reference[2])
+        return cls(area, area * channels / reference[0])
 
     @property
     def length(self) -> float:

@@ -32,6 +32,8 @@ class DiffusionFiles:
     """Channels of the latents."""
     factor: int
     """Pixels per latent cell and side."""
+    reference: tuple[int, int, int]
+    """Channels, rows and columns of the latents that settings are given for."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,10 @@ def diffusion_files(name: str) -> DiffusionFiles:
         raise ModelUnavailable(
             f"model {name!r}: vae/config.json cannot be read: {reason:.300}"
         ) from error
-    digest = _digest(directory, architecture_of(directory).files(directory))
-    return DiffusionFiles(directory, digest, channels, 2 ** (levels - 1))
+    architecture = architecture_of(directory)
+    digest = _digest(directory, architecture.files(directory))
+    factor = 2 ** (levels - 1)
+    return DiffusionFiles(directory, digest, channels, factor, architecture.reference_latents)
 
 
 @cache

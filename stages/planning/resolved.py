@@ -63,7 +63,7 @@ class Setting:
         frame = Frame.of_image(
             height, width, factor=diffusion.factor, working_size=config.working_size
         )
-        fitted = config.scaled_to(diffusion.channels, *frame.latent_size)
+        fitted = config.scaled_to(diffusion.channels, *frame.latent_size, diffusion.reference)
         segmenting = segmenter_files(segmenter) if config.needs_segmenter else None
         files: dict[str, DiffusionFiles | SegmenterFiles | None] = {
             "diffusion": diffusion,

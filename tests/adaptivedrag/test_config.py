@@ -75,3 +75,10 @@ def test_every_method_is_in_the_table_under_its_own_name():
 def test_a_rate_that_is_no_positive_number_is_refused(value):
     with pytest.raises(ValidationError):
         EditConfig().merged({"optimize_latent": {"learning_rate": value}})
+
+
+def test_constants_of_another_reference_are_the_same_at_its_size():
+    larger = (4, 128, 128)
+    for config in PRESETS.values():
+        assert config.scaled_to(*larger, larger) == config
+        assert config.scaled_to(4, 64, 64, larger) != config

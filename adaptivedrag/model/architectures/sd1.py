@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from adaptivedrag.model.architecture import Architecture
 from adaptivedrag.model.parts import CLIP_TEXT, CLIP_TOKENIZER, SCHEDULER, UNET, VAE
+from adaptivedrag.section import REFERENCE
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +78,7 @@ STABLE_DIFFUSION_1 = Architecture(
         "transformer_layers_per_block": 1,
     },
     feature_block=2,  # DragDiffusion's layer 3
-    reference_latents=(4, 64, 64),
+    reference_latents=REFERENCE,
     prediction_types=("epsilon",),
     read_prompts_with=ClipPrompts.of,
 )
