@@ -6,7 +6,15 @@ The payload of an action follows from its number and the writer's flavor.
 import numpy as np
 from support.naive_store import NaiveStore
 
-from artifacts import Action, ArtifactStore, Circumstances, Document, TensorFile, digest_bytes
+from artifacts import (
+    Action,
+    ArtifactStore,
+    Circumstances,
+    Document,
+    Produced,
+    TensorFile,
+    digest_bytes,
+)
 
 
 def action(number):
@@ -38,5 +46,6 @@ def write_naively(location, first, last, channel):
     circumstances = Circumstances(code="0", started="2026-01-01T00:00:00Z", seconds=0.0)
     channel.send("ready")
     for number in range(first, last):
-        record = store.publish(action(number), payload(number, 0), circumstances, {}, False)
+        made = Produced(payload(number, 0), circumstances)
+        record = store.ensure(action(number), lambda made=made: made)
         channel.send(record.object)
