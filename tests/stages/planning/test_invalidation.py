@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 import numpy as np
 import pytest
 from PIL import Image
+from support.actions import actions
 
 from adaptivedrag.config import EditConfig
 from adaptivedrag.methods import DragMethod, Warp
@@ -19,13 +20,12 @@ from adaptivedrag.model.weights import PARTS
 from adaptivedrag.points import Drag, ImagePoint
 from adaptivedrag.section import Section
 from adaptivedrag.warp import CONTENT_VERSION
-from artifacts import Circumstances, Digest, Record, StatCache
+from artifacts import StatCache
 from stages import build_mask, optimize_latent
 from stages.jobs.edit import Edit
 from stages.jobs.image_files import inspect_image, inspect_mask
 from stages.pipeline import STAGE_NAMES, STAGES
 from stages.planning.reasons import differences
-from stages.planning.resolved import Resolved
 
 LORA, INVERSION, SUPERPIXELS, MASK, DRAG, IMAGE = STAGE_NAMES
 ALL = set(STAGE_NAMES)
@@ -190,33 +190,6 @@ def with_setting(edit: Edit, name: str, value: Any) -> Edit:
     section, _, field = name.rpartition(".")
     overrides = {section: {field: value}} if section else {name: value}
     return replace(edit, config=edit.config.merged(overrides))
-
-
-def made(action: Any, values: str) -> Record:
-    """A record of an action that made certain values, and nothing else worth noting."""
-    return Record(
-        stage=action.stage,
-        version=action.version,
-        key=action.key,
-        config={},
-        inputs={},
-        models={},
-        object=Digest("0" * 64),
-        logical=Digest(values),
-        files={},
-        circumstances=Circumstances(code="1", started="2024", seconds=1.0),
-    )
-
-
-def actions(edit: Edit, stages=STAGES, *, same_values: bool) -> dict[str, Any]:
-    """Name the work of every stage; what a stage makes is the same always, or like its key."""
-    resolved, records, found = Resolved.of(edit), {}, {}
-    for number, stage in enumerate(stages):
-        if not stage.off(resolved.edit):
-            action = found[stage.name] = resolved.action(stage, records)
-            values = f"{number:064x}" if same_values else action.key
-            records[stage.name] = made(action, values)
-    return found
 
 
 def changed(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
