@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -144,6 +145,7 @@ def render(scene: Scene, size: int = 256) -> Rendering:
     return Rendering(canvas.image(), {name: canvas.mask(name) for name in names})
 
 
+@cache
 def drags(scene: Scene) -> tuple[SceneDrag, ...]:
     """Return the drags whose handles are visible, and their targets in the true result."""
     before = _owners(scene)
