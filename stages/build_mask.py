@@ -35,7 +35,7 @@ def build_mask(work: Work) -> Made:
 
 
 def _read_mask(work: Work) -> "np.ndarray":
-    from stages.jobs.images import digest_mask, read_mask
+    from stages.jobs.masks import digest_mask, read_mask
 
     edit = work.edit
     if edit.mask_path is None:

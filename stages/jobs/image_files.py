@@ -3,17 +3,21 @@
 Nothing that decodes is loaded for files that were seen before.
 """
 
+import base64
 import os
 import stat
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import PIL
 
 from adaptivedrag.errors import InvalidEdit
+from adaptivedrag.points import ImagePoint
 from artifacts import Digest, StatCache
 
 _SHOWN = 80
@@ -21,8 +25,12 @@ _DECODING = 1
 """Raise when images are decoded differently, so that old digests are not taken for new."""
 IMAGE = f"image/{_DECODING}/{PIL.__version__}"
 """Names what is remembered of an image file."""
-MASK = f"mask/{_DECODING}/{PIL.__version__}"
+_READING = 2
+"""Raise when masks are read differently."""
+MASK = f"mask/{_READING}/{PIL.__version__}"
 """Names what is remembered of a mask file."""
+TOUCHED_SIDE = 2
+"""Side in pixels of the squares by which a mask is remembered."""
 _LONGEST = 1000
 
 
@@ -40,6 +48,32 @@ class ImageInfo:
     width: int
     height: int
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MaskInfo(ImageInfo):
+    """What a job needs to know of a mask; the digest is that of its boolean values.
+
+    Attributes:
+        share: of its pixels that may change.
+        touched: which squares of `TOUCHED_SIDE` pixels may change, packed.
+    """
+
+    share: float = 0.0
+    touched: str = ""
+
+    def holds(self, point: ImagePoint) -> bool:
+        """Return whether a point lies in a square that the mask touches."""
+        row, col = (
+            min(max(round(at), 0), side - 1) // TOUCHED_SIDE
+            for at, side in ((point.y, self.height), (point.x, self.width))
+        )
+        place = row * -(-self.width // TOUCHED_SIDE) + col
+        return bool(self._squares[place // 8] & 128 >> place % 8)
+
+    @cached_property
+    def _squares(self) -> bytes:
+        return zlib.decompress(base64.b85decode(self.touched))
 
 
 def locate(root: Path, name: str) -> Path:
@@ -115,21 +149,17 @@ def inspect_image(path: Path, cache: StatCache) -> ImageInfo:
         InvalidEdit: as `read_image`.
     """
     seen = cache.value(path, IMAGE, _decoded_image)
-    return _as_info(seen)
+    return ImageInfo(**seen | {"notes": tuple(seen["notes"])})
 
 
-def inspect_mask(path: Path, cache: StatCache) -> ImageInfo:
-    """Return the digest and size of a mask; the digest is that of its boolean values.
+def inspect_mask(path: Path, cache: StatCache) -> MaskInfo:
+    """Return what a job needs to know of a mask, decoding it only if the file has changed.
 
     Raises:
         InvalidEdit: as `read_mask`.
     """
     seen = cache.value(path, MASK, _decoded_mask)
-    return _as_info(seen)
-
-
-def _as_info(seen: Mapping[str, Any]) -> ImageInfo:
-    return ImageInfo(seen["digest"], seen["width"], seen["height"], tuple(seen["notes"]))
+    return MaskInfo(**seen | {"notes": tuple(seen["notes"])})
 
 
 def _decoded_image(path: Path) -> dict[str, Any]:
@@ -139,6 +169,6 @@ def _decoded_image(path: Path) -> dict[str, Any]:
 
 
 def _decoded_mask(path: Path) -> dict[str, Any]:
-    from stages.jobs.images import describe_mask
+    from stages.jobs.masks import describe_mask
 
     return describe_mask(path)

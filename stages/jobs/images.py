@@ -5,23 +5,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from adaptivedrag.errors import InvalidEdit
-from artifacts import Digest, digest_pixels
+from artifacts import digest_pixels
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
-Mask: TypeAlias = npt.NDArray[np.bool_]
 
 PIXEL_LIMIT = 64_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 """Formats that are decoded; others run interpreters (EPS) or say little about their size."""
 
-_DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 _MODE_NAMES = {
     "1": "black and white",
     "L": "gray",
@@ -56,31 +55,12 @@ def read_image(path: Path, pixel_limit: int = PIXEL_LIMIT) -> Pixels:
 
 def decode_image(path: Path, pixel_limit: int = PIXEL_LIMIT) -> DecodedImage:
     """Like `read_image`, with notes on what was converted."""
-    with _opened(path, pixel_limit) as image:
+    with opened(path, pixel_limit) as image:
         sixteen_bit = _is_sixteen_bit(image)  # not known once the pixels are loaded
-        notes = [_animation_note(image), _rotation_note(image)]
+        notes = [animation_note(image), rotation_note(image)]
         ImageOps.exif_transpose(image, in_place=True)
         rgb, conversion = _to_rgb(image, sixteen_bit)
         return DecodedImage(np.array(rgb), tuple(note for note in (*notes, conversion) if note))
-
-
-def read_mask(path: Path, pixel_limit: int = PIXEL_LIMIT) -> Mask:
-    """Return a mask (height, width), True where the picture is neither black nor transparent.
-
-    Raises:
-        InvalidEdit: if it cannot be decoded.
-    """
-    with _opened(path, pixel_limit) as image:
-        if not image.has_transparency_data:
-            return cast(Mask, decode_image(path, pixel_limit).pixels.max(axis=2) > 0)
-        ImageOps.exif_transpose(image, in_place=True)
-        layers = np.asarray(_as_rgba(image))
-        return cast(Mask, (layers[..., :3].max(axis=2) > 0) & (layers[..., 3] > 0))
-
-
-def digest_mask(mask: Mask) -> Digest:
-    """Return the digest of a mask's values."""
-    return digest_pixels(mask.astype(np.uint8)[:, :, None])
 
 
 def describe_image(path: Path) -> dict[str, Any]:
@@ -91,15 +71,8 @@ def describe_image(path: Path) -> dict[str, Any]:
     return {"digest": digest, "width": width, "height": height, "notes": [*found.notes]}
 
 
-def describe_mask(path: Path) -> dict[str, Any]:
-    """Return the digest of a mask's boolean values and its size, as JSON; see `read_mask`."""
-    mask = read_mask(path)
-    height, width = mask.shape
-    return {"digest": digest_mask(mask), "width": width, "height": height, "notes": []}
-
-
 @contextmanager
-def _opened(path: Path, pixel_limit: int) -> Iterator[Image.Image]:
+def opened(path: Path, pixel_limit: int) -> Iterator[Image.Image]:
     """Open by header, refuse what is too large, and turn every decoder's error into ours."""
     try:
         with _without_bomb_warning(), Image.open(path, formats=FORMATS) as image:
@@ -139,7 +112,8 @@ def _bomb_message(path: Path, pixels: str, pixel_limit: int) -> str:
     return f"{path} has {pixels} pixels, and the limit is {limit}: shrink it, with its points"
 
 
-def _animation_note(image: Image.Image) -> str | None:
+def animation_note(image: Image.Image) -> str | None:
+    """Say that only the first of several frames is used."""
     if image.format == "TIFF":  # which looks for the frames one by one
         several = getattr(image, "is_animated", False)
         return "animated: first of several frames used" if several else None
@@ -147,14 +121,15 @@ def _animation_note(image: Image.Image) -> str | None:
     return f"animated: first of {frames} frames used" if frames > 1 else None
 
 
-def _rotation_note(image: Image.Image) -> str | None:
+def rotation_note(image: Image.Image) -> str | None:
+    """Say that an image is turned as its EXIF orientation asks."""
     orientation = image.getexif().get(0x0112, 1)
     return f"EXIF orientation {orientation}: turned upright" if orientation in range(2, 9) else None
 
 
 def _is_sixteen_bit(image: Image.Image) -> bool:
     """Return whether the raw mode is 16-bit: Pillow drops its low bits silently."""
-    return image.mode in _DEEP_MODES or any(
+    return image.mode in DEEP_MODES or any(
         "16" in _raw_mode(tile.args) for tile in getattr(image, "tile", ())
     )
 
@@ -168,7 +143,7 @@ def _raw_mode(decoder_arguments: object) -> str:
 def _to_rgb(image: Image.Image, sixteen_bit: bool) -> tuple[Image.Image, str | None]:
     if image.mode == "F":
         raise InvalidEdit("32-bit floating-point pixels have no known range: save it with 8 bits")
-    if image.mode in _DEEP_MODES:
+    if image.mode in DEEP_MODES:
         return _from_deep_gray(image), "16-bit gray: converted to 8-bit RGB"
     depth = "16-bit " if sixteen_bit else ""
     name = depth + _MODE_NAMES.get(image.mode, image.mode)

@@ -9,7 +9,8 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from adaptivedrag.points import Drag, FeaturePoint, Frame, ImagePoint
-from stages.jobs.images import Mask, Pixels
+from stages.jobs.images import Pixels
+from stages.jobs.masks import Mask
 
 Color: TypeAlias = tuple[int, int, int]
 

@@ -11,7 +11,8 @@ from PIL import Image, ImageOps
 from adaptivedrag.errors import InvalidEdit
 from artifacts import StatCache, digest_pixels
 from stages.jobs.image_files import ImageFolder, inspect_image, inspect_mask, locate
-from stages.jobs.images import decode_image, read_image, read_mask
+from stages.jobs.images import decode_image, read_image
+from stages.jobs.masks import read_mask
 
 
 @pytest.fixture
@@ -145,22 +146,6 @@ def test_floating_point_pixels_are_refused(tmp_path):
     Image.fromarray(np.zeros((40, 40), np.float32)).save(tmp_path / "a.tiff")
     with pytest.raises(InvalidEdit, match="no known range"):
         read_image(tmp_path / "a.tiff")
-
-
-def test_a_mask_is_true_where_it_is_not_black(tmp_path):
-    values = np.zeros((40, 50), np.uint8)
-    values[3:9, 5:8] = 1
-    Image.fromarray(values).save(tmp_path / "mask.png")
-    assert np.array_equal(read_mask(tmp_path / "mask.png"), values > 0)
-
-
-def test_masks_of_equal_meaning_have_equal_digests(tmp_path):
-    cache = StatCache(tmp_path / "cache.sqlite")
-    values = np.eye(40, dtype=np.uint8)
-    Image.fromarray(values).save(tmp_path / "one.png")
-    Image.fromarray(values * 255).save(tmp_path / "full.png")
-    one, full = (inspect_mask(tmp_path / name, cache) for name in ("one.png", "full.png"))
-    assert one.digest == full.digest
 
 
 def test_the_digest_is_that_of_the_pixels_not_of_the_file(tmp_path, gradient):
