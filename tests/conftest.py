@@ -14,7 +14,7 @@ from support.shapes import check_shapes_of
 check_shapes_of("adaptivedrag")  # before it is imported
 
 from support.s3_server import serve_s3
-from support.tiny_job import build_tiny_model
+from support.tiny_models import write_model
 
 from adaptivedrag.config import EditConfig, Runtime
 from adaptivedrag.points import Drag, ImagePoint
@@ -57,7 +57,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model directory; a hundred thousand parameters, milliseconds per pass."""
-    return build_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
+    return write_model(tmp_path_factory.mktemp("tiny") / "model")
 
 
 @pytest.fixture(scope="session")

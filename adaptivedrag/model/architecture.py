@@ -75,11 +75,28 @@ class Architecture:
         """Load the parts of a model, by folder.
 
         Raises:
-            ModelUnavailable: if a part is missing or unreadable.
+            ModelUnavailable: if a part is missing or unreadable, or lacks a single tensor.
         """
+        return self._each(
+            directory, lambda part, folder: part.load(folder, dtype, part.tensors(folder))
+        )
+
+    def checked(self, directory: Path) -> dict[str, Any]:
+        """Return the parts of a model as `load`, without values: no weights are read.
+
+        Raises:
+            ModelUnavailable: as `load`.
+        """
+        return self._each(
+            directory, lambda part, folder: part.checked(folder, part.tensors(folder))
+        )
+
+    def _each(self, directory: Path, make: Callable[[Part, Path], Any]) -> dict[str, Any]:
         try:
-            return {name: part.load(directory / name, dtype) for name, part in self.parts.items()}
-        # The loaders raise errors of any type on files that they did not write.
+            return {name: make(part, directory / name) for name, part in self.parts.items()}
+        except ModelUnavailable:
+            raise
+        # The builders raise errors of any type on files that they did not write.
         except Exception as error:
             reason = (str(error) or type(error).__name__).strip().splitlines()[0]
             raise ModelUnavailable(

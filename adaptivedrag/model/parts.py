@@ -1,5 +1,8 @@
 """The folders of a checkpoint in diffusers' layout: how each is loaded, and from which files.
 
+A module is built from its configuration without values, and takes exactly the tensors that belong
+to it: nothing is ever initialized at random.
+
 Importing this module loads no torch: the files are named before a model is loaded.
 """
 
@@ -9,26 +12,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adaptivedrag.errors import ModelUnavailable
+from adaptivedrag.model.tensors import ALIKE, FolderTensors, Naming, Tensors, check_tensors
 
 if TYPE_CHECKING:
     import torch
     from transformers import CLIPTokenizer
-
-# Without use_safetensors, diffusers would fall back to a pickle.
-_WEIGHTS_ONLY = {"local_files_only": True, "use_safetensors": True}
 
 
 @dataclass(frozen=True)
 class Part:
     """One folder of a checkpoint."""
 
-    load: Callable[[Path, "torch.dtype"], Any]
-    """Loads the part from its folder, with weights of a floating-point type; may raise anything."""
+    build: Callable[[Path], Any]
+    """Makes the part of the settings in its folder; may raise anything.
+
+    A module has no values yet: its parameters are on the meta device.
+    """
     settings: tuple[str, ...]
     """Files that are read if they exist."""
     weights: str | None = None
     """Name of the safetensors file without its ending, whole or in shards."""
+    naming: Naming = ALIKE
+
+    def tensors(self, folder: Path) -> Tensors | None:
+        """Return the weights that a folder of this part holds; None for a part without any."""
+        return None if self.weights is None else FolderTensors(folder, self.weights)
 
     def files(self, folder: Path) -> tuple[Path, ...]:
         """Return the files that `load` reads, sorted.
@@ -36,62 +44,105 @@ class Part:
         Raises:
             ModelUnavailable: if the index of sharded weights cannot be read.
         """
-        names = {*self.settings}
+        files = {folder / name for name in self.settings}
         if self.weights is not None:
-            index = f"{self.weights}.safetensors.index.json"
-            names |= {f"{self.weights}.safetensors", index, *_shards(folder / index)}
-        return tuple(path for name in sorted(names) if (path := folder / name).is_file())
+            files |= {*FolderTensors(folder, self.weights).files}
+        return tuple(path for path in sorted(files) if path.is_file())
+
+    def checked(self, folder: Path, tensors: Tensors | None) -> Any:
+        """Build the part without values, and check that its tensors are the ones it needs.
+
+        Raises:
+            ModelUnavailable: if a tensor is missing, too many, or of another shape or type.
+        """
+        built = self.build(folder)
+        if tensors is not None:
+            check_tensors(built, tensors.forms(), self.naming, folder)
+        return built
+
+    def load(self, folder: Path, dtype: "torch.dtype", tensors: Tensors | None) -> Any:
+        """Build the part and fill it with its tensors, in a floating-point type.
+
+        Raises:
+            ModelUnavailable: see `checked`.
+        """
+        built = self.checked(folder, tensors)
+        if tensors is not None:
+            values = tensors.read()
+            names = self.naming.of(values)
+            filling = {to: values[name].to(dtype) for name, to in names.items()}
+            built.load_state_dict(filling, assign=True)
+        return built
 
 
-def _shards(index: Path) -> set[str]:
-    """Return the names of the files that an index distributes weights over; none without one."""
-    try:
-        found = json.loads(index.read_text("utf-8"))["weight_map"].values()
-        return {Path(name).name for name in found}
-    except (FileNotFoundError, NotADirectoryError):
-        return set()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelUnavailable(
-            f"{index} does not list the files of the weights: fetch the model again"
-        ) from error
-
-
-def _load_unet(folder: Path, dtype: "torch.dtype") -> "torch.nn.Module":
+def _build_unet(folder: Path) -> "torch.nn.Module":
+    from accelerate import init_empty_weights
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-    return UNet2DConditionModel.from_pretrained(folder, torch_dtype=dtype, **_WEIGHTS_ONLY)
+    with init_empty_weights():
+        return UNet2DConditionModel.from_config(_read(folder / "config.json"))
 
 
-def _load_vae(folder: Path, dtype: "torch.dtype") -> "torch.nn.Module":
+def _build_vae(folder: Path) -> "torch.nn.Module":
+    from accelerate import init_empty_weights
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-    return AutoencoderKL.from_pretrained(folder, torch_dtype=dtype, **_WEIGHTS_ONLY)
+    with init_empty_weights():
+        return AutoencoderKL.from_config(_read(folder / "config.json"))
 
 
-def _load_clip_text(folder: Path, dtype: "torch.dtype") -> "torch.nn.Module":
-    from transformers import CLIPTextModel
-    from transformers.utils import logging
+def _build_clip_text(folder: Path) -> "torch.nn.Module":
+    from accelerate import init_empty_weights
+    from transformers import CLIPTextConfig, CLIPTextModel
 
-    logging.disable_progress_bar()
-    return CLIPTextModel.from_pretrained(folder, dtype=dtype, **_WEIGHTS_ONLY)
+    config = CLIPTextConfig.from_pretrained(folder, local_files_only=True)
+    with init_empty_weights():
+        return CLIPTextModel(config)
 
 
-def _load_clip_tokenizer(folder: Path, _dtype: "torch.dtype") -> "CLIPTokenizer":
+def _build_clip_tokenizer(folder: Path) -> "CLIPTokenizer":
     from transformers import CLIPTokenizer
 
     return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
 
-def _load_scheduler(folder: Path, _dtype: "torch.dtype") -> dict[str, Any]:
-    settings: dict[str, Any] = json.loads((folder / "scheduler_config.json").read_text("utf-8"))
+def _read(file: Path) -> dict[str, Any]:
+    settings = json.loads(file.read_text("utf-8"))
+    if not isinstance(settings, dict):
+        raise ValueError(f"{file} holds no settings")
     return settings
 
 
-UNET = Part(_load_unet, ("config.json",), "diffusion_pytorch_model")
-VAE = Part(_load_vae, ("config.json",), "diffusion_pytorch_model")
-CLIP_TEXT = Part(_load_clip_text, ("config.json",), "model")
+CONFIG = ("config.json",)
+
+UNET = Part(_build_unet, CONFIG, "diffusion_pytorch_model")
+VAE = Part(
+    _build_vae,
+    CONFIG,
+    "diffusion_pytorch_model",
+    Naming(
+        older=tuple(
+            (rf"(\.attentions\.\d+)\.{older}\.", rf"\1.{newer}.")
+            for older, newer in {
+                "query": "to_q",
+                "key": "to_k",
+                "value": "to_v",
+                "proj_attn": "to_out.0",
+            }.items()
+        )
+    ),
+)
+CLIP_TEXT = Part(
+    _build_clip_text,
+    CONFIG,
+    "model",
+    Naming(
+        older=((r"^text_model\.", ""),),
+        aside={r"(text_model\.)?embeddings\.position_ids": "a list of numbers from 0 upward"},
+    ),
+)
 CLIP_TOKENIZER = Part(
-    _load_clip_tokenizer,
+    _build_clip_tokenizer,
     (
         "added_tokens.json",
         "merges.txt",
@@ -101,4 +152,4 @@ CLIP_TOKENIZER = Part(
         "vocab.json",
     ),
 )
-SCHEDULER = Part(_load_scheduler, ("scheduler_config.json",))
+SCHEDULER = Part(lambda folder: _read(folder / "scheduler_config.json"), ("scheduler_config.json",))

@@ -13,7 +13,8 @@ from tempfile import TemporaryDirectory
 
 from fault_rows import Row, Stopwatch, on_seed
 from lives import Errand, begin, contents, notes, ready, record_numbers, to_the_end
-from support.tiny_job import build_tiny_model, write_job
+from support.tiny_job import write_job
+from support.tiny_models import write_model
 
 from artifacts import ArtifactStore
 from artifacts.upkeep.verify import Verification
@@ -31,7 +32,7 @@ MOST_KILLS = 30
 def rows(seed: int) -> Iterator[Row]:
     with TemporaryDirectory() as folder, on_seed("crowd", seed):
         place = Path(folder)
-        job = write_job(place / "job", build_tiny_model(place / "model"), images=4, each=3)
+        job = write_job(place / "job", write_model(place / "model"), images=4, each=3)
         ready()
         clock, whole = Stopwatch(), Errand(job, place / "whole", place / "whole.log")
         to_the_end(whole)

@@ -14,7 +14,8 @@ from tempfile import TemporaryDirectory
 
 from fault_rows import Row, Stopwatch, on_seed
 from lives import Errand, begin, contents, live, notes, ready, record_numbers, to_the_end
-from support.tiny_job import build_tiny_model, write_job
+from support.tiny_job import write_job
+from support.tiny_models import write_model
 
 from artifacts import ArtifactStore
 from artifacts.upkeep.verify import Verification
@@ -45,7 +46,7 @@ class Count:
 def rows(seed: int) -> Iterator[Row]:
     with TemporaryDirectory() as folder, on_seed("kills", seed):
         place = Path(folder)
-        job = write_job(place / "job", build_tiny_model(place / "model"), images=4, each=3)
+        job = write_job(place / "job", write_model(place / "model"), images=4, each=3)
         yield kill_ours(job, place / "ours", KILLS, seed)
         yield kill_naive(job, place / "naive", NAIVE_KILLS, seed)
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from support.tiny_job import build_tiny_model, write_job
+from support.tiny_job import write_job
+from support.tiny_models import write_model
 
 from adaptivedrag.config import Runtime
 from artifacts import ArtifactStore, Document, Payload, Picture, Record, TensorFile
@@ -47,7 +48,7 @@ class Results:
 
 def make_results(place: Path, images: int, each: int) -> Results:
     """Do a tiny job in a folder; results come in the order of the stages."""
-    job = write_job(place / "job", build_tiny_model(place / "model"), images=images, each=each)
+    job = write_job(place / "job", write_model(place / "model"), images=images, each=each)
     store = ArtifactStore.open(place / "store")
     bench = Workbench(store, Runtime(threads=1))
     made: dict[str, Result] = {}

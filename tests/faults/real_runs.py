@@ -20,7 +20,8 @@ from tempfile import TemporaryDirectory
 
 from fault_rows import Row, Stopwatch, on_seed
 from lives import Errand, contents, notes, record_numbers
-from support.tiny_job import build_tiny_model, write_job
+from support.tiny_job import write_job
+from support.tiny_models import write_model
 
 from artifacts import ArtifactStore
 from artifacts.upkeep.verify import Verification
@@ -86,7 +87,7 @@ def rows(seed: int) -> Iterator[Row]:
     with TemporaryDirectory() as folder, on_seed("real runs", seed):
         place = Path(folder)
         yield kill_runs(pocket_job(place / "pocket"), KILLS, seed)
-        tiny = write_job(place / "tiny", build_tiny_model(place / "model"), images=2, each=3)
+        tiny = write_job(place / "tiny", write_model(place / "model"), images=2, each=3)
         yield side_by_side(undisturbed(tiny))
 
 

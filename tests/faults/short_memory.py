@@ -17,7 +17,8 @@ from unittest.mock import patch
 import numpy as np
 from fault_rows import Row, Stopwatch, on_seed
 from support.memory_faults import difference, short_of_memory
-from support.tiny_job import build_tiny_model, write_job
+from support.tiny_job import write_job
+from support.tiny_models import write_model
 
 from adaptivedrag.config import Runtime
 from artifacts import ArtifactStore
@@ -35,9 +36,7 @@ WITHOUT_UNET = {
 def rows(seed: int) -> Iterator[Row]:
     with TemporaryDirectory() as folder, on_seed("short memory", seed):
         place = Path(folder)
-        yield run_short_of_memory(
-            write_job(place / "job", build_tiny_model(place / "model")), place
-        )
+        yield run_short_of_memory(write_job(place / "job", write_model(place / "model")), place)
 
 
 def run_short_of_memory(job: Path, place: Path) -> Row:

@@ -15,7 +15,8 @@ from tempfile import TemporaryDirectory
 from fault_rows import Row, Stopwatch, on_seed
 from lives import Errand, notes
 from real_runs import GONE_WITHIN, Run, differences, joined, undisturbed
-from support.tiny_job import build_tiny_model, write_job
+from support.tiny_job import write_job
+from support.tiny_models import write_model
 
 MOMENTS = 2
 
@@ -23,7 +24,7 @@ MOMENTS = 2
 def rows(seed: int) -> Iterator[Row]:
     with TemporaryDirectory() as folder, on_seed("signals", seed):
         place = Path(folder)
-        tiny = write_job(place / "tiny", build_tiny_model(place / "model"), images=2, each=3)
+        tiny = write_job(place / "tiny", write_model(place / "model"), images=2, each=3)
         whole = undisturbed(tiny)
         yield send_signals("Ctrl-C", [signal.SIGINT], whole, MOMENTS, seed)
         yield send_signals("Ctrl-C twice", [signal.SIGINT] * 2, whole, MOMENTS, seed)

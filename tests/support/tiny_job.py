@@ -1,4 +1,4 @@
-"""A real but tiny Stable Diffusion, drawn at random, and jobs that use it."""
+"""Jobs that use a tiny model."""
 
 import json
 from pathlib import Path
@@ -28,80 +28,6 @@ max_steps = 4
 
 DIVERGING = {"optimize_latent": {"learning_rate": 1e30}}
 """Settings that make latents stop being finite."""
-
-
-def build_tiny_model(directory: Path, *, seed: int = 0, channels: int = 4) -> Path:
-    """Save a random Stable Diffusion with SD 1.x's topology and 8 to 16 channels."""
-    import torch
-    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    torch.manual_seed(seed)
-    UNet2DConditionModel(
-        sample_size=16,
-        in_channels=channels,
-        out_channels=channels,
-        block_out_channels=(8, 16, 16, 16),
-        layers_per_block=2,
-        cross_attention_dim=16,
-        attention_head_dim=2,
-        norm_num_groups=4,
-    ).save_pretrained(directory / "unet")
-    AutoencoderKL(
-        latent_channels=channels,
-        block_out_channels=(8, 8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        norm_num_groups=4,
-        sample_size=128,
-    ).save_pretrained(directory / "vae")
-    tokens = _save_tokenizer(directory / "tokenizer")
-    CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=tokens,
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            bos_token_id=tokens - 2,
-            eos_token_id=tokens - 1,
-            pad_token_id=tokens - 1,
-        )
-    ).save_pretrained(directory / "text_encoder")
-    DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-    ).save_pretrained(directory / "scheduler")
-    (directory / "model_index.json").write_text(
-        json.dumps(
-            {
-                "_class_name": "StableDiffusionPipeline",
-                "unet": ["diffusers", "UNet2DConditionModel"],
-                "vae": ["diffusers", "AutoencoderKL"],
-                "text_encoder": ["transformers", "CLIPTextModel"],
-                "tokenizer": ["transformers", "CLIPTokenizer"],
-                "scheduler": ["diffusers", "DDIMScheduler"],
-            }
-        )
-    )
-    return directory
-
-
-def _save_tokenizer(directory: Path) -> int:
-    """Write a CLIP tokenizer of single letters; return the size of its vocabulary."""
-    letters = "abcdefghijklmnopqrstuvwxyz,."
-    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    directory.mkdir(parents=True)
-    (directory / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
-    (directory / "merges.txt").write_text("#version: 0.2\n")
-    (directory / "tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "CLIPTokenizer", "model_max_length": 77})
-    )
-    return len(words)
 
 
 def write_job(folder: Path, model: Path, images: int = 1, each: int = 1, **settings: dict) -> Path:
