@@ -11,6 +11,9 @@ from adaptivedrag.points import Drag
 from artifacts import Digest
 from stages.jobs.image_files import ImageInfo
 
+BROKEN = "broken JSON"
+"""How reasons begin that say that a line is no JSON."""
+
 Lora: TypeAlias = Literal["train", "off"] | Path
 
 
@@ -87,6 +90,11 @@ class BadEdit:
     field: str
     reason: str
     tags: tuple[str, ...] = ()
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether its line is no JSON at all."""
+        return self.reason.startswith(BROKEN)
 
     def __str__(self) -> str:
         place = "" if self.id == f"line {self.line}" else f" (line {self.line})"

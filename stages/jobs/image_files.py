@@ -1,26 +1,20 @@
-"""The image files of a job: where they are, and what has to be known of them before any work.
+"""The image files of a job: what has to be known of them before any work.
 
 Nothing that decodes is loaded for files that were seen before.
 """
 
 import base64
-import os
-import stat
 import zlib
-from collections.abc import Iterable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import PIL
 
-from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.points import ImagePoint
 from artifacts import Digest, StatCache
 
-_SHOWN = 80
 _DECODING = 1
 """Raise when images are decoded differently, so that old digests are not taken for new."""
 IMAGE = f"image/{_DECODING}/{PIL.__version__}"
@@ -31,7 +25,6 @@ MASK = f"mask/{_READING}/{PIL.__version__}"
 """Names what is remembered of a mask file."""
 TOUCHED_SIDE = 2
 """Side in pixels of the squares by which a mask is remembered."""
-_LONGEST = 1000
 
 
 @dataclass(frozen=True)
@@ -74,72 +67,6 @@ class MaskInfo(ImageInfo):
     @cached_property
     def _squares(self) -> bytes:
         return zlib.decompress(base64.b85decode(self.touched))
-
-
-def locate(root: Path, name: str) -> Path:
-    """Return the file called `name` under `root`, with links followed.
-
-    Raises:
-        InvalidEdit: if it is missing, is no regular file, or lies outside `root`.
-    """
-    root, shown = root.resolve(), repr(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…")
-    try:
-        path = (root / name).resolve()
-        inside = path.is_relative_to(root)
-        mode = path.stat().st_mode if inside else 0
-    except FileNotFoundError:
-        raise InvalidEdit(f"{shown} does not exist in {root}: correct the path") from None
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InvalidEdit(
-            f"{shown} cannot be opened in {root} ({reason}): correct the path"
-        ) from None
-    if not inside:
-        raise InvalidEdit(
-            f"{shown} lies outside {root}: move the file there or set image_root or mask_root"
-        )
-    if not stat.S_ISREG(mode):
-        raise InvalidEdit(f"{shown} is not a regular file: name an image file")
-    return path
-
-
-@dataclass(frozen=True)
-class ImageFolder:
-    """Finds the files of one folder as `locate` does, at a fraction of the cost for the many
-    names that are neither links nor odd: each folder on the way is resolved once.
-    """
-
-    root: Path
-    _folders: dict[str, str | None] = field(default_factory=dict)
-
-    def recall(self, names: Iterable[object], kind: str, cache: StatCache) -> None:
-        """Let the cache read in one go what it knows of files that will be asked for by name."""
-        folder = self._folders.setdefault("", self._resolved(""))
-        usual = {name for name in names if isinstance(name, str) and len(name) <= _LONGEST}
-        if folder and usual:
-            cache.recall((f"{folder}/{name}" for name in usual), kind)
-
-    def locate(self, name: str) -> Path:
-        """Return the file of that name; see `locate`."""
-        above, slash, leaf = name.rpartition("/")
-        if slash and not above:
-            return locate(self.root, name)
-        if above not in self._folders:
-            self._folders[above] = self._resolved(above)
-        folder = self._folders[above]
-        if folder is not None and leaf not in ("", ".", ".."):
-            path = f"{folder}/{leaf}"
-            with suppress(OSError, ValueError):  # `locate` says what is wrong
-                if stat.S_ISREG(os.lstat(path).st_mode):
-                    return Path(path)
-        return locate(self.root, name)
-
-    def _resolved(self, name: str) -> str | None:
-        try:
-            root, folder = self.root.resolve(), (self.root / name).resolve()
-        except (OSError, ValueError, RuntimeError):
-            return None
-        return str(folder) if folder.is_relative_to(root) else None
 
 
 def inspect_image(path: Path, cache: StatCache) -> ImageInfo:

@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 
 from adaptivedrag.errors import InvalidEdit
 from stages.jobs.complaints import Refused, key_name, one_line, printable
-from stages.jobs.edit import BadEdit
+from stages.jobs.edit import BROKEN, BadEdit
+from stages.jobs.forms import HEAD, form_of_edits
 
 LONGEST_LINE = 1 << 20
 
@@ -18,11 +19,14 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yield the lines that are not blank, with their numbers from 1.
 
     Raises:
-        InvalidEdit: if the file cannot be read.
+        InvalidEdit: if the file cannot be read, or its beginning shows that it has no such lines.
     """
     try:
         refuse_special(path)
         with path.open("rb") as file:
+            if form := form_of_edits(path, file.read(HEAD)):
+                raise InvalidEdit(f"{path} is {form}")
+            file.seek(0)
             lines = iter(lambda: file.readline(LONGEST_LINE + 1), b"")
             number, inside = 0, False
             for line in lines:
@@ -65,11 +69,11 @@ def _parse(line: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise Refused("", f"not UTF-8 at byte {error.start}: save the file as UTF-8") from None
     except json.JSONDecodeError as error:
-        raise Refused("", f"broken JSON at column {error.colno}: {error.msg}: fix it") from None
+        raise Refused("", f"{BROKEN} at column {error.colno}: {error.msg}: fix it") from None
     except RecursionError:
         raise Refused("", "JSON is nested too deeply: flatten it") from None
     except ValueError as error:
-        raise Refused("", f"broken JSON: {one_line(error)}") from None
+        raise Refused("", f"{BROKEN}: {one_line(error)}") from None
     if not isinstance(raw, dict):
         raise Refused("", f'{printable(raw)} is not an edit: write {{"id": …, "image": …}}')
     return raw

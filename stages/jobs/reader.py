@@ -20,16 +20,18 @@ from adaptivedrag.points import MIN_SIDE, Drag, lies_inside
 from adaptivedrag.presets import POCKET
 from artifacts import StatCache
 from stages.garbage import collector_paused
+from stages.jobs.absent import stand_in
 from stages.jobs.complaints import Refused, first_complaint, one_line, printable
 from stages.jobs.edit import BadEdit, Edit, Job, Lora, SceneEdit, select_edits
+from stages.jobs.forms import form_of_job
 from stages.jobs.image_files import (
     IMAGE,
     MASK,
-    ImageFolder,
     ImageInfo,
     inspect_image,
     inspect_mask,
 )
+from stages.jobs.image_folder import ImageFolder
 from stages.jobs.lines import parse_line, read_lines, refuse_special
 from stages.jobs.spec import (
     LONGEST_NAME,
@@ -78,6 +80,9 @@ def load_job(
         on_edit(len(found), len(lines))
     if not found:
         raise InvalidEdit(f"{edits} has no edits: write one per line, as JSON")
+    broken = [edit for edit in found if isinstance(edit, BadEdit) and edit.is_broken]
+    if 1 < len(broken) == len(found):
+        raise InvalidEdit(f"no line of {edits} is JSON; the first: {broken[0].reason}")
     job = _as_job(_name_of(path), path.resolve(), found)
     return select_edits(job, select) if select is not None else job
 
@@ -104,9 +109,10 @@ def single_edit(
     Raises:
         InvalidEdit: if anything is wrong with it.
     """
-    reader = _Reader.of(spec or JobSpec(), Path.cwd(), image.absolute().parent)
+    spec = (spec or JobSpec()).model_copy(update={"follow_links": True})  # it names the file itself
+    reader = _Reader.of(spec, Path.cwd(), image.absolute().parent)
     if mask is not None:
-        reader = replace(reader, mask_root=ImageFolder(mask.absolute().parent))
+        reader = replace(reader, mask_root=ImageFolder(mask.absolute().parent, follow_links=True))
     points = [{"handle": [*drag.handle], "target": [*drag.target]} for drag in drags]
     line: dict[str, Any] = {
         "id": _id_from(image.stem),
@@ -143,7 +149,8 @@ def _read_spec(path: Path) -> JobSpec:
         with path.open("rb") as file:
             data = file.read(LARGEST_JOB + 1)
         if len(data) > LARGEST_JOB:
-            raise InvalidEdit(f"a job file has at most {LARGEST_JOB >> 10} KiB: shorten it")
+            long = f"a job file has at most {LARGEST_JOB >> 10} KiB: shorten it"
+            raise InvalidEdit(_as_form(path, data) or long)
         return parse_spec(tomllib.loads(data.decode("utf-8-sig")))
     except InvalidEdit as error:
         raise InvalidEdit(f"{path}: {error}") from None
@@ -155,7 +162,13 @@ def _read_spec(path: Path) -> JobSpec:
         raise InvalidEdit(f"{path} is nested too deeply: flatten it") from None
     # Of a date that does not exist or a giant number, the reader raises plain ValueErrors.
     except ValueError as error:
-        raise InvalidEdit(f"{path} is not valid TOML: {one_line(error)}: fix it") from None
+        why = _as_form(path, data) or f"{one_line(error)}: fix it"
+        raise InvalidEdit(f"{path} is not valid TOML: {why}") from None
+
+
+def _as_form(path: Path, data: bytes) -> str | None:
+    form = form_of_job(path, data)
+    return form and f"it is {form}"
 
 
 @dataclass(frozen=True)
@@ -183,8 +196,8 @@ class _Reader:
         config, unused = spec.config()
         return cls(
             folder=folder,
-            image_root=ImageFolder(images),
-            mask_root=ImageFolder(masks),
+            image_root=ImageFolder(images, spec.follow_links),
+            mask_root=ImageFolder(masks, spec.follow_links),
             lora=_lora(spec.lora, folder),
             model=_local("model", spec.model, folder),
             segmenter=_local("segmenter", spec.segmenter, folder),
@@ -282,9 +295,12 @@ class _Reader:
         )
         try:
             path = root.locate(value)
-            return path, inspect(path, self.cache)
         except InvalidEdit as error:
             return Refused(name, f"{name} {one_line(error)}")
+        try:
+            return path, inspect(path, self.cache)
+        except InvalidEdit as error:
+            return Refused(name, f"{name} {stand_in(path) or one_line(error)}")
         except OSError as error:
             return Refused(name, f"{name} {value!r} cannot be read: {error.strerror}")
 

@@ -74,6 +74,8 @@ class JobSpec(_Spec):
     """Folder of the images, relative to the job file; nothing outside it is read."""
     mask_root: Name | None = None
     """Folder of the masks, relative to the job file; by default that of the images."""
+    follow_links: Annotated[bool, Field(strict=True)] = False
+    """Whether images and masks may be links out of their folders, as DVC and the hub make them."""
     lora: Name = "train"
     dtype: Dtype | None = None
     seed: Whole | None = None

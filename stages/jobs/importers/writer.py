@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from adaptivedrag.errors import InvalidEdit
-from stages.jobs.image_files import locate
+from stages.jobs.image_folder import locate
 from stages.jobs.images import Pixels
 from stages.jobs.toml import toml_document
 

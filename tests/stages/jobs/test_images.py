@@ -10,7 +10,8 @@ from PIL import Image, ImageOps
 
 from adaptivedrag.errors import InvalidEdit
 from artifacts import StatCache, digest_pixels
-from stages.jobs.image_files import ImageFolder, inspect_image, inspect_mask, locate
+from stages.jobs.image_files import inspect_image, inspect_mask
+from stages.jobs.image_folder import ImageFolder, locate
 from stages.jobs.images import decode_image, read_image
 from stages.jobs.masks import read_mask
 
