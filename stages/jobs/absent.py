@@ -28,7 +28,7 @@ def remedy(root: Path, name: str) -> str:
         return "it is a URL, and only files are read: download it, and name the file"
     if broken := _broken_link(root, name):
         return broken
-    if any((root / f"{part}.dvc").is_file() for part in _upward(root, name)):
+    if any(os.path.isfile(root / f"{part}.dvc") for part in _upward(root, name)):
         return "DVC keeps it: run `dvc pull`, or `dvc checkout` if it was fetched before"
     if similar := _similar(root, name):
         return f"did you mean {similar!r}?"

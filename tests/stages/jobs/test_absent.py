@@ -54,6 +54,7 @@ NAMES = {
     "a URL": ("https://example.org/cat.png", "it is a URL, and only files are read"),
     "a bucket": ("s3://pictures/cat.png", "it is a URL, and only files are read"),
     "nothing": ("in/dog.png", "correct the path"),
+    "the longest name": ("x" * 252, "correct the path"),
 }
 
 
