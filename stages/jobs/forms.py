@@ -1,6 +1,6 @@
 """Files of another form than edits or jobs have: which form it is, and the command that takes it.
 
-Whoever brings a table or a JSON array is told so in one line, not once for each of its rows.
+A table or a JSON array is refused in one line, not once for each of its rows.
 """
 
 import json

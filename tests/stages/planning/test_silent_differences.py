@@ -75,7 +75,7 @@ NAMES = {
 
 
 class Seen(NamedTuple):
-    """What a job is known by: the keys of its stages, and what its user is told."""
+    """What a job is known by: the keys of its stages, and the notes on it."""
 
     keys: dict[str, str]
     notes: tuple[str, ...]
