@@ -7,12 +7,13 @@ Importing this module loads no torch: the files are named before a model is load
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adaptivedrag.model.tensors import ALIKE, FolderTensors, Naming, Tensors, check_tensors
+from adaptivedrag.model.weight_names import chosen_among
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +34,20 @@ class Part:
     weights: str | None = None
     """Name of the safetensors file without its ending, whole or in shards."""
     naming: Naming = ALIKE
+    enough: tuple[frozenset[str], ...] = ()
+    """Settings without which nothing is loaded: those of one of these sets; all by default."""
+
+    def choose(self, names: Collection[str]) -> set[str]:
+        """Choose the files to fetch among the names of those that a folder of this part has.
+
+        Raises:
+            ValueError: if it lacks some; names one.
+        """
+        enough = self.enough or (frozenset(self.settings),)
+        if not any(needed <= {*names} for needed in enough):
+            raise ValueError(f"no {min(enough[0] - {*names})}")
+        weights = chosen_among(self.weights, names) if self.weights else set()
+        return ({*self.settings} & {*names}) | weights
 
     def tensors(self, folder: Path) -> Tensors | None:
         """Return the weights that a folder of this part holds; None for a part without any."""
@@ -150,6 +165,10 @@ CLIP_TOKENIZER = Part(
         "tokenizer.json",
         "tokenizer_config.json",
         "vocab.json",
+    ),
+    enough=(
+        frozenset({"tokenizer_config.json", "vocab.json", "merges.txt"}),
+        frozenset({"tokenizer_config.json", "tokenizer.json"}),
     ),
 )
 SCHEDULER = Part(lambda folder: _read(folder / "scheduler_config.json"), ("scheduler_config.json",))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from safetensors import SafetensorError, safe_open
 
 from adaptivedrag.errors import ModelUnavailable
+from adaptivedrag.model.weight_names import WeightNames
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +51,7 @@ class Tensors(Protocol):
 
 @dataclass(frozen=True)
 class FolderTensors:
-    """The safetensors files of a folder: one, or shards with their index."""
+    """The safetensors files of a folder: one, or shards with their index; see `weight_names`."""
 
     folder: Path
     stem: str
@@ -58,14 +59,16 @@ class FolderTensors:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that are read; the index goes before a whole file, as in diffusers.
+        """The files that are read, of the first variant that is there.
 
         Raises:
             ModelUnavailable: if the index cannot be read.
         """
-        index = self.folder / f"{self.stem}.safetensors.index.json"
+        found = WeightNames.present(self.stem, lambda name: (self.folder / name).is_file())
+        names = found or WeightNames(self.stem)
+        index = self.folder / names.index
         if not index.is_file():
-            return (self.folder / f"{self.stem}.safetensors",)
+            return (self.folder / names.whole,)
         return (index, *(self.folder / name for name in sorted(_shards(index))))
 
     def forms(self) -> Mapping[str, Form]:

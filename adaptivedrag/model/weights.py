@@ -1,25 +1,20 @@
 """Where the files of a model are: embedded, at a path, or on the hub. Nothing is loaded here."""
 
-import re
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Collection
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
 from adaptivedrag.errors import ModelUnavailable
 from adaptivedrag.model.architectures import ARCHITECTURES
+from adaptivedrag.model.hub import Choose, Repository, fetched
+from adaptivedrag.model.parts import Part
 from adaptivedrag.presets import POCKET
 
-_FOLDERS = sorted({part for known in ARCHITECTURES for part in known.parts})
+_KNOWN = {name: part for known in ARCHITECTURES for name, part in known.parts.items()}
 
-PARTS = tuple(
-    part for part in ARCHITECTURES[0].parts if all(part in known.parts for known in ARCHITECTURES)
-)
+PARTS = tuple(name for name in _KNOWN if all(name in known.parts for known in ARCHITECTURES))
 """Folders that every Stable Diffusion has in diffusers' layout."""
-
-_PATTERNS = ("*.json", "*.txt", "*.safetensors")
-_VARIANTS = ("*fp16*", "*non_ema*", "*flax*")
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def find_diffusion(name: str) -> Path:
@@ -34,7 +29,7 @@ def find_diffusion(name: str) -> Path:
     elif path.is_dir():
         directory = path.resolve()
     else:
-        directory = _from_hub("model", name, _download_diffusion)
+        directory = _from_hub("model", name, choose_diffusion)
     missing = [part for part in PARTS if not (directory / part).is_dir()]
     if missing:
         raise ModelUnavailable(
@@ -53,50 +48,65 @@ def find_segmenter(name: str) -> Path:
     path = _embedded("segmenter") if name == POCKET else Path(name).expanduser()
     if path.exists():
         return path.resolve()
-    return _from_hub("segmenter", name, _download_segmenter)
+    checkpoint = _checkpoint_of(name)
+    return _from_hub("segmenter", name, partial(_choose_file, checkpoint)) / checkpoint
 
 
 def _embedded(part: str) -> Path:
     return Path(str(files("adaptivedrag"))) / "pocket" / part
 
 
-def _from_hub(kind: str, name: str, download: Callable[[str], Path]) -> Path:
-    """Return the path of the hub's files on this machine; fetch them if they are missing."""
-    if not _HUB_ID.fullmatch(name):
+def _from_hub(kind: str, name: str, choose: Choose) -> Path:
+    """Return the folder of the hub's files on this machine; fetch them if they are missing."""
+    if Repository.parse(name) is None:
         raise ModelUnavailable(
             f"{kind} {name!r} is neither a path that exists nor a hub id like owner/name: "
             f'check the path, or use {kind} = "{POCKET}"'
         )
     try:
-        return download(name)
-    except (OSError, ValueError) as error:
-        raise ModelUnavailable(
-            f"{kind} {name!r} is no path here and could not be had from the Hugging Face hub "
-            f"({type(error).__name__}): check the id and the network, or fetch it with "
-            f"`hf download {name}` and name where it lies"
-        ) from error
+        return fetched(name, choose)
+    except ModelUnavailable as error:
+        raise ModelUnavailable(f"{kind} {name!r}: {error}") from error
 
 
-def _download_diffusion(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+def choose_diffusion(names: Collection[str]) -> set[str]:
+    """Choose the files of a Stable Diffusion among those of a repository.
 
-    wanted = [f"{part}/{pattern}" for part in _FOLDERS for pattern in _PATTERNS]
-    # Local files are used as they are: a branch that moved on must not change every key.
-    with suppress(LocalEntryNotFoundError):
-        found = Path(snapshot_download(name, local_files_only=True))
-        if all((found / part).is_dir() for part in PARTS):
-            return found
-    return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=list(_VARIANTS)))
+    Raises:
+        ValueError: if some are lacking; names one.
+    """
+    if not any(name.startswith("unet/") for name in names):
+        raise ValueError(f"not a folder of diffusers{_single_files(names)}")
+    chosen: set[str] = set()
+    for folder, part in _KNOWN.items():
+        inside = {
+            name.removeprefix(f"{folder}/") for name in names if name.startswith(f"{folder}/")
+        }
+        if inside or folder in PARTS:
+            chosen |= {f"{folder}/{name}" for name in _chosen(folder, part, inside)}
+    return chosen
 
 
-def _download_segmenter(name: str) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+def _single_files(names: Collection[str]) -> str:
+    found = sorted(name for name in names if name.endswith(".safetensors") and "/" not in name)
+    return f": `hf download` its {found[0]}, and name that file" if found else ""
 
+
+def _chosen(folder: str, part: Part, names: Collection[str]) -> set[str]:
+    try:
+        return part.choose(names)
+    except ValueError as error:
+        raise ValueError(f"{folder} has {error}") from None
+
+
+def _checkpoint_of(name: str) -> str:
+    """Return the file that a hub id of SAM 2 stands for."""
     # The official repositories are named after their checkpoint: sam2.1-hiera-base-plus holds
     # sam2.1_hiera_base_plus.pt.
-    checkpoint = name.partition("/")[2].replace("-", "_") + ".pt"
-    with suppress(LocalEntryNotFoundError):
-        return Path(hf_hub_download(name, checkpoint, local_files_only=True))
-    return Path(hf_hub_download(name, checkpoint))
+    return name.partition("@")[0].partition("/")[2].replace("-", "_") + ".pt"
+
+
+def _choose_file(file: str, names: Collection[str]) -> set[str]:
+    if file not in names:
+        raise ValueError(f"no {file}")
+    return {file}
