@@ -69,13 +69,14 @@ def normalized(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def test_the_artifacts_know_no_torch_and_the_method_writes_no_file():
+def test_the_artifacts_know_no_torch_and_the_method_writes_no_file_but_a_commit_of_the_hub():
     for path in sources():
         if path.parts[0] == "artifacts":
             assert "torch" not in imports(path)
         if path.parts[0] == "adaptivedrag":
             text = (ROOT / path).read_text("utf-8")
-            assert not any(call in text for call in ("write_text(", "write_bytes(", ".save("))
+            writes = any(call in text for call in ("write_text(", "write_bytes(", ".save("))
+            assert not writes or path.parts[-2:] == ("model", "hub.py"), path
 
 
 @pytest.mark.parametrize(
