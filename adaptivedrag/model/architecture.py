@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from adaptivedrag.errors import ModelUnavailable
+from adaptivedrag.errors import AdaptiveDragError, ModelUnavailable
 from adaptivedrag.model.parts import Part
 
 if TYPE_CHECKING:
@@ -76,16 +76,25 @@ class Architecture:
 
         Raises:
             ModelUnavailable: if a part is missing or unreadable, or lacks a single tensor.
+            UnsupportedModel: if a setting is not implemented.
         """
         return self._each(
             directory, lambda part, folder: part.load(folder, dtype, part.tensors(folder))
         )
 
+    def inspect(self, directory: Path) -> None:
+        """Check what can be checked of a model without torch; see `Part.inspect`.
+
+        Raises:
+            ModelUnavailable, UnsupportedModel: as `load`.
+        """
+        self._each(directory, lambda part, folder: part.inspect(folder, part.tensors(folder)))
+
     def checked(self, directory: Path) -> dict[str, Any]:
         """Return the parts of a model as `load`, without values: no weights are read.
 
         Raises:
-            ModelUnavailable: as `load`.
+            ModelUnavailable, UnsupportedModel: as `load`.
         """
         return self._each(
             directory, lambda part, folder: part.checked(folder, part.tensors(folder))
@@ -94,7 +103,7 @@ class Architecture:
     def _each(self, directory: Path, make: Callable[[Part, Path], Any]) -> dict[str, Any]:
         try:
             return {name: make(part, directory / name) for name, part in self.parts.items()}
-        except ModelUnavailable:
+        except AdaptiveDragError:
             raise
         # The builders raise errors of any type on files that they did not write.
         except Exception as error:

@@ -32,7 +32,8 @@ class Schedule:
             predictions: the `prediction_type`s that are taken; None for any.
 
         Raises:
-            ValueError: for another `beta_schedule` or `prediction_type`.
+            ValueError: for another `beta_schedule` or `prediction_type`, or numbers that make no
+                schedule; what else a config says, `known_settings` decides on.
         """
         kind = config.get("beta_schedule", "linear")
         prediction = config.get("prediction_type", "epsilon")
@@ -47,12 +48,15 @@ class Schedule:
         steps = config["num_train_timesteps"]
         if not isinstance(steps, int) or not 1 <= steps <= MOST_TIMESTEPS:
             raise ValueError(f"num_train_timesteps is {steps!r:.40}, not 1 to {MOST_TIMESTEPS}")
+        offset = config.get("steps_offset", 1)
+        if not isinstance(offset, int) or not 0 <= offset < steps:
+            raise ValueError(f"steps_offset is {offset!r:.40}, not 0 to {steps - 1}")
         power = 2 if kind == "scaled_linear" else 1
         bounds = (config["beta_start"] ** (1 / power), config["beta_end"] ** (1 / power))
         betas = np.linspace(*bounds, steps) ** power
         if not ((betas > 0) & (betas < 1)).all():
             raise ValueError("betas are not between 0 and 1")
-        return cls(tuple(np.cumprod(1 - betas).tolist()), config.get("steps_offset", 1))
+        return cls(tuple(np.cumprod(1 - betas).tolist()), offset)
 
     def timesteps(self, num_steps: int) -> list[int]:
         """Return the sampling timesteps, highest first ("leading" spacing): 981, 961, …, 1 for 50.

@@ -5,11 +5,11 @@ and Stable Diffusion 1.5 take the same path. Weights are frozen; latents go in a
 float32 at every precision of the weights.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -87,14 +87,7 @@ class DiffusionModel:
         weight_type = getattr(torch, dtype)
         parts = architecture.load(directory, weight_type)
         predictions = None if any_prediction else architecture.prediction_types
-        try:
-            schedule = Schedule.from_config(parts["scheduler"], predictions)
-        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
-            raise UnsupportedModel(f"{directory}/scheduler: {error}") from error
-        try:
-            prompts = architecture.read_prompts_with(parts)
-        except ValueError as error:
-            raise UnsupportedModel(f"{directory}/{error}") from error
+        schedule, prompts = _fitting(architecture, parts, directory, predictions)
         for module in (parts["unet"], parts["vae"], *prompts.modules):
             module.requires_grad_(False).eval().to(device)
         return cls(
@@ -218,6 +211,49 @@ class DiffusionModel:
             yield tapped
         finally:
             handle.remove()
+
+
+def check_model(directory: Path) -> None:
+    """Check that a model can be loaded, without reading its weights.
+
+    Raises:
+        ModelUnavailable: if a part is missing or unreadable, or its tensors are not the ones that
+            its configuration asks for.
+        UnsupportedModel: as `DiffusionModel.load`.
+    """
+    architecture = architecture_of(directory)
+    parts = architecture.checked(directory)
+    _fitting(architecture, parts, directory, architecture.prediction_types)
+
+
+def _fitting(
+    architecture: Architecture,
+    parts: Mapping[str, Any],
+    directory: Path,
+    predictions: Collection[str] | None,
+) -> tuple[Schedule, PromptEncoder]:
+    """Return the schedule and the prompt encoder of parts that fit each other."""
+    try:
+        schedule = Schedule.from_config(parts["scheduler"], predictions)
+    except KeyError as error:
+        raise UnsupportedModel(
+            f"{directory}/scheduler names no {error.args[0]}: it is none of a Stable Diffusion"
+        ) from error
+    except (ValueError, TypeError, AttributeError, ArithmeticError) as error:
+        raise UnsupportedModel(f"{directory}/scheduler: {error}") from error
+    try:
+        prompts = architecture.read_prompts_with(parts)
+    except ValueError as error:
+        raise UnsupportedModel(f"{directory}/{error}") from error
+    unet, vae = parts["unet"].config, parts["vae"].config
+    width = sum(module.config.hidden_size for module in prompts.modules)
+    if (unet.in_channels, unet.cross_attention_dim) != (vae.latent_channels, width):
+        raise UnsupportedModel(
+            f"{directory}: the UNet is made for latents of {unet.in_channels} channels and prompts "
+            f"of {unet.cross_attention_dim}, but the VAE gives {vae.latent_channels} and the text "
+            f"encoder {width}: take all parts from one model"
+        )
+    return schedule, prompts
 
 
 def working_image(image: UInt8[np.ndarray, "h w 3"], frame: Frame) -> UInt8[np.ndarray, "hp wp 3"]:

@@ -7,11 +7,14 @@ Importing this module loads no torch: the files are named before a model is load
 """
 
 import json
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adaptivedrag.errors import ModelUnavailable
+from adaptivedrag.model import known_settings
+from adaptivedrag.model.known_settings import KnownSettings, check_settings
 from adaptivedrag.model.tensors import ALIKE, FolderTensors, Naming, Tensors, check_tensors
 from adaptivedrag.model.weight_names import chosen_among
 
@@ -30,7 +33,9 @@ class Part:
     A module has no values yet: its parameters are on the meta device.
     """
     settings: tuple[str, ...]
-    """Files that are read if they exist."""
+    """Files that are read if they exist; the first one is the configuration."""
+    known: Mapping[str, KnownSettings] = field(default_factory=dict)
+    """What the configuration may say, by the class that it is for; anything, if this is empty."""
     weights: str | None = None
     """Name of the safetensors file without its ending, whole or in shards."""
     naming: Naming = ALIKE
@@ -64,12 +69,27 @@ class Part:
             files |= {*FolderTensors(folder, self.weights).files}
         return tuple(path for path in sorted(files) if path.is_file())
 
+    def inspect(self, folder: Path, tensors: Tensors | None) -> None:
+        """Check what can be checked without torch: settings, and that weights can be read.
+
+        Raises:
+            ModelUnavailable: if a file is missing, cut short, or no such file.
+            UnsupportedModel: if a setting is not implemented.
+        """
+        if self.known:
+            file = folder / self.settings[0]
+            check_settings(_read(file), self.known, file)
+        if tensors is not None:
+            tensors.forms()
+
     def checked(self, folder: Path, tensors: Tensors | None) -> Any:
         """Build the part without values, and check that its tensors are the ones it needs.
 
         Raises:
             ModelUnavailable: if a tensor is missing, too many, or of another shape or type.
+            UnsupportedModel: if a setting is not implemented.
         """
+        self.inspect(folder, tensors)
         built = self.build(folder)
         if tensors is not None:
             check_tensors(built, tensors.forms(), self.naming, folder)
@@ -79,7 +99,7 @@ class Part:
         """Build the part and fill it with its tensors, in a floating-point type.
 
         Raises:
-            ModelUnavailable: see `checked`.
+            ModelUnavailable, UnsupportedModel: see `checked`.
         """
         built = self.checked(folder, tensors)
         if tensors is not None:
@@ -122,18 +142,28 @@ def _build_clip_tokenizer(folder: Path) -> "CLIPTokenizer":
 
 
 def _read(file: Path) -> dict[str, Any]:
-    settings = json.loads(file.read_text("utf-8"))
+    try:
+        settings = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ModelUnavailable(f"{file} cannot be read: {reason:.300}") from error
     if not isinstance(settings, dict):
-        raise ValueError(f"{file} holds no settings")
+        raise ModelUnavailable(f"{file} holds no settings: fetch the model again")
     return settings
 
 
 CONFIG = ("config.json",)
 
-UNET = Part(_build_unet, CONFIG, "diffusion_pytorch_model")
+UNET = Part(
+    _build_unet,
+    CONFIG,
+    {"UNet2DConditionModel": known_settings.UNET},
+    "diffusion_pytorch_model",
+)
 VAE = Part(
     _build_vae,
     CONFIG,
+    {"AutoencoderKL": known_settings.VAE},
     "diffusion_pytorch_model",
     Naming(
         older=tuple(
@@ -150,6 +180,7 @@ VAE = Part(
 CLIP_TEXT = Part(
     _build_clip_text,
     CONFIG,
+    {"CLIPTextModel": known_settings.CLIP_TEXT},
     "model",
     Naming(
         older=((r"^text_model\.", ""),),
@@ -171,4 +202,8 @@ CLIP_TOKENIZER = Part(
         frozenset({"tokenizer_config.json", "tokenizer.json"}),
     ),
 )
-SCHEDULER = Part(lambda folder: _read(folder / "scheduler_config.json"), ("scheduler_config.json",))
+SCHEDULER = Part(
+    lambda folder: _read(folder / "scheduler_config.json"),
+    ("scheduler_config.json",),
+    known_settings.SCHEDULERS,
+)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, Field
 from adaptivedrag.errors import ModelUnavailable
 from adaptivedrag.model.architectures import architecture_of
 from adaptivedrag.model.weights import find_diffusion, find_segmenter
+from adaptivedrag.presets import POCKET
 from adaptivedrag.segmenter.kinds import kind_of
 from artifacts import Digest, StatCache, digest_file, digest_json
 
@@ -20,6 +22,7 @@ class _VaeConfig(BaseModel):
 
     latent_channels: Annotated[int, Field(ge=1, le=1024)]
     block_out_channels: Annotated[list[int], Field(min_length=1, max_length=8)]
+    scaling_factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.18215
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ def diffusion_files(name: str) -> DiffusionFiles:
 
     Raises:
         ModelUnavailable: in one line: what was tried, and how to get it.
-        UnsupportedModel: if it is of another family; the message says what differs.
+        UnsupportedModel: if it is of another family, or a setting of it is not implemented; the
+            message says what it is or which setting.
     """
     directory = find_diffusion(name)
     try:
@@ -63,7 +67,10 @@ def diffusion_files(name: str) -> DiffusionFiles:
             f"model {name!r}: vae/config.json cannot be read: {reason:.300}"
         ) from error
     architecture = architecture_of(directory)
+    architecture.inspect(directory)
     digest = _digest(directory, architecture.files(directory))
+    if name != POCKET:
+        _check_once(directory, digest)
     factor = 2 ** (levels - 1)
     return DiffusionFiles(directory, digest, channels, factor, architecture.reference_latents)
 
@@ -78,6 +85,20 @@ def segmenter_files(name: str) -> SegmenterFiles:
     path = find_segmenter(name)
     folder = path.parent if path.is_file() else path
     return SegmenterFiles(path, _digest(folder, kind_of(path).files(path)))
+
+
+def _check_once(directory: Path, digest: Digest) -> None:
+    """Check a model whose files have this digest; that takes torch, so a good one is remembered."""
+
+    def check(_config: Path) -> bool:
+        from adaptivedrag.model.diffusion import check_model
+
+        check_model(directory)
+        return True
+
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("diffusers", "transformers"))
+    kind = f"a whole model of digest {digest} to {libraries}"
+    StatCache().value(directory / "unet" / "config.json", kind, check)
 
 
 def _digest(folder: Path, paths: Iterable[Path]) -> Digest:

@@ -7,6 +7,7 @@ from typing import Any
 
 from adaptivedrag.errors import ModelUnavailable, UnsupportedModel
 from adaptivedrag.model.architecture import Architecture
+from adaptivedrag.model.architectures.other_inputs import other_inputs
 from adaptivedrag.model.architectures.sd1 import STABLE_DIFFUSION_1
 
 ARCHITECTURES: tuple[Architecture, ...] = (STABLE_DIFFUSION_1,)
@@ -18,7 +19,8 @@ def architecture_of(directory: Path) -> Architecture:
 
     Raises:
         ModelUnavailable: if there is no configuration that can be read.
-        UnsupportedModel: if no family fits; the message names what differs from the nearest one.
+        UnsupportedModel: if no family fits; the message says which kind of model it is, or what
+            differs from the nearest family.
     """
     path = directory / "unet" / "config.json"
     try:
@@ -33,6 +35,12 @@ def architecture_of(directory: Path) -> Architecture:
 
 def recognized(unet_config: Mapping[str, Any], directory: Path) -> Architecture:
     """Return the family whose UNets have this configuration; raises as `architecture_of`."""
+    if kind := other_inputs(unet_config):
+        raise UnsupportedModel(
+            f"{directory}: the UNet takes {unet_config['in_channels']} channels: it is {kind}. "
+            "Edits need a text-to-image model, whose UNet takes latents alone: use the one that "
+            "it was made from"
+        )
     nearest = min(ARCHITECTURES, key=lambda known: len(known.differences(unet_config)))
     for key, found in nearest.differences(unet_config).items():
         names = " or ".join(known.name for known in ARCHITECTURES)

@@ -31,7 +31,8 @@ class ClipPrompts:
         """Take text encoder and tokenizer out of the loaded parts.
 
         Raises:
-            ValueError: if the tokenizer pads prompts beyond what the text encoder takes.
+            ValueError: if the tokenizer pads prompts beyond what the text encoder takes, or knows
+                more tokens.
         """
         text_encoder, tokenizer = parts["text_encoder"], parts["tokenizer"]
         length, places = tokenizer.model_max_length, text_encoder.config.max_position_embeddings
@@ -39,6 +40,11 @@ class ClipPrompts:
             raise ValueError(
                 f"tokenizer: model_max_length is {length:g}, and the text encoder takes "
                 f"{places} tokens: correct tokenizer_config.json"
+            )
+        if len(tokenizer) > text_encoder.config.vocab_size:
+            raise ValueError(
+                f"tokenizer knows {len(tokenizer)} tokens, and the text encoder "
+                f"{text_encoder.config.vocab_size}: take both from one model"
             )
         return cls(text_encoder, tokenizer)
 

@@ -92,6 +92,9 @@ def test_a_tokenizer_that_pads_beyond_the_text_encoder_is_refused(directory, len
         {"beta_end": 5.0},
         {"beta_end": None},
         {"beta_schedule": ["linear"]},
+        {"steps_offset": -1},
+        {"steps_offset": 1000},
+        {"steps_offset": "one"},
     ],
 )
 def test_a_schedule_that_is_none_is_refused(directory, change):

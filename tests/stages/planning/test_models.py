@@ -4,8 +4,12 @@ import json
 import shutil
 
 import pytest
+from safetensors.torch import load_file, save_file
+from support.tiny_models import write_model
 
-from adaptivedrag.errors import UnsupportedModel
+from adaptivedrag.errors import ModelUnavailable, UnsupportedModel
+from adaptivedrag.model import diffusion
+from artifacts.lookup import stat_cache
 from stages.planning.models import diffusion_files, segmenter_files
 
 
@@ -52,6 +56,69 @@ def test_a_model_of_another_family_is_refused_before_anything_is_made(tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"layers_per_block": 3}))
     with pytest.raises(UnsupportedModel, match="the UNet has layers_per_block = 3"):
         diffusion_files(other)
+
+
+@pytest.fixture
+def checks(monkeypatch):
+    """Return the directories that were checked with torch; a file is known at once."""
+    seen = []
+    monkeypatch.setattr(diffusion, "check_model", seen.append)
+    monkeypatch.setattr(stat_cache, "SETTLED_NS", -(10**12))
+    return seen
+
+
+def test_a_model_is_checked_to_the_last_tensor_once_for_each_state_of_its_files(
+    tiny_model_directory, tmp_path, checks
+):
+    model = shutil.copytree(tiny_model_directory, tmp_path / "model")
+    for _ in range(2):
+        diffusion_files.cache_clear()
+        diffusion_files(str(model))
+    assert checks == [model]
+    config = model / "text_encoder" / "config.json"
+    config.write_text(config.read_text() + " ")
+    diffusion_files.cache_clear()
+    diffusion_files(str(model))
+    assert checks == [model, model]
+
+
+def test_what_a_model_says_is_checked_before_its_files_are_read_whole(
+    tiny_model_directory, tmp_path, checks
+):
+    model = shutil.copytree(tiny_model_directory, tmp_path / "model")
+    scheduler = model / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(json.dumps(json.loads(scheduler.read_text()) | {"trained_betas": [0.1]}))
+    (model / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelUnavailable, match="is empty"):
+        diffusion_files(str(model))
+    shutil.copytree(tiny_model_directory / "vae", model / "vae", dirs_exist_ok=True)
+    with pytest.raises(UnsupportedModel, match="trained_betas is"):
+        diffusion_files(str(model))
+    assert checks == []
+
+
+def test_a_tensor_that_is_missing_is_found_by_planning(tiny_model_directory, tmp_path):
+    model = shutil.copytree(tiny_model_directory, tmp_path / "model")
+    file = model / "text_encoder" / "model.safetensors"
+    weights = load_file(file)
+    del weights["final_layer_norm.bias"]
+    save_file(weights, file)
+    with pytest.raises(ModelUnavailable, match=r"1 missing \(final_layer_norm\.bias\)"):
+        diffusion_files(str(model))
+
+
+@pytest.mark.parametrize(
+    ("part", "settings", "said"),
+    [
+        ("vae", {"latent_channels": 8}, "latents of 4 channels and .* the VAE gives 8"),
+        ("text_encoder", {"hidden_size": 32}, "prompts of 16, but .* the text encoder 32"),
+        ("text_encoder", {"vocab_size": 40}, "tokenizer knows 58 tokens, and the text encoder 40"),
+    ],
+)
+def test_parts_of_several_models_are_refused(tmp_path, part, settings, said):
+    model = write_model(tmp_path / "model", **{part: settings})
+    with pytest.raises(UnsupportedModel, match=said):
+        diffusion_files(str(model))
 
 
 def test_digests_of_the_pocket_models_are_what_stores_know():
