@@ -31,6 +31,7 @@ JOB = {
     "edits": "edits.jsonl",
     "image_root": "images",
     "mask_root": "masks",
+    "follow_links": False,
     "lora": "train",
     "dtype": "float32",
     "seed": 0,
@@ -67,6 +68,7 @@ NAMES = {
     "edits": "the edits are read from another file: what they say counts",
     "image_root": "images are read from another folder: their pixels count",
     "mask_root": "masks are read from another folder: their pixels count",
+    "follow_links": "takes pictures behind links, or refuses them",
     "id": "names the result",
     "tags": "select edits",
     "scene": "names the truth that a result is judged by, afterwards",
@@ -157,6 +159,7 @@ def test_a_key_of_the_edit_changes_a_key_or_is_named(folder, before, key):
 def test_names_change_nothing(folder, before):
     """They are free: a renamed edit, folder or file is the same work."""
     names = {"edits": "more.jsonl", "image_root": "pictures", "mask_root": "regions"}
+    names["follow_links"] = True
     for name in ("image_root", "mask_root"):
         (folder / JOB[name]).rename(folder / names[name])
     scene = {"scene": {"number": 1, "drag": 0}}
