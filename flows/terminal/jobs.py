@@ -1,16 +1,21 @@
 """The job that a command works on: reading it, finding an edit, and what to note about it."""
 
 import difflib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from adaptivedrag.errors import InvalidEdit
 from artifacts import ArtifactStore, StoreAbsent
 from flows.terminal.console import console, say, say_list, step_bar
-from stages.jobs.edit import Edit, Job
+from stages.jobs.drags import drag_notes
+from stages.jobs.edit import BadEdit, Edit, Job
 from stages.jobs.reader import load_job
+from stages.reports.wording import count
 
 SHOWN = 10
+NAMED = 3
 PATIENCE = 1.0
 """Seconds of reading before a terminal shows progress."""
 
@@ -54,14 +59,45 @@ def note_absence(store: ArtifactStore) -> None:
 
 def note_bad(job: Job) -> None:
     """List the edits that cannot be done as they are written."""
-    say_list("Cannot be done as written", [str(bad) for bad in job.bad])
+    say_list("Cannot be done as written", bad_lines(job.bad))
+
+
+def bad_lines(bad: Sequence[BadEdit]) -> list[str]:
+    """Say what is wrong: edits with the same reason share a line, and many of a kind are counted.
+
+    A dataset of thousands that is wrong throughout is wrong for one reason, or for few.
+    """
+    kinds: dict[str, dict[str, list[BadEdit]]] = {}
+    for edit in bad:
+        kind = re.sub(r"\[\d+\]", "", edit.field)
+        kinds.setdefault(kind, {}).setdefault(edit.reason, []).append(edit)
+    return [line for kind, reasons in kinds.items() for line in _kind_lines(kind, reasons)]
+
+
+def _kind_lines(kind: str, reasons: Mapping[str, Sequence[BadEdit]]) -> Iterator[str]:
+    for reason, edits in islice(reasons.items(), SHOWN):
+        several = f"{count(len(edits), 'edit')} ({_first_of([bad.id for bad in edits])}): {reason}"
+        yield str(edits[0]) if len(edits) == 1 else several
+    if rest := [bad for edits in islice(reasons.values(), SHOWN, None) for bad in edits]:
+        named = f"{len(rest)} more with such a mistake in {kind or 'their lines'}"
+        yield f"and {named}; `plan --json` and the page have all"
+
+
+def _first_of(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
+    return ", ".join(ids[:NAMED]) + more
 
 
 def note_inputs(job: Job) -> None:
-    """List the images that were converted, and the settings and masks that are not used."""
+    """List the images that were converted, odd drags, and settings and masks not used."""
     notes = {edit.image_path.name: edit.image.notes for edit in job.edits if edit.image.notes}
     lines = [f"{name}: {'; '.join(conversions)}" for name, conversions in notes.items()]
     say_list("Converted", _first(lines))
+    odd: dict[str, list[str]] = {}
+    for edit in job.edits:
+        for note in drag_notes(edit.drags):
+            odd.setdefault(note, []).append(edit.id)
+    say_list("Drags", _first([f"{_first_of(ids)}: {note}" for note, ids in odd.items()]))
     settings = {
         f'{name} (the method is "{edit.config.optimize_latent.method}")': None
         for edit in job.edits

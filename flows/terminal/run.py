@@ -9,7 +9,7 @@ from flows.outcomes import ALL_DONE, SOME_FAILED, RunSummary
 from flows.request import RunRequest
 from flows.run_job import end_process, run
 from flows.terminal.console import console, say, say_list
-from flows.terminal.jobs import load, note_inputs, note_pocket
+from flows.terminal.jobs import bad_lines, load, note_inputs, note_pocket
 from flows.time_limits import seconds_of
 from stages.jobs.edit import Job
 from stages.jobs.reader import load_job
@@ -75,7 +75,7 @@ def _run(
 
 def say_summary(summary: RunSummary) -> None:
     """Print what became of a run: failures, what was done where memory was short, counts."""
-    say_list("Failed", [*map(str, summary.failed), *map(str, summary.bad)])
+    say_list("Failed", [*map(str, summary.failed), *bad_lines(summary.bad)])
     savings = summary.memory_saved_by.items()
     lines = [f"{stage}: {', '.join(measures)}" for stage, measures in savings]
     say_list("Memory was short; these measures helped", lines)

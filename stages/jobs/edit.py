@@ -9,6 +9,7 @@ from adaptivedrag.config import EditConfig
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.points import Drag
 from artifacts import Digest
+from stages.jobs.drags import drag_notes
 from stages.jobs.image_files import ImageInfo
 
 BROKEN = "broken JSON"
@@ -62,7 +63,7 @@ class Edit:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What its user may not expect: conversions, and a mask or settings that are not used."""
+        """What its user may not expect: conversions, odd drags, a mask or settings not used."""
         method = self.config.optimize_latent.method
         notes = [f'{name} is not used by the method "{method}"' for name in self.unused]
         if self.mask_path is not None and not self.uses_mask:
@@ -71,7 +72,7 @@ class Edit:
                 f'"{self.config.build_mask.mode}": set build_mask.mode = "user", or leave the mask '
                 "out"
             )
-        return (*self.image.notes, *notes)
+        return (*self.image.notes, *drag_notes(self.drags), *notes)
 
 
 @dataclass(frozen=True)

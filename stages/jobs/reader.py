@@ -16,12 +16,13 @@ from pydantic import ValidationError
 
 from adaptivedrag.config import EditConfig
 from adaptivedrag.errors import InvalidEdit
-from adaptivedrag.points import MIN_SIDE, Drag, lies_inside
+from adaptivedrag.points import MIN_SIDE, Drag
 from adaptivedrag.presets import POCKET
 from artifacts import StatCache
 from stages.garbage import collector_paused
 from stages.jobs.absent import stand_in
 from stages.jobs.complaints import Refused, first_complaint, one_line, printable
+from stages.jobs.drags import refuse_outside
 from stages.jobs.edit import BadEdit, Edit, Job, Lora, SceneEdit, select_edits
 from stages.jobs.forms import form_of_job
 from stages.jobs.image_files import (
@@ -244,7 +245,7 @@ class _Reader:
         image_path, image = self._file("image", spec.image)
         drags = tuple(drag.drag for drag in spec.drags)
         _refuse_small(spec.image, image)
-        _refuse_outside(drags, image)
+        refuse_outside(drags, image.width, image.height)
         config, unused = self._config(spec.settings)
         mask_path, mask = self._mask(spec, image, config)
         return Edit(
@@ -378,19 +379,6 @@ def _refuse_small(name: str, image: ImageInfo) -> None:
             f"image {name!r} is {image.width}x{image.height} pixels, and both sides need at least "
             f"{MIN_SIDE}: enlarge it",
         )
-
-
-def _refuse_outside(drags: Sequence[Drag], image: ImageInfo) -> None:
-    for number, drag in enumerate(drags):
-        for name, point in (("handle", drag.handle), ("target", drag.target)):
-            if not lies_inside(point, image.width, image.height):
-                where = f"drags[{number}].{name}"
-                raise Refused(
-                    where,
-                    f"{where} ({point.x:g}, {point.y:g}) lies outside the "
-                    f"{image.width}x{image.height} image: x goes from 0 to {image.width - 1} and "
-                    f"y from 0 to {image.height - 1}",
-                )
 
 
 def _scene_edit(spec: EditSpec, image: ImageInfo) -> SceneEdit | None:

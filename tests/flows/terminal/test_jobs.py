@@ -8,7 +8,8 @@ from PIL import Image
 from support.finished_job import write_job
 
 from adaptivedrag.errors import InvalidEdit
-from flows.terminal.jobs import find_edit, load, note_inputs
+from flows.terminal.jobs import bad_lines, find_edit, load, note_inputs
+from stages.jobs.edit import BadEdit
 
 
 @pytest.fixture
@@ -47,3 +48,17 @@ def test_a_bad_edit_is_found_with_its_reason(job):
         file.write('{"id": "worse", "image": "0.png", "drags": []}\n')
     with pytest.raises(InvalidEdit, match=r"edit worse \(line 13\): drags is empty"):
         find_edit(load(job), "worse")
+
+
+def bad(name: str, field: str, reason: str) -> BadEdit:
+    return BadEdit(name, 1, field, reason)
+
+
+def test_what_is_wrong_throughout_costs_few_lines():
+    empty = [bad(f"e{n}", "drags", "drags is empty: give some") for n in range(1000)]
+    outside = [bad(f"o{n}", f"drags[{n}].handle", f"({n}, 900) is outside") for n in range(40)]
+    lines = bad_lines([*empty, *outside, bad("x", "image", "image is missing: add it")])
+    assert lines[0] == "1000 edits (e0, e1, e2 and 997 more): drags is empty: give some"
+    assert lines[1] == "o0 (line 1): (0, 900) is outside"
+    assert lines[11].startswith("and 30 more with such a mistake in drags.handle")
+    assert lines[12:] == ["x (line 1): image is missing: add it"]
