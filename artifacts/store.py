@@ -376,10 +376,11 @@ class ArtifactStore:
         if create and self.backend.create(FORMAT_FILE, readable_json(FORMAT)):
             return self.backend.sync([FORMAT_FILE])
         data = self.backend.get(FORMAT_FILE)
-        if create and data is not None and not data.strip(b"\0"):
-            # A power loss during the very first opening can leave a name without bytes.
+        # A kill or a power loss during the very first opening can leave a name without bytes.
+        is_torn = data is not None and readable_json(FORMAT).startswith(data.rstrip(b"\0"))
+        if create and is_torn and data != readable_json(FORMAT):
             return self.backend.put(FORMAT_FILE, readable_json(FORMAT))
-        if data is None:
+        if not data or not data.strip(b"\0"):
             raise StoreAbsent(f"{self.location}: there is no store here")
         if data != readable_json(FORMAT):
             raise StoreUnavailable(f"{self.location}: {_other_format(data)}")
@@ -402,11 +403,13 @@ class ArtifactStore:
     def _row(self, stage: str, key: Key, seen: Glance) -> Row | None:
         """Read the newest record of a key."""
         folder = action_folder(stage, key)
-        for number in reversed(numbers_of(seen.names(folder))):
+        numbers = numbers_of(seen.names(folder))
+        for number in reversed(numbers):
             # Taken before reading: if the file changes meanwhile, the stamp is the old one.
             (stamp,) = seen.stamps([(folder, file_name(number))])
             if record := self._newest_record(stage, key, [number]):
-                return Row.of(record, stamp)
+                # A later one that cannot be read may be half written.
+                return Row.of(record, stamp if number == numbers[-1] else None)
         return None
 
     def _record_numbered(self, stage: str, key: Key, number: int) -> Record:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import stat
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +19,8 @@ from obstore.store import LocalStore, MemoryStore, from_url
 
 from artifacts.errors import ArtifactCorrupt, StoreAbsent, StoreUnavailable
 from artifacts.layout import most_bytes
+from artifacts.places import folder as local
+from artifacts.places.remedies import remedy
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 _PAGE = 1000
 _CREATE_TRIES = 5
 _FIRST_PAUSE = 0.05
-# Temporary files that obstore renames; its own listings leave them out.
-_UNFINISHED = re.compile(r".+#[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class Backend:
             return cls(location, repr(location))
         address = str(location).removeprefix("file://")
         if "://" not in address:
-            return cls._open_folder(Path(address).expanduser().absolute(), create)
+            return cls._open_folder(_absolute(address), create)
         if address.startswith("memory://"):
             return cls(MemoryStore(), address)
         with _reported(address):
@@ -85,8 +83,9 @@ class Backend:
         if not create and not root.is_dir():
             raise StoreAbsent(f"{root}: no such folder")
         with _reported(str(root)):
-            folder = LocalStore(root, mkdir=create, automatic_cleanup=True)
-            return cls(folder, str(root), root, is_named=True)
+            if create:
+                local.make_root(root)
+            return cls(LocalStore(root, automatic_cleanup=True), str(root), root, is_named=True)
 
     @property
     def parallel(self) -> int:
@@ -122,7 +121,16 @@ class Backend:
         """Write a file, over an older one if there is one."""
         with _reported(f"{self.name}: {path}"):
             self._check_put(path, data)
-            obstore.put(self._objects, path, data, use_multipart=False)
+            if self.root is not None:
+                local.write(self.root, path, data)
+            else:
+                obstore.put(self._objects, path, data, use_multipart=False)
+
+    def append(self, path: str, data: bytes) -> None:
+        """Add to a file that lies in a local folder itself."""
+        assert self.root is not None
+        with _reported(f"{self.name}: {path}"):
+            local.append(self.root, path, data)
 
     def renew(self, path: str, data: bytes) -> None:
         """Write a file with the current time, so that a power loss cannot half undo it.
@@ -138,7 +146,7 @@ class Backend:
             with suppress(FileNotFoundError, PermissionError):  # gone, or another user's
                 if _is_regular(self.root, path) and target.read_bytes() == data:
                     return os.utime(target)
-            return _replace(target, data)
+            return local.write(self.root, path, data, lasting=True)
 
     def create(self, path: str, data: bytes) -> bool:
         """Write a file if none is there; return whether the file there is ours. One writer wins.
@@ -162,6 +170,8 @@ class Backend:
     def _put_if_absent(self, path: str, data: bytes) -> bool:
         with _reported(f"{self.name}: {path}"):
             self._check_put(path, data)
+            if self.root is not None:
+                return local.write_new(self.root, path, data)
             try:
                 obstore.put(self._objects, path, data, mode="create", use_multipart=False)
             except AlreadyExistsError:
@@ -171,6 +181,8 @@ class Backend:
     def _check_put(self, path: str, data: bytes) -> None:
         """Refuse to write outside the store, or a file too large to be read again."""
         link = self.root and _link_above(self.root, path)
+        if not all(part.strip(".") for part in path.split("/")):
+            raise ValueError(f"{path!r} leads out of the store")
         if link:
             raise ValueError(f"{link} is a link, which may lead out of the store: remove it")
         if len(data) > most_bytes(path):
@@ -229,7 +241,7 @@ class Backend:
         if self.root is None:
             return
         for above, _, names in os.walk(self.root):
-            for name in filter(_UNFINISHED.fullmatch, names):
+            for name in filter(_is_unfinished, names):
                 path = Path(above) / name
                 try:
                     stat = path.stat()
@@ -240,7 +252,7 @@ class Backend:
 
     def delete_unfinished(self, path: str) -> None:
         """Delete a file that `unfinished` named."""
-        if self.root is None or not _UNFINISHED.fullmatch(path):
+        if self.root is None or not _is_unfinished(path):
             raise ValueError(f"{path} is not an unfinished file")
         with _reported(f"{self.name}: {path}"):
             (self.root / path).unlink(missing_ok=True)
@@ -262,7 +274,7 @@ class Backend:
     def sync(self, paths: Iterable[str], folders: bool = True) -> None:
         """Make files, and the names of all folders on the way to them, survive a power loss.
 
-        obstore writes without fsync. Object storage is durable when a put returns.
+        Files are written without fsync. Object storage is durable when a put returns.
 
         Args:
             folders: whether to sync the names too; without them only the files' bytes are safe.
@@ -275,21 +287,7 @@ class Backend:
             for name in (*names, *sorted(above, reverse=True)):
                 # If a collector deleted it meanwhile, the check after the commit sees that.
                 with suppress(FileNotFoundError):
-                    _fsync(self.root / name)
-
-
-def _replace(target: Path, data: bytes) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f"{target.name}#{os.getpid()}{threading.get_ident()}")
-    try:
-        with unfinished.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(target)
-    except OSError:
-        unfinished.unlink(missing_ok=True)
-        raise
+                    local.sync(self.root / name)
 
 
 def _scan(root: Path, folder: str) -> Iterator[os.DirEntry[str]]:
@@ -312,7 +310,7 @@ def _walk(root: Path, above: str, skipped: int) -> Iterator[Entry]:
             path = f"{folder}/{entry.name}" if folder else entry.name
             if _is_folder(entry):
                 folders.append(path)
-            elif entry.is_file(follow_symlinks=False) and not _UNFINISHED.fullmatch(entry.name):
+            elif entry.is_file(follow_symlinks=False) and not _is_unfinished(entry.name):
                 try:
                     found = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:  # deleted meanwhile
@@ -322,6 +320,10 @@ def _walk(root: Path, above: str, skipped: int) -> Iterator[Entry]:
 
 def _entry(path: str, found: os.stat_result) -> Entry:
     return Entry(path, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+
+
+def _is_unfinished(name: str) -> bool:
+    return local.UNFINISHED.fullmatch(name) is not None
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -351,19 +353,20 @@ def _too_large(path: str, size: int) -> str:
     return f"{path} has {size} bytes, and a store holds at most {most_bytes(path)} of such a file"
 
 
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _absolute(address: str) -> Path:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return Path(address).expanduser().absolute()
+    except (RuntimeError, OSError) as error:  # no such user, no home, no current folder
+        raise StoreUnavailable(f"{address}: {error}: write the whole path") from error
 
 
 @contextmanager
 def _reported(what: str) -> Iterator[None]:
-    """Return what failed in one line; obstore's messages continue with debugging output."""
+    """Return in one line what failed and what to do; obstore adds lines of debugging output."""
     try:
         yield
     except (OSError, BaseError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise StoreUnavailable(f"{what}: {reason}") from error
+        if isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
+        raise StoreUnavailable(f"{what}: {reason}{remedy(str(error))}") from error

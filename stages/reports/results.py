@@ -129,9 +129,8 @@ class Place:
 
     def append(self, path: str, data: bytes) -> None:
         """Add to a file of a folder."""
-        assert self.root is not None
-        with self._reported(), self.locked(), (self.root / path).open("ab") as file:
-            file.write(data)
+        with self._reported(), self.locked():
+            self._backend.append(path, data)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -140,7 +139,8 @@ class Place:
             yield
             return
         with self._reported():
-            lock = (self.root / ".lock").open("wb")
+            self._backend.append(".lock", b"")
+            lock = (self.root / ".lock").open("ab")
         with lock:
             with suppress(OSError):  # some shared file systems know no locks
                 fcntl.flock(lock, fcntl.LOCK_EX)

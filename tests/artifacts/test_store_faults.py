@@ -292,17 +292,20 @@ def hits_from(store, first):
     return number
 
 
-def test_killed_writers_leave_no_wrong_artifact(tmp_path, start):
+@pytest.mark.parametrize(
+    ("write", "lives"), [(child.write, 20), (child.write_without_links, 10)], ids=["", "no-links"]
+)
+def test_killed_writers_leave_no_wrong_artifact(tmp_path, start, write, lives):
     draw, reached = random.Random(5), 0
-    for _ in range(20):
-        process, receiver = start(child.write, tmp_path, 0, reached, 1000)
+    for _ in range(lives):
+        process, receiver = start(write, tmp_path, 0, reached, 1000)
         for _ in range(draw.randrange(4)):
             receiver.recv()
         time.sleep(draw.uniform(0, 0.03))
         process.kill()
         process.join()
         reached = hits_from(ArtifactStore.open(tmp_path, create=False), reached)
-    assert hits_from(ArtifactStore.open(tmp_path, create=False), 0) == reached >= 20
+    assert hits_from(ArtifactStore.open(tmp_path, create=False), 0) == reached >= lives
 
 
 def test_killed_writers_of_a_naive_store_leave_wrong_artifacts(tmp_path, start):

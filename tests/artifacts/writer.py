@@ -3,6 +3,9 @@
 The payload of an action follows from its number and the writer's flavor.
 """
 
+import errno
+import os
+
 import numpy as np
 from support.naive_store import NaiveStore
 
@@ -38,6 +41,16 @@ def write(location, flavor, first, last, channel):
     for number in range(first, last):
         record = store.publish(action(number), payload(number, flavor), circumstances)
         channel.send(record.object)
+
+
+def write_without_links(location, flavor, first, last, channel):
+    """Publish as `write` does, on a file system that knows no links."""
+
+    def link(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    os.link = link
+    write(location, flavor, first, last, channel)
 
 
 def write_naively(location, first, last, channel):
