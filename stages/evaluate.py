@@ -332,7 +332,7 @@ class Judge:
         from adaptivedrag.model.diffusion import DiffusionModel
 
         return DiffusionModel.load(
-            files.directory, "float32", self.instruments.device, any_prediction=True
+            files.source, "float32", self.instruments.device, any_prediction=True
         )
 
 

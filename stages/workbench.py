@@ -38,6 +38,7 @@ from stages.stage import Made, OnStep, Stage, Work
 
 if TYPE_CHECKING:
     from adaptivedrag.model.diffusion import DiffusionModel
+    from adaptivedrag.model.source import Source
     from adaptivedrag.segmenter.segmenter import Segmenter
 
 
@@ -68,7 +69,7 @@ class Workbench:
         self._rungs: dict[tuple[str, tuple[Rung, ...]], int] = {}
         self._alone: set[str] = set()
         """Stages whose batches did not fit into memory."""
-        self._diffusion: tuple[tuple[Path, Dtype], DiffusionModel] | None = None
+        self._diffusion: tuple[tuple[Source, Dtype], DiffusionModel] | None = None
         self._segmenter: tuple[Path, Segmenter] | None = None
 
     def perform(
@@ -280,7 +281,7 @@ class Workbench:
             return self.store.read(remade)
 
     def _load_diffusion(self, resolved: Resolved) -> "DiffusionModel":
-        wanted = (resolved.setting.diffusion.directory, resolved.config.dtype)
+        wanted = (resolved.setting.diffusion.source, resolved.config.dtype)
         if self._diffusion is None or self._diffusion[0] != wanted:
             self._pin_threads()
             from adaptivedrag.model.diffusion import DiffusionModel

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from adaptivedrag.errors import AdaptiveDragError, ModelUnavailable
 from adaptivedrag.model.parts import Part
+from adaptivedrag.model.source import PartFiles, Source
 
 if TYPE_CHECKING:
     import torch
@@ -61,55 +62,50 @@ class Architecture:
     Raises ValueError for parts that do not fit each other.
     """
 
-    def files(self, directory: Path) -> tuple[Path, ...]:
-        """Return the files that loading a model reads from its directory, and no others.
+    def files(self, source: Source) -> dict[str, Path]:
+        """Return the files that loading a model reads, and no others, by what they are for.
 
         Raises:
             ModelUnavailable: if the index of sharded weights cannot be read.
         """
-        return tuple(
-            path for name, part in self.parts.items() for path in part.files(directory / name)
-        )
+        found = [source.part(name, part).files for name, part in self.parts.items()]
+        return {name: path for files in found for name, path in files.items()}
 
-    def load(self, directory: Path, dtype: "torch.dtype") -> dict[str, Any]:
+    def load(self, source: Source, dtype: "torch.dtype") -> dict[str, Any]:
         """Load the parts of a model, by folder.
 
         Raises:
             ModelUnavailable: if a part is missing or unreadable, or lacks a single tensor.
             UnsupportedModel: if a setting is not implemented.
         """
-        return self._each(
-            directory, lambda part, folder: part.load(folder, dtype, part.tensors(folder))
-        )
+        return self._each(source, lambda part, found: part.load(found.folder, dtype, found.tensors))
 
-    def inspect(self, directory: Path) -> None:
+    def inspect(self, source: Source) -> None:
         """Check what can be checked of a model without torch; see `Part.inspect`.
 
         Raises:
             ModelUnavailable, UnsupportedModel: as `load`.
         """
-        self._each(directory, lambda part, folder: part.inspect(folder, part.tensors(folder)))
+        self._each(source, lambda part, found: part.inspect(found.folder, found.tensors))
 
-    def checked(self, directory: Path) -> dict[str, Any]:
+    def checked(self, source: Source) -> dict[str, Any]:
         """Return the parts of a model as `load`, without values: no weights are read.
 
         Raises:
             ModelUnavailable, UnsupportedModel: as `load`.
         """
-        return self._each(
-            directory, lambda part, folder: part.checked(folder, part.tensors(folder))
-        )
+        return self._each(source, lambda part, found: part.checked(found.folder, found.tensors))
 
-    def _each(self, directory: Path, make: Callable[[Part, Path], Any]) -> dict[str, Any]:
+    def _each(self, source: Source, make: Callable[[Part, PartFiles], Any]) -> dict[str, Any]:
         try:
-            return {name: make(part, directory / name) for name, part in self.parts.items()}
+            return {name: make(part, source.part(name, part)) for name, part in self.parts.items()}
         except AdaptiveDragError:
             raise
         # The builders raise errors of any type on files that they did not write.
         except Exception as error:
             reason = (str(error) or type(error).__name__).strip().splitlines()[0]
             raise ModelUnavailable(
-                f"{directory} does not hold a whole diffusers Stable Diffusion: {reason:.300}"
+                f"{source.path} does not hold a whole diffusers Stable Diffusion: {reason:.300}"
             ) from error
 
     def differences(self, unet_config: Mapping[str, Any]) -> dict[str, Any]:

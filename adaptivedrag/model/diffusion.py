@@ -22,6 +22,7 @@ from adaptivedrag.model.architecture import Architecture, PromptEncoder
 from adaptivedrag.model.architectures import architecture_of
 from adaptivedrag.model.conditioning import Conditioning
 from adaptivedrag.model.ddim import Schedule
+from adaptivedrag.model.source import Folder, Source
 from adaptivedrag.points import Frame
 
 
@@ -67,15 +68,16 @@ class DiffusionModel:
     @classmethod
     def load(
         cls,
-        directory: Path,
+        source: Source | Path,
         dtype: Dtype = "float32",
         device: str = "cpu",
         *,
         any_prediction: bool = False,
     ) -> Self:
-        """Load a checkpoint in diffusers' directory layout.
+        """Load a checkpoint.
 
         Args:
+            source: where its parts are; the path of a folder in diffusers' layout is enough.
             any_prediction: whether a UNet may predict something else than the noise, as that of
                 Stable Diffusion 2.1 does; its features are as good, its samples are not.
 
@@ -83,11 +85,12 @@ class DiffusionModel:
             ModelUnavailable: if a part is missing or unreadable.
             UnsupportedModel: if no architecture fits the UNet, or parts do not fit each other.
         """
-        architecture = architecture_of(directory)
+        source = Folder(source) if isinstance(source, Path) else source
+        architecture = architecture_of(source)
         weight_type = getattr(torch, dtype)
-        parts = architecture.load(directory, weight_type)
+        parts = architecture.load(source, weight_type)
         predictions = None if any_prediction else architecture.prediction_types
-        schedule, prompts = _fitting(architecture, parts, directory, predictions)
+        schedule, prompts = _fitting(architecture, parts, source.path, predictions)
         for module in (parts["unet"], parts["vae"], *prompts.modules):
             module.requires_grad_(False).eval().to(device)
         return cls(
@@ -213,7 +216,7 @@ class DiffusionModel:
             handle.remove()
 
 
-def check_model(directory: Path) -> None:
+def check_model(source: Source) -> None:
     """Check that a model can be loaded, without reading its weights.
 
     Raises:
@@ -221,9 +224,9 @@ def check_model(directory: Path) -> None:
             its configuration asks for.
         UnsupportedModel: as `DiffusionModel.load`.
     """
-    architecture = architecture_of(directory)
-    parts = architecture.checked(directory)
-    _fitting(architecture, parts, directory, architecture.prediction_types)
+    architecture = architecture_of(source)
+    parts = architecture.checked(source)
+    _fitting(architecture, parts, source.path, architecture.prediction_types)
 
 
 def _fitting(

@@ -1,6 +1,6 @@
 """Model files as inputs: where they are, and the digests under which they enter keys."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -11,6 +11,8 @@ from pydantic import BaseModel, Field
 
 from adaptivedrag.errors import ModelUnavailable
 from adaptivedrag.model.architectures import architecture_of
+from adaptivedrag.model.parts import UNET, VAE
+from adaptivedrag.model.source import Folder, Source
 from adaptivedrag.model.weights import find_diffusion, find_segmenter
 from adaptivedrag.presets import POCKET
 from adaptivedrag.segmenter.kinds import kind_of
@@ -27,9 +29,9 @@ class _VaeConfig(BaseModel):
 
 @dataclass(frozen=True)
 class DiffusionFiles:
-    """A Stable Diffusion checkpoint in diffusers' directory layout."""
+    """A Stable Diffusion checkpoint."""
 
-    directory: Path
+    source: Source
     digest: Digest
     channels: int
     """Channels of the latents."""
@@ -56,9 +58,9 @@ def diffusion_files(name: str) -> DiffusionFiles:
         UnsupportedModel: if it is of another family, or a setting of it is not implemented; the
             message says what it is or which setting.
     """
-    directory = find_diffusion(name)
+    source = Folder(find_diffusion(name))
     try:
-        text = (directory / "vae" / "config.json").read_bytes()
+        text = (source.part("vae", VAE).folder / "config.json").read_bytes()
         vae = _VaeConfig.model_validate_json(text)
         channels, levels = vae.latent_channels, len(vae.block_out_channels)
     except (OSError, ValueError) as error:
@@ -66,13 +68,13 @@ def diffusion_files(name: str) -> DiffusionFiles:
         raise ModelUnavailable(
             f"model {name!r}: vae/config.json cannot be read: {reason:.300}"
         ) from error
-    architecture = architecture_of(directory)
-    architecture.inspect(directory)
-    digest = _digest(directory, architecture.files(directory))
+    architecture = architecture_of(source)
+    architecture.inspect(source)
+    digest = _digest(architecture.files(source))
     if name != POCKET:
-        _check_once(directory, digest)
+        _check_once(source, digest)
     factor = 2 ** (levels - 1)
-    return DiffusionFiles(directory, digest, channels, factor, architecture.reference_latents)
+    return DiffusionFiles(source, digest, channels, factor, architecture.reference_latents)
 
 
 @cache
@@ -84,29 +86,26 @@ def segmenter_files(name: str) -> SegmenterFiles:
     """
     path = find_segmenter(name)
     folder = path.parent if path.is_file() else path
-    return SegmenterFiles(path, _digest(folder, kind_of(path).files(path)))
+    files = {file.relative_to(folder).as_posix(): file for file in kind_of(path).files(path)}
+    return SegmenterFiles(path, _digest(files))
 
 
-def _check_once(directory: Path, digest: Digest) -> None:
+def _check_once(source: Source, digest: Digest) -> None:
     """Check a model whose files have this digest; that takes torch, so a good one is remembered."""
 
     def check(_config: Path) -> bool:
         from adaptivedrag.model.diffusion import check_model
 
-        check_model(directory)
+        check_model(source)
         return True
 
     libraries = ", ".join(f"{name} {version(name)}" for name in ("diffusers", "transformers"))
     kind = f"a whole model of digest {digest} to {libraries}"
-    StatCache().value(directory / "unet" / "config.json", kind, check)
+    StatCache().value(source.part("unet", UNET).folder / "config.json", kind, check)
 
 
-def _digest(folder: Path, paths: Iterable[Path]) -> Digest:
+def _digest(files: Mapping[str, Path]) -> Digest:
     seen = StatCache()
     return digest_json(
-        "weights",
-        {
-            path.relative_to(folder).as_posix(): seen.value(path, "file", digest_file)
-            for path in paths
-        },
+        "weights", {name: seen.value(path, "file", digest_file) for name, path in files.items()}
     )

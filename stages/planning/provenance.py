@@ -179,7 +179,7 @@ def _drag(drag: Drag) -> str:
 
 def _models(edit: Edit, record: Record | None) -> tuple[Ingredient, ...]:
     places = {
-        "diffusion": lambda: f"{edit.model} at {diffusion_files(edit.model).directory}",
+        "diffusion": lambda: f"{edit.model} at {diffusion_files(edit.model).source.path}",
         "segmenter": lambda: f"{edit.segmenter} at {segmenter_files(edit.segmenter).path}",
     }
     found = record.models if record else {}

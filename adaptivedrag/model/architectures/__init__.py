@@ -9,20 +9,22 @@ from adaptivedrag.errors import ModelUnavailable, UnsupportedModel
 from adaptivedrag.model.architecture import Architecture
 from adaptivedrag.model.architectures.other_inputs import other_inputs
 from adaptivedrag.model.architectures.sd1 import STABLE_DIFFUSION_1
+from adaptivedrag.model.parts import UNET
+from adaptivedrag.model.source import Source
 
 ARCHITECTURES: tuple[Architecture, ...] = (STABLE_DIFFUSION_1,)
 """In order: the first that recognizes a UNet counts."""
 
 
-def architecture_of(directory: Path) -> Architecture:
-    """Return the family of a model in diffusers' layout, by the configuration of its UNet.
+def architecture_of(source: Source) -> Architecture:
+    """Return the family of a model, by the configuration of its UNet.
 
     Raises:
         ModelUnavailable: if there is no configuration that can be read.
         UnsupportedModel: if no family fits; the message says which kind of model it is, or what
             differs from the nearest family.
     """
-    path = directory / "unet" / "config.json"
+    path = source.part("unet", UNET).folder / "config.json"
     try:
         config = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -30,7 +32,7 @@ def architecture_of(directory: Path) -> Architecture:
         raise ModelUnavailable(f"{path} cannot be read: {reason:.300}") from error
     if not isinstance(config, dict):
         raise ModelUnavailable(f"{path} is no configuration of a UNet: fetch the model again")
-    return recognized(config, directory)
+    return recognized(config, source.path)
 
 
 def recognized(unet_config: Mapping[str, Any], directory: Path) -> Architecture:

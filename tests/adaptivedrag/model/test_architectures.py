@@ -16,6 +16,7 @@ from adaptivedrag.model import architectures
 from adaptivedrag.model.architectures import ARCHITECTURES, architecture_of
 from adaptivedrag.model.architectures.sd1 import STABLE_DIFFUSION_1
 from adaptivedrag.model.diffusion import DiffusionModel
+from adaptivedrag.model.source import Folder
 from adaptivedrag.model.weights import find_diffusion
 from adaptivedrag.sampling import DraggedEdit, Reference, sample
 
@@ -33,15 +34,14 @@ THREE_LEVELS = replace(
 
 
 def names(directory: Path) -> list[str]:
-    return [
-        str(path.relative_to(directory)) for path in architecture_of(directory).files(directory)
-    ]
+    source = Folder(directory)
+    return [*architecture_of(source).files(source)]
 
 
 def test_the_files_of_the_pocket_model_are_all_that_its_parts_hold():
     directory = find_diffusion("pocket")
     every = {path for path in directory.glob("*/*") if path.is_file()}
-    assert set(STABLE_DIFFUSION_1.files(directory)) == every
+    assert {*STABLE_DIFFUSION_1.files(Folder(directory)).values()} == every
 
 
 def test_files_that_are_not_loaded_are_no_files_of_a_model(tiny_model_directory, tmp_path):
@@ -97,14 +97,14 @@ def test_a_unet_without_a_configuration_is_refused(tmp_path, text):
     if text is not None:
         (tmp_path / "unet" / "config.json").write_text(text)
     with pytest.raises(ModelUnavailable, match=r"unet.config\.json"):
-        architecture_of(tmp_path)
+        architecture_of(Folder(tmp_path))
 
 
 def test_an_older_configuration_without_the_newer_keys_is_recognized(tmp_path):
     (tmp_path / "unet").mkdir()
     blocks = {key: STABLE_DIFFUSION_1.topology[key] for key in BLOCKS}
     (tmp_path / "unet" / "config.json").write_text(json.dumps({**blocks, "layers_per_block": 2}))
-    assert architecture_of(tmp_path) is STABLE_DIFFUSION_1
+    assert architecture_of(Folder(tmp_path)) is STABLE_DIFFUSION_1
 
 
 def test_an_architecture_is_added_by_one_declaration(

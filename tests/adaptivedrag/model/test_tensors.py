@@ -13,6 +13,7 @@ from transformers import CLIPTextModel
 from adaptivedrag.errors import ModelUnavailable
 from adaptivedrag.model.architectures.sd1 import STABLE_DIFFUSION_1
 from adaptivedrag.model.diffusion import DiffusionModel
+from adaptivedrag.model.source import Folder
 
 STEMS = {
     "unet": "diffusion_pytorch_model",
@@ -48,7 +49,7 @@ def reweighed(model: Path, part: str, change) -> None:
 
 def refusal(model: Path) -> str:
     with pytest.raises(ModelUnavailable) as refused:
-        STABLE_DIFFUSION_1.checked(model)
+        STABLE_DIFFUSION_1.checked(Folder(model))
     text = str(refused.value)
     assert str(model) in text
     assert text.isprintable()
@@ -168,7 +169,7 @@ def test_a_shard_that_is_missing_is_named(model):
     unet = UNet2DConditionModel.from_pretrained(model / "unet")
     (model / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     unet.save_pretrained(model / "unet", max_shard_size="100KB")
-    STABLE_DIFFUSION_1.checked(model)
+    STABLE_DIFFUSION_1.checked(Folder(model))
     shard = next((model / "unet").glob("*-00002-of-*.safetensors"))
     shard.unlink()
     assert f"{shard} is missing" in refusal(model)
@@ -235,7 +236,7 @@ def test_a_pass_of_each_part_is_that_of_the_libraries_loaders_bit_for_bit(model,
 
 def test_what_a_model_is_checked_for_takes_no_values(model, monkeypatch):
     monkeypatch.setattr("safetensors.torch.load_file", None)
-    parts = STABLE_DIFFUSION_1.checked(model)
+    parts = STABLE_DIFFUSION_1.checked(Folder(model))
     assert {value.device.type for value in parts["unet"].parameters()} == {"meta"}
 
 
@@ -243,9 +244,9 @@ def test_a_whole_file_beside_an_index_is_none_of_the_files(model):
     unet = UNet2DConditionModel.from_pretrained(model / "unet")
     unet.save_pretrained(model / "unet", max_shard_size="100KB")
     whole = replaced(model, "unet", b"")
-    assert whole not in STABLE_DIFFUSION_1.files(model)
+    assert whole not in STABLE_DIFFUSION_1.files(Folder(model)).values()
     index = json.loads((model / "unet" / f"{whole.name}.index.json").read_text())
     assert set(index["weight_map"].values()) <= {
-        file.name for file in STABLE_DIFFUSION_1.files(model)
+        file.name for file in STABLE_DIFFUSION_1.files(Folder(model)).values()
     }
     DiffusionModel.load(model)

@@ -9,6 +9,7 @@ from transformers import CLIPTextModel
 
 from adaptivedrag.model.architectures.sd1 import STABLE_DIFFUSION_1
 from adaptivedrag.model.diffusion import DiffusionModel
+from adaptivedrag.model.source import Folder
 from adaptivedrag.model.weight_names import chosen_among
 
 STEM = "diffusion_pytorch_model"
@@ -60,7 +61,7 @@ def test_a_folder_of_fp16_names_is_loaded_as_by_diffusers(tiny_model_directory, 
         shutil.rmtree(model / name)
         half.save_pretrained(model / name, variant="fp16", max_shard_size=shard)
         expected |= {f"{name}.{key}": value for key, value in half.state_dict().items()}
-    names = {path.name for path in STABLE_DIFFUSION_1.files(model)}
+    names = {path.name for path in STABLE_DIFFUSION_1.files(Folder(model)).values()}
     assert {"model.fp16.safetensors" in names, HALF in names} == {shard == "1GB"}
     loaded = DiffusionModel.load(model, "float16")
     parts = {"unet": loaded.unet, "vae": loaded.vae, "text_encoder": loaded.prompts.text_encoder}

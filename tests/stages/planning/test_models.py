@@ -9,6 +9,7 @@ from support.tiny_models import write_model
 
 from adaptivedrag.errors import ModelUnavailable, UnsupportedModel
 from adaptivedrag.model import diffusion
+from adaptivedrag.model.source import Folder
 from artifacts.lookup import stat_cache
 from stages.planning.models import diffusion_files, segmenter_files
 
@@ -33,7 +34,7 @@ STRAYS = (".DS_Store", "._config.json", "config.json~", "README.md", "notes.swp"
 
 
 def test_files_that_are_never_loaded_do_not_enter_the_digest_of_a_model(tmp_path):
-    clean, stray = copies(diffusion_files("pocket").directory, tmp_path, *STRAYS)
+    clean, stray = copies(diffusion_files("pocket").source.path, tmp_path, *STRAYS)
     assert diffusion_files(clean).digest == diffusion_files(stray).digest
 
 
@@ -44,14 +45,14 @@ def test_files_that_are_never_loaded_do_not_enter_the_digest_of_a_segmenter(tmp_
 
 @pytest.mark.parametrize("name", ["unet/config.json", "tokenizer/tokenizer.json"])
 def test_files_that_are_loaded_enter_it(tmp_path, name):
-    clean, other = copies(diffusion_files("pocket").directory, tmp_path)
+    clean, other = copies(diffusion_files("pocket").source.path, tmp_path)
     path = tmp_path / "stray" / name
     path.write_bytes(path.read_bytes() + b"\n")
     assert diffusion_files(clean).digest != diffusion_files(other).digest
 
 
 def test_a_model_of_another_family_is_refused_before_anything_is_made(tmp_path):
-    _, other = copies(diffusion_files("pocket").directory, tmp_path)
+    _, other = copies(diffusion_files("pocket").source.path, tmp_path)
     path = tmp_path / "stray" / "unet" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"layers_per_block": 3}))
     with pytest.raises(UnsupportedModel, match="the UNet has layers_per_block = 3"):
@@ -60,7 +61,7 @@ def test_a_model_of_another_family_is_refused_before_anything_is_made(tmp_path):
 
 @pytest.fixture
 def checks(monkeypatch):
-    """Return the directories that were checked with torch; a file is known at once."""
+    """Return the sources that were checked with torch; a file is known at once."""
     seen = []
     monkeypatch.setattr(diffusion, "check_model", seen.append)
     monkeypatch.setattr(stat_cache, "SETTLED_NS", -(10**12))
@@ -74,12 +75,12 @@ def test_a_model_is_checked_to_the_last_tensor_once_for_each_state_of_its_files(
     for _ in range(2):
         diffusion_files.cache_clear()
         diffusion_files(str(model))
-    assert checks == [model]
+    assert checks == [Folder(model)]
     config = model / "text_encoder" / "config.json"
     config.write_text(config.read_text() + " ")
     diffusion_files.cache_clear()
     diffusion_files(str(model))
-    assert checks == [model, model]
+    assert checks == [Folder(model)] * 2
 
 
 def test_what_a_model_says_is_checked_before_its_files_are_read_whole(

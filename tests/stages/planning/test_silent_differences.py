@@ -15,6 +15,7 @@ from PIL import Image
 from support.actions import actions
 
 from adaptivedrag.model.architectures import architecture_of
+from adaptivedrag.model.source import Folder
 from adaptivedrag.model.weights import find_segmenter
 from adaptivedrag.segmenter.kinds import kind_of
 from stages.jobs.reader import load_job
@@ -169,10 +170,13 @@ def test_names_change_nothing(folder, before):
 
 def changes_of_files(folder: Path) -> dict[str, Path]:
     """Return every file that is read of the models."""
-    model, segmenter = folder / "model", folder / "segmenter"
+    model, segmenter = Folder(folder / "model"), folder / "segmenter"
     return {
         path.relative_to(folder).as_posix(): path
-        for path in (*architecture_of(model).files(model), *kind_of(segmenter).files(segmenter))
+        for path in (
+            *architecture_of(model).files(model).values(),
+            *kind_of(segmenter).files(segmenter),
+        )
     }
 
 
