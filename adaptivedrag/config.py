@@ -6,10 +6,11 @@ for 64×64 latents; `EditConfig.scaled_to` fits them to those of an image.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.methods import AnyMethod, Optimization
 from adaptivedrag.section import (
     REFERENCE,
@@ -20,6 +21,9 @@ from adaptivedrag.section import (
     PositiveFloat,
     Section,
 )
+
+if TYPE_CHECKING:
+    from adaptivedrag.model.architecture import Architecture
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -105,8 +109,9 @@ class SampleImageConfig(Section):
 
     reference_control: bool = True
     """Self-attentions read the keys and values of the reference (mutual self-attention)."""
-    reference_first_layer: Annotated[int, Field(ge=0, le=16)] = 10
-    """First transformer block under reference control, of the 16 in call order."""
+    reference_first_layer: NonNegative | None = None
+    """First transformer block under reference control, in call order; None leaves the choice to the
+    family of models: 10 of the 16 of Stable Diffusion 1.x, as in the paper."""
     correspondence: Literal["contrastive", "mse", "off"] = "contrastive"
     correspondence_radius: NonNegative = 5
     """Half size of the patches, in latent pixels."""
@@ -123,8 +128,9 @@ class EditConfig(Section):
     dtype: Dtype = "float32"
     """Precision of the UNet, VAE and text encoder; latents, losses and scheduler stay float32."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    working_size: Annotated[int, Field(ge=SMALLEST_WORKING_SIZE)] = 768
-    """The models see at most the square of this many pixels; larger images are shrunk to it."""
+    working_size: Annotated[int, Field(ge=SMALLEST_WORKING_SIZE)] | None = None
+    """The models see at most the square of this many pixels; larger images are shrunk to it. None
+    leaves it to the family of models: 768 for Stable Diffusion 1.x and 2.x, 1024 for SDXL."""
     train_lora: TrainLoraConfig = TrainLoraConfig()
     invert_image: InvertImageConfig = InvertImageConfig()
     extract_superpixels: ExtractSuperpixelsConfig = ExtractSuperpixelsConfig()
@@ -151,6 +157,21 @@ class EditConfig(Section):
             pydantic.ValidationError: for an unknown key or a value out of range.
         """
         return type(self).model_validate(overlaid(self.model_dump(), overrides))
+
+    def suited_to(self, family: "Architecture") -> Self:
+        """Fill in what is left to the family of models: where reference control begins.
+
+        Raises:
+            InvalidEdit: if reference control would begin beyond the last transformer block.
+        """
+        first, blocks = self.sample_image.reference_first_layer, family.self_attentions
+        if first is not None and first > blocks:
+            raise InvalidEdit(
+                f"sample_image.reference_first_layer = {first}, and {family.name} has {blocks} "
+                "transformer blocks: name one of them, or leave it out"
+            )
+        first = family.first_controlled if first is None else first
+        return self.merged({"sample_image": {"reference_first_layer": first}})
 
     def scaled_to(
         self,

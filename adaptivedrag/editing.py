@@ -82,6 +82,7 @@ def edit(
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
     diffusion = DiffusionModel.load(find_diffusion(model), settings.dtype, runtime.device)
+    settings = settings.suited_to(diffusion.architecture)
     frame = diffusion.frame(*pixels.shape[:2], settings.working_size)
     channels, reference = (
         diffusion.vae.config.latent_channels,

@@ -37,8 +37,8 @@ def invert(
     schedule, trajectory = model.schedule, [latents]
     upward = list(reversed(schedule.timesteps(config.num_steps)))[: config.inverted_steps]
     for step, timestep in enumerate(upward, start=1):
-        noise = model.predict_noise(latents, timestep, conditioning)
         below = schedule.previous(timestep, config.num_steps)
+        noise = model.predict_noise(latents, timestep, conditioning, level=below)
         latents = schedule.move(latents, noise, below, timestep)
         trajectory.append(latents)
         on_step(step, config.inverted_steps)

@@ -89,8 +89,7 @@ class ReferenceControl:
 def reference_control(model: DiffusionModel, first_layer: int | None) -> Iterator[ReferenceControl]:
     """Install reference control from self-attention `first_layer` on, in call order, or nowhere.
 
-    Of the sixteen of Stable Diffusion 1.x, ten gives the six of the last two up blocks. The
-    previous processors are restored on exit.
+    The previous processors are restored on exit.
     """
     control = ReferenceControl()
     every = list(model.self_attentions().values())

@@ -331,9 +331,7 @@ class Judge:
     def _loaded(self, files: DiffusionFiles) -> "DiffusionModel":
         from adaptivedrag.model.diffusion import DiffusionModel
 
-        return DiffusionModel.load(
-            files.source, "float32", self.instruments.device, any_prediction=True
-        )
+        return DiffusionModel.load(files.source, "float32", self.instruments.device)
 
 
 def _outside_mask(edit: Edit, picture: Pixels) -> Measures:

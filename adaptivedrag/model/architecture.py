@@ -24,6 +24,10 @@ _TOPOLOGY_DEFAULTS = {
     "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
     "layers_per_block": 2,
     "transformer_layers_per_block": 1,
+    "use_linear_projection": False,
+    "addition_embed_type": None,
+    "time_cond_proj_dim": None,
+    "sample_size": None,
 }
 
 
@@ -41,9 +45,9 @@ class PromptEncoder(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Architecture:
-    """One family of Stable Diffusion."""
+    """One family of Stable Diffusion; each is one object, and equal to no other."""
 
     name: str
     parts: Mapping[str, Part]
@@ -52,15 +56,22 @@ class Architecture:
     """Entries of the UNet's config.json by which the family is recognized."""
     feature_block: int
     """The feature map is the output of this up block, at the resolution of the latents."""
+    self_attentions: int
+    """Number of the UNet's self-attentions, one in each transformer block."""
+    first_controlled: int
+    """Self-attention at which reference control begins, in call order, if settings name none."""
     reference_latents: tuple[int, int, int]
     """Channels, rows and columns of the latents that settings are given for."""
-    prediction_types: tuple[str, ...]
-    """What its UNets may predict, by the names of diffusers' schedulers."""
+    working_size: int
+    """The UNet sees at most the square of this many pixels, if settings say nothing else."""
     read_prompts_with: Callable[[Mapping[str, Any]], PromptEncoder]
     """Makes the prompt encoder of the loaded parts.
 
     Raises ValueError for parts that do not fit each other.
     """
+    window_condition: str | None = None
+    """Added condition by which the UNet is told the size of a picture and which part of it it sees;
+    None if it is not told."""
 
     def files(self, source: Source) -> dict[str, Path]:
         """Return the files that loading a model reads, and no others, by what they are for.
@@ -110,12 +121,31 @@ class Architecture:
 
     def differences(self, unet_config: Mapping[str, Any]) -> dict[str, Any]:
         """Return the entries of a UNet's configuration that differ from this family's."""
-        found = {**_TOPOLOGY_DEFAULTS, **unet_config}
-        return {
-            key: found.get(key)
-            for key, expected in self.topology.items()
-            if _comparable(found.get(key)) != _comparable(expected)
-        }
+        return _differences(self.topology, unet_config)
+
+
+@dataclass(frozen=True)
+class UnfitModel:
+    """A model that has been met and that no drag can use."""
+
+    name: str
+    topology: Mapping[str, Any]
+    """Entries of the UNet's config.json by which it is recognized."""
+    remedy: str
+    """What to do instead."""
+
+    def is_that_of(self, unet_config: Mapping[str, Any]) -> bool:
+        """Tell whether a UNet has the configuration of this model's."""
+        return not _differences(self.topology, unet_config)
+
+
+def _differences(topology: Mapping[str, Any], unet_config: Mapping[str, Any]) -> dict[str, Any]:
+    found = {**_TOPOLOGY_DEFAULTS, **unet_config}
+    return {
+        key: found.get(key)
+        for key, expected in topology.items()
+        if _comparable(found.get(key)) != _comparable(expected)
+    }
 
 
 def _comparable(value: Any) -> Any:

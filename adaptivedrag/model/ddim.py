@@ -2,17 +2,22 @@
 
 The paper's Eq. 2 is misprinted (its root is of a negative number); the move is written in the
 form that goes through the predicted clean latents, and serves both sampling and inversion.
+
+A UNet predicts the noise ε itself, or v = √ᾱ ε − √(1 − ᾱ) x₀ (Salimans and Ho, 2022), from which
+the noise follows. Everything but the training of a LoRA asks for the noise alone.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
 MOST_TIMESTEPS = 100_000
+
+PredictionType = Literal["epsilon", "v_prediction"]
+"""What a UNet predicts, by the names of diffusers' schedulers."""
 
 
 @dataclass(frozen=True)
@@ -21,15 +26,11 @@ class Schedule:
 
     alphas_cumprod: tuple[float, ...]
     steps_offset: int = 1
+    prediction_type: PredictionType = "epsilon"
 
     @classmethod
-    def from_config(
-        cls, config: dict[str, Any], predictions: Collection[str] | None = ("epsilon",)
-    ) -> Self:
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Read a diffusers scheduler config with the `scaled_linear` or `linear` betas.
-
-        Args:
-            predictions: the `prediction_type`s that are taken; None for any.
 
         Raises:
             ValueError: for another `beta_schedule` or `prediction_type`, or numbers that make no
@@ -41,10 +42,9 @@ class Schedule:
             raise ValueError(
                 f"beta_schedule is {kind!r:.40}; supported are 'linear' and 'scaled_linear'"
             )
-        if predictions is not None and prediction not in predictions:
-            raise ValueError(
-                f"prediction_type is {prediction!r:.40}; supported is {' or '.join(predictions)}"
-            )
+        if prediction not in get_args(PredictionType):
+            supported = " and ".join(map(repr, get_args(PredictionType)))
+            raise ValueError(f"prediction_type is {prediction!r:.40}; supported are {supported}")
         steps = config["num_train_timesteps"]
         if not isinstance(steps, int) or not 1 <= steps <= MOST_TIMESTEPS:
             raise ValueError(f"num_train_timesteps is {steps!r:.40}, not 1 to {MOST_TIMESTEPS}")
@@ -56,7 +56,8 @@ class Schedule:
         betas = np.linspace(*bounds, steps) ** power
         if not ((betas > 0) & (betas < 1)).all():
             raise ValueError("betas are not between 0 and 1")
-        return cls(tuple(np.cumprod(1 - betas).tolist()), offset)
+        alphas = tuple(np.cumprod(1 - betas).tolist())
+        return cls(alphas, offset, prediction)
 
     def timesteps(self, num_steps: int) -> list[int]:
         """Return the sampling timesteps, highest first ("leading" spacing): 981, 961, …, 1 for 50.
@@ -73,6 +74,38 @@ class Schedule:
     def alpha(self, timestep: int) -> float:
         """Return the cumulative alpha at `timestep`; before the first one, that of timestep 0."""
         return self.alphas_cumprod[max(timestep, 0)]
+
+    def noise(
+        self,
+        prediction: Float[Tensor, "b c h w"],
+        latents: Float[Tensor, "b c h w"],
+        timestep: int,
+        level: int,
+    ) -> Float[Tensor, "b c h w"]:
+        """Return the noise in latents that are at the noise level of timestep `level`.
+
+        Where that is not the `timestep` that the UNet was told, as in inversion, the noise is that
+        which gives this very v at `timestep`: a sampling step with the same v leads back.
+
+        Args:
+            prediction: what the UNet predicted for `timestep`.
+        """
+        if self.prediction_type == "epsilon":
+            return prediction
+        told, there = self.alpha(timestep), self.alpha(level)
+        turned = (told * there) ** 0.5 + ((1 - told) * (1 - there)) ** 0.5
+        return (there**0.5 * prediction + (1 - told) ** 0.5 * latents) / turned
+
+    def target(
+        self,
+        clean: Float[Tensor, "b c h w"],
+        noise: Float[Tensor, "b c h w"],
+        alphas: Float[Tensor, "b 1 1 1"],
+    ) -> Float[Tensor, "b c h w"]:
+        """Return what a UNet should predict for clean latents with noise, at cumulative alphas."""
+        if self.prediction_type == "epsilon":
+            return noise
+        return alphas.sqrt() * noise - (1 - alphas).sqrt() * clean
 
     def move(
         self,

@@ -5,7 +5,7 @@ and Stable Diffusion 1.5 take the same path. Weights are frozen; latents go in a
 float32 at every precision of the weights.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -71,15 +71,11 @@ class DiffusionModel:
         source: Source | Path,
         dtype: Dtype = "float32",
         device: str = "cpu",
-        *,
-        any_prediction: bool = False,
     ) -> Self:
         """Load a checkpoint.
 
         Args:
             source: where its parts are; the path of a folder in diffusers' layout is enough.
-            any_prediction: whether a UNet may predict something else than the noise, as that of
-                Stable Diffusion 2.1 does; its features are as good, its samples are not.
 
         Raises:
             ModelUnavailable: if a part is missing or unreadable.
@@ -89,8 +85,7 @@ class DiffusionModel:
         architecture = architecture_of(source)
         weight_type = getattr(torch, dtype)
         parts = architecture.load(source, weight_type)
-        predictions = None if any_prediction else architecture.prediction_types
-        schedule, prompts = _fitting(architecture, parts, source.path, predictions)
+        schedule, prompts = _fitting(architecture, parts, source.path)
         for module in (parts["unet"], parts["vae"], *prompts.modules):
             module.requires_grad_(False).eval().to(device)
         return cls(
@@ -124,14 +119,19 @@ class DiffusionModel:
         """Pixels per latent cell and side."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
-    def frame(self, height: int, width: int, working_size: int) -> Frame:
-        """Plan the frames of an image of `height`×`width` pixels for this model."""
-        return Frame.of_image(height, width, factor=self.factor, working_size=working_size)
+    def frame(self, height: int, width: int, working_size: int | None = None) -> Frame:
+        """Plan the frames of an image of `height`×`width` pixels for this model.
+
+        Args:
+            working_size: None for that of the model's architecture.
+        """
+        size = working_size or self.architecture.working_size
+        return Frame.of_image(height, width, factor=self.factor, working_size=size)
 
     def to_pixels(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "1 3 h w"]:
         """Convert an image to the VAE's range, [-1, 1]."""
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
-        return (pixels.float() / 127.5 - 1).to(self.device, self.dtype)
+        return (pixels.float() / 127.5 - 1).to(self.device, self.vae.dtype)
 
     @torch.no_grad()
     def posterior(
@@ -148,7 +148,7 @@ class DiffusionModel:
     def decode(self, latents: Float[Tensor, "1 c h w"]) -> UInt8[np.ndarray, "h8 w8 3"]:
         """Decode scaled latents to an image."""
         self.passes.vae_decodes += 1
-        scaled = (latents / self.vae.config.scaling_factor).to(self.dtype)
+        scaled = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
         with self._at_work(self.vae):
             pixels = self.vae.decode(scaled).sample
         levels = ((pixels[0].float() / 2 + 0.5).clamp(0, 1) * 255).round()
@@ -163,24 +163,57 @@ class DiffusionModel:
     def predict_noise(
         self,
         latents: Float[Tensor, "b c h w"],
-        timestep: int | Tensor,
+        timestep: int,
         conditioning: Conditioning,
+        level: int | None = None,
     ) -> Float[Tensor, "b c h w"]:
-        """Predict the noise in latents at `timestep` (an int, or one per item).
+        """Predict the noise in latents, whatever the UNet itself predicts.
 
         Args:
+            timestep: what the UNet is told.
             conditioning: one item for all latents, or one item for each.
+            level: timestep whose noise level the latents are at, if that is another.
+        """
+        prediction = self.predict(latents, timestep, conditioning)
+        return self.schedule.noise(
+            prediction, latents, timestep, timestep if level is None else level
+        )
+
+    def predict(
+        self,
+        latents: Float[Tensor, "b c h w"],
+        timestep: int | Tensor,
+        conditioning: Conditioning,
+        windows: Float[Tensor, "b 6"] | None = None,
+    ) -> Float[Tensor, "b c h w"]:
+        """Predict what the UNet was trained for: see `Schedule.prediction_type`.
+
+        Args:
+            timestep: an int, or one per item.
+            conditioning: one item for all latents, or one item for each.
+            windows: what each item shows, in pixels: height and width of the picture, top and left
+                of the part that is seen, its height and width; None for whole pictures.
         """
         self.passes.unet_forwards += len(latents)
         seen = conditioning.to(self.dtype).expand(len(latents))
-        noise = self.unet(
+        added = dict(seen.added)
+        if name := self.architecture.window_condition:
+            # In float32: beyond 256, bfloat16 has no odd numbers.
+            shown = self._whole(latents) if windows is None else windows
+            added[name] = shown.to(latents.device)
+        prediction = self.unet(
             latents.to(self.dtype),
             timestep,
             encoder_hidden_states=seen.tokens,
-            added_cond_kwargs=seen.added or None,
+            added_cond_kwargs=added or None,
             return_dict=False,
         )[0]
-        return noise.float()
+        return prediction.float()
+
+    def _whole(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 6"]:
+        """Return windows of whole pictures."""
+        height, width = (side * self.factor for side in latents.shape[-2:])
+        return torch.tensor([[height, width, 0.0, 0.0, height, width]]).expand(len(latents), 6)
 
     def predict_with_features(
         self,
@@ -226,18 +259,17 @@ def check_model(source: Source) -> None:
     """
     architecture = architecture_of(source)
     parts = architecture.checked(source)
-    _fitting(architecture, parts, source.path, architecture.prediction_types)
+    _fitting(architecture, parts, source.path)
 
 
 def _fitting(
     architecture: Architecture,
     parts: Mapping[str, Any],
     directory: Path,
-    predictions: Collection[str] | None,
 ) -> tuple[Schedule, PromptEncoder]:
     """Return the schedule and the prompt encoder of parts that fit each other."""
     try:
-        schedule = Schedule.from_config(parts["scheduler"], predictions)
+        schedule = Schedule.from_config(parts["scheduler"])
     except KeyError as error:
         raise UnsupportedModel(
             f"{directory}/scheduler names no {error.args[0]}: it is none of a Stable Diffusion"

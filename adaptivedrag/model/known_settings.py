@@ -129,6 +129,20 @@ UNET = KnownSettings(
     },
 )
 
+_OF_SIZES = frozenset(
+    {
+        "addition_embed_type",
+        "addition_time_embed_dim",
+        "projection_class_embeddings_input_dim",
+    }
+)
+SIZED_UNET = replace(
+    UNET,
+    heeded=UNET.heeded | _OF_SIZES,
+    only={key: values for key, values in UNET.only.items() if key not in _OF_SIZES},
+)
+"""A UNet that is also told sizes of pictures, and what a text encoder pools."""
+
 VAE = KnownSettings(
     heeded=frozenset(
         {
@@ -157,6 +171,13 @@ VAE = KnownSettings(
         "sample_size": "the size of tiles, and nothing is decoded in tiles",
     },
 )
+
+UPCAST_VAE = replace(
+    VAE,
+    heeded=VAE.heeded | {"force_upcast"},
+    aside={key: reason for key, reason in VAE.aside.items() if key != "force_upcast"},
+)
+"""A VAE that heeds whether float16 is too narrow for it."""
 
 CLIP_TEXT = KnownSettings(
     only={"model_type": ("clip_text_model", "clip"), "quantization_config": (None,)},

@@ -3,10 +3,11 @@
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from adaptivedrag.config import TrainLoraConfig
@@ -87,15 +88,12 @@ def train_lora(
         fresh: list[Tensor] = []
         good = _state(parameters, optimizer, generator, losses) if state_every else {}
         for step in range(len(losses), config.steps):
-            latents, noise, timesteps = training_batch(
-                posterior, model, config.batch_size, generator
-            )
+            batch = training_batch(posterior, model, config.batch_size, generator)
             loss = torch.zeros((), device=model.device)
-            parts = (drawn.split(at_once or len(drawn)) for drawn in (latents, noise, timesteps))
-            for some_latents, some_noise, some_timesteps in zip(*parts, strict=True):
-                predicted = model.predict_noise(some_latents, some_timesteps, conditioning)
-                share = len(some_latents) / len(latents)
-                part = share * torch.nn.functional.mse_loss(predicted, some_noise)
+            for some in batch.split(at_once or config.batch_size):
+                predicted = model.predict(some.latents, some.timesteps, conditioning, some.windows)
+                share = len(some.latents) / config.batch_size
+                part = share * torch.nn.functional.mse_loss(predicted, some.target)
                 part.backward()
                 loss += part.detach()
             model.passes.unet_backwards += config.batch_size
@@ -196,23 +194,42 @@ def adapter(
         unet.requires_grad_(False)
 
 
+class TrainingBatch(NamedTuple):
+    """What one step of training sees, and should predict; on the model's device."""
+
+    latents: Float[Tensor, "b c side side"]
+    """Noised."""
+    target: Float[Tensor, "b c side side"]
+    timesteps: Int[Tensor, "b"]
+    windows: Float[Tensor, "b 6"]
+    """Which part of the image each item is; see `DiffusionModel.predict`."""
+
+    def split(self, size: int) -> "Iterator[TrainingBatch]":
+        """Cut the batch into parts of at most `size` items."""
+        return (
+            TrainingBatch(*parts)
+            for parts in zip(*(each.split(size) for each in self), strict=True)
+        )
+
+
 def training_batch(
     posterior: tuple[Tensor, Tensor],
     model: DiffusionModel,
     size: int,
     generator: torch.Generator,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Draw noised latents, their noise and their timesteps for one step."""
+) -> TrainingBatch:
+    """Draw what one step sees: crops, noise and timesteps."""
     mean, deviation = (part.cpu() for part in posterior)
     rows, cols = mean.shape[-2:]
     side = max(UNET_STRIDE, min(rows, cols) // UNET_STRIDE * UNET_STRIDE)
-    crops = []
+    crops, corners = [], []
     for _ in range(size):
         top = int(torch.randint(rows - side + 1, (), generator=generator))
         left = int(torch.randint(cols - side + 1, (), generator=generator))
         window = (..., slice(top, top + side), slice(left, left + side))
         draw = torch.randn(mean[window].shape, generator=generator)
         crops.append(mean[window] + deviation[window] * draw)
+        corners.append((top, left))
     clean = torch.cat(crops)
     noise = torch.randn(clean.shape, generator=generator)
     steps = len(model.schedule.alphas_cumprod)
@@ -221,7 +238,14 @@ def training_batch(
         :, None, None, None
     ]
     noised = alphas.sqrt() * clean + (1 - alphas).sqrt() * noise
-    return noised.to(model.device), noise.to(model.device), timesteps.to(model.device)
+    windows = [(rows, cols, *corner, side, side) for corner in corners]
+    drawn = TrainingBatch(
+        noised,
+        model.schedule.target(clean, noise, alphas),
+        timesteps,
+        torch.tensor(windows).float() * model.factor,
+    )
+    return TrainingBatch(*(each.to(model.device) for each in drawn))
 
 
 @contextmanager

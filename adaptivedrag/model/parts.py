@@ -8,7 +8,7 @@ Importing this module loads no torch: the files are named before a model is load
 
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,8 @@ class Part:
     weights: str | None = None
     """Name of the safetensors file without its ending, whole or in shards."""
     naming: Naming = ALIKE
+    widened: "Callable[[Any, torch.dtype], torch.dtype]" = lambda _built, dtype: dtype
+    """Returns the floating-point type that its weights get where one is asked for."""
     enough: tuple[frozenset[str], ...] = ()
     """Settings without which nothing is loaded: those of one of these sets; all by default."""
 
@@ -105,7 +107,8 @@ class Part:
         if tensors is not None:
             values = tensors.read()
             names = self.naming.of(values)
-            filling = {to: values[name].to(dtype) for name, to in names.items()}
+            own = self.widened(built, dtype)
+            filling = {to: values[name].to(own) for name, to in names.items()}
             built.load_state_dict(filling, assign=True)
         return built
 
@@ -135,6 +138,15 @@ def _build_clip_text(folder: Path) -> "torch.nn.Module":
         return CLIPTextModel(config)
 
 
+def _build_clip_text_with_projection(folder: Path) -> "torch.nn.Module":
+    from accelerate import init_empty_weights
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection
+
+    config = CLIPTextConfig.from_pretrained(folder, local_files_only=True)
+    with init_empty_weights():
+        return CLIPTextModelWithProjection(config)
+
+
 def _build_clip_tokenizer(folder: Path) -> "CLIPTokenizer":
     from transformers import CLIPTokenizer
 
@@ -150,6 +162,13 @@ def _read(file: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise ModelUnavailable(f"{file} holds no settings: fetch the model again")
     return settings
+
+
+def _float16_is_narrow(vae: "torch.nn.Module", dtype: "torch.dtype") -> "torch.dtype":
+    """Return float32 in place of float16 where a VAE's configuration asks for that."""
+    import torch
+
+    return torch.float32 if dtype == torch.float16 and vae.config.force_upcast else dtype
 
 
 CONFIG = ("config.json",)
@@ -177,6 +196,12 @@ VAE = Part(
         )
     ),
 )
+SIZED_UNET = replace(UNET, known={"UNet2DConditionModel": known_settings.SIZED_UNET})
+"""A UNet that is also told sizes of pictures, and what a text encoder pools."""
+UPCAST_VAE = replace(
+    VAE, known={"AutoencoderKL": known_settings.UPCAST_VAE}, widened=_float16_is_narrow
+)
+"""A VAE whose values do not fit into float16, unless its configuration says that they do."""
 CLIP_TEXT = Part(
     _build_clip_text,
     CONFIG,
@@ -186,6 +211,12 @@ CLIP_TEXT = Part(
         older=((r"^text_model\.", ""),),
         aside={r"(text_model\.)?embeddings\.position_ids": "a list of numbers from 0 upward"},
     ),
+)
+CLIP_TEXT_WITH_PROJECTION = replace(
+    CLIP_TEXT,
+    build=_build_clip_text_with_projection,
+    known={"CLIPTextModelWithProjection": known_settings.CLIP_TEXT},
+    naming=Naming(aside=CLIP_TEXT.naming.aside),
 )
 CLIP_TOKENIZER = Part(
     _build_clip_tokenizer,

@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from adaptivedrag.errors import ModelUnavailable
+from adaptivedrag.model.architecture import Architecture
 from adaptivedrag.model.architectures import architecture_of
 from adaptivedrag.model.parts import UNET, VAE
 from adaptivedrag.model.source import Folder, Source
@@ -37,8 +38,7 @@ class DiffusionFiles:
     """Channels of the latents."""
     factor: int
     """Pixels per latent cell and side."""
-    reference: tuple[int, int, int]
-    """Channels, rows and columns of the latents that settings are given for."""
+    architecture: Architecture
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def diffusion_files(name: str) -> DiffusionFiles:
     if name != POCKET:
         _check_once(source, digest)
     factor = 2 ** (levels - 1)
-    return DiffusionFiles(source, digest, channels, factor, architecture.reference_latents)
+    return DiffusionFiles(source, digest, channels, factor, architecture)
 
 
 @cache

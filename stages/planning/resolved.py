@@ -57,13 +57,14 @@ class Setting:
 
         Raises:
             ModelUnavailable: if a model's files are not there.
-            InvalidEdit: if the image is too small.
+            InvalidEdit: if the image is too small, or a setting does not suit the model.
         """
         diffusion = diffusion_files(model)
-        frame = Frame.of_image(
-            height, width, factor=diffusion.factor, working_size=config.working_size
-        )
-        fitted = config.scaled_to(diffusion.channels, *frame.latent_size, diffusion.reference)
+        config = config.suited_to(diffusion.architecture)
+        size = config.working_size or diffusion.architecture.working_size
+        frame = Frame.of_image(height, width, factor=diffusion.factor, working_size=size)
+        reference = diffusion.architecture.reference_latents
+        fitted = config.scaled_to(diffusion.channels, *frame.latent_size, reference)
         segmenting = segmenter_files(segmenter) if config.needs_segmenter else None
         files: dict[str, DiffusionFiles | SegmenterFiles | None] = {
             "diffusion": diffusion,
@@ -133,7 +134,7 @@ def resolver() -> Callable[[Edit], Resolved]:
 
     The function raises:
         ModelUnavailable: if a model's files are not there.
-        InvalidEdit: if the image is too small.
+        InvalidEdit: if the image is too small, or a setting does not suit the model.
     """
     setting, digest = cache(Setting.of), cache(_file_digest)
 

@@ -19,6 +19,7 @@ from scipy.ndimage import distance_transform_edt
 from adaptivedrag.config import BuildMaskConfig, EditConfig, ExtractSuperpixelsConfig
 from adaptivedrag.masks import build_mask, image_mask
 from adaptivedrag.metrics.bootstrap import mean_interval, paired_difference
+from adaptivedrag.model.architectures.sd1 import STABLE_DIFFUSION_1
 from adaptivedrag.model.diffusion import working_image
 from adaptivedrag.points import Drag, Frame, ImagePoint
 from adaptivedrag.scenes import benchmark_scene, render
@@ -119,7 +120,8 @@ def score_photographs(
 def _masks(edit: Edit, drawn: Mask, segmenter: Segmenter) -> Iterator[tuple[str, Mask]]:
     yield "drawn by a person", drawn
     pixels = read_image(edit.image_path)
-    frame = Frame.of_image(*pixels.shape[:2], factor=FACTOR, working_size=EditConfig().working_size)
+    size = STABLE_DIFFUSION_1.working_size
+    frame = Frame.of_image(*pixels.shape[:2], factor=FACTOR, working_size=size)
     config = EditConfig().scaled_to(CHANNELS, *frame.latent_size).extract_superpixels
     image, size = working_image(pixels, frame), frame.feature_size
     segments = segments_on_grid(segmenter.segments(image), size)

@@ -213,7 +213,7 @@ def lora_step(batch: int) -> Usage:
             for _ in range(2):  # the second step finds the moments of the first
                 with saved_for_backward(model.unet) as saved:
                     loss = functional.mse_loss(
-                        model.predict_noise(_latents(batch), times, _conditioning()),
+                        model.predict(_latents(batch), times, _conditioning()),
                         _latents(batch),
                     )
                 activations = sum(storage.nbytes() for storage in saved)
@@ -410,15 +410,15 @@ def sampling(batch: int) -> Usage:
             lambda: sample(model, [reference], [edit] * batch, config, TWO_STEPS.num_steps),
             model.unet,
         )
-    parts = {"reference keys and values": _reference_memory(model, config)}
+    parts = {"reference keys and values": _reference_memory(model)}
     return _with_lora(usage.stage, parts, originals, usage.peak)
 
 
-def _reference_memory(model: DiffusionModel, config: SampleImageConfig) -> int:
+def _reference_memory(model: DiffusionModel) -> int:
     """Return the bytes that the controlled self-attentions keep of one reference pass."""
-    controlled = list(model.self_attentions().values())[config.reference_first_layer :]
+    controlled = list(model.self_attentions().values())[model.architecture.first_controlled :]
     with (
-        reference_control(model, config.reference_first_layer) as control,
+        reference_control(model, model.architecture.first_controlled) as control,
         fused_attention(),
         torch.no_grad(),
     ):

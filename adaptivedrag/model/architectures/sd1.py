@@ -1,7 +1,6 @@
 """Stable Diffusion 1.x: four levels, sixteen transformer blocks, one CLIP text encoder.
 
-The pocket model is one. Stable Diffusion 2.x has the same UNet with another text encoder; where it
-predicts the noise it is one too.
+The pocket model is one.
 """
 
 from collections.abc import Mapping
@@ -27,18 +26,21 @@ class ClipPrompts:
     tokenizer: "CLIPTokenizer"
 
     @classmethod
-    def of(cls, parts: Mapping[str, Any]) -> Self:
+    def of(cls, parts: Mapping[str, Any], ending: str = "") -> Self:
         """Take text encoder and tokenizer out of the loaded parts.
+
+        Args:
+            ending: of their folders' names.
 
         Raises:
             ValueError: if the tokenizer pads prompts beyond what the text encoder takes, or knows
                 more tokens.
         """
-        text_encoder, tokenizer = parts["text_encoder"], parts["tokenizer"]
+        text_encoder, tokenizer = parts[f"text_encoder{ending}"], parts[f"tokenizer{ending}"]
         length, places = tokenizer.model_max_length, text_encoder.config.max_position_embeddings
         if not 0 < length <= places:
             raise ValueError(
-                f"tokenizer: model_max_length is {length:g}, and the text encoder takes "
+                f"tokenizer{ending}: model_max_length is {length:g}, and the text encoder takes "
                 f"{places} tokens: correct tokenizer_config.json"
             )
         if len(tokenizer) > text_encoder.config.vocab_size:
@@ -53,18 +55,22 @@ class ClipPrompts:
         """The text encoder."""
         return (self.text_encoder,)
 
-    def encode(self, prompt: str, device: "torch.device") -> "Conditioning":
-        """Embed a prompt, padded or truncated to the text encoder's length."""
-        from adaptivedrag.model.conditioning import Conditioning
-
-        tokens = self.tokenizer(
+    def tokens(self, prompt: str) -> "torch.Tensor":
+        """Return the tokens of a prompt, padded or truncated to the text encoder's length."""
+        found: torch.Tensor = self.tokenizer(
             prompt,
             padding="max_length",
             truncation=True,
             max_length=self.tokenizer.model_max_length,
             return_tensors="pt",
-        )
-        return Conditioning(self.text_encoder(tokens.input_ids.to(device))[0])
+        ).input_ids
+        return found
+
+    def encode(self, prompt: str, device: "torch.device") -> "Conditioning":
+        """Embed a prompt."""
+        from adaptivedrag.model.conditioning import Conditioning
+
+        return Conditioning(self.text_encoder(self.tokens(prompt).to(device))[0])
 
 
 STABLE_DIFFUSION_1 = Architecture(
@@ -82,9 +88,12 @@ STABLE_DIFFUSION_1 = Architecture(
         "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
         "layers_per_block": 2,
         "transformer_layers_per_block": 1,
+        "use_linear_projection": False,
     },
     feature_block=2,  # DragDiffusion's layer 3
+    self_attentions=16,
+    first_controlled=10,  # the paper's choice: the six of the last two up blocks
     reference_latents=REFERENCE,
-    prediction_types=("epsilon",),
+    working_size=768,
     read_prompts_with=ClipPrompts.of,
 )

@@ -30,9 +30,12 @@ def test_fifty_steps_go_from_981_to_1_and_the_35th_is_681(schedule):
     assert schedule.start(50, 40) == 781
 
 
+@pytest.mark.parametrize("predicted", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("steps", [10, 25, 50])
-def test_alphas_timesteps_and_moves_are_those_of_diffusers(schedule, steps):
-    theirs = DDIMScheduler(**CONFIG, clip_sample=False, set_alpha_to_one=False)
+def test_alphas_timesteps_and_moves_are_those_of_diffusers(steps, predicted):
+    config = {**CONFIG, "prediction_type": predicted}
+    schedule = Schedule.from_config(config)
+    theirs = DDIMScheduler(**config, clip_sample=False, set_alpha_to_one=False)
     theirs.set_timesteps(steps)
     assert theirs.timesteps.tolist() == schedule.timesteps(steps)
     ours = torch.tensor(schedule.alphas_cumprod, dtype=torch.float64)
@@ -40,12 +43,13 @@ def test_alphas_timesteps_and_moves_are_those_of_diffusers(schedule, steps):
     theirs.alphas_cumprod = ours
     theirs.final_alpha_cumprod = ours[0]
     generator = torch.Generator().manual_seed(0)
-    latents, noise = (
+    latents, prediction = (
         torch.randn(1, 4, 8, 8, generator=generator, dtype=torch.float64) for _ in range(2)
     )
     for timestep in schedule.timesteps(steps):
+        noise = schedule.noise(prediction, latents, timestep, timestep)
         moved = schedule.move(latents, noise, timestep, schedule.previous(timestep, steps))
-        expected = theirs.step(noise, timestep, latents).prev_sample
+        expected = theirs.step(prediction, timestep, latents).prev_sample
         torch.testing.assert_close(moved, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -82,37 +86,53 @@ def test_more_steps_than_fit_are_refused(schedule):
 
 
 def test_a_schedule_of_another_kind_is_refused():
-    with pytest.raises(ValueError, match="v_prediction"):
-        Schedule.from_config({**CONFIG, "prediction_type": "v_prediction"})
-
-
-def test_features_may_be_read_from_a_unet_that_predicts_something_else():
-    velocity = {**CONFIG, "prediction_type": "v_prediction"}
-    read = Schedule.from_config(velocity, predictions=None)
-    assert read.alphas_cumprod == Schedule.from_config(CONFIG).alphas_cumprod
+    with pytest.raises(ValueError, match="'sample'; supported are 'epsilon' and 'v_prediction'"):
+        Schedule.from_config({**CONFIG, "prediction_type": "sample"})
     with pytest.raises(ValueError, match="squaredcos"):
-        Schedule.from_config({**velocity, "beta_schedule": "squaredcos"}, predictions=None)
+        Schedule.from_config({**CONFIG, "beta_schedule": "squaredcos"})
 
 
-def test_inversion_and_sampling_of_a_constant_noise_return_the_same_latents(schedule):
+@pytest.mark.parametrize("predicted", ["epsilon", "v_prediction"])
+def test_a_perfect_prediction_gives_back_the_noise(predicted):
+    schedule = Schedule.from_config({**CONFIG, "prediction_type": predicted})
+    theirs = DDIMScheduler(**CONFIG)
+    generator = torch.Generator().manual_seed(4)
+    clean, noise = (torch.randn(3, 4, 8, 8, generator=generator) for _ in range(2))
+    times = torch.tensor([21, 481, 961])
+    alphas = torch.tensor([schedule.alpha(int(time)) for time in times])[:, None, None, None]
+    target = schedule.target(clean, noise, alphas)
+    is_noise = predicted == "epsilon"
+    expected = noise if is_noise else theirs.get_velocity(clean, noise, times)
+    torch.testing.assert_close(target, expected, rtol=0, atol=1e-5)
+    noised = alphas.sqrt() * clean + (1 - alphas).sqrt() * noise
+    for item, time in enumerate(times.tolist()):
+        one = slice(item, item + 1)
+        found = schedule.noise(target[one], noised[one], time, time)
+        torch.testing.assert_close(found, noise[one], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("predicted", ["epsilon", "v_prediction"])
+def test_inversion_and_sampling_of_a_constant_prediction_return_the_same_latents(predicted):
+    schedule = Schedule.from_config({**CONFIG, "prediction_type": predicted})
     generator = torch.Generator().manual_seed(2)
-    latents, noise = (
+    latents, prediction = (
         torch.randn(1, 4, 8, 8, generator=generator, dtype=torch.float64) for _ in range(2)
     )
 
-    class ConstantNoise(DiffusionModel):
+    class Constant(DiffusionModel):
         def __init__(self):
             self.schedule = schedule
 
-        def predict_noise(self, _latents, _timestep, _conditioning):
-            return noise
+        def predict(self, _latents, _timestep, _conditioning):
+            return prediction
 
     config = InvertImageConfig()
     conditioning = Conditioning(torch.zeros(1, 77, 8))
-    found = invert(ConstantNoise(), latents, conditioning, config)[:, -1]
+    found = invert(Constant(), latents, conditioning, config)[:, -1]
     assert (found - latents).abs().max() > 0.5
     for timestep in schedule.timesteps(config.num_steps)[-config.inverted_steps :]:
         below = schedule.previous(timestep, config.num_steps)
+        noise = Constant().predict_noise(found, timestep, conditioning)
         found = schedule.move(found, noise, timestep, below)
     torch.testing.assert_close(found, latents, rtol=0, atol=1e-12)
 

@@ -149,10 +149,12 @@ def test_square_crops_of_a_wide_image_reach_both_ends(tiny):
     columns = torch.arange(48.0).expand(1, 4, 16, 48)
     posterior = columns, torch.zeros_like(columns)
     generator = torch.Generator().manual_seed(3)
-    noised, noise, timesteps = training_batch(posterior, tiny, 256, generator)
+    noised, noise, timesteps, windows = training_batch(posterior, tiny, 256, generator)
     assert noised.shape == (256, 4, 16, 16)
     alphas = torch.tensor([tiny.schedule.alpha(int(step)) for step in timesteps])
     alphas = alphas[:, None, None, None]
     clean = (noised - (1 - alphas).sqrt() * noise) / alphas.sqrt()
     first = clean[:, 0, 0, 0].round()
     assert (first.min(), first.max()) == (0, 32)
+    assert torch.equal(windows[:, 3], 8 * first)
+    assert windows[:, [0, 1, 2, 4, 5]].unique(dim=0).tolist() == [[128, 384, 0, 128, 128]]

@@ -87,9 +87,10 @@ CROSS_DOWN, CROSS_UP = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D"
                 "block_out_channels": (32, 64, 64),
                 "down_block_types": ("DownBlock2D", CROSS_DOWN, CROSS_DOWN),
                 "up_block_types": (CROSS_UP, CROSS_UP, "UpBlock2D"),
-                "transformer_layers_per_block": (1, 2, 10),
+                "transformer_layers_per_block": (1, 2, 4),
+                "use_linear_projection": True,
             },
-            "down_block_types = ('DownBlock2D', 'CrossAttnDownBlock2D', 'CrossAttnDownBlock2D')",
+            "transformer_layers_per_block = (1, 2, 4)",
         ),
         ({"mid_block_type": None}, "mid_block_type = None"),
         (
@@ -99,7 +100,7 @@ CROSS_DOWN, CROSS_UP = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D"
         ({"layers_per_block": 1}, "layers_per_block = 1"),
         ({"transformer_layers_per_block": 2}, "transformer_layers_per_block = 2"),
     ],
-    ids=["two levels", "as in SDXL", "no middle block", "other blocks", "thin", "deep"],
+    ids=["two levels", "a smaller SDXL", "no middle block", "other blocks", "thin", "deep"],
 )
 def test_a_unet_of_no_known_architecture_is_refused_by_what_differs(changes, differs):
     message = rf"the UNet has {re.escape(differs)}.* use a model of Stable Diffusion 1\.x"
