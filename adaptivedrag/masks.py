@@ -8,6 +8,7 @@ from skimage.draw import line
 
 from adaptivedrag.config import BuildMaskConfig
 from adaptivedrag.errors import InvalidEdit
+from adaptivedrag.mask_warnings import mask_warnings
 from adaptivedrag.points import FEATURES_PER_LATENT, Drag, Frame
 from adaptivedrag.superpixels import Segments, Superpixels
 from adaptivedrag.warp.content import content_mask, find_contents
@@ -36,7 +37,8 @@ def build_mask(
         InvalidEdit: if the mode lacks its input.
     """
     mask, warnings = _masked(config, superpixels, segments, drags, frame, user)
-    return mask, warnings + mask_warnings(mask, drags, frame)
+    share = float(image_mask(mask, frame).mean())
+    return mask, warnings + mask_warnings(share, lambda point: mask[frame.to_cell(point)], drags)
 
 
 def _masked(
@@ -133,20 +135,6 @@ def latent_mask(mask: Bool[np.ndarray, "hf wf"]) -> Bool[np.ndarray, "hl wl"]:
     """Max-pool a mask to the latent grid: a latent cell touched by it is True."""
     rows, cols = (side // FEATURES_PER_LATENT for side in mask.shape)
     return mask.reshape(rows, FEATURES_PER_LATENT, cols, FEATURES_PER_LATENT).any(axis=(1, 3))
-
-
-def mask_warnings(
-    mask: Bool[np.ndarray, "hf wf"], drags: Sequence[Drag], frame: Frame
-) -> list[str]:
-    """Return which handles and targets lie outside the mask, and whether it is empty."""
-    if not mask.any():
-        return ["the mask is empty: nothing holds the background"]
-    return [
-        f"{name} {number} at ({point.x:g}, {point.y:g}) lies outside the mask"
-        for number, drag in enumerate(drags, start=1)
-        for name, point in zip(("handle", "target"), drag, strict=True)
-        if not mask[frame.to_cell(point)]
-    ]
 
 
 def _handles_in_no_segment(segments: Segments, drags: Sequence[Drag], frame: Frame) -> list[str]:

@@ -21,16 +21,21 @@ def build_mask(work: Work) -> Made:
     from adaptivedrag.superpixels import Superpixels
 
     config, divided = work.config.build_mask, work.upstream["extract_superpixels"]
+    is_given = config.mode == "user"
     mask, warnings = masks.build_mask(
         config,
         Superpixels(divided["labels"]),
         divided.get("segments"),
         work.edit.drags,
         work.frame,
-        _read_mask(work) if config.mode == "user" else None,
+        _read_mask(work) if is_given else None,
     )
     picture = masks.image_mask(mask, work.frame)
-    summary = {"mode": config.mode, "share": float(picture.mean()), "warnings": warnings}
+    summary = {
+        "mode": config.mode,
+        "share": float(picture.mean()),
+        "warnings": [] if is_given else warnings,  # the notes of the edit have them
+    }
     return Made({"mask": mask, "picture": Picture(picture.astype("uint8") * 255)}, summary)
 
 

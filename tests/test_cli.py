@@ -559,16 +559,18 @@ def test_the_report_is_written_at_any_time(job):
     assert len(Path("there/results.jsonl").read_text().splitlines()) == 3
 
 
-def test_a_mask_that_no_setting_uses_is_noted(done):
+def test_masks_that_are_left_aside_and_odd_ones_are_noted(done):
     lines = [json.loads(line) for line in Path("cats/edits.jsonl").read_text().splitlines()]
     Image.new("L", (96, 64), 255).save("cats/mask.png")
     text = "".join(json.dumps(line | {"mask": "mask.png"}) + "\n" for line in lines)
     Path("cats/edits.jsonl").write_text(text)
-    note = 'edit-1: mask.png (build_mask.mode is "superpixel_line")'
+    used = call("plan", done).output
+    assert "edit-0 and 2 others: the mask is the whole image: nothing holds the background" in used
+    done.write_text("use_mask = false\n" + done.read_text())
+    note = "edit-0 and 2 others: its mask is left aside, because use_mask is false"
     assert note in call("run", done).output
     assert note in call("plan", done).output
-    done.write_text(done.read_text() + '[build_mask]\nmode = "user"\n')
-    assert "Masks that are not used" not in call("plan", done).output
+    assert "its mask is left aside" in Path("results/cats/index.html").read_text()
 
 
 @pytest.fixture
@@ -636,5 +638,7 @@ def test_the_mask_of_an_edit_says_what_may_change(edit_cat):
         assert ended.exit_code == 0, ended.output + ended.stderr
         pictures.append(np.asarray(Image.open(f"{number}.png")))
     assert not np.array_equal(*pictures)
-    unused = edit_cat("cats/cat.png", "--mask", "mask.png", "--set", "build_mask.mode=segment")
-    assert 'mask.png (build_mask.mode is "segment")' in unused.output
+    mode = edit_cat("cats/cat.png", "--mask", "mask.png", "--set", "build_mask.mode=segment")
+    assert 'cat: build_mask.mode = "segment" is not used' in mode.output
+    left = edit_cat("cats/cat.png", "--mask", "mask.png", "--set", "use_mask=false")
+    assert "cat: its mask is left aside, because use_mask is false" in left.output

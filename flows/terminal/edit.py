@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from adaptivedrag.config import Runtime, overlaid
+from adaptivedrag.config import Runtime
 from adaptivedrag.errors import AdaptiveDragError, InvalidEdit
 from artifacts import ArtifactError, ArtifactStore
 from flows.outcomes import ALL_DONE, SOME_FAILED, STOPPED_EARLY
@@ -59,9 +59,7 @@ def edit(
 def _job(
     image: Path, drags: Sequence[str], prompt: str, mask: Path | None, keys: dict[str, Any]
 ) -> Job:
-    """Check one edit; its mask is the editable mask, unless a setting says otherwise."""
-    by_mask = {"build_mask": {"mode": "user"}} if mask else {}
-    spec = parse_spec(overlaid(by_mask, keys))
+    spec = parse_spec(keys)
     return single_edit(image, [*map(parse_drag, drags)], prompt=prompt, mask=mask, spec=spec)
 
 

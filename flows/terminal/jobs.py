@@ -89,7 +89,7 @@ def _first_of(ids: Sequence[str]) -> str:
 
 
 def note_inputs(job: Job) -> None:
-    """List the images that were converted, odd drags, and settings and masks not used."""
+    """List the images that were converted, odd drags, settings not used, and what masks do."""
     notes = {edit.image_path.name: edit.image.notes for edit in job.edits if edit.image.notes}
     lines = [f"{name}: {'; '.join(conversions)}" for name, conversions in notes.items()]
     say_list("Converted", _first(lines))
@@ -104,12 +104,15 @@ def note_inputs(job: Job) -> None:
         for name in edit.unused
     }
     say_list("Settings that are not used", _first([*settings]))
-    unused = [
-        f'{edit.id}: {edit.mask_path.name} (build_mask.mode is "{edit.config.build_mask.mode}")'
-        for edit in job.edits
-        if edit.mask_path and not edit.uses_mask
-    ]
-    say_list('Masks that are not used; set build_mask.mode = "user" to use them', _first(unused))
+    masks: dict[str, list[str]] = {}
+    for edit in job.edits:
+        for note in edit.mask_notes:
+            masks.setdefault(note, []).append(edit.id)
+    say_list("Masks", _first([f"{_named(ids)}: {note}" for note, ids in masks.items()]))
+
+
+def _named(ids: Sequence[str]) -> str:
+    return ids[0] if len(ids) == 1 else f"{ids[0]} and {count(len(ids) - 1, 'other')}"
 
 
 def _first(lines: Sequence[str]) -> list[str]:

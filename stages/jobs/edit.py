@@ -50,6 +50,8 @@ class Edit:
     scene: SceneEdit | None = None
     unused: tuple[str, ...] = ()
     """Settings that its drag method does not read."""
+    mask_notes: tuple[str, ...] = ()
+    """How its mask is used and read, and what is odd about it."""
 
     @property
     def points(self) -> list[list[float]]:
@@ -57,22 +59,11 @@ class Edit:
         return [[*map(float, (*drag.handle, *drag.target))] for drag in self.drags]
 
     @property
-    def uses_mask(self) -> bool:
-        """Whether its mask, if it has one, says where the image may change."""
-        return self.config.build_mask.mode == "user"
-
-    @property
     def notes(self) -> tuple[str, ...]:
-        """What its user may not expect: conversions, odd drags, a mask or settings not used."""
+        """What its user may not expect: conversions, odd drags, settings not used, its mask."""
         method = self.config.optimize_latent.method
-        notes = [f'{name} is not used by the method "{method}"' for name in self.unused]
-        if self.mask_path is not None and not self.uses_mask:
-            notes.append(
-                f"{self.mask_path.name} is not used, because build_mask.mode is "
-                f'"{self.config.build_mask.mode}": set build_mask.mode = "user", or leave the mask '
-                "out"
-            )
-        return (*self.image.notes, *drag_notes(self.drags), *notes)
+        unused = (f'{name} is not used by the method "{method}"' for name in self.unused)
+        return (*self.image.notes, *drag_notes(self.drags), *unused, *self.mask_notes)
 
 
 @dataclass(frozen=True)

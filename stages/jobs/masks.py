@@ -36,8 +36,8 @@ GRAY = 16
 TWO_TONES = 0.9
 """Share of a black and white mask that is nearly black or nearly white, edges aside."""
 
-_LABELS = "read as labels: everything but 0 may change"
-_COLORS = "it has many colors: what is at least half bright may change"
+_LABELS = "read as labels, everything but 0 may change"
+_COLORS = "it has many colors, what is at least half bright may change"
 _SAME_ALPHA = "its transparency is the same everywhere, and is left aside"
 
 

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from adaptivedrag.config import EditConfig
 from adaptivedrag.errors import InvalidEdit
+from adaptivedrag.mask_warnings import mask_warnings
 from adaptivedrag.points import MIN_SIDE, Drag
 from adaptivedrag.presets import POCKET
 from artifacts import StatCache
@@ -29,6 +30,7 @@ from stages.jobs.image_files import (
     IMAGE,
     MASK,
     ImageInfo,
+    MaskInfo,
     inspect_image,
     inspect_mask,
 )
@@ -49,6 +51,8 @@ from stages.pipeline import JobConfig
 LINES_AT_ONCE = 1_000
 LARGEST_JOB = 1 << 14
 """Bytes of a job file: the time that TOML takes grows with the square of a table's depth."""
+BY_MASK = {"build_mask": {"mode": "user"}}
+"""What a mask that is used sets on top of all settings."""
 _ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _ID_RULE = (
     "an id names files, so it has 1 to 128 letters, digits, '.', '_' or '-' and no leading '.'"
@@ -185,10 +189,15 @@ class _Reader:
     config: EditConfig
     unused: tuple[str, ...]
     """Settings of the job that are not used."""
+    use_mask: bool
+    mask_mode: str | None
+    """The mode of `build_mask` that the job names itself."""
     cache: StatCache = field(default_factory=StatCache)
     first_lines: dict[str, tuple[str, int]] = field(default_factory=dict)
     files: dict[tuple[str, str], "tuple[Path, ImageInfo] | Refused"] = field(default_factory=dict)
-    configs: dict[str, tuple[EditConfig, tuple[str, ...]]] = field(default_factory=dict)
+    configs: dict[tuple[str, bool], tuple[EditConfig, tuple[str, ...]]] = field(
+        default_factory=dict
+    )
 
     @classmethod
     def of(cls, spec: JobSpec, folder: Path, image_root: Path | None = None) -> "_Reader":
@@ -204,6 +213,8 @@ class _Reader:
             segmenter=_local("segmenter", spec.segmenter, folder),
             config=config,
             unused=unused,
+            use_mask=spec.use_mask,
+            mask_mode=_mask_mode(spec.settings),
         )
 
     def read(self, lines: Sequence[tuple[int, bytes]]) -> Iterator[Edit | BadEdit]:
@@ -246,7 +257,8 @@ class _Reader:
         drags = tuple(drag.drag for drag in spec.drags)
         _refuse_small(spec.image, image)
         refuse_outside(drags, image.width, image.height)
-        config, unused = self._config(spec.settings)
+        is_masked = self.use_mask and spec.mask is not None
+        config, unused = self._config(spec.settings, is_masked=is_masked)
         mask_path, mask = self._mask(spec, image, config)
         return Edit(
             id=spec.id,
@@ -259,6 +271,7 @@ class _Reader:
             mask_digest=mask.digest if mask else None,
             config=config,
             unused=tuple(dict.fromkeys((*self.unused, *unused))),
+            mask_notes=tuple(self._mask_notes(spec, mask, config)) if mask else (),
             lora=self.lora,
             model=self.model,
             segmenter=self.segmenter,
@@ -267,12 +280,13 @@ class _Reader:
 
     def _mask(
         self, spec: EditSpec, image: ImageInfo, config: EditConfig
-    ) -> tuple[Path | None, ImageInfo | None]:
+    ) -> tuple[Path | None, MaskInfo | None]:
         if spec.mask is None:
             if config.build_mask.mode == "user":
                 raise Refused("mask", 'mask is missing, and build_mask.mode is "user": name a mask')
             return None, None
         path, mask = self._file("mask", spec.mask)
+        assert isinstance(mask, MaskInfo)
         if (mask.width, mask.height) != (image.width, image.height):
             raise Refused(
                 "mask",
@@ -280,6 +294,19 @@ class _Reader:
                 f"{image.width}x{image.height}: give both the same size",
             )
         return path, mask
+
+    def _mask_notes(self, spec: EditSpec, mask: MaskInfo, config: EditConfig) -> Iterator[str]:
+        """Say how an edit's mask is used and read, and what is odd about it."""
+        if config.build_mask.mode != "user":
+            yield "its mask is left aside, because use_mask is false"
+            return
+        if not self.use_mask:
+            yield 'its mask is used though use_mask is false, because build_mask.mode is "user"'
+        said = _mask_mode(spec.settings) or self.mask_mode
+        if said not in (None, "user"):
+            yield f'build_mask.mode = "{said}" is not used, because its mask says what may change'
+        yield from (f"mask: {note}" for note in mask.notes)
+        yield from mask_warnings(mask.share, mask.holds, [drag.drag for drag in spec.drags])
 
     def _file(self, name: str, value: str) -> tuple[Path, ImageInfo]:
         """Return an image or mask; each is looked at once, however many edits share it."""
@@ -305,16 +332,18 @@ class _Reader:
         except OSError as error:
             return Refused(name, f"{name} {value!r} cannot be read: {error.strerror}")
 
-    def _config(self, settings: Settings) -> tuple[EditConfig, tuple[str, ...]]:
+    def _config(self, settings: Settings, *, is_masked: bool) -> tuple[EditConfig, tuple[str, ...]]:
         # By repr, since 1, 1.0 and true are equal and may not share settings.
-        seen = self.configs.get(repr(settings))
+        key = repr(settings), is_masked
+        seen = self.configs.get(key)
         if seen is None:
             try:
-                seen = self.configs[repr(settings)] = overlay(self.config, settings)
+                config, unused = overlay(self.config, settings)
             except ValidationError as error:
                 raise Refused(*first_complaint(error, JobConfig, "settings")) from None
             if extreme := extreme_setting(settings, "settings."):
                 raise Refused(*extreme)
+            seen = self.configs[key] = config.merged(BY_MASK) if is_masked else config, unused
         return seen
 
 
@@ -356,6 +385,12 @@ def _local(kind: str, name: str, folder: Path) -> str:
         return name
     path = _place(kind, name, folder)
     return str(path) if path.exists() else name
+
+
+def _mask_mode(settings: Settings) -> str | None:
+    """Return the mode of `build_mask` that checked settings name, if they do."""
+    mode: str | None = settings.get("build_mask", {}).get("mode")
+    return mode
 
 
 def _edit_spec(raw: Mapping[str, Any]) -> EditSpec:

@@ -76,6 +76,9 @@ class JobSpec(_Spec):
     """Folder of the masks, relative to the job file; by default that of the images."""
     follow_links: Annotated[bool, Field(strict=True)] = False
     """Whether images and masks may be links out of their folders, as DVC and the hub make them."""
+    use_mask: Annotated[bool, Field(strict=True)] = True
+    """Whether a mask that an edit names is where it may change, in every preset. If not, its masks
+    are left aside, unless `build_mask.mode = "user"` asks for them."""
     lora: Name = "train"
     dtype: Dtype | None = None
     seed: Whole | None = None

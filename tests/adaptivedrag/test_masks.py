@@ -13,7 +13,6 @@ from adaptivedrag.masks import (
     handle_segment,
     image_mask,
     latent_mask,
-    mask_warnings,
     segment_mask,
     superpixel_line_mask,
     swept_mask,
@@ -193,12 +192,3 @@ def test_a_users_mask_survives_the_way_through_the_grid():
     shown = image_mask(user_mask(mask, frame), frame)
     assert shown[mask].all()
     assert (shown & ~mask).sum() < 2 * (100 + 250) * 2
-
-
-def test_points_outside_the_mask_and_an_empty_mask_are_said():
-    mask = np.zeros(GRID, bool)
-    assert mask_warnings(mask, [drag((5, 5), (9, 9))], FRAME)[0].startswith("the mask is empty")
-    mask[:10, :10] = True
-    assert mask_warnings(mask, [drag((5, 5), (200, 9))], FRAME) == [
-        "target 1 at (200, 9) lies outside the mask"
-    ]

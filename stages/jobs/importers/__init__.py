@@ -1,7 +1,7 @@
 """Drag benchmarks as jobs: published samples stay where they are, and scenes are rendered.
 
-A dataset's own masks are kept, as `user_mask`, for comparison; no job uses them unless it sets
-`build_mask.mode = "user"`.
+A dataset's own masks are kept, as `user_mask`, for its measures. The jobs say `use_mask = false`,
+since the protocols of these benchmarks have no masks.
 """
 
 from stages.jobs.importers.drag100 import import_drag100

@@ -80,7 +80,7 @@ def import_dragscenes(
     except OSError as error:
         raise cannot_write(directory, error) from error
     images = len({line["image"] for line in lines})
-    job = write_job(directory, directory, lines)
+    job = write_job(directory, directory, lines, is_mask_free=True)
     return Imported(job, images, sum(len(line["drags"]) for line in lines), ())
 
 

@@ -18,6 +18,10 @@ from stages.jobs.toml import toml_document
 
 MASK_FOLDER = "user_mask"
 LARGEST_COORDINATE = 1_000_000
+MASK_FREE = """
+# The benchmark's protocol has no masks: they are for its measures. true makes edits use them.
+use_mask = false
+"""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Sample:
 def import_samples(
     directory: Path, out: Path, marker: str, image: str, read: Callable[[Path], Sample]
 ) -> Imported:
-    """Write a job of the samples of a dataset; one that cannot be read is skipped with a line.
+    """Write a job of the samples of a benchmark; one that cannot be read is skipped with a line.
 
     Args:
         marker: the file that makes a folder a sample.
@@ -72,7 +76,8 @@ def import_samples(
         why = f": {skipped[0]}" if skipped else f": no folder under it has a {marker}"
         raise InvalidEdit(f"{directory} has no sample that can be imported{why}")
     drags = sum(len(edit["drags"]) for edit in edits)
-    return Imported(write_job(directory, out, edits), len(edits), drags, tuple(skipped))
+    job = write_job(directory, out, edits, is_mask_free=True)
+    return Imported(job, len(edits), drags, tuple(skipped))
 
 
 def _folders_with(directory: Path, marker: str) -> Iterator[Path]:
@@ -135,8 +140,13 @@ def is_nested(points: Any) -> bool:
     return isinstance(points, list | tuple) and all(isinstance(p, list | tuple) for p in points)
 
 
-def write_job(directory: Path, out: Path, edits: Sequence[dict[str, Any]]) -> Path:
+def write_job(
+    directory: Path, out: Path, edits: Sequence[dict[str, Any]], *, is_mask_free: bool = False
+) -> Path:
     """Write a job file and its edits to `out`; `directory` holds the images.
+
+    Args:
+        is_mask_free: whether the job leaves its masks aside.
 
     Raises:
         InvalidEdit: if they cannot be written.
@@ -149,7 +159,8 @@ def write_job(directory: Path, out: Path, edits: Sequence[dict[str, Any]]) -> Pa
     try:
         # Half of a surrogate pair can be pickled, or be in a file's name; that edit is a bad one.
         _write(out, "edits.jsonl", lines.encode("utf-8", "replace"))
-        _write(out, "job.toml", toml_document(settings).encode())
+        job = toml_document(settings) + MASK_FREE * is_mask_free
+        _write(out, "job.toml", job.encode())
     except UnicodeEncodeError:
         raise InvalidEdit(f"{directory} has a name that is not UTF-8: rename it") from None
     except OSError as error:

@@ -150,6 +150,8 @@ def test_an_imported_job_loads_with_its_masks(tmp_path):
     assert np.array_equal(mask > 0, good_meta()["mask"])
     assert job.edits[0].mask_digest == job.edits[1].mask_digest is not None
     assert job.edits[0].config.build_mask.mode == "superpixel_line"
+    assert job.edits[0].notes == ("its mask is left aside, because use_mask is false",)
+    assert "\n# The benchmark's protocol has no masks" in done.job.read_text()
 
 
 def test_the_job_can_be_written_beside_the_dataset(tmp_path):

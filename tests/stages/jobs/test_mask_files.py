@@ -216,7 +216,7 @@ def test_a_mask_with_soft_edges_ends_half_way(tmp_path, name):
     ("name", "note"),
     [
         ("l-255.png", ""),
-        ("l-labels.png", "read as labels: everything but 0 may change"),
+        ("l-labels.png", "read as labels, everything but 0 may change"),
         ("rgba-hole.png", "its transparent part, 17.2% of it, may change"),
         ("rgba-black-strokes.png", "its opaque part, 17.2% of it, may change"),
         ("rgba-two-tones.png", "what is transparent counts as black"),
@@ -231,7 +231,7 @@ def test_what_is_not_plain_of_a_mask_is_noted(tmp_path, name, note):
 def test_a_photograph_for_a_mask_is_noted(tmp_path):
     Image.fromarray(NOISE).save(tmp_path / "photo.png")
     (note,) = decode_mask(tmp_path / "photo.png").notes
-    assert note == "it has many colors: what is at least half bright may change"
+    assert note == "it has many colors, what is at least half bright may change"
 
 
 def test_a_mask_is_turned_upright_like_its_image(tmp_path):

@@ -331,21 +331,6 @@ def test_one_image_makes_a_job_of_one_edit(folder, tmp_path):
         single_edit(folder / "cat.png", [Drag(ImagePoint(10, 12), ImagePoint(300, 12))])
 
 
-def test_a_mask_that_the_settings_do_not_use_is_noted(folder):
-    user = {"build_mask": {"mode": "user"}}
-    lines = (
-        edit("one", mask="mask.png"),
-        edit("two", mask="mask.png", settings=user),
-        edit("three"),
-    )
-    one, two, three = load_job(write(folder, *lines)).edits
-    assert one.notes == (
-        'mask.png is not used, because build_mask.mode is "superpixel_line": '
-        'set build_mask.mode = "user", or leave the mask out',
-    )
-    assert two.notes == three.notes == ()
-
-
 def test_settings_of_another_drag_method_are_noted_and_those_of_none_refused(folder):
     toml = 'preset = "plus"\n[optimize_latent]\nsteps = 5\n'
     own = {"optimize_latent": {"patience": 3}}

@@ -33,6 +33,7 @@ JOB = {
     "image_root": "images",
     "mask_root": "masks",
     "follow_links": False,
+    "use_mask": True,
     "lora": "train",
     "dtype": "float32",
     "seed": 0,
@@ -52,6 +53,7 @@ CHANGED_JOB = {
     "model": "pocket",
     "segmenter": "pocket",
     "preset": "paper",
+    "use_mask": False,
     "lora": "off",
     "dtype": "float16",
     "seed": 1,
@@ -203,7 +205,7 @@ def test_a_file_of_a_model_that_is_not_read_changes_nothing(folder, before):
     assert seen(folder) == before
 
 
-@pytest.mark.parametrize("name", ["images/cat.png"])
+@pytest.mark.parametrize("name", ["images/cat.png", "masks/mask.png"])
 def test_one_pixel_of_a_picture_changes_a_key(folder, before, name):
     dots = {"images/cat.png": ((7, 10), 0), "masks/mask.png": ((80, 80), 101)}
     dot, box = dots[name]
