@@ -309,7 +309,7 @@ def test_only_modules_that_a_preset_has_are_switched_off():
 @pytest.mark.parametrize("name", ablation_rows("plus"))
 def test_every_row_of_the_ablation_is_a_job(dataset, name, tmp_path):
     folder = shutil.copytree(dataset, tmp_path / "scenes", ignore=shutil.ignore_patterns("store"))
-    (folder / "job.toml").write_text('mask_root = "."\npreset = "plus"\n')
+    (folder / "job.toml").write_text('mask_root = "."\nuse_mask = false\npreset = "plus"\n')
     changes = ablation_rows("plus")[name]
     job = load_job(write_row_job(folder, name, changes))
     assert not job.bad
