@@ -564,10 +564,10 @@ def test_masks_that_are_left_aside_and_odd_ones_are_noted(done):
     Image.new("L", (96, 64), 255).save("cats/mask.png")
     text = "".join(json.dumps(line | {"mask": "mask.png"}) + "\n" for line in lines)
     Path("cats/edits.jsonl").write_text(text)
-    used = call("plan", done).output
-    assert "edit-0 and 2 others: the mask is the whole image: nothing holds the background" in used
+    whole = "the mask is the whole image: nothing holds the background"
+    assert f"edit-0, edit-1, edit-2: {whole}" in call("plan", done).output
     done.write_text("use_mask = false\n" + done.read_text())
-    note = "edit-0 and 2 others: its mask is left aside, because use_mask is false"
+    note = "edit-0, edit-1, edit-2: its mask is left aside, because use_mask is false"
     assert note in call("run", done).output
     assert note in call("plan", done).output
     assert "its mask is left aside" in Path("results/cats/index.html").read_text()

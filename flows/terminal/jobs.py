@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -93,26 +93,23 @@ def note_inputs(job: Job) -> None:
     notes = {edit.image_path.name: edit.image.notes for edit in job.edits if edit.image.notes}
     lines = [f"{name}: {'; '.join(conversions)}" for name, conversions in notes.items()]
     say_list("Converted", _first(lines))
-    odd: dict[str, list[str]] = {}
-    for edit in job.edits:
-        for note in drag_notes(edit.drags):
-            odd.setdefault(note, []).append(edit.id)
-    say_list("Drags", _first([f"{_first_of(ids)}: {note}" for note, ids in odd.items()]))
+    say_list("Drags", _first(_noted(job, lambda edit: drag_notes(edit.drags))))
     settings = {
         f'{name} (the method is "{edit.config.optimize_latent.method}")': None
         for edit in job.edits
         for name in edit.unused
     }
     say_list("Settings that are not used", _first([*settings]))
-    masks: dict[str, list[str]] = {}
+    say_list("Masks", _first(_noted(job, lambda edit: edit.mask_notes)))
+
+
+def _noted(job: Job, notes_of: Callable[[Edit], Iterable[str]]) -> list[str]:
+    """Return each note once, with the first edits that have it."""
+    found: dict[str, list[str]] = {}
     for edit in job.edits:
-        for note in edit.mask_notes:
-            masks.setdefault(note, []).append(edit.id)
-    say_list("Masks", _first([f"{_named(ids)}: {note}" for note, ids in masks.items()]))
-
-
-def _named(ids: Sequence[str]) -> str:
-    return ids[0] if len(ids) == 1 else f"{ids[0]} and {count(len(ids) - 1, 'other')}"
+        for note in notes_of(edit):
+            found.setdefault(note, []).append(edit.id)
+    return [f"{_first_of(ids)}: {note}" for note, ids in found.items()]
 
 
 def _first(lines: Sequence[str]) -> list[str]:

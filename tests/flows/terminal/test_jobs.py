@@ -33,7 +33,7 @@ def test_of_many_notes_the_first_are_shown(job, capsys):
     assert converted[1].startswith("  0.png: ")
     assert converted[-1] == "  and 2 more"
     whole = "the mask is the whole image: nothing holds the background"
-    assert masks == ["Masks:", f"  edit-0 and 11 others: {whole}"]
+    assert masks == ["Masks:", f"  edit-0, edit-1, edit-2 and 9 more: {whole}"]
 
 
 def test_an_edit_is_found_or_the_nearest_id_is_named(job):
