@@ -19,7 +19,8 @@ from adaptivedrag.masks import build_mask, image_mask, latent_mask
 from adaptivedrag.model.diffusion import DiffusionModel, native_image, working_image
 from adaptivedrag.model.lora import lora_applied, seed_of_draws, train_lora
 from adaptivedrag.model.weights import find_diffusion
-from adaptivedrag.pixels import Pixels, rgb_pixels
+from adaptivedrag.pictures.decoding import Pixels
+from adaptivedrag.pixels import rgb_pixels
 from adaptivedrag.points import Drag, Frame, ImagePoint, lies_inside
 from adaptivedrag.presets import POCKET
 from adaptivedrag.sampling import DraggedEdit, Reference, sample
@@ -75,7 +76,7 @@ def edit(
         ModelUnavailable: if weights are not where they were looked for.
         NotFinite: if a loss or the latents stop being finite.
     """
-    pixels = rgb_pixels(image)
+    pixels = rgb_pixels(image).pixels
     pairs = [Drag(ImagePoint(*handle), ImagePoint(*target)) for handle, target in drags]
     settings = _settings(preset, config, model, mask)
     _check(pixels, pairs, mask, settings)

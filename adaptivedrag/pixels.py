@@ -4,38 +4,28 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 
 from adaptivedrag.errors import InvalidEdit
-
-Pixels = UInt8[np.ndarray, "h w 3"]
-
-_DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+from adaptivedrag.pictures.decoding import DecodedImage, decode
+from adaptivedrag.pictures.files import read_picture
 
 
-def rgb_pixels(image: str | Path | Image.Image | np.ndarray) -> Pixels:
-    """Return an image as RGB, upright and with what is transparent laid over white.
+def rgb_pixels(image: str | Path | Image.Image | np.ndarray) -> DecodedImage:
+    """Return an image as sRGB, upright and with what is transparent laid over white.
 
     Args:
         image: a path; a PIL image; or an array (height, width) of gray or (height, width, 3 or 4)
-            of RGB or RGBA, uint8 or floats from 0 to 1.
+            of RGB or RGBA, uint8 or floats from 0 to 1, taken to be sRGB.
 
     Raises:
         InvalidEdit: if it cannot be read, or is an array of another shape, type or range.
     """
     if isinstance(image, np.ndarray):
-        return _rgb(Image.fromarray(_bytes(image)))
+        return decode(Image.fromarray(_bytes(image)))
     if isinstance(image, Image.Image):
-        return _rgb(ImageOps.exif_transpose(image))
-    try:
-        with Image.open(image) as opened:
-            return _rgb(ImageOps.exif_transpose(opened))
-    except InvalidEdit as error:
-        raise InvalidEdit(f"{image}: {error}") from error
-    # Pillow's decoders raise errors of a dozen types on damaged bytes.
-    except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InvalidEdit(f"{image} cannot be read as an image: {reason}") from error
+        return decode(image)
+    return read_picture(Path(image))
 
 
 def _bytes(array: np.ndarray) -> UInt8[np.ndarray, "h w *channels"]:
@@ -56,21 +46,3 @@ def _bytes(array: np.ndarray) -> UInt8[np.ndarray, "h w *channels"]:
             "give floats from 0 to 1, or uint8"
         )
     return (array * 255).round().astype(np.uint8)
-
-
-def _rgb(image: Image.Image) -> Pixels:
-    if image.mode == "F":
-        raise InvalidEdit("32-bit floating-point pixels have no known range: give 8 bits")
-    if image.mode in _DEEP_MODES:
-        image = _from_sixteen_bits(image)
-    if image.has_transparency_data:
-        layers = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), layers)
-    return np.array(image.convert("RGB"))
-
-
-def _from_sixteen_bits(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 65535:
-        raise InvalidEdit("32-bit integer pixels have no known range: give 8 bits")
-    return Image.fromarray((values >> 8).astype(np.uint8))

@@ -46,7 +46,7 @@ def _read_mask(work: Work) -> "np.ndarray":
     if edit.mask_path is None:
         raise InvalidEdit(f'edit {edit.id}: build_mask.mode is "user", but the edit has no mask')
     with as_planned(edit, edit.mask_path) as check:
-        mask = read_mask(edit.mask_path)
+        mask = read_mask(edit.mask_path, edit.image.pixels)
         check(digest_mask(mask) == edit.mask_digest)
     return mask
 

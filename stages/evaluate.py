@@ -444,7 +444,8 @@ def source_image(edit: Edit) -> Pixels:
         InputChanged: if its pixels are not those that the edit was checked with.
     """
     with as_planned(edit, edit.image_path) as check:
-        pixels = np.array(read_image(edit.image_path))  # torch wants arrays that can be written
+        # Torch wants arrays that can be written.
+        pixels = np.array(read_image(edit.image_path, edit.image.pixels))
         check(digest_pixels(pixels) == edit.image.digest)
     return pixels
 
@@ -458,6 +459,6 @@ def user_mask(edit: Edit) -> Mask | None:
     if edit.mask_path is None:
         return None
     with as_planned(edit, edit.mask_path) as check:
-        mask = read_mask(edit.mask_path)
+        mask = read_mask(edit.mask_path, edit.image.pixels)
         check(digest_mask(mask) == edit.mask_digest)
     return mask

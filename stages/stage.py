@@ -100,7 +100,7 @@ class Work:
         from stages.jobs.images import read_image
 
         with as_planned(self.edit, self.edit.image_path) as check:
-            pixels = read_image(self.edit.image_path)
+            pixels = read_image(self.edit.image_path, self.edit.image.pixels)
             check(digest_pixels(pixels) == self.edit.image.digest)
         return working_image(pixels, self.frame)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from adaptivedrag.config import Runtime
 from adaptivedrag.errors import AdaptiveDragError, InvalidEdit
@@ -23,6 +22,7 @@ from stages.pipeline import RESULT
 from stages.planning.plan import EditPlan, plan_edits
 from stages.reports.panel import write_panel
 from stages.reports.results import writing
+from stages.reports.srgb_png import save_png
 from stages.workbench import Workbench
 
 SOURCE = "adaptivedrag-source"
@@ -105,8 +105,7 @@ def _make(bench: Workbench, plan: EditPlan) -> int:
 def _save(plan: EditPlan, store: ArtifactStore, target: Path) -> None:
     record = plan.records[RESULT.name]
     target.parent.mkdir(parents=True, exist_ok=True)
-    text = PngInfo()
-    text.add_text(SOURCE, plan.edit.image.digest)
-    Image.fromarray(store.read(record)[RESULT.result]).save(target, pnginfo=text)
+    picture = Image.fromarray(store.read(record)[RESULT.result])
+    save_png(picture, target, {SOURCE: plan.edit.image.digest})
     panel = write_panel(plan.edit, store, _panel_of(target))
     say(f"{target}: {plan.drag.get('verdict', 'done')} (all stages: {panel})")

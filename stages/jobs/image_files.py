@@ -6,16 +6,17 @@ Nothing that decodes is loaded for files that were seen before.
 import base64
 import zlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import PIL
 
+from adaptivedrag.pictures.limit import PIXEL_LIMIT, refuse_large
 from adaptivedrag.points import ImagePoint
 from artifacts import Digest, StatCache
 
-_DECODING = 1
+_DECODING = 2
 """Raise when images are decoded differently, so that old digests are not taken for new."""
 IMAGE = f"image/{_DECODING}/{PIL.__version__}"
 """Names what is remembered of an image file."""
@@ -32,7 +33,7 @@ class ImageInfo:
     """What a job needs to know of an image.
 
     Attributes:
-        digest: of the decoded, oriented RGB pixels.
+        digest: of the decoded, oriented sRGB pixels.
         width: in pixels, after EXIF orientation.
         notes: what was converted, such as "gray: converted to RGB".
     """
@@ -41,6 +42,11 @@ class ImageInfo:
     width: int
     height: int
     notes: tuple[str, ...] = ()
+
+    @property
+    def pixels(self) -> int:
+        """How many it has: what may be decoded when it is read again."""
+        return self.width * self.height
 
 
 @dataclass(frozen=True)
@@ -69,33 +75,35 @@ class MaskInfo(ImageInfo):
         return zlib.decompress(base64.b85decode(self.touched))
 
 
-def inspect_image(path: Path, cache: StatCache) -> ImageInfo:
+def inspect_image(path: Path, cache: StatCache, pixel_limit: int = PIXEL_LIMIT) -> ImageInfo:
     """Return the digest and size of an image, decoding it only if the file has changed.
 
     Raises:
         InvalidEdit: as `read_image`.
     """
-    seen = cache.value(path, IMAGE, _decoded_image)
+    seen = cache.value(path, IMAGE, partial(_decoded_image, pixel_limit=pixel_limit))
+    refuse_large(path, seen["width"] * seen["height"], pixel_limit)
     return ImageInfo(**seen | {"notes": tuple(seen["notes"])})
 
 
-def inspect_mask(path: Path, cache: StatCache) -> MaskInfo:
+def inspect_mask(path: Path, cache: StatCache, pixel_limit: int = PIXEL_LIMIT) -> MaskInfo:
     """Return what a job needs to know of a mask, decoding it only if the file has changed.
 
     Raises:
         InvalidEdit: as `read_mask`.
     """
-    seen = cache.value(path, MASK, _decoded_mask)
+    seen = cache.value(path, MASK, partial(_decoded_mask, pixel_limit=pixel_limit))
+    refuse_large(path, seen["width"] * seen["height"], pixel_limit)
     return MaskInfo(**seen | {"notes": tuple(seen["notes"])})
 
 
-def _decoded_image(path: Path) -> dict[str, Any]:
+def _decoded_image(path: Path, pixel_limit: int) -> dict[str, Any]:
     from stages.jobs.images import describe_image
 
-    return describe_image(path)
+    return describe_image(path, pixel_limit)
 
 
-def _decoded_mask(path: Path) -> dict[str, Any]:
+def _decoded_mask(path: Path, pixel_limit: int) -> dict[str, Any]:
     from stages.jobs.masks import describe_mask
 
-    return describe_mask(path)
+    return describe_mask(path, pixel_limit)

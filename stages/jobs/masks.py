@@ -13,9 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from adaptivedrag.pictures.decoding import DEEP_MODES, frames_note, rotation_note
+from adaptivedrag.pictures.files import opened
+from adaptivedrag.pictures.limit import PIXEL_LIMIT
 from artifacts import Digest, digest_pixels
 from stages.jobs.image_files import TOUCHED_SIDE
-from stages.jobs.images import DEEP_MODES, PIXEL_LIMIT, animation_note, opened, rotation_note
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Values: TypeAlias = npt.NDArray[Any]
@@ -67,7 +69,7 @@ def decode_mask(path: Path, pixel_limit: int = PIXEL_LIMIT) -> DecodedMask:
     """Like `read_mask`, with notes on how it was read."""
     with opened(path, pixel_limit) as image:
         is_lossy, is_inverted = image.format in LOSSY, _is_white_at_zero(image)
-        notes = [animation_note(image), rotation_note(image)]
+        notes = [frames_note(image), rotation_note(image)]
         ImageOps.exif_transpose(image, in_place=True)
         if image.mode in (*DEEP_MODES, "F"):
             found = _of_levels(_deep(image, is_inverted=is_inverted))
@@ -87,9 +89,9 @@ def digest_mask(mask: Mask) -> Digest:
     return digest_pixels(mask.astype(np.uint8)[:, :, None])
 
 
-def describe_mask(path: Path) -> dict[str, Any]:
+def describe_mask(path: Path, pixel_limit: int = PIXEL_LIMIT) -> dict[str, Any]:
     """Return what `MaskInfo` knows of a mask, as JSON; see `read_mask`."""
-    mask = decode_mask(path)
+    mask = decode_mask(path, pixel_limit)
     height, width = mask.values.shape
     return {
         "digest": digest_mask(mask.values),

@@ -192,6 +192,7 @@ class _Reader:
     use_mask: bool
     mask_mode: str | None
     """The mode of `build_mask` that the job names itself."""
+    pixel_limit: int
     cache: StatCache = field(default_factory=StatCache)
     first_lines: dict[str, tuple[str, int]] = field(default_factory=dict)
     files: dict[tuple[str, str], "tuple[Path, ImageInfo] | Refused"] = field(default_factory=dict)
@@ -215,6 +216,7 @@ class _Reader:
             unused=unused,
             use_mask=spec.use_mask,
             mask_mode=_mask_mode(spec.settings),
+            pixel_limit=spec.pixel_limit,
         )
 
     def read(self, lines: Sequence[tuple[int, bytes]]) -> Iterator[Edit | BadEdit]:
@@ -326,7 +328,7 @@ class _Reader:
         except InvalidEdit as error:
             return Refused(name, f"{name} {one_line(error)}")
         try:
-            return path, inspect(path, self.cache)
+            return path, inspect(path, self.cache, self.pixel_limit)
         except InvalidEdit as error:
             return Refused(name, f"{name} {stand_in(path) or one_line(error)}")
         except OSError as error:

@@ -17,6 +17,7 @@ from pydantic import (
 from adaptivedrag.config import Dtype, EditConfig
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.methods import settings_of_others
+from adaptivedrag.pictures.limit import LARGEST_LIMIT, PIXEL_LIMIT
 from adaptivedrag.points import Drag, ImagePoint
 from adaptivedrag.presets import POCKET, preset
 from stages.jobs.complaints import first_complaint, printable
@@ -83,6 +84,8 @@ class JobSpec(_Spec):
     dtype: Dtype | None = None
     seed: Whole | None = None
     working_size: Whole | None = None
+    pixel_limit: Annotated[int, Field(strict=True, ge=1, le=LARGEST_LIMIT)] = PIXEL_LIMIT
+    """Images and masks with more pixels are refused by their headers."""
 
     @property
     def settings(self) -> Settings:

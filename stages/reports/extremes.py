@@ -9,6 +9,7 @@ from stages.jobs.edit import Edit
 from stages.jobs.images import Pixels
 from stages.reports.panel import sheet
 from stages.reports.score_tables import Row, ScoredEdit
+from stages.reports.srgb_png import save_png
 from stages.reports.tiles import drag_tile
 from stages.reports.wording import count
 
@@ -68,7 +69,9 @@ def write_extremes(
         return None
     ranked = f"by {measure.replace('_', ' ')}, of {count(len(row.scored), 'edit')}"
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet(row.name, f"the best, the middle and the worst {ranked}", tiles, columns=6).save(path)
+    save_png(
+        sheet(row.name, f"the best, the middle and the worst {ranked}", tiles, columns=6), path
+    )
     return path
 
 

@@ -11,6 +11,7 @@ from stages.jobs.edit import Edit
 from stages.jobs.images import Pixels, read_image
 from stages.pipeline import STAGES
 from stages.planning.plan import EditPlan, Status, plan_edits
+from stages.reports.srgb_png import save_png
 from stages.reports.tiles import PAPER, TILE, Color, drag_tile
 from stages.stage import Look, Stage
 
@@ -30,13 +31,13 @@ def write_panel(edit: Edit, store: ArtifactStore, path: Path, *, truth: Path | N
         InvalidEdit: if the edit's image cannot be read any more.
     """
     (plan,) = plan_edits([edit], store)
-    pixels = read_image(edit.image_path)
+    pixels = read_image(edit.image_path, edit.image.pixels)
     tiles = _tiles(plan, store, pixels)
     tiles["truth" if truth else "points"] = (
         drag_tile(read_image(truth), ()) if truth else _points(plan, pixels)
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet(_title(plan), _subtitle(plan), tuple(tiles.items())).save(path)
+    save_png(sheet(_title(plan), _subtitle(plan), tuple(tiles.items())), path)
     return path
 
 

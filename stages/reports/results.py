@@ -338,7 +338,7 @@ class Results:
             from stages.jobs.images import read_image
             from stages.reports.tiles import drag_tile
 
-            return drag_tile(read_image(edit.image_path), edit.drags, THUMB)
+            return drag_tile(read_image(edit.image_path, edit.image.pixels), edit.drags, THUMB)
 
         return self._thumb(_thumb_name("before", edit.image.digest, edit.points), draw)
 
@@ -350,8 +350,8 @@ class Results:
             from stages.jobs.images import read_image
 
             part = self.store.read(found.record)[tile.part]
-            look = Look(edit, read_image(edit.image_path), plan.resolved.frame, THUMB)
-            return tile.draw(part, look)
+            pixels = read_image(edit.image_path, edit.image.pixels)
+            return tile.draw(part, Look(edit, pixels, plan.resolved.frame, THUMB))
 
         name = _thumb_name(tile.title, edit.image.digest, found.object, edit.points)
         return self._thumb(name, draw)
@@ -395,8 +395,10 @@ class Results:
 
     def _save_result(self, path: str, picture: "Image.Image") -> str:
         """Write an edited image; return its stamp."""
+        from stages.reports.srgb_png import save_png
+
         encoded = io.BytesIO()
-        picture.save(encoded, "PNG")
+        save_png(picture, encoded)
         self.place.put(path, encoded.getvalue())
         self._images[path] = stamp = self.place.stamp(path) or ""
         return stamp

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support.pictures import matrix_profile
 
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.points import Drag, ImagePoint
@@ -299,6 +300,30 @@ def test_a_model_beside_the_job_is_found_and_a_hub_id_is_kept(folder):
     assert found.model == str((folder / "sd15").resolve())
     assert found.segmenter == "facebook/sam2.1-hiera-tiny"
     assert found.config.dtype == "bfloat16"
+
+
+def test_colors_count_as_they_are_shown_and_their_conversion_is_noted(folder):
+    pixels = np.arange(64 * 48 * 3, dtype=np.uint8).reshape(48, 64, 3)
+    wide = matrix_profile(((0.52, 0.24, 0), (0.29, 0.69, 0.04), (0.16, 0.07, 0.78)), 2.2, "Wide")
+    Image.fromarray(pixels).save(folder / "bare.png")
+    Image.fromarray(pixels).save(folder / "wide.png", icc_profile=wide)
+    job = load_job(write(folder, *(edit(name, image=f"{name}.png") for name in ("bare", "wide"))))
+    bare, tagged = job.edits
+    assert bare.image.digest != tagged.image.digest
+    assert bare.notes == ()
+    assert tagged.notes == ('color profile "Wide": converted to sRGB',)
+
+
+def test_the_pixel_limit_of_a_job_holds_for_images_and_masks(folder):
+    lines = edit(), edit("masked", mask="mask.png")
+    few = load_job(write(folder, *lines, toml=f"pixel_limit = {64 * 48 - 1}"))
+    assert [bad.id for bad in few.bad] == ["cat", "masked"]
+    assert "set pixel_limit = 3072, or shrink it" in few.bad[0].reason
+    enough = load_job(write(folder, *lines, toml=f"pixel_limit = {64 * 48}"))
+    assert not enough.bad
+    for limit in ("0", "2_000_000_000", "64.0"):
+        with pytest.raises(InvalidEdit, match="pixel_limit"):
+            load_job(write(folder, *lines, toml=f"pixel_limit = {limit}"))
 
 
 def test_edits_are_selected_by_id_or_tag(folder):

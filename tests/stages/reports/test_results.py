@@ -309,6 +309,20 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, store):
         write_results(job, store, tmp_path / "file" / "out")
 
 
+def test_pictures_say_that_they_are_srgb_and_the_store_keeps_its_bytes(tmp_path, store, out):
+    job = load_job(write_job(tmp_path / "job", 1))
+    record = finish(job.edits[0], store)["sample_image"]
+    write_results(job, store, out)
+    panel = write_panel(job.edits[0], store, tmp_path / "panel.png")
+    for path in (out / "images" / "edit-0.png", panel):
+        assert Image.open(path).info["srgb"] == 0
+    stored = next((tmp_path / "store" / "objects").rglob("image.png"))
+    assert "srgb" not in Image.open(stored).info
+    assert np.array_equal(
+        np.asarray(Image.open(out / "images" / "edit-0.png")), store.read(record)["image"]
+    )
+
+
 def test_a_panel_shows_whatever_is_there(tmp_path, store):
     (edit,) = load_job(write_job(tmp_path / "job", edits=1)).edits
     sizes = set()
