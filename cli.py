@@ -113,7 +113,7 @@ Mask = Annotated[File, option(None, "Image of the same size: black where nothing
 Model = Annotated[str, option(None, '"pocket", a Stable Diffusion 1.x directory, or a hub id.')]
 Segmenter = Annotated[str, option(None, '"pocket", a SAM 2 checkpoint, or a hub id.')]
 Preset = Annotated[str, option(None, '"plus", "paper", "released" or "dragdiffusion".')]
-Lora = Annotated[str, option(None, '"train", "off", or a .safetensors file.')]
+Lora = Annotated[str, option(None, '"train", "off", or a .safetensors file or folder.')]
 Settings = Annotated[list[str] | None, option("KEY=VALUE", "Such as train_lora.steps=40.", "--set")]
 Png = Annotated[File, option("FILE", "PNG to write; results/<image>.png by default.")]
 WhyStage = Annotated[Text, argument("STAGE", "With --why: only this stage.")]

@@ -106,7 +106,7 @@ def edit(
         lambda: load_segmenter(segmenter, runtime.device),
     )
     editable, warnings = build_mask(settings.build_mask, superpixels, segments, pairs, frame, mask)
-    with lora_applied(diffusion.unet, weights):
+    with lora_applied(diffusion, weights):
         (trajectory,) = invert(diffusion, posterior[0], conditioning, settings.invert_image)
         problem = DragProblem(
             trajectory=trajectory,

@@ -32,8 +32,9 @@ def invert_image(works: Sequence[Work]) -> list[Made]:
     model, config = works[0].load_diffusion(), works[0].config.invert_image
     before = replace(model.passes)
     clean = torch.cat([model.posterior(work.working_image())[0] for work in works])
-    prompts = Conditioning.concatenate([model.encode_prompt(work.edit.prompt) for work in works])
-    with lora_applied(model.unet, works[0].upstream.get("train_lora", {}).get("lora")):
+    with lora_applied(model, works[0].upstream.get("train_lora", {}).get("lora")):
+        encoded = [model.encode_prompt(work.edit.prompt) for work in works]
+        prompts = Conditioning.concatenate(encoded)
         trajectories = invert(model, clean, prompts, config, on_step=on_step)
     start = {"start_timestep": model.schedule.start(config.num_steps, config.inverted_steps)}
     return [

@@ -32,7 +32,7 @@ def optimize_latent(work: Work) -> Made:
     before = replace(model.passes)
     begun = work.checkpoints.latest()
     hooks = Hooks(work.on_step, begun, work.checkpoints.keep, work.checkpoints.every)
-    with lora_applied(model.unet, work.upstream.get("train_lora", {}).get("lora")):
+    with lora_applied(model, work.upstream.get("train_lora", {}).get("lora")):
         result = method.drag(model, _problem(work, model), hooks)
     payload: dict[str, Any] = {"latent": result.latents.cpu().numpy(), "tracks": result.tracks}
     if result.level != work.config.invert_image.inverted_steps:

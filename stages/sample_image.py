@@ -55,8 +55,8 @@ def _sample(works: Sequence[Work], level: int) -> list[Made]:
 
     model, config = works[0].load_diffusion(), works[0].config
     before = replace(model.passes)
-    references, edits = _references_and_edits(works, level, model)
-    with lora_applied(model.unet, works[0].upstream.get("train_lora", {}).get("lora")):
+    with lora_applied(model, works[0].upstream.get("train_lora", {}).get("lora")):
+        references, edits = _references_and_edits(works, level, model)
         _, sampled = sample(
             model,
             references,

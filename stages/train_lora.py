@@ -1,13 +1,12 @@
 """Fit a LoRA to the image, or take over one from a file."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from adaptivedrag.config import TrainLoraConfig
 from adaptivedrag.errors import InvalidEdit
+from adaptivedrag.model.lora_files import LoraFile, check_fit, find_lora, read_lora
 from artifacts import TensorFile
-from stages.jobs.edit import Edit
 from stages.stage import Made, Stage, Work, as_planned, one_by_one
 
 STAGE_VERSION = 1
@@ -15,8 +14,8 @@ STAGE_VERSION = 1
 
 def train_lora(work: Work) -> Made:
     """Train on the edit's image and prompt; image + prompt -> part `lora`."""
-    if isinstance(work.edit.lora, Path):
-        return _adopt(work.edit, work.edit.lora)
+    if isinstance(work.edit.lora, LoraFile):
+        return _adopt(work, work.edit.lora)
     from adaptivedrag.model import lora
 
     model = work.load_diffusion()
@@ -47,25 +46,17 @@ def train_lora(work: Work) -> Made:
     return Made({"lora": TensorFile(weights)}, summary)
 
 
-def _adopt(edit: Edit, path: Path) -> Made:
-    import numpy as np
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def _adopt(work: Work, file: LoraFile) -> Made:
+    """Take over a LoRA from a file that was found whole when the edit was planned."""
+    from adaptivedrag.model.lora import model_layers
 
+    with as_planned(work.edit, file.path) as check:
+        check(find_lora(file.path) == file)
     try:
-        with as_planned(edit, path):
-            weights = {name: value.float().numpy() for name, value in load_file(path).items()}
-    except SafetensorError as error:
-        reason = " ".join(str(error).split())
-        raise InvalidEdit(
-            f"edit {edit.id}: lora {path} cannot be read ({reason}): name another file"
-        ) from error
-    wrong = next((name for name, value in weights.items() if not np.isfinite(value).all()), None)
-    if wrong is not None:
-        raise InvalidEdit(
-            f"edit {edit.id}: lora {path} holds values in {wrong!r:.80} that are not finite: "
-            "name another file"
-        )
+        check_fit(file, model_layers(work.load_diffusion()))
+        weights = read_lora(file)
+    except InvalidEdit as error:
+        raise InvalidEdit(f"edit {work.edit.id}: {error}") from error
     return Made({"lora": TensorFile(weights)}, {"source": "file", "steps": 0})
 
 
@@ -79,7 +70,7 @@ STAGE = Stage(
     run=one_by_one(train_lora),
     also_in_key=lambda config: {"dtype": config.dtype, "seed": config.seed},
     off=lambda edit: 'lora = "off"' if edit.lora == "off" else "",
-    files=lambda edit: {"lora_file": edit.lora} if isinstance(edit.lora, Path) else {},
+    files=lambda edit: edit.lora.inputs if isinstance(edit.lora, LoraFile) else {},
     per_image=True,
     first_guess=40.0,
     steps=lambda config: config["steps"] * config["batch_size"],

@@ -14,6 +14,8 @@ from adaptivedrag.config import TrainLoraConfig
 from adaptivedrag.errors import InvalidEdit, NotFinite, stop_of
 from adaptivedrag.model.conditioning import Conditioning
 from adaptivedrag.model.diffusion import DiffusionModel
+from adaptivedrag.model.lora_files import layers_in
+from adaptivedrag.model.lora_keys import Factors, Layers, factors_in, locate
 from adaptivedrag.points import UNET_STRIDE
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
@@ -23,18 +25,11 @@ PREFIX = "unet."
 """Key prefix under which diffusers' `load_lora_weights` finds the UNet's part."""
 
 LoraWeights = Mapping[str, np.ndarray]
-"""`unet.<linear>.lora_A.weight` and `.lora_B.weight`, float32: the layout that diffusers loads."""
+"""Tensors of a LoRA, float32, by the names of the tool that made it; ours are
+`unet.<linear>.lora_A.weight` and `.lora_B.weight`, the layout that diffusers loads."""
 
 LoraState = Mapping[str, Tensor]
 """Everything that training needs to resume after a step, by name; see `train_lora`."""
-
-_ENDINGS = {
-    "lora_A.weight": "A",
-    "lora_B.weight": "B",
-    "lora.down.weight": "A",
-    "lora.up.weight": "B",
-    "alpha": "alpha",
-}
 
 
 def seed_of_draws(seed: int, image: UInt8[np.ndarray, "h w 3"], prompt: str) -> int:
@@ -249,69 +244,68 @@ def training_batch(
 
 
 @contextmanager
-def lora_applied(unet: torch.nn.Module, weights: LoraWeights | None) -> Iterator[None]:
-    """Merge a LoRA into the UNet's weights; put the very same weights back on leaving.
+def lora_applied(model: DiffusionModel, weights: LoraWeights | None) -> Iterator[None]:
+    """Merge a LoRA into a model's weights; put the very same weights back on leaving.
 
     Merging saves 128 pairs of small products in every pass. The originals are kept, since
     subtracting the update again would leave rounding errors and make results depend on order.
 
+    Args:
+        weights: by the names of the tool that made them; those of text encoders count too.
+
     Raises:
-        InvalidEdit: if the weights name a linear that the UNet lacks, or do not fit it.
+        InvalidEdit: if the weights are for a layer that the model lacks, or do not fit it.
     """
-    originals: dict[str, Tensor] = {}
+    originals: dict[torch.nn.Module, Tensor] = {}
     try:
-        for name, (up, down, scale) in _factors(weights or {}).items():
-            linear = _linear(unet, name, (len(up), down.shape[1]))
-            originals[name] = linear.weight.data
-            update = scale * (up @ down)
-            merged = linear.weight.data.float() + update.to(linear.weight.device)
-            linear.weight.data = merged.to(linear.weight.dtype)
+        for layer, update in _updates(model, weights or {}):
+            originals[layer] = layer.weight.data
+            merged = layer.weight.data.float() + update.to(layer.weight.device)
+            layer.weight.data = merged.to(layer.weight.dtype)
         yield
     finally:
-        for name, weight in originals.items():
-            unet.get_submodule(name).weight.data = weight
+        for layer, weight in originals.items():
+            layer.weight.data = weight.to(layer.weight.device)
 
 
-def _factors(weights: LoraWeights) -> dict[str, tuple[Tensor, Tensor, float]]:
-    """Return the factors of each linear's update, in float32: B, A and alpha / rank.
-
-    They are not multiplied here: two thin factors of another model can have a giant product.
-    """
-    factors: dict[str, dict[str, np.ndarray]] = {}
-    for key, value in weights.items():
-        name = key.removeprefix(PREFIX)
-        ending = next((end for end in _ENDINGS if name.endswith(f".{end}")), None)
-        if ending is None:
-            raise InvalidEdit(
-                f"LoRA holds {key!r}; known are keys of the UNet that end in {', '.join(_ENDINGS)}"
-            )
-        factors.setdefault(name.removesuffix(f".{ending}"), {})[_ENDINGS[ending]] = value
-    found = {}
-    for name, parts in factors.items():
-        if not {"A", "B"} <= parts.keys():
-            raise InvalidEdit(f"LoRA holds only one half of {name!r}: the file is incomplete")
-        down, up = (torch.from_numpy(np.asarray(parts[k], np.float32)) for k in "AB")
-        alpha = np.asarray(parts.get("alpha", down.shape[:1]), np.float32)
-        fit = up.ndim == down.ndim == 2 and up.shape[1] == len(down) > 0
-        if not fit or alpha.size != 1:
-            raise InvalidEdit(
-                f"LoRA has {tuple(up.shape)} and {tuple(down.shape)} for {name!r}, which are no "
-                "factors of one update: the file is damaged"
-            )
-        found[name] = up, down, alpha.item() / len(down)
-    return found
+def model_layers(model: DiffusionModel) -> Layers:
+    """Return the layers of a model that a LoRA may adapt, by part."""
+    return {
+        part: layers_in({name: tuple(value.shape) for name, value in module.named_parameters()})
+        for part, module in _parts(model).items()
+    }
 
 
-def _linear(unet: torch.nn.Module, name: str, shape: tuple[int, int]) -> torch.nn.Module:
+def _parts(model: DiffusionModel) -> dict[str, torch.nn.Module]:
+    texts = zip(("text_encoder", "text_encoder_2"), model.prompts.modules, strict=False)
+    return {"unet": model.unet, **dict(texts)}
+
+
+def _updates(
+    model: DiffusionModel, weights: LoraWeights
+) -> Iterator[tuple[torch.nn.Module, Tensor]]:
+    """Yield the layers that a LoRA adapts, each with the update of its weight; none if empty."""
+    if not weights:
+        return
     try:
-        linear = unet.get_submodule(name)
-    except AttributeError:
-        raise InvalidEdit(
-            f"LoRA adapts {name!r}, which this UNet lacks: it is of another model"
-        ) from None
-    found = tuple(getattr(getattr(linear, "weight", None), "shape", ()))
-    if found != shape:
-        raise InvalidEdit(
-            f"LoRA has {shape} for {name!r}, the UNet {found}: it is of another model"
-        )
-    return linear
+        found = factors_in({name: np.shape(value) for name, value in weights.items()})
+        places = locate(found, model_layers(model))
+    except InvalidEdit as error:
+        raise InvalidEdit(f"LoRA {error}") from None
+    parts = _parts(model)
+    for (part, name), factors in places.items():
+        layer = parts[part].get_submodule(name)
+        yield layer, _update(weights, factors).view(layer.weight.shape)
+
+
+def _update(weights: LoraWeights, found: Factors) -> Float[Tensor, "rows columns"]:
+    """Return alpha / rank · B·A, in float32, for a flattened weight."""
+    tensors = {
+        role: torch.from_numpy(np.asarray(weights[key], np.float32))
+        for role, key in found.keys.items()
+    }
+    up, down = tensors["up"].flatten(1), tensors["down"]
+    if "mid" in tensors:  # the middle of a LoCon mixes the outputs of A over its window
+        down = torch.einsum("pq...,qi->pi...", tensors["mid"], down.flatten(1))
+    alpha = tensors["alpha"].item() if "alpha" in tensors else found.rank
+    return alpha / found.rank * (up @ down.flatten(1))

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 from adaptivedrag.config import EditConfig
 from adaptivedrag.errors import InvalidEdit
+from adaptivedrag.model.lora_files import LoraFile
 from adaptivedrag.points import Drag
 from artifacts import Digest
 from stages.jobs.drags import drag_notes
@@ -15,7 +16,7 @@ from stages.jobs.image_files import ImageInfo
 BROKEN = "broken JSON"
 """How reasons begin that say that a line is no JSON."""
 
-Lora: TypeAlias = Literal["train", "off"] | Path
+Lora: TypeAlias = Literal["train", "off"] | LoraFile
 
 
 @dataclass(frozen=True)

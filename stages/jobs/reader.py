@@ -16,7 +16,11 @@ from pydantic import ValidationError
 
 from adaptivedrag.config import EditConfig
 from adaptivedrag.errors import InvalidEdit
+<<<<<<< HEAD
 from adaptivedrag.mask_warnings import mask_warnings
+=======
+from adaptivedrag.model.lora_files import find_lora
+>>>>>>> 9232182 (LoRA files of other tools are taken at their own strength, or refused in one line)
 from adaptivedrag.points import MIN_SIDE, Drag
 from adaptivedrag.presets import POCKET
 from artifacts import StatCache
@@ -372,13 +376,14 @@ def _folder(name: str, value: str, folder: Path) -> Path:
 def _lora(value: str, folder: Path) -> Lora:
     if value in ("train", "off"):
         return "train" if value == "train" else "off"
-    path = _place("lora", value, folder)
-    if path.suffix != ".safetensors" or not path.is_file():
+    # Not the place that a link leads to: in a hub's cache that has another name.
+    named = (folder / Path(value).expanduser()).absolute()
+    if not (_place("lora", value, folder).is_file() or named.is_dir()):
         raise InvalidEdit(
-            f'lora {printable(value)} is not "train", "off" or a .safetensors file in {folder}: '
-            "correct it"
+            f'lora {printable(value)} is not "train", "off", a .safetensors file or a folder with '
+            f"one in {folder}: correct it"
         )
-    return path
+    return find_lora(named)
 
 
 def _local(kind: str, name: str, folder: Path) -> str:

@@ -12,8 +12,13 @@ from pydantic import BaseModel, Field
 from adaptivedrag.errors import ModelUnavailable
 from adaptivedrag.model.architecture import Architecture
 from adaptivedrag.model.architectures import architecture_of
+<<<<<<< HEAD
 from adaptivedrag.model.parts import UNET, VAE
 from adaptivedrag.model.source import Folder, Source
+=======
+from adaptivedrag.model.lora_files import layers_in
+from adaptivedrag.model.lora_keys import Layers
+>>>>>>> 9232182 (LoRA files of other tools are taken at their own strength, or refused in one line)
 from adaptivedrag.model.weights import find_diffusion, find_segmenter
 from adaptivedrag.presets import POCKET
 from adaptivedrag.segmenter.kinds import kind_of
@@ -75,6 +80,22 @@ def diffusion_files(name: str) -> DiffusionFiles:
         _check_once(source, digest)
     factor = 2 ** (levels - 1)
     return DiffusionFiles(source, digest, channels, factor, architecture)
+
+
+@cache
+def adaptable_layers(name: str) -> Layers:
+    """Return the layers of a model that a LoRA may adapt, from the headers of its files.
+
+    Raises:
+        ModelUnavailable: if they cannot be read.
+    """
+    directory = diffusion_files(name).directory
+    return {
+        folder: layers_in({name: form.shape for name, form in tensors.forms().items()})
+        for folder, part in architecture_of(directory).parts.items()
+        if folder.startswith(("unet", "text_encoder"))
+        and (tensors := part.tensors(directory / folder))
+    }
 
 
 @cache

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.filesize import decimal
 
+from adaptivedrag.model.lora_files import LoraFile
 from adaptivedrag.points import Drag
 from artifacts import ArtifactStore, Digest, Record
 from stages.jobs.edit import Edit
@@ -166,8 +167,8 @@ def _source(name: str, plan: EditPlan) -> str:
             return ", ".join(map(_drag, edit.drags))
         case "user_mask":
             return str(edit.mask_path)
-        case "lora_file":
-            return str(edit.lora)
+        case "lora_file" | "lora_config" | "lora_header" if isinstance(edit.lora, LoraFile):
+            return str(edit.lora.inputs.get(name))
     made = plan.stages[name].record
     return f"record {made.number} of {name}, {made.key}" if made else name
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from adaptivedrag.config import EditConfig
+from adaptivedrag.model.lora_files import LoraFile, check_fit
 from adaptivedrag.points import Frame
 from artifacts import (
     JSON,
@@ -18,9 +19,15 @@ from artifacts import (
     digest_file,
     digest_json,
 )
-from stages.jobs.edit import Edit
+from stages.jobs.edit import Edit, Lora
 from stages.pipeline import STAGES
-from stages.planning.models import DiffusionFiles, SegmenterFiles, diffusion_files, segmenter_files
+from stages.planning.models import (
+    DiffusionFiles,
+    SegmenterFiles,
+    adaptable_layers,
+    diffusion_files,
+    segmenter_files,
+)
 from stages.stage import Stage
 
 
@@ -134,12 +141,18 @@ def resolver() -> Callable[[Edit], Resolved]:
 
     The function raises:
         ModelUnavailable: if a model's files are not there.
+<<<<<<< HEAD
         InvalidEdit: if the image is too small, or a setting does not suit the model.
+=======
+        InvalidEdit: if the image is too small, or a LoRA is for another model.
+>>>>>>> 9232182 (LoRA files of other tools are taken at their own strength, or refused in one line)
     """
     setting, digest = cache(Setting.of), cache(_file_digest)
+    check_lora = cache(_check_lora)
 
     def resolve(edit: Edit) -> Resolved:
         size = edit.image.height, edit.image.width
+        check_lora(edit.lora, edit.model)
         files = {stage.name: stage.files(edit) for stage in STAGES}
         return Resolved(
             edit,
@@ -152,6 +165,12 @@ def resolver() -> Callable[[Edit], Resolved]:
         )
 
     return resolve
+
+
+def _check_lora(lora: Lora, model: str) -> None:
+    """Compare a LoRA with a model by the headers of their files."""
+    if isinstance(lora, LoraFile):
+        check_fit(lora, adaptable_layers(model))
 
 
 def _file_digest(path: Path) -> Digest:

@@ -259,7 +259,7 @@ def _merged_lora() -> Iterator[int]:
         }
     names = {name.removesuffix(".lora_A.weight") for name in lora if "lora_A" in name}
     linears = [model.unet.get_submodule(name.removeprefix(PREFIX)).weight for name in names]
-    with lora_applied(model.unet, lora):
+    with lora_applied(model, lora):
         yield size_of(*linears)
 
 

@@ -5,6 +5,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from adaptivedrag.errors import InvalidEdit
+from adaptivedrag.model.lora_files import find_lora
 from adaptivedrag.points import Drag, ImagePoint
 from stages.pipeline import BY_NAME, STAGE_NAMES, STAGES
 from stages.planning.plan import Status, bring_up_to_date, plan_edits
@@ -150,7 +151,7 @@ def test_an_external_lora_enters_by_its_bytes(bench, store, edit, changed, tmp_p
     trained = store.read(bench.perform("train_lora", edit))["lora"]
     path = tmp_path / "given.safetensors"
     save_file(trained, path)
-    given = changed(lora=path)
+    given = changed(lora=find_lora(path))
     perform_all(bench, given)
     keys = {plan.stages["train_lora"].key for plan in plan_edits([given], store)}
     save_file({name: value * 2 for name, value in trained.items()}, path)

@@ -197,7 +197,7 @@ JOBS: dict[str, tuple[bytes, str]] = {
     "a folder that is a file": (b'image_root = "cat.png"', "is not a folder"),
     "a model with a long name": (b'model = "' + b"x" * 900 + b'"', "File name too long"),
     "a segmenter of a user who is none": (b'segmenter = "~nobody-of-that-name/x"', "home"),
-    "a LoRA that is a pickle": (b'lora = "lora.pt"', ".safetensors file"),
+    "a LoRA that is a pickle": (b'lora = "lora.pt"', "is a pickle"),
     "a LoRA that is a pipe": (b'lora = "pipe.safetensors"', ".safetensors file"),
     "a LoRA with NUL": (b'lora = "a\\u0000.safetensors"', "control character"),
 }

@@ -60,7 +60,7 @@ def test_an_untrained_lora_changes_nothing(tiny, scenario, posterior):
     )
     assert losses == []
     noise = predicted(tiny, scenario)
-    with lora_applied(tiny.unet, fresh):
+    with lora_applied(tiny, fresh):
         assert torch.equal(noise, predicted(tiny, scenario))
 
 
@@ -87,7 +87,7 @@ def test_merging_equals_the_adapter_that_diffusers_loads(
     with torch.no_grad():
         theirs = pipeline.unet(scenario.latents, 681, scenario.conditioning.tokens).sample
     plain = predicted(tiny, scenario)
-    with lora_applied(tiny.unet, weights):
+    with lora_applied(tiny, weights):
         ours = predicted(tiny, scenario)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
     assert (ours - plain).abs().max() > 1e-3
@@ -111,7 +111,7 @@ def test_merged_weights_are_put_back_exactly_even_after_an_error(tiny, scenario,
     noise = predicted(tiny, scenario)
 
     def fail_inside():
-        with lora_applied(tiny.unet, weights):
+        with lora_applied(tiny, weights):
             raise KeyError("stop")
 
     with pytest.raises(KeyError):
@@ -130,7 +130,7 @@ def test_a_lora_of_another_model_is_refused_by_name(tiny):
         "unet.no.such.to_q.lora_A.weight": np.zeros((4, 8), np.float32),
         "unet.no.such.to_q.lora_B.weight": np.zeros((8, 4), np.float32),
     }
-    with pytest.raises(InvalidEdit, match=r"no\.such\.to_q"), lora_applied(tiny.unet, foreign):
+    with pytest.raises(InvalidEdit, match=r"no\.such\.to_q"), lora_applied(tiny, foreign):
         pass
 
 

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.actions import actions
+from support.lora_forms import write_lora
 
 from adaptivedrag.config import EditConfig
 from adaptivedrag.methods import DragMethod, Warp
+from adaptivedrag.model.lora_files import find_lora
 from adaptivedrag.model.weights import PARTS
 from adaptivedrag.points import Drag, ImagePoint
 from adaptivedrag.section import Section
@@ -321,10 +323,15 @@ def test_a_lora_that_is_off_or_given_reruns_what_reads_it(edit, place):
         DRAG,
         IMAGE,
     }
-    given = replace(edit, lora=place.file("one.safetensors", b"one"))
+    edit = replace(edit, model="pocket")
+    one, copy, two = (
+        find_lora(write_lora(place.folder / f"{name}.safetensors", edit.model, factor))
+        for name, factor in (("one", 1), ("copy", 1), ("two", 2))
+    )
+    given = replace(edit, lora=one)
     check(edit, given, {LORA})
-    check(given, replace(given, lora=place.file("copy.safetensors", b"one")), set())
-    check(given, replace(given, lora=place.file("two.safetensors", b"two")), {LORA})
+    check(given, replace(given, lora=copy), set())
+    check(given, replace(given, lora=two), {LORA})
     for name, value in (("train_lora.rank", 4), ("seed", 1)):
         check(given, with_setting(given, name, value), set())
         check(off, with_setting(off, name, value), set())

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.finished_job import CIRCUMSTANCES, finish, write_job
+from support.lora_forms import write_lora
 
+from adaptivedrag.model.lora_files import find_lora
 from adaptivedrag.warp import CONTENT_VERSION
 from artifacts import ArtifactStore, TensorFile
 from stages.jobs.edit import Edit, Job
@@ -116,8 +118,7 @@ def test_a_lora_that_is_off_or_from_a_file_is_named(edit, store, tmp_path):
     off = replace(edit, lora="off")
     assert why(off, store, "train_lora") == 'lora = "off"'
     assert why(off, store, "invert_image") == "input train_lora is not used any more"
-    (tmp_path / "given.safetensors").write_bytes(b"given")
-    given = replace(edit, lora=tmp_path / "given.safetensors")
+    given = replace(edit, lora=find_lora(write_lora(tmp_path / "given.safetensors", edit.model)))
     assert why(given, store, "train_lora") == "never made"
     make_lora_again(given, store, 2.0)
     assert why(given, store, "invert_image") == "input train_lora changed (lora train → file)"

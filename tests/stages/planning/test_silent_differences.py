@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.actions import actions
+from support.lora_forms import write_lora
 
 from adaptivedrag.model.architectures import architecture_of
 from adaptivedrag.model.source import Folder
@@ -216,12 +217,9 @@ def test_one_pixel_of_a_picture_changes_a_key(folder, before, name):
 
 
 def test_a_lora_file_changes_a_key(folder):
-    from safetensors.numpy import save_file
-
     found = []
     for value in (1.0, 2.0):
-        values = np.full((4, 4), value, np.float32)
-        save_file({"unet.up.lora_A.weight": values}, folder / "own.safetensors")
+        write_lora(folder / "own.safetensors", str(folder / "model"), value)
         write(folder, JOB | {"lora": "own.safetensors"}, EDIT)
         found.append(seen(folder).keys)
     assert found[0] != found[1]
