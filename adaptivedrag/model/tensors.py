@@ -99,15 +99,25 @@ def _shards(index: Path) -> set[str]:
         ) from error
 
 
-<<<<<<< HEAD
-def _forms(file: Path) -> dict[str, Form]:
-    """Read the header of a safetensors file: planning has no time for the library, or numpy."""
+class Header(NamedTuple):
+    """What the header of a safetensors file says: the form of each tensor, and any words."""
+
+    forms: Mapping[str, Form]
+    words: Mapping[str, str]
+
+
+def read_header(file: Path) -> Header:
+    """Read the header of a safetensors file: planning has no time for the library, or numpy.
+
+    Raises:
+        ModelUnavailable: if it is missing, cut short or something else.
+    """
     try:
         with file.open("rb") as opened:
             start = opened.read(8)
             size = int.from_bytes(start, "little")
             header = json.loads(opened.read(size if size <= _MOST_HEADER else 0))
-        header.pop("__metadata__", None)
+        words = {key: str(word) for key, word in header.pop("__metadata__", {}).items()}
         forms = {
             name: Form(str(entry["dtype"]), tuple(map(int, entry["shape"])))
             for name, entry in header.items()
@@ -119,7 +129,7 @@ def _forms(file: Path) -> dict[str, Form]:
         raise ModelUnavailable(f"{file} {_reason(file)}") from error
     if file.stat().st_size != 8 + size + end:
         raise ModelUnavailable(f"{file} {_reason(file)}")
-    return forms
+    return Header(forms, words)
 
 
 def _reason(file: Path) -> str:
@@ -128,38 +138,6 @@ def _reason(file: Path) -> str:
             start = opened.read(len(_POINTER))
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-=======
-class Header(NamedTuple):
-    """What the header of a safetensors file says: the form of each tensor, and any words."""
-
-    forms: Mapping[str, Form]
-    words: Mapping[str, str]
-
-
-def read_header(file: Path) -> Header:
-    """Read the header of a safetensors file.
-
-    Raises:
-        ModelUnavailable: if it is missing, cut short or something else.
-    """
-    try:
-        with file.open("rb") as opened:
-            start = opened.read(len(_POINTER))
-        with safe_open(file, "numpy") as opened:
-            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118
-            forms = {
-                name: Form(found.get_dtype(), tuple(found.get_shape()))
-                for name, found in slices.items()
-            }
-            return Header(forms, opened.metadata() or {})
-    except FileNotFoundError as error:
-        raise ModelUnavailable(f"{file} is missing: fetch the model again") from error
-    except (OSError, SafetensorError) as error:
-        raise ModelUnavailable(f"{file} {_reason(start, error)}") from error
-
-
-def _reason(start: bytes, error: Exception) -> str:
->>>>>>> 9232182 (LoRA files of other tools are taken at their own strength, or refused in one line)
     if not start:
         return "is empty: fetch it again"
     if start == _POINTER:

@@ -16,11 +16,8 @@ from pydantic import ValidationError
 
 from adaptivedrag.config import EditConfig
 from adaptivedrag.errors import InvalidEdit
-<<<<<<< HEAD
 from adaptivedrag.mask_warnings import mask_warnings
-=======
 from adaptivedrag.model.lora_files import find_lora
->>>>>>> 9232182 (LoRA files of other tools are taken at their own strength, or refused in one line)
 from adaptivedrag.points import MIN_SIDE, Drag
 from adaptivedrag.presets import POCKET
 from artifacts import StatCache

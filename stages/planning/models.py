@@ -12,13 +12,10 @@ from pydantic import BaseModel, Field
 from adaptivedrag.errors import ModelUnavailable
 from adaptivedrag.model.architecture import Architecture
 from adaptivedrag.model.architectures import architecture_of
-<<<<<<< HEAD
-from adaptivedrag.model.parts import UNET, VAE
-from adaptivedrag.model.source import Folder, Source
-=======
 from adaptivedrag.model.lora_files import layers_in
 from adaptivedrag.model.lora_keys import Layers
->>>>>>> 9232182 (LoRA files of other tools are taken at their own strength, or refused in one line)
+from adaptivedrag.model.parts import UNET, VAE
+from adaptivedrag.model.source import Folder, Source
 from adaptivedrag.model.weights import find_diffusion, find_segmenter
 from adaptivedrag.presets import POCKET
 from adaptivedrag.segmenter.kinds import kind_of
@@ -89,12 +86,12 @@ def adaptable_layers(name: str) -> Layers:
     Raises:
         ModelUnavailable: if they cannot be read.
     """
-    directory = diffusion_files(name).directory
+    files = diffusion_files(name)
     return {
         folder: layers_in({name: form.shape for name, form in tensors.forms().items()})
-        for folder, part in architecture_of(directory).parts.items()
+        for folder, part in files.architecture.parts.items()
         if folder.startswith(("unet", "text_encoder"))
-        and (tensors := part.tensors(directory / folder))
+        and (tensors := files.source.part(folder, part).tensors)
     }
 
 

@@ -141,11 +141,8 @@ def resolver() -> Callable[[Edit], Resolved]:
 
     The function raises:
         ModelUnavailable: if a model's files are not there.
-<<<<<<< HEAD
-        InvalidEdit: if the image is too small, or a setting does not suit the model.
-=======
-        InvalidEdit: if the image is too small, or a LoRA is for another model.
->>>>>>> 9232182 (LoRA files of other tools are taken at their own strength, or refused in one line)
+        InvalidEdit: if the image is too small, a setting does not suit the model, or a LoRA is for
+            another model.
     """
     setting, digest = cache(Setting.of), cache(_file_digest)
     check_lora = cache(_check_lora)
