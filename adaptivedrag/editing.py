@@ -2,26 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Bool
-from PIL import Image
 from torch import Tensor
 
 from adaptivedrag import presets
 from adaptivedrag.config import EditConfig, Runtime
 from adaptivedrag.drag import DragProblem, DragResult, Hooks
 from adaptivedrag.errors import InvalidEdit
+from adaptivedrag.given import GivenDrag, GivenImage, given_drags, given_image, given_mask
 from adaptivedrag.inversion import invert
 from adaptivedrag.masks import build_mask, image_mask, latent_mask
 from adaptivedrag.model.diffusion import DiffusionModel, native_image, working_image
 from adaptivedrag.model.lora import lora_applied, seed_of_draws, train_lora
 from adaptivedrag.model.weights import find_diffusion
 from adaptivedrag.pictures.decoding import Pixels
-from adaptivedrag.pixels import rgb_pixels
-from adaptivedrag.points import Drag, Frame, ImagePoint, lies_inside
+from adaptivedrag.pictures.masks import DecodedMask
+from adaptivedrag.points import Drag, Frame, lies_inside
 from adaptivedrag.presets import POCKET
 from adaptivedrag.sampling import DraggedEdit, Reference, sample
 from adaptivedrag.segmenter.kinds import load_segmenter
@@ -35,6 +34,7 @@ class EditResult:
     """An edited image and what led to it."""
 
     image: Pixels
+    """In sRGB, of the size of the image that was given."""
     mask: Bool[np.ndarray, "h w"]
     """Editable mask at the image's own size."""
     superpixels: Superpixels
@@ -42,14 +42,16 @@ class EditResult:
     lora_losses: tuple[float, ...]
     warnings: tuple[str, ...] = ()
     """What is odd about the mask, a line each."""
+    notes: tuple[str, ...] = ()
+    """What was converted of the image, and how the mask was read."""
 
 
 def edit(
-    image: str | Path | Image.Image | np.ndarray,
-    drags: Sequence[Sequence[Sequence[float]]],
+    image: GivenImage,
+    drags: Sequence[GivenDrag] | np.ndarray,
     *,
     prompt: str = "",
-    mask: np.ndarray | None = None,
+    mask: GivenImage | None = None,
     model: str = POCKET,
     segmenter: str = POCKET,
     preset: str | None = None,
@@ -61,9 +63,11 @@ def edit(
 
     Args:
         image: of any size: a path, a PIL image, or an array (height, width) or (height, width,
-            3 or 4) of uint8 or of floats from 0 to 1. What is transparent lies over white.
-        drags: pairs of handle and target, each (x, y) in pixels of the image.
-        mask: True where the image may change, in place of the mask that the settings find.
+            3 or 4) of uint8, uint16 or floats from 0 to 1. What is transparent lies over white.
+        drags: pairs of handle and target, each (x, y) in pixels of the image; or four numbers
+            each; or {"handle": (x, y), "target": (x, y)}.
+        mask: where the image may change, in place of the mask that the settings find: a path, a
+            PIL image, or an array (height, width) of bool.
         model: "pocket", a directory in diffusers' layout, or a hub id.
         segmenter: "pocket", a SAM 2 checkpoint file, or a hub id.
         preset: named settings; `plus` by default, as on the command line.
@@ -76,10 +80,11 @@ def edit(
         ModelUnavailable: if weights are not where they were looked for.
         NotFinite: if a loss or the latents stop being finite.
     """
-    pixels = rgb_pixels(image).pixels
-    pairs = [Drag(ImagePoint(*handle), ImagePoint(*target)) for handle, target in drags]
-    settings = _settings(preset, config, model, mask)
-    _check(pixels, pairs, mask, settings)
+    decoded, pairs = given_image(image), given_drags(drags)
+    pixels = decoded.pixels
+    settings = _settings(preset, config, model, has_mask=mask is not None)
+    _check(pixels, pairs)
+    user_mask = _user_mask(mask, pixels, settings)
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
     diffusion = DiffusionModel.load(find_diffusion(model), settings.dtype, runtime.device)
@@ -105,7 +110,14 @@ def edit(
         settings,
         lambda: load_segmenter(segmenter, runtime.device),
     )
-    editable, warnings = build_mask(settings.build_mask, superpixels, segments, pairs, frame, mask)
+    editable, warnings = build_mask(
+        settings.build_mask,
+        superpixels,
+        segments,
+        pairs,
+        frame,
+        user_mask.values if user_mask else None,
+    )
     with lora_applied(diffusion, weights):
         (trajectory,) = invert(diffusion, posterior[0], conditioning, settings.invert_image)
         problem = DragProblem(
@@ -135,16 +147,25 @@ def edit(
         drag=dragged,
         lora_losses=tuple(losses),
         warnings=tuple(warnings),
+        notes=(*decoded.notes, *(user_mask.notes if user_mask else ())),
     )
 
 
 def _settings(
-    preset: str | None, config: EditConfig | None, model: str, mask: np.ndarray | None
+    preset: str | None, config: EditConfig | None, model: str, *, has_mask: bool
 ) -> EditConfig:
     if preset is not None and config is not None:
         raise InvalidEdit("preset and config are both given: leave one of them out")
     settings = config or presets.preset(preset or presets.DEFAULT_PRESET, model)
-    return settings if mask is None else settings.merged({"build_mask": {"mode": "user"}})
+    return settings.merged({"build_mask": {"mode": "user"}}) if has_mask else settings
+
+
+def _user_mask(mask: GivenImage | None, image: Pixels, settings: EditConfig) -> DecodedMask | None:
+    if mask is not None:
+        return given_mask(mask, image.shape[:2])
+    if settings.build_mask.mode == "user":
+        raise InvalidEdit('build_mask.mode is "user": give a mask')
+    return None
 
 
 def _unpadded(posterior: tuple[Tensor, Tensor], frame: Frame) -> tuple[Tensor, Tensor]:
@@ -153,12 +174,7 @@ def _unpadded(posterior: tuple[Tensor, Tensor], frame: Frame) -> tuple[Tensor, T
     return mean[..., :rows, :cols], deviation[..., :rows, :cols]
 
 
-def _check(
-    image: Pixels,
-    drags: Sequence[Drag],
-    mask: np.ndarray | None,
-    settings: EditConfig,
-) -> None:
+def _check(image: Pixels, drags: Sequence[Drag]) -> None:
     height, width = image.shape[:2]
     for number, drag in enumerate(drags, start=1):
         for name, point in zip(("handle", "target"), drag, strict=True):
@@ -167,14 +183,3 @@ def _check(
                     f"{name} {number} at ({point.x:g}, {point.y:g}) lies outside the "
                     f"{width}x{height} image"
                 )
-    if not drags:
-        raise InvalidEdit("there are no drags: name at least one handle and target")
-    if settings.build_mask.mode != "user":
-        return
-    if mask is None:
-        raise InvalidEdit('build_mask.mode is "user": give a mask')
-    if mask.dtype != bool or mask.shape != (height, width):
-        raise InvalidEdit(
-            f"mask is an array of {mask.dtype} of shape {mask.shape}: "
-            f"give bool of the image's size, {(height, width)}"
-        )

@@ -14,6 +14,7 @@ import numpy as np
 
 from adaptivedrag.config import EditConfig
 from adaptivedrag.errors import InvalidEdit, MetricUnavailable
+from adaptivedrag.pictures.masks import Mask
 from adaptivedrag.points import Drag, ImagePoint
 from adaptivedrag.presets import POCKET
 from artifacts import (
@@ -31,7 +32,7 @@ from artifacts import (
 from stages.circumstances import Stopwatch
 from stages.jobs.edit import Edit, SceneEdit
 from stages.jobs.images import Pixels, read_image
-from stages.jobs.masks import Mask, digest_mask, read_mask
+from stages.jobs.masks import digest_mask, read_mask
 from stages.planning.models import DiffusionFiles, diffusion_files
 from stages.stage import Made, as_planned
 

@@ -1,59 +1,17 @@
-"""Masks as users have them, read as True where the image may change; `docs/masks.md` has the rules.
-
-A mask is data, not a picture: it is read at its full depth, without any conversion of colors.
-"""
+"""The masks of a job as the stages read them."""
 
 import base64
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageOps
 
-from adaptivedrag.pictures.decoding import DEEP_MODES, frames_note, rotation_note
-from adaptivedrag.pictures.files import opened
+from adaptivedrag.pictures import masks
 from adaptivedrag.pictures.limit import PIXEL_LIMIT
+from adaptivedrag.pictures.masks import Mask
 from artifacts import Digest, digest_pixels
 from stages.jobs.image_files import TOUCHED_SIDE
-
-Mask: TypeAlias = npt.NDArray[np.bool_]
-Values: TypeAlias = npt.NDArray[Any]
-
-LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF")
-"""Formats that keep no exact values, so that they hold no labels."""
-
-FEW = 16
-"""Levels that a mask with soft edges has more of; labels in 8 bits are more than soft edges with
-`MANY` levels."""
-MANY = 64
-WHITE = 224
-"""The brightest level of a mask that was drawn in white, of 255."""
-BLACK = 2
-"""The brightest level that programs write for black, of 255."""
-GRAY = 16
-"""The most by which the channels of a gray differ, or the colors of a flat area."""
-TWO_TONES = 0.9
-"""Share of a black and white mask that is nearly black or nearly white, edges aside."""
-
-_LABELS = "read as labels, everything but 0 may change"
-_COLORS = "it has many colors, what is at least half bright may change"
-_SAME_ALPHA = "its transparency is the same everywhere, and is left aside"
-
-
-@dataclass(frozen=True)
-class DecodedMask:
-    """True where the image may change, (height, width), and what its author may not expect."""
-
-    values: Mask
-    notes: tuple[str, ...]
-
-
-class _Read(NamedTuple):
-    values: Mask
-    note: str | None = None
 
 
 def read_mask(path: Path, pixel_limit: int = PIXEL_LIMIT) -> Mask:
@@ -62,26 +20,7 @@ def read_mask(path: Path, pixel_limit: int = PIXEL_LIMIT) -> Mask:
     Raises:
         InvalidEdit: if it cannot be decoded or its header declares more than `pixel_limit` pixels.
     """
-    return decode_mask(path, pixel_limit).values
-
-
-def decode_mask(path: Path, pixel_limit: int = PIXEL_LIMIT) -> DecodedMask:
-    """Like `read_mask`, with notes on how it was read."""
-    with opened(path, pixel_limit) as image:
-        is_lossy, is_inverted = image.format in LOSSY, _is_white_at_zero(image)
-        notes = [frames_note(image), rotation_note(image)]
-        ImageOps.exif_transpose(image, in_place=True)
-        if image.mode in (*DEEP_MODES, "F"):
-            found = _of_levels(_deep(image, is_inverted=is_inverted))
-        elif image.has_transparency_data:
-            found = _of_layers(np.asarray(image.convert("RGBA")), is_lossy=is_lossy)
-        elif image.mode == "P":
-            found = _of_palette(image)
-        elif image.mode in ("1", "L"):
-            found = _of_levels(np.asarray(image, np.uint8), is_lossy=is_lossy)
-        else:
-            found = _of_colors(np.asarray(image.convert("RGB")), is_lossy=is_lossy)
-    return DecodedMask(found.values, tuple(note for note in (*notes, found.note) if note))
+    return masks.read_mask(path, pixel_limit).values
 
 
 def digest_mask(mask: Mask) -> Digest:
@@ -91,7 +30,7 @@ def digest_mask(mask: Mask) -> Digest:
 
 def describe_mask(path: Path, pixel_limit: int = PIXEL_LIMIT) -> dict[str, Any]:
     """Return what `MaskInfo` knows of a mask, as JSON; see `read_mask`."""
-    mask = decode_mask(path, pixel_limit)
+    mask = masks.read_mask(path, pixel_limit)
     height, width = mask.values.shape
     return {
         "digest": digest_mask(mask.values),
@@ -110,102 +49,3 @@ def _touched(mask: Mask) -> str:
     whole[: mask.shape[0], : mask.shape[1]] = mask
     squares = whole.reshape(height // TOUCHED_SIDE, TOUCHED_SIDE, -1, TOUCHED_SIDE).any((1, 3))
     return base64.b85encode(zlib.compress(np.packbits(squares).tobytes())).decode()
-
-
-def _is_white_at_zero(image: Image.Image) -> bool:
-    """Tell whether a TIFF counts from white, which Pillow turns round in 8 bits only."""
-    return image.format == "TIFF" and getattr(image, "tag_v2", {}).get(262) == 0
-
-
-def _deep(image: Image.Image, *, is_inverted: bool) -> Values:
-    values: Values = np.asarray(image)
-    if image.mode == "F":
-        return np.nan_to_num(values)
-    return 65535 - values.astype(np.int64) if is_inverted else values
-
-
-def _of_levels(values: Values, *, is_lossy: bool = False) -> _Read:
-    """Read values of one channel: those of labels that are not 0, or the brighter half."""
-    if is_lossy:
-        return _Read(values >= 128)
-    levels, counts = _levels(values)
-    if len(levels) <= 2:
-        return _Read(values > (levels[0] if len(levels) == 2 else 0))
-    if _are_labels(values.dtype, levels, counts):
-        return _Read(values > 0, _LABELS)
-    in_fractions = values.dtype.kind == "f" and levels[-1] <= 1
-    return _Read(values > (1 if in_fractions else levels[-1]) / 2)
-
-
-def _levels(values: Values) -> tuple[Values, Values]:
-    """Return the values that exist, in order, and how often each does."""
-    if values.dtype == np.uint8:
-        histogram = np.array(Image.fromarray(values).histogram())
-        levels = np.flatnonzero(histogram)
-        return levels, histogram[levels]
-    levels, counts = np.unique(values, return_counts=True)
-    return levels, counts
-
-
-def _are_labels(depth: np.dtype[Any], levels: Values, counts: Values) -> bool:
-    """Tell labels from a mask with soft edges, for at least three levels.
-
-    Labels are few exact levels, or none of them is white. In 8 bits black and white with few
-    levels between may be a small soft mask: there labels have more area than what is white.
-    """
-    few, brightest = len(levels) <= FEW, levels[-1]
-    if depth.kind == "f" or levels[0] < 0:
-        return bool(few or levels[0] < 0)
-    if depth != np.uint8:
-        return bool(few or not WHITE * 257 <= brightest <= 65535)
-    if brightest < WHITE:
-        return len(levels) <= MANY
-    dark = (levels > BLACK) & (levels < 128)
-    return few and bool(counts[dark].sum() >= counts[levels >= 128].sum())
-
-
-def _of_colors(rgb: Values, *, is_lossy: bool) -> _Read:
-    """Read colors: grays as levels; of a few exact ones all but black; of others the bright."""
-    brightest = rgb.max(axis=2)
-    if (brightest - rgb.min(axis=2)).max() <= GRAY:
-        return _of_levels(brightest, is_lossy=is_lossy)
-    if is_lossy or Image.fromarray(rgb).getcolors(MANY) is None:
-        return _Read(brightest >= 128, _COLORS)
-    return _Read(brightest > BLACK, _LABELS)
-
-
-def _of_palette(image: Image.Image) -> _Read:
-    """Read a palette by its colors, or by its numbers where the colors do not tell what is 0."""
-    rgb, numbers = np.asarray(image.convert("RGB")), np.asarray(image)
-    brightest = rgb.max(axis=2)
-    is_colored = (brightest - rgb.min(axis=2)).max() > GRAY
-    has_no_black = is_colored and brightest.min() > BLACK
-    if numbers.max() > 0 and (has_no_black or brightest.max() <= BLACK):
-        return _Read(numbers > 0, _LABELS)
-    return _of_colors(rgb, is_lossy=False)
-
-
-def _of_layers(rgba: Values, *, is_lossy: bool) -> _Read:
-    """Read a mask with transparency: see `docs/masks.md` for which part is meant."""
-    rgb, alpha = np.ascontiguousarray(rgba[..., :3]), rgba[..., 3]
-    if alpha.min() == alpha.max():
-        found = _of_colors(rgb, is_lossy=is_lossy)
-        return found if alpha.min() == 255 else _Read(found.values, _SAME_ALPHA)
-    visible = alpha > alpha.max() / 2
-    shown = rgb[visible]
-    if np.ptp(shown, axis=0).max() <= GRAY:
-        part = visible if visible.mean() <= 0.5 else ~visible
-    elif _is_black_and_white(shown):
-        return _Read(visible & (rgb.max(axis=2) >= 128), "what is transparent counts as black")
-    else:
-        part = ~visible
-    name = "transparent" if part[~visible].any() else "opaque"
-    return _Read(part, f"its {name} part, {part.mean():.1%} of it, may change")
-
-
-def _is_black_and_white(colors: Values) -> bool:
-    """Tell whether colors (n, 3) are black and white, soft edges aside."""
-    brightest = colors.max(axis=1)
-    in_two_tones = (brightest < 255 - WHITE) | (brightest >= WHITE)
-    is_gray = (brightest - colors.min(axis=1)).max() <= GRAY
-    return bool(is_gray and in_two_tones.mean() >= TWO_TONES)

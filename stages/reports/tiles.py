@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
+from adaptivedrag.pictures.masks import Mask
 from adaptivedrag.points import Drag, FeaturePoint, Frame, ImagePoint
 from stages.jobs.images import Pixels
-from stages.jobs.masks import Mask
 
 Color: TypeAlias = tuple[int, int, int]
 

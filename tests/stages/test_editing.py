@@ -46,7 +46,7 @@ def test_a_bad_request_is_refused_before_any_model_loads(edit, drags, message):
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (np.ones((4, 4), bool), r"bool of shape \(4, 4\): give bool of the image's size"),
+        (np.ones((4, 4), bool), r"the shape \(4, 4\) and the image \(128, 100\): give both"),
         (np.ones((128, 100)), "float64 of shape"),
         (None, "give a mask"),
     ],

@@ -10,10 +10,11 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter, TiffImagePlugin
 
 from adaptivedrag.errors import InvalidEdit
+from adaptivedrag.pictures import masks
 from adaptivedrag.points import ImagePoint
 from artifacts import StatCache
 from stages.jobs.image_files import inspect_mask
-from stages.jobs.masks import decode_mask, digest_mask, read_mask
+from stages.jobs.masks import digest_mask, read_mask
 
 HEIGHT, WIDTH = SIZE = 48, 64
 BOX = 12, 8, 35, 29
@@ -225,12 +226,12 @@ def test_a_mask_with_soft_edges_ends_half_way(tmp_path, name):
 )
 def test_what_is_not_plain_of_a_mask_is_noted(tmp_path, name, note):
     EXACT[name](tmp_path / name)
-    assert decode_mask(tmp_path / name).notes == ((note,) if note else ())
+    assert masks.read_mask(tmp_path / name).notes == ((note,) if note else ())
 
 
 def test_a_photograph_for_a_mask_is_noted(tmp_path):
     Image.fromarray(NOISE).save(tmp_path / "photo.png")
-    (note,) = decode_mask(tmp_path / "photo.png").notes
+    (note,) = masks.read_mask(tmp_path / "photo.png").notes
     assert note == "it has many colors, what is at least half bright may change"
 
 
@@ -239,7 +240,7 @@ def test_a_mask_is_turned_upright_like_its_image(tmp_path):
     exif[0x0112] = 6
     EXACT["l-255.png"](tmp_path / "plain.png")
     Image.open(tmp_path / "plain.png").save(tmp_path / "turned.png", exif=exif)
-    found = decode_mask(tmp_path / "turned.png")
+    found = masks.read_mask(tmp_path / "turned.png")
     assert np.array_equal(found.values, np.rot90(REGION, 3))
     assert found.notes == ("EXIF orientation 6: turned upright",)
 

@@ -1,0 +1,141 @@
+"""What callers of `edit` give: images, masks and drags in the forms that they have, checked."""
+
+import os
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from numbers import Real
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from adaptivedrag.errors import InvalidEdit
+from adaptivedrag.pictures.decoding import DecodedImage, decode
+from adaptivedrag.pictures.files import opened, read_picture
+from adaptivedrag.pictures.masks import DecodedMask, decode_mask
+from adaptivedrag.points import Drag, ImagePoint
+
+GivenImage: TypeAlias = str | os.PathLike[str] | Image.Image | np.ndarray
+GivenDrag: TypeAlias = Sequence[Any] | Mapping[str, Any] | np.ndarray
+
+_FORMS = "give ((x, y), (x, y)), (x, y, x, y) or {'handle': (x, y), 'target': (x, y)}"
+
+
+def given_image(image: GivenImage) -> DecodedImage:
+    """Return an image as sRGB, upright and with what is transparent laid over white.
+
+    Args:
+        image: a path; a PIL image; or an array, taken to be sRGB: (height, width) or (height,
+            width, 1) of gray or (height, width, 3 or 4) of RGB or RGBA, of uint8, of uint16 up to
+            65535, or of floats from 0 to 1.
+
+    Raises:
+        InvalidEdit: if it cannot be read, or is an array of another shape, type or range.
+    """
+    if isinstance(image, np.ndarray):
+        return decode(Image.fromarray(_bytes(image)))
+    if isinstance(image, Image.Image):
+        return decode(image)
+    return read_picture(_path("image", image))
+
+
+def given_mask(mask: GivenImage, size: tuple[int, int]) -> DecodedMask:
+    """Return a mask as True where the image may change; files are read as `docs/masks.md` says.
+
+    Args:
+        mask: a path; a PIL image; or an array (height, width) of bool, or of uint8 like a file.
+        size: height and width of the image.
+
+    Raises:
+        InvalidEdit: if it cannot be read, or is of another type or size.
+    """
+    found = _decoded_mask(mask)
+    if found.values.shape != size:
+        raise InvalidEdit(
+            f"mask has the shape {found.values.shape} and the image {size}: give both the same size"
+        )
+    return found
+
+
+def given_drags(drags: Sequence[GivenDrag] | np.ndarray) -> list[Drag]:
+    """Return drags, each given as two points, as four numbers, or as in an edits file.
+
+    Raises:
+        InvalidEdit: if there are none, or for one of another form: its place and its value.
+    """
+    if isinstance(drags, np.ndarray):
+        drags = drags.tolist()
+    if isinstance(drags, str | Mapping) or not isinstance(drags, Sequence):
+        raise InvalidEdit(f"drags is {_shown(drags)}: give a list of drags")
+    if not drags:
+        raise InvalidEdit("there are no drags: name at least one handle and target")
+    return [_drag(place, drag) for place, drag in enumerate(drags)]
+
+
+def _bytes(array: np.ndarray) -> UInt8[np.ndarray, "h w *channels"]:
+    """Return an array as uint8, (height, width) or (height, width, 3 or 4)."""
+    if array.shape[2:] == (1,):
+        array = array[..., 0]
+    if array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,), (4,)) or not array.size:
+        raise InvalidEdit(
+            f"image is an array of shape {array.shape}: give (height, width) or "
+            "(height, width, 3 or 4), channels last"
+        )
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    low, high = float(array.min()), float(array.max())
+    if array.dtype == np.uint16 and not 0 < high <= 255:
+        return (array >> 8).astype(np.uint8)
+    if np.issubdtype(array.dtype, np.floating) and low >= 0 and high <= 1:  # NaN compares false
+        return (array * 255).round().astype(np.uint8)
+    raise InvalidEdit(
+        f"image is an array of {array.dtype} with values from {low:g} to {high:g}: "
+        "give floats from 0 to 1, uint8, or uint16 up to 65535"
+    )
+
+
+def _decoded_mask(mask: GivenImage) -> DecodedMask:
+    if isinstance(mask, np.ndarray):
+        if mask.dtype not in (bool, np.uint8) or mask.ndim != 2:
+            raise InvalidEdit(
+                f"mask is an array of {mask.dtype} of shape {mask.shape}: give bool or uint8 of "
+                "shape (height, width)"
+            )
+        is_bool = mask.dtype == bool
+        return DecodedMask(mask, ()) if is_bool else decode_mask(Image.fromarray(mask))
+    if isinstance(mask, Image.Image):
+        return decode_mask(mask)
+    with opened(_path("mask", mask)) as image:
+        return decode_mask(image)
+
+
+def _path(name: str, value: object) -> Path:
+    if not isinstance(value, str | os.PathLike):
+        raise InvalidEdit(
+            f"{name} is a {type(value).__name__}: give a path, a PIL image or a NumPy array"
+        )
+    return Path(value)
+
+
+def _drag(place: int, given: Any) -> Drag:
+    found = given.tolist() if isinstance(given, np.ndarray) else given
+    if isinstance(found, Mapping) and found.keys() == {"handle", "target"}:
+        found = [found["handle"], found["target"]]
+    if isinstance(found, Sequence) and len(found) == 4:
+        found = [found[:2], found[2:]]
+    if not isinstance(found, Sequence) or len(found) != 2 or not all(map(_is_point, found)):
+        raise InvalidEdit(f"drags[{place}] is {_shown(given)}: {_FORMS}")
+    handle, target = found
+    return Drag(ImagePoint(*map(float, handle)), ImagePoint(*map(float, target)))
+
+
+def _is_point(value: Any) -> bool:
+    if not isinstance(value, Sequence | np.ndarray) or len(value) != 2:
+        return False
+    return all(isinstance(x, Real) and not isinstance(x, bool) and isfinite(x) for x in value)
+
+
+def _shown(value: object) -> str:
+    return " ".join(repr(value).split())[:80]
