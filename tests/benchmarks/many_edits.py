@@ -1,6 +1,6 @@
-"""A job of any size with all its results, made in seconds: a real store, but no model.
+"""A job of any size with all its results, made in seconds: a real store, and nothing is edited.
 
-    python tests/benchmarks/many_edits.py FOLDER EDITS [EDITS_PER_IMAGE]
+    PYTHONPATH=tests python tests/benchmarks/many_edits.py FOLDER EDITS [EDITS_PER_IMAGE]
 
 Pictures are small but real; of all other payloads only size and form are.
 """
@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from support.tiny_models import write_model
 
-from adaptivedrag.model.weights import PARTS
 from artifacts import ArtifactStore, Circumstances, Picture, Record, TensorFile, digest_json
 from artifacts.payload import Encoded, Payload, encode, object_id
 from artifacts.places.backend import Backend
@@ -54,13 +54,10 @@ def picture(number: int, mode: str = "RGB") -> bytes:
 
 
 def write_dataset(folder: Path, edits: int, per_image: int = 1) -> Path:
-    """Write a job with model files that nobody can load; return its path."""
+    """Write a job with a tiny model; return its path."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    for part in PARTS:
-        (folder / "model" / part).mkdir(parents=True, exist_ok=True)
-    vae = {"latent_channels": 4, "block_out_channels": [8, 8, 8, 8]}
-    (folder / "model" / "vae" / "config.json").write_text(json.dumps(vae))
-    (folder / "model" / "unet" / "config.json").write_text("{}")
+    if not (folder / "model").exists():
+        write_model(folder / "model")
     (folder / "segmenter.pt").write_bytes(b"weights")
     for number in range(-(-edits // per_image)):
         (folder / "images" / f"{number:06d}.png").write_bytes(picture(number))

@@ -1,6 +1,6 @@
 """What it costs to find that there is nothing to do, beside another engine; and the store's share.
 
-    python tests/benchmarks/planning.py FOLDER docs/speed.md --snakemake VENV/bin/snakemake
+    PYTHONPATH=tests python tests/benchmarks/planning.py FOLDER docs/speed.md --snakemake PROGRAM
 
 makes finished jobs in FOLDER (or uses those that are there), calls the commands in cold processes,
 and writes the tables between the marks of the document. Without Snakemake its rows are left out;

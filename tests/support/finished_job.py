@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from support.tiny_models import shared_model
 
-from adaptivedrag.model.weights import PARTS
 from artifacts import ArtifactStore, Circumstances, Picture, Record, TensorFile
 from stages.jobs.edit import Edit
 from stages.pipeline import STAGES
@@ -18,17 +18,12 @@ CIRCUMSTANCES = Circumstances(code="1", started="2024-01-01T00:00:00+00:00", sec
 
 
 def write_job(folder: Path, edits: int = 2, toml: str = "", image: str = "cat.png") -> Path:
-    """Write a job over one image of 96x64 pixels, with model files that nobody can load."""
+    """Write a job over one image of 96x64 pixels, with a tiny model."""
     folder.mkdir(parents=True, exist_ok=True)
     rows, cols = np.mgrid[0:64, 0:96]
     pixels = np.stack([rows * 3, cols * 2, 255 - rows * 2], axis=-1).astype(np.uint8)
     pixels[20:40, 20:40] = (230, 90, 40)
     Image.fromarray(pixels).save(folder / image)
-    for part in PARTS:
-        (folder / "model" / part).mkdir(parents=True, exist_ok=True)
-    vae = {"latent_channels": 4, "block_out_channels": [8, 8, 8, 8]}
-    (folder / "model" / "vae" / "config.json").write_text(json.dumps(vae))
-    (folder / "model" / "unet" / "config.json").write_text("{}")
     (folder / "segmenter.pt").write_bytes(b"weights")
     lines = [
         {
@@ -41,7 +36,7 @@ def write_job(folder: Path, edits: int = 2, toml: str = "", image: str = "cat.pn
         for number in range(edits)
     ]
     (folder / "edits.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    names = 'model = "model"\nsegmenter = "segmenter.pt"\n'
+    names = f'model = {json.dumps(str(shared_model()))}\nsegmenter = "segmenter.pt"\n'
     (folder / "job.toml").write_text(names + toml)
     return folder / "job.toml"
 

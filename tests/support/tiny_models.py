@@ -1,7 +1,11 @@
 """Real but tiny Stable Diffusion models, drawn at random: one of each family."""
 
+import atexit
 import json
+import shutil
+import tempfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +103,14 @@ def write_model(
         directory, "StableDiffusionXLPipeline" if endings[1:] else "StableDiffusionPipeline"
     )
     return directory
+
+
+@cache
+def shared_model(seed: int = 0) -> Path:
+    """Return a model that tests of one process share: it is written and checked once."""
+    folder = Path(tempfile.mkdtemp(prefix="adaptivedrag-tiny-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return write_model(folder / "model", seed=seed)
 
 
 def _save_image_parts(

@@ -4,7 +4,7 @@ A change is *direct* for the stages whose keys change though all that earlier st
 same. Stages after those rerun because their inputs change.
 """
 
-import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 from support.actions import actions
 from support.lora_forms import write_lora
+from support.tiny_models import shared_model
 
 from adaptivedrag.config import EditConfig
 from adaptivedrag.methods import DragMethod, Warp
 from adaptivedrag.model.lora_files import find_lora
-from adaptivedrag.model.weights import PARTS
 from adaptivedrag.points import Drag, ImagePoint
 from adaptivedrag.section import Section
 from adaptivedrag.warp import CONTENT_VERSION
@@ -142,16 +142,6 @@ class Workplace:
         Image.fromarray(pixels).save(self.folder / name)
         return self.folder / name
 
-    def model(self, name: str, weights: bytes) -> str:
-        for part in PARTS:
-            stem = "model" if part == "text_encoder" else "diffusion_pytorch_model"
-            (self.folder / name / part).mkdir(parents=True)
-            (self.folder / name / part / f"{stem}.safetensors").write_bytes(weights)
-        vae = {"latent_channels": 4, "block_out_channels": [8, 8, 8, 8]}
-        (self.folder / name / "vae" / "config.json").write_text(json.dumps(vae))
-        (self.folder / name / "unet" / "config.json").write_text("{}")
-        return str(self.folder / name)
-
     def file(self, name: str, data: bytes) -> Path:
         (self.folder / name).write_bytes(data)
         return self.folder / name
@@ -183,7 +173,7 @@ def edit(place) -> Edit:
         mask_digest=None,
         config=EditConfig(),
         lora="train",
-        model=place.model("model", b"weights"),
+        model=str(shared_model()),
         segmenter=str(place.file("segmenter.pt", b"weights")),
     )
 
@@ -282,9 +272,9 @@ def test_another_way_to_find_content_reruns_the_stages_that_find_it(
 
 
 def test_other_weights_rerun_the_stages_that_load_them(edit, place):
-    other = place.model("other", b"other weights")
+    other = str(shared_model(seed=1))
     check(edit, replace(edit, model=other), {LORA, INVERSION, DRAG, IMAGE})
-    same = place.model("copy", b"weights")
+    same = str(shutil.copytree(shared_model(), place.folder / "copy"))
     check(edit, replace(edit, model=same), set())
     segmenter = str(place.file("other.pt", b"other weights"))
     check(edit, replace(edit, segmenter=segmenter), {SUPERPIXELS})

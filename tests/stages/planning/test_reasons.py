@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from support.finished_job import CIRCUMSTANCES, finish, write_job
 from support.lora_forms import write_lora
+from support.tiny_models import shared_model
 
 from adaptivedrag.model.lora_files import find_lora
 from adaptivedrag.warp import CONTENT_VERSION
@@ -98,9 +99,7 @@ def test_a_smaller_working_image_is_named_by_its_sizes(edit, store):
 
 def test_inputs_weights_and_versions_are_named(edit, store, tmp_path, monkeypatch):
     assert why(replace(edit, prompt="a dog"), store, "train_lora") == "input prompt changed"
-    shutil.copytree(edit.model, tmp_path / "model")
-    (tmp_path / "model" / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"others")
-    other = replace(edit, model=str(tmp_path / "model"))
+    other = replace(edit, model=str(shared_model(seed=1)))
     assert why(other, store, "train_lora").startswith("model diffusion changed (weights ")
     colors = with_settings(edit, extract_superpixels={"source": "rgb"})
     said = why(colors, store, "extract_superpixels")
