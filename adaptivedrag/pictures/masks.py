@@ -18,23 +18,32 @@ from adaptivedrag.pictures.limit import PIXEL_LIMIT
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Values: TypeAlias = npt.NDArray[Any]
 
-LOSSY = ("JPEG", "MPO", "JPEG2000", "AVIF")
+LOSSY = ("JPEG", "MPO", "AVIF")
 """Formats that keep no exact values, so that they hold no labels."""
 
 FEW = 16
-"""Levels that a mask with soft edges has more of; labels in 8 bits are more than soft edges with
-`MANY` levels."""
+"""Levels that a mask with soft edges mostly has more of."""
 MANY = 64
+"""Levels, or colors, that labels in 8 bits have at most where none of them is white."""
 WHITE = 224
-"""The brightest level of a mask that was drawn in white, of 255."""
+"""The least of 255 that is drawn as white."""
+DIM = 64
+"""The least of 255 that may be the brightest level of a soft mask; below, all is black."""
+NOISE = 16
+"""How far lossy compression takes white away from itself, of 255."""
+GRAIN = 0.25
+"""Share of neighbors that differ in a noisy picture; labels are even areas."""
+SOME = 0.05
+"""Area of labels that are dark, beside that of bright ones; soft edges have less."""
 BLACK = 2
-"""The brightest level that programs write for black, of 255."""
+"""The brightest level that programs write for black beside colors, of 255."""
 GRAY = 16
 """The most by which the channels of a gray differ, or the colors of a flat area."""
 TWO_TONES = 0.9
 """Share of a black and white mask that is nearly black or nearly white, edges aside."""
 
 _LABELS = "read as labels, everything but 0 may change"
+_BACKGROUND = "read as labels, everything but its most frequent color may change"
 _COLORS = "it has many colors, what is at least half bright may change"
 _SAME_ALPHA = "its transparency is the same everywhere, and is left aside"
 
@@ -95,14 +104,16 @@ def _deep(image: Image.Image, *, is_inverted: bool) -> Values:
 def _of_levels(values: Values, *, is_lossy: bool = False) -> _Read:
     """Read values of one channel: those of labels that are not 0, or the brighter half."""
     if is_lossy:
-        return _Read(values >= 128)
+        return _Read(_brighter_half(values))
     levels, counts = _levels(values)
     if len(levels) <= 2:
         return _Read(values > (levels[0] if len(levels) == 2 else 0))
-    if _are_labels(values.dtype, levels, counts):
-        return _Read(values > 0, _LABELS)
-    in_fractions = values.dtype.kind == "f" and levels[-1] <= 1
-    return _Read(values > (1 if in_fractions else levels[-1]) / 2)
+    if values.dtype == np.uint8:
+        is_grainy = (values[:, 1:] != values[:, :-1]).mean() > GRAIN
+        are_labels = not is_grainy and _are_labels(levels, counts)
+    else:
+        are_labels = _are_deep_labels(levels)
+    return _Read(values > 0, _LABELS) if are_labels else _Read(_brighter_half(values))
 
 
 def _levels(values: Values) -> tuple[Values, Values]:
@@ -115,31 +126,47 @@ def _levels(values: Values) -> tuple[Values, Values]:
     return levels, counts
 
 
-def _are_labels(depth: np.dtype[Any], levels: Values, counts: Values) -> bool:
-    """Tell labels from a mask with soft edges, for at least three levels.
+def _are_labels(levels: Values, counts: Values) -> bool:
+    """Tell at least three levels of 8 bits that are labels from a mask with soft edges.
 
-    Labels are few exact levels, or none of them is white. In 8 bits black and white with few
-    levels between may be a small soft mask: there labels have more area than what is white.
+    Labels have no white among them, or are few and exact, and enough of them are dark.
     """
-    few, brightest = len(levels) <= FEW, levels[-1]
-    if depth.kind == "f" or levels[0] < 0:
-        return bool(few or levels[0] < 0)
-    if depth != np.uint8:
-        return bool(few or not WHITE * 257 <= brightest <= 65535)
+    brightest = levels[-1]
     if brightest < WHITE:
         return len(levels) <= MANY
-    dark = (levels > BLACK) & (levels < 128)
-    return few and bool(counts[dark].sum() >= counts[levels >= 128].sum())
+    if len(levels) > FEW or levels[-2] >= brightest - NOISE:
+        return False
+    dark = (levels > levels[0]) & (levels < 128)
+    return bool(counts[dark].sum() >= SOME * counts[levels >= 128].sum())
+
+
+def _are_deep_labels(levels: Values) -> bool:
+    """Like `_are_labels`, for more bits: anything but many levels up to white, or fractions."""
+    if len(levels) <= FEW or levels[0] < 0:
+        return True
+    return levels.dtype.kind != "f" and not WHITE * 257 <= levels[-1] <= 65535
+
+
+def _brighter_half(values: Values) -> Mask:
+    """Return what is brighter than half of white, or of the brightest level of a dim mask."""
+    brightest = float(values.max())
+    if values.dtype.kind == "f":
+        return values > max(1.0, brightest) / 2
+    return values > (brightest if brightest >= DIM else 255) / 2
 
 
 def _of_colors(rgb: Values, *, is_lossy: bool) -> _Read:
-    """Read colors: grays as levels; of a few exact ones all but black; of others the bright."""
+    """Read colors: grays as levels; of a few exact ones all but the background; or the bright."""
     brightest = rgb.max(axis=2)
     if (brightest - rgb.min(axis=2)).max() <= GRAY:
         return _of_levels(brightest, is_lossy=is_lossy)
-    if is_lossy or Image.fromarray(rgb).getcolors(MANY) is None:
-        return _Read(brightest >= 128, _COLORS)
-    return _Read(brightest > BLACK, _LABELS)
+    colors = None if is_lossy else Image.fromarray(rgb).getcolors(MANY)
+    if colors is None:
+        return _Read(_brighter_half(brightest), _COLORS)
+    if brightest.min() <= BLACK:
+        return _Read(brightest > BLACK, _LABELS)
+    _, background = max(colors)
+    return _Read((rgb != background).any(axis=2), _BACKGROUND)
 
 
 def _of_palette(image: Image.Image) -> _Read:

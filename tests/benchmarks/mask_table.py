@@ -296,8 +296,8 @@ def main(directory: Path, document: Path) -> None:
     segmenter = load_segmenter("pocket")
     masks, borders = score_photographs(directory, segmenter), score_borders(segmenter)
     photographs = len(masks["whole image"])
-    rows = [f"### Masks of {photographs} photographs", "", *mask_rows(masks), ""]
-    rows += [f"### Superpixels of {SCENES} scenes", "", *border_rows(borders)]
+    rows = [f"#### Masks of {photographs} photographs", "", *mask_rows(masks), ""]
+    rows += [f"#### Superpixels of {SCENES} scenes", "", *border_rows(borders)]
     document.write_text(written(document.read_text("utf-8"), rows), "utf-8")
 
 

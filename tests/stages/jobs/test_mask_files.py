@@ -108,11 +108,14 @@ EXACT: dict[str, Draw] = {
     "l-many-labels.png": labels(*range(1, 40)),
     "l-labels-apart.png": labels(60, 90, 120, 255),
     "l-labels-void.png": labels(15, 15, 255),
+    "l-labels-low-void.png": labels(1, 2, 255),
+    "l-labels-spread.png": labels(85, 170, 255),
     "rgb-255.png": saved("RGB", (255, 255, 255)),
     "rgb-near-black.png": saved("RGB", (254, 254, 254), (1, 1, 1)),
     "rgb-label.png": saved("RGB", (3, 0, 0)),
     "rgb-red.png": saved("RGB", (255, 0, 0)),
     "rgb-navy.png": saved("RGB", (0, 0, 96)),
+    "rgb-red-on-white.png": saved("RGB", (255, 0, 0), (255, 255, 255)),
     "rgb-lossless.webp": saved("RGB", (1, 1, 1), lossless=True),
     "cmyk.tiff": saved("CMYK", (0, 0, 0, 0), (0, 0, 0, 255)),
     "16-300.png": array(300, 0, "uint16"),
@@ -174,6 +177,12 @@ def of_disc(change: Callable[[np.ndarray], np.ndarray], **options: Any) -> Draw:
     return lambda path: Image.fromarray(change(np.asarray(disc()))).save(path, **options)
 
 
+def grainy(values: np.ndarray) -> np.ndarray:
+    """Add noise that white does not show."""
+    noise = np.random.default_rng(1).integers(0, 6, values.shape)
+    return np.minimum(np.where(values > 127, 255, 0) + noise, 255).astype(np.uint8)
+
+
 def tinted(values: np.ndarray) -> np.ndarray:
     return np.dstack([values, values // 4, values // 4])
 
@@ -191,10 +200,12 @@ SOFT: dict[str, Draw] = {
     "blurred.png": lambda path: disc().filter(ImageFilter.GaussianBlur(2)).save(path),
     "near-black.png": of_disc(lambda v: np.clip(v, 1, 254)),
     "near-black-levels.png": of_disc(lambda v: np.where(v > 127, np.uint8(253), 1) + v % 2),
+    "grainy.png": of_disc(grainy),
     "dim.png": of_disc(lambda v: np.uint8(v * 0.6)),
     "again.png": of_disc(again),
     "jpeg.jpg": of_disc(lambda v: v, quality=60),
     "jpeg-rgb.jpg": of_disc(lambda v: np.dstack([v] * 3), quality=60),
+    "jpeg-dim.jpg": of_disc(lambda v: v // 3, quality=60),
     "jpeg-red.jpg": of_disc(tinted, quality=90),
     "webp.webp": of_disc(lambda v: v, quality=60),
     "red.png": of_disc(tinted),
