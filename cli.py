@@ -54,7 +54,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Edit images by dragging points, one image or thousands: AdaptiveDrag.",
 )
-importing = group("Import a public benchmark as a job.")
+importing = group("Write a job for a table, a list, a folder of pictures or a public benchmark.")
 evaluating = group("Measure the results of a job, or run the ablation.", JobOrAblation)
 housekeeping = group("Check, measure, clean or copy a store.")
 app.add_typer(importing, name="import")
@@ -126,6 +126,14 @@ Origins = Annotated[bool, flag("--provenance", "List what each artifact was made
 # Benchmarks, stores, workers, and the embedded models.
 Folder = Annotated[Path, argument("DIR", "Folder of the benchmark.")]
 JobFolder = Annotated[File, option("DIR", "Folder for the job; the benchmark's by default.")]
+Table = Annotated[Path, argument("FILE", "CSV, with a head that names its columns.")]
+Json = Annotated[Path, argument("FILE", "JSON: an array or an object of edits.")]
+Parquet = Annotated[Path, argument("FILE", "Parquet file, or a folder of them.")]
+Pictures = Annotated[Path, argument("DIR", "Folder of pictures, with folders in it.")]
+Beside = Annotated[File, option("DIR", "Folder for the job; beside what is imported by default.")]
+Images = Annotated[File, option("DIR", "Folder of the images; the file's by default.")]
+FollowLinks = Annotated[bool, flag("--follow-links", "Take links out of the folder.")]
+Regions = Annotated[bool, flag("--regions", "Take the regions of DragBench-SR and -DR.")]
 DragCount = Annotated[int, option(None, "Number of drags, of all kinds.", min=1)]
 Scenes = Annotated[int, option(None, "Number of scenes they are spread over.", min=1, max=1000)]
 Ablation = Annotated[bool, flag("--ablation", "Write the fixed 40 drags of the ablation.")]
@@ -276,16 +284,77 @@ def report(job: JobFile, out: Place = None, store: Store = STORE) -> int:
     return terminal.run.write_job_report(job, out, store)
 
 
+@importing.command("csv")
+def import_csv(
+    table: Table, out: Beside = None, images: Images = None, follow_links: FollowLinks = False
+) -> None:
+    """Import a table in CSV, one drag a row.
+
+    Its columns are id, image, prompt, handle_x, handle_y, target_x and target_y; mask, tags and
+    settings may be there too. Rows with one id are drags of one edit.
+    """
+    terminal.imports.import_csv(table, out, images, follow_links=follow_links)
+
+
+@importing.command("json")
+def import_json(
+    file: Json, out: Beside = None, images: Images = None, follow_links: FollowLinks = False
+) -> None:
+    """Import edits in JSON: an array or an object.
+
+    Points are [[x, y], [x, y], …] with handle and target in turn, {"x": …, "y": …}, or lists of
+    handle_points and target_points.
+    """
+    terminal.imports.import_json(file, out, images, follow_links=follow_links)
+
+
+@importing.command("parquet")
+def import_parquet(
+    file: Parquet, out: Beside = None, images: Images = None, follow_links: FollowLinks = False
+) -> None:
+    """Import a table in Parquet.
+
+    Its columns are those of `import csv`; images are paths, or pictures as the hub's datasets have
+    them. Needs pyarrow: pip install "adaptivedrag[parquet]".
+    """
+    terminal.imports.import_parquet(file, out, images, follow_links=follow_links)
+
+
+@importing.command("folder")
+def import_folder(
+    directory: Pictures, out: Beside = None, follow_links: FollowLinks = False
+) -> None:
+    """Begin a job with an edit for each picture.
+
+    The drags are for you to write. A text beside a picture, photo.txt beside photo.jpg, becomes
+    its prompt.
+    """
+    terminal.imports.import_folder(directory, out, follow_links=follow_links)
+
+
 @importing.command("dragbench")
-def import_dragbench(directory: Folder, out: JobFolder = None) -> None:
-    """Import DragBench: folders with original_image.png and meta_data.pkl."""
-    terminal.imports.import_dragbench(directory, out)
+def import_dragbench(
+    directory: Folder,
+    out: JobFolder = None,
+    regions: Regions = False,
+    follow_links: FollowLinks = False,
+) -> None:
+    """Import DragBench, DragBench-SR or DragBench-DR.
+
+    They are folders with original_image.png and meta_data.pkl, or meta_data_region.pkl.
+    """
+    terminal.imports.import_dragbench(directory, out, regions=regions, follow_links=follow_links)
 
 
 @importing.command("drag100")
-def import_drag100(directory: Folder, out: JobFolder = None) -> None:
-    """Import Drag100: folders with original.jpg, points.json and mask.png."""
-    terminal.imports.import_drag100(directory, out)
+def import_drag100(
+    directory: Folder, out: JobFolder = None, follow_links: FollowLinks = False
+) -> None:
+    """Import Drag100 or GoodDrag's own images.
+
+    They are folders with original.jpg, points.json and mask.png.
+    """
+    terminal.imports.import_drag100(directory, out, follow_links=follow_links)
 
 
 @importing.command("dragscenes")

@@ -92,15 +92,15 @@ def note_inputs(job: Job) -> None:
     """List the images that were converted, odd drags, settings not used, and what masks do."""
     notes = {edit.image_path.name: edit.image.notes for edit in job.edits if edit.image.notes}
     lines = [f"{name}: {'; '.join(conversions)}" for name, conversions in notes.items()]
-    say_list("Converted", _first(lines))
-    say_list("Drags", _first(_noted(job, lambda edit: drag_notes(edit.drags))))
+    say_list("Converted", first_lines(lines))
+    say_list("Drags", first_lines(_noted(job, lambda edit: drag_notes(edit.drags))))
     settings = {
         f'{name} (the method is "{edit.config.optimize_latent.method}")': None
         for edit in job.edits
         for name in edit.unused
     }
-    say_list("Settings that are not used", _first([*settings]))
-    say_list("Masks", _first(_noted(job, lambda edit: edit.mask_notes)))
+    say_list("Settings that are not used", first_lines([*settings]))
+    say_list("Masks", first_lines(_noted(job, lambda edit: edit.mask_notes)))
 
 
 def _noted(job: Job, notes_of: Callable[[Edit], Iterable[str]]) -> list[str]:
@@ -112,7 +112,8 @@ def _noted(job: Job, notes_of: Callable[[Edit], Iterable[str]]) -> list[str]:
     return [f"{_first_of(ids)}: {note}" for note, ids in found.items()]
 
 
-def _first(lines: Sequence[str]) -> list[str]:
+def first_lines(lines: Sequence[str]) -> list[str]:
+    """Return the first lines, and how many more there are."""
     more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
     return [*lines[:SHOWN], *more]
 

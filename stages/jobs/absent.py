@@ -57,8 +57,10 @@ def broken_link(path: Path) -> str | None:
 
 
 def stand_in(path: Path) -> str | None:
-    """Say of a file that only stands for another what fetches that; None if it does not."""
+    """Say of a regular file that only stands for another what fetches that; else None."""
     try:
+        if not path.is_file():
+            return None
         with path.open("rb") as file:
             head = file.read(_HEAD)
     except OSError:

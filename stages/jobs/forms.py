@@ -42,7 +42,7 @@ _TOML = re.compile(r"\[\[?[\w.-]+\]\]?\s*(#.*)?$|[\w.-]+\s*=\s*\S")
 
 def form_of_edits(path: Path, head: bytes) -> str | None:
     """Say in one line that a file is not JSON lines, if its first bytes show what it is instead."""
-    found = _of_bytes(head) or _of_text(head, path.name)
+    found = _of_bytes(head) or _of_encoding(head) or _of_text(head, path.name)
     return found and f"{found[0]}, and edits are one JSON object per line: {_named(found[1], path)}"
 
 
@@ -50,7 +50,7 @@ def form_of_job(path: Path, head: bytes) -> str | None:
     """Say in one line what a file is that is not TOML, if its first bytes show it."""
     if _is_edit(_first_line(head)):
         return 'edits, not a job: write edits = "' + path.name + '" in a job.toml, and name that'
-    if found := _of_bytes(head):
+    if found := _of_bytes(head) or _of_encoding(head):
         return f"{found[0]}: {_named(found[1], path)}"
     first = _first_line(head)
     if first.startswith("[{") or (first == "[" and "{" in _text(head)):
@@ -66,6 +66,13 @@ def form_of_job(path: Path, head: bytes) -> str | None:
     return None
 
 
+def other_form(path: Path, head: bytes, own: str) -> str | None:
+    """Say in one line what a file is that is taken for `own`, "CSV" or "JSON", and is not."""
+    is_json = _first_line(head).startswith("{") and not _of_bytes(head)
+    found = ("JSON", _JSON) if is_json else _of_bytes(head) or _of_text(head, path.name)
+    return None if found is None or own in found[0] else f"{found[0]}: {_named(found[1], path)}"
+
+
 def _named(remedy: str, path: Path) -> str:
     return remedy.replace("FILE", shlex.quote(path.name))
 
@@ -78,11 +85,12 @@ def _of_bytes(head: bytes) -> tuple[str, str] | None:
     for first, form, remedy in _BYTES:
         if head.startswith(first):
             return form, remedy
-    encoding = json.detect_encoding(head).partition("-sig")[0]
-    if head and encoding != "utf-8":
-        form = encoding.upper()[:6]
-        return form, "save it as UTF-8"
     return None
+
+
+def _of_encoding(head: bytes) -> tuple[str, str] | None:
+    encoding = json.detect_encoding(head).upper()
+    return None if encoding.startswith("UTF-8") else (encoding[:6], "save it as UTF-8")
 
 
 def _of_text(head: bytes, name: str) -> tuple[str, str] | None:

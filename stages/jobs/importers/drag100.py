@@ -9,13 +9,18 @@ from stages.jobs.importers.writer import Imported, Sample, import_samples, is_ne
 LARGEST_POINTS = 1 << 20
 
 
-def import_drag100(directory: Path, out: Path | None = None) -> Imported:
-    """Write a job for Drag100.
+def import_drag100(
+    directory: Path, out: Path | None = None, *, follow_links: bool = False
+) -> Imported:
+    """Write a job for Drag100; see `import_dragbench` for the arguments.
 
     Raises:
         InvalidEdit: as `import_dragbench`.
     """
-    return import_samples(directory, out or directory, "points.json", "original.jpg", _read_sample)
+    files = "points.json", "original.jpg"
+    return import_samples(
+        directory, out or directory, *files, _read_sample, follow_links=follow_links
+    )
 
 
 def _read_sample(folder: Path) -> Sample:

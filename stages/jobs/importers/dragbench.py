@@ -1,40 +1,88 @@
-"""DragBench: folders with `original_image.png` and `meta_data.pkl`."""
+"""DragBench: folders with `original_image.png` and `meta_data.pkl`.
+
+DragBench-SR and DragBench-DR have `meta_data_region.pkl` beside it, where regions are dragged: all
+their points, handle and target in turn.
+"""
 
 import io
 import pickle
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from adaptivedrag.errors import InvalidEdit
 from stages.jobs.importers.writer import Imported, Sample, import_samples, is_nested
 
+POINTS, REGIONS = "meta_data.pkl", "meta_data_region.pkl"
+REGION_DRAGS = 16
+"""Drags that stand for the regions of a sample: enough for their shapes, and few to optimize."""
 LARGEST_PICKLE = 64 << 20
 LONGEST_MASK_SIDE = 16_384
 
+Array: TypeAlias = np.ndarray[Any, Any]
 
-def import_dragbench(directory: Path, out: Path | None = None) -> Imported:
-    """Write a job for DragBench.
+
+def import_dragbench(
+    directory: Path, out: Path | None = None, *, regions: bool = False, follow_links: bool = False
+) -> Imported:
+    """Write a job for DragBench, or for DragBench-SR and DragBench-DR, which have regions too.
 
     Args:
         out: folder for the job, its edits and masks; by default the dataset's own.
+        regions: take the dragged regions of DragBench-SR or -DR: each is many points, of which
+            `REGION_DRAGS` are chosen, spread as evenly as can be.
+        follow_links: take files that are links out of the folder.
 
     Raises:
         InvalidEdit: if there is no sample that can be read, or `out` cannot be written.
     """
-    marker, image = "meta_data.pkl", "original_image.png"
-    return import_samples(directory, out or directory, marker, image, _read_sample)
+    files = (REGIONS if regions else POINTS), "original_image.png"
+    read = _read_regions if regions else _read_points
+    return import_samples(directory, out or directory, *files, read, follow_links=follow_links)
 
 
-def _read_sample(folder: Path) -> Sample:
-    path = folder / "meta_data.pkl"
+def _read_points(folder: Path) -> Sample:
+    return _read_sample(folder / POINTS)
+
+
+def _read_regions(folder: Path) -> Sample:
+    sample = _read_sample(folder / REGIONS)
+    return replace(sample, points=_spread(folder, sample.points))
+
+
+def _spread(folder: Path, points: Any) -> Any:
+    """Choose pairs of handle and target whose handles lie far from each other, from the middle."""
+    try:
+        pairs = np.array(points, np.float64).reshape(-1, 2, 2)
+    except (ValueError, TypeError, OverflowError):
+        pairs = np.empty((0, 2, 2))
+    if 2 * len(pairs) != len(points) or not len(pairs) or not np.isfinite(pairs).all():
+        raise InvalidEdit(f"{folder}: points are not pairs of handle and target (x, y)")
+    handles = pairs[:, 0]
+    chosen = [_distance(handles, handles.mean(axis=0)).argmin()]
+    nearest = _distance(handles, handles[chosen[0]])
+    while len(chosen) < REGION_DRAGS and nearest.max() > 0:
+        chosen.append(nearest.argmax())
+        nearest = np.minimum(nearest, _distance(handles, handles[chosen[-1]]))
+    return pairs[chosen].reshape(-1, 2).tolist()
+
+
+def _distance(points: Array, point: Array) -> Array:
+    distance: Array = np.hypot(*(points - point).T)
+    return distance
+
+
+def _read_sample(path: Path) -> Sample:
     meta = load_arrays(path)
     if not isinstance(meta, dict) or not {"prompt", "points"} <= meta.keys():
         raise InvalidEdit(f"{path} does not hold a dictionary with prompt and points")
     prompt, points, mask = meta["prompt"], _values(meta["points"]), _values(meta.get("mask"))
+    if isinstance(points, list | tuple):
+        points = [_values(point) for point in points]
     if not isinstance(prompt, str) or not is_nested(points):
         raise InvalidEdit(f"{path}: prompt is not a text, or points is not a list of points")
     if mask is None:

@@ -9,6 +9,7 @@ import numpy as np
 from adaptivedrag.errors import InvalidEdit
 from stages.jobs.images import Pixels
 from stages.jobs.importers.writer import (
+    IMAGE_FOLDER,
     MASK_FOLDER,
     Imported,
     cannot_write,
@@ -19,7 +20,6 @@ from stages.jobs.importers.writer import (
 if TYPE_CHECKING:
     from adaptivedrag.scenes import Rendering, SceneDrag
 
-IMAGE_FOLDER = "images"
 SIZES = range(64, 2049)
 """Sides of the pictures, in pixels."""
 
@@ -80,7 +80,7 @@ def import_dragscenes(
     except OSError as error:
         raise cannot_write(directory, error) from error
     images = len({line["image"] for line in lines})
-    job = write_job(directory, directory, lines, is_mask_free=True)
+    job = write_job(directory, directory, lines, is_benchmark=True)
     return Imported(job, images, sum(len(line["drags"]) for line in lines), ())
 
 

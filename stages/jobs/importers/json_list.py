@@ -1,0 +1,67 @@
+"""JSON: an array of edits, an object of edits by id, one edit, or one after another."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from adaptivedrag.errors import InvalidEdit
+from stages.jobs.importers.manifest import Manifest
+from stages.jobs.importers.text import read_text
+from stages.jobs.importers.writer import Imported
+
+_LISTS = ("edits", "data", "samples", "images", "items", "annotations")
+
+
+def import_json(
+    path: Path,
+    out: Path | None = None,
+    images: Path | None = None,
+    *,
+    follow_links: bool = False,
+) -> Imported:
+    """Write a job for a JSON file of edits; see `import_csv` for the arguments.
+
+    Raises:
+        InvalidEdit: if the file cannot be read, has no edit, or another job is in `out`.
+    """
+    manifest = Manifest.of(path, out, images, follow_links=follow_links, table=False)
+    return manifest.read(_objects(path))
+
+
+def _objects(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for number, value in enumerate(_edits(_values(path)), start=1):
+        if not isinstance(value, Mapping):
+            raise InvalidEdit(f"{path}: item {number} is {type(value).__name__}, not an object")
+        yield f"item {number}", value
+
+
+def _values(path: Path) -> list[Any]:
+    """Read the values of a file, of which there may be several."""
+    text, found, at = read_text(path, "JSON"), [], 0
+    decoder = json.JSONDecoder()
+    try:
+        while at < len(text):
+            if text[at].isspace():
+                at += 1
+                continue
+            value, at = decoder.raw_decode(text, at)
+            found.append(value)
+    except (ValueError, RecursionError) as error:
+        raise InvalidEdit(f"{path} is not JSON: {' '.join(str(error).split())}: fix it") from None
+    return found
+
+
+def _edits(values: Sequence[Any]) -> Sequence[Any]:
+    """Return the edits: of one array, of an object that holds them, or one after another."""
+    if len(values) != 1:
+        return values
+    (value,) = values
+    if not isinstance(value, Mapping):
+        return value if isinstance(value, list) else [value]
+    for name in _LISTS:
+        if isinstance(value.get(name), list):
+            return list(value[name])
+    if value and all(isinstance(each, Mapping) for each in value.values()):
+        return [{"id": name, **each} for name, each in value.items()]
+    return [value]
