@@ -54,7 +54,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Edit images by dragging points, one image or thousands: AdaptiveDrag.",
 )
-importing = group("Write a job for a table, a list, a folder of pictures or a public benchmark.")
+importing = group("Write a job for a table, pictures or a benchmark.")
 evaluating = group("Measure the results of a job, or run the ablation.", JobOrAblation)
 housekeeping = group("Check, measure, clean or copy a store.")
 app.add_typer(importing, name="import")
