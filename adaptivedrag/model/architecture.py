@@ -70,7 +70,7 @@ class Architecture:
     Raises ValueError for parts that do not fit each other.
     """
     window_condition: str | None = None
-    """Added condition by which the UNet is told the size of a picture and which part of it it sees;
+    """Added condition by which the UNet is given the size of a picture and which part of it it sees;
     None if it is not told."""
 
     def files(self, source: Source) -> dict[str, Path]:

@@ -170,7 +170,7 @@ class DiffusionModel:
         """Predict the noise in latents, whatever the UNet itself predicts.
 
         Args:
-            timestep: what the UNet is told.
+            timestep: what the UNet is conditioned on.
             conditioning: one item for all latents, or one item for each.
             level: timestep whose noise level the latents are at, if that is another.
         """
