@@ -70,8 +70,8 @@ class Architecture:
     Raises ValueError for parts that do not fit each other.
     """
     window_condition: str | None = None
-    """Added condition by which the UNet is given the size of a picture and which part of it it sees;
-    None if it is not told."""
+    """Added condition by which the UNet knows the size of a picture and which part of it it sees;
+    None if it has none."""
 
     def files(self, source: Source) -> dict[str, Path]:
         """Return the files that loading a model reads, and no others, by what they are for.
