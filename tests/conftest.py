@@ -1,7 +1,7 @@
 """Shared fixtures: a real but tiny Stable Diffusion, drawn at random, and an edit with it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,6 +58,20 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def tiny_model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model directory; a hundred thousand parameters, milliseconds per pass."""
     return write_model(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="session")
+def family_directory(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return a tiny model of a family, built once; with other settings of its parts, each time."""
+    built: dict[str, Path] = {}
+
+    def of(family: str, **changes: dict) -> Path:
+        if family in built and not any(changes.values()):
+            return built[family]
+        directory = write_model(tmp_path_factory.mktemp(family) / "model", family, **changes)
+        return directory if any(changes.values()) else built.setdefault(family, directory)
+
+    return of
 
 
 @pytest.fixture(scope="session")
