@@ -110,7 +110,8 @@ Image = Annotated[Path, argument("IMAGE", "Image to edit.")]
 Drags = Annotated[list[str], option("X,Y->X,Y", "Handle and target in pixels; may be repeated.")]
 Prompt = Annotated[str, option(None, "What the image shows.")]
 Mask = Annotated[File, option(None, "Image of the same size: black where nothing may change.")]
-Model = Annotated[str, option(None, '"pocket", a Stable Diffusion 1.x directory, or a hub id.')]
+Model = Annotated[str, option(None, '"pocket", a directory, a .safetensors file, or a hub id.')]
+Vae = Annotated[Text, option("VAE", "Directory, .safetensors file, or hub id; the model's own.")]
 Segmenter = Annotated[str, option(None, '"pocket", a SAM 2 checkpoint, or a hub id.')]
 Preset = Annotated[str, option(None, '"plus", "paper", "released" or "dragdiffusion".')]
 Lora = Annotated[str, option(None, '"train", "off", or a .safetensors file or folder.')]
@@ -190,6 +191,7 @@ def edit(
     prompt: Prompt = "",
     mask: Mask = None,
     model: Model = "pocket",
+    vae: Vae = None,
     segmenter: Segmenter = "pocket",
     preset: Preset = "plus",
     lora: Lora = "train",
@@ -200,6 +202,7 @@ def edit(
 ) -> int:
     """Edit one image."""
     named = {"model": model, "segmenter": segmenter, "preset": preset, "lora": lora}
+    named |= {"vae": vae} if vae else {}
     return terminal.edit.edit(image, drag, prompt, mask, named, settings or [], out, store, device)
 
 

@@ -17,7 +17,7 @@ from adaptivedrag.inversion import invert
 from adaptivedrag.masks import build_mask, image_mask, latent_mask
 from adaptivedrag.model.diffusion import DiffusionModel, native_image, working_image
 from adaptivedrag.model.lora import lora_applied, seed_of_draws, train_lora
-from adaptivedrag.model.weights import find_diffusion
+from adaptivedrag.model.weights import find_model
 from adaptivedrag.pictures.decoding import Pixels
 from adaptivedrag.pictures.masks import DecodedMask
 from adaptivedrag.points import Drag, Frame, lies_inside
@@ -53,6 +53,7 @@ def edit(
     prompt: str = "",
     mask: GivenImage | None = None,
     model: str = POCKET,
+    vae: str | None = None,
     segmenter: str = POCKET,
     preset: str | None = None,
     config: EditConfig | None = None,
@@ -68,7 +69,8 @@ def edit(
             each; or {"handle": (x, y), "target": (x, y)}.
         mask: where the image may change, in place of the mask that the settings find: a path, a
             PIL image, or an array (height, width) of bool.
-        model: "pocket", a directory in diffusers' layout, or a hub id.
+        model: "pocket", a directory in diffusers' layout, a .safetensors file, or a hub id.
+        vae: the same of a VAE, in place of the model's own.
         segmenter: "pocket", a SAM 2 checkpoint file, or a hub id.
         preset: named settings; `plus` by default, as on the command line.
         config: settings for 512 px, in place of a preset.
@@ -87,7 +89,7 @@ def edit(
     user_mask = _user_mask(mask, pixels, settings)
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
-    diffusion = DiffusionModel.load(find_diffusion(model), settings.dtype, runtime.device)
+    diffusion = DiffusionModel.load(find_model(model, vae), settings.dtype, runtime.device)
     settings = settings.suited_to(diffusion.architecture)
     frame = diffusion.frame(*pixels.shape[:2], settings.working_size)
     channels, reference = (

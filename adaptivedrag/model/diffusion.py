@@ -22,7 +22,8 @@ from adaptivedrag.model.architecture import Architecture, PromptEncoder
 from adaptivedrag.model.architectures import architecture_of
 from adaptivedrag.model.conditioning import Conditioning
 from adaptivedrag.model.ddim import Schedule
-from adaptivedrag.model.source import Folder, Source
+from adaptivedrag.model.single_file import source_at
+from adaptivedrag.model.source import Source
 from adaptivedrag.points import Frame
 
 
@@ -75,13 +76,13 @@ class DiffusionModel:
         """Load a checkpoint.
 
         Args:
-            source: where its parts are; the path of a folder in diffusers' layout is enough.
+            source: where its parts are; the path of a folder or a file is enough.
 
         Raises:
             ModelUnavailable: if a part is missing or unreadable.
             UnsupportedModel: if no architecture fits the UNet, or parts do not fit each other.
         """
-        source = Folder(source) if isinstance(source, Path) else source
+        source = source_at(source) if isinstance(source, Path) else source
         architecture = architecture_of(source)
         weight_type = getattr(torch, dtype)
         parts = architecture.load(source, weight_type)

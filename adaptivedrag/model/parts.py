@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptivedrag.errors import ModelUnavailable
 from adaptivedrag.model import known_settings
+from adaptivedrag.model.clip_vocabulary import is_packed, packed_tokenizer
 from adaptivedrag.model.known_settings import KnownSettings, check_settings
 from adaptivedrag.model.tensors import ALIKE, FolderTensors, Naming, Tensors, check_tensors
 from adaptivedrag.model.weight_names import chosen_among
@@ -66,10 +67,12 @@ class Part:
         Raises:
             ModelUnavailable: if the index of sharded weights cannot be read.
         """
-        files = {folder / name for name in self.settings}
-        if self.weights is not None:
-            files |= {*FolderTensors(folder, self.weights).files}
-        return tuple(path for path in sorted(files) if path.is_file())
+        weights = FolderTensors(folder, self.weights).files if self.weights is not None else ()
+        return tuple(sorted((*self.settings_in(folder), *filter(Path.is_file, weights))))
+
+    def settings_in(self, folder: Path) -> tuple[Path, ...]:
+        """Return the files with settings that a folder has."""
+        return tuple(filter(Path.is_file, (folder / name for name in self.settings)))
 
     def inspect(self, folder: Path, tensors: Tensors | None) -> None:
         """Check what can be checked without torch: settings, and that weights can be read.
@@ -80,9 +83,9 @@ class Part:
         """
         if self.known:
             file = folder / self.settings[0]
-            check_settings(_read(file), self.known, file)
+            check_settings(read_settings(file), self.known, file)
         if tensors is not None:
-            tensors.forms()
+            tensors.inspect()
 
     def checked(self, folder: Path, tensors: Tensors | None) -> Any:
         """Build the part without values, and check that its tensors are the ones it needs.
@@ -94,7 +97,7 @@ class Part:
         self.inspect(folder, tensors)
         built = self.build(folder)
         if tensors is not None:
-            check_tensors(built, tensors.forms(), self.naming, folder)
+            check_tensors(built, tensors.forms(), self.naming, tensors.name)
         return built
 
     def load(self, folder: Path, dtype: "torch.dtype", tensors: Tensors | None) -> Any:
@@ -118,7 +121,7 @@ def _build_unet(folder: Path) -> "torch.nn.Module":
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
     with init_empty_weights():
-        return UNet2DConditionModel.from_config(_read(folder / "config.json"))
+        return UNet2DConditionModel.from_config(read_settings(folder / "config.json"))
 
 
 def _build_vae(folder: Path) -> "torch.nn.Module":
@@ -126,7 +129,7 @@ def _build_vae(folder: Path) -> "torch.nn.Module":
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     with init_empty_weights():
-        return AutoencoderKL.from_config(_read(folder / "config.json"))
+        return AutoencoderKL.from_config(read_settings(folder / "config.json"))
 
 
 def _build_clip_text(folder: Path) -> "torch.nn.Module":
@@ -150,10 +153,17 @@ def _build_clip_text_with_projection(folder: Path) -> "torch.nn.Module":
 def _build_clip_tokenizer(folder: Path) -> "CLIPTokenizer":
     from transformers import CLIPTokenizer
 
+    if is_packed(folder):
+        return packed_tokenizer(read_settings(folder / "tokenizer_config.json"))
     return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_settings(file: Path) -> dict[str, Any]:
+    """Read a configuration.
+
+    Raises:
+        ModelUnavailable: if it is missing, or holds no settings.
+    """
     try:
         settings = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -234,7 +244,7 @@ CLIP_TOKENIZER = Part(
     ),
 )
 SCHEDULER = Part(
-    lambda folder: _read(folder / "scheduler_config.json"),
+    lambda folder: read_settings(folder / "scheduler_config.json"),
     ("scheduler_config.json",),
     known_settings.SCHEDULERS,
 )

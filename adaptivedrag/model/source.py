@@ -37,6 +37,10 @@ class Source(Protocol):
         """What its user may not expect."""
         ...
 
+    def settings(self, name: str) -> Path:
+        """Return the folder of a part's settings."""
+        ...
+
     def part(self, name: str, part: Part) -> PartFiles:
         """Find the files of a part.
 
@@ -53,8 +57,12 @@ class Folder:
     path: Path
     notes: tuple[str, ...] = ()
 
+    def settings(self, name: str) -> Path:
+        """Return the folder of a part; see `Source`."""
+        return self.path / name
+
     def part(self, name: str, part: Part) -> PartFiles:
         """Find the files of a part; see `Source`."""
-        folder = self.path / name
+        folder = self.settings(name)
         files = {f"{name}/{path.name}": path for path in part.files(folder)}
         return PartFiles(folder, part.tensors(folder), files)

@@ -36,12 +36,21 @@ class Form(NamedTuple):
 class Tensors(Protocol):
     """The weights of a part, by the names that diffusers and transformers give them."""
 
-    def forms(self) -> Mapping[str, Form]:
-        """Return the form of each tensor, without reading values.
+    @property
+    def name(self) -> str:
+        """What messages call them."""
+        ...
+
+    def inspect(self) -> None:
+        """Check that files can be read, without torch.
 
         Raises:
             ModelUnavailable: if files are missing, cut short, or none of weights.
         """
+        ...
+
+    def forms(self) -> Mapping[str, Form]:
+        """Return the form of each tensor, without reading values; raises as `inspect`."""
         ...
 
     def read(self) -> "dict[str, torch.Tensor]":
@@ -70,6 +79,15 @@ class FolderTensors:
         if not index.is_file():
             return (self.folder / names.whole,)
         return (index, *(self.folder / name for name in sorted(_shards(index))))
+
+    @property
+    def name(self) -> str:
+        """The folder."""
+        return str(self.folder)
+
+    def inspect(self) -> None:
+        """Read the headers; see `Tensors`."""
+        self.forms()
 
     def forms(self) -> Mapping[str, Form]:
         """Read the headers; see `Tensors`."""
@@ -171,9 +189,12 @@ ALIKE = Naming()
 
 
 def check_tensors(
-    module: "torch.nn.Module", stored: Mapping[str, Form], naming: Naming, folder: Path
+    module: "torch.nn.Module", stored: Mapping[str, Form], naming: Naming, name: str
 ) -> None:
     """Check that stored tensors are those of a module: all of them, and no others.
+
+    Args:
+        name: what messages call the tensors.
 
     Raises:
         ModelUnavailable: naming the first ones that are missing, too many, or of another form.
@@ -200,7 +221,7 @@ def check_tensors(
     said = [f"{len(each)} {fault} ({_first(each)})" for fault, each in faults.items() if each]
     if said:
         raise ModelUnavailable(
-            f"{folder}: the weights do not fit config.json, which asks for {len(expected)}: "
+            f"{name}: the weights do not fit config.json, which asks for {len(expected)}: "
             f"{'; '.join(said):.450}: fetch this part of the model again"
         )
 

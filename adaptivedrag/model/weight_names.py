@@ -64,6 +64,13 @@ def chosen_among(stem: str, names: Collection[str]) -> set[str]:
     found = WeightNames.present(stem, names.__contains__)
     if found is not None:
         return {found.index, *found.shards(names)} if found.index in names else {found.whole}
-    pickles = sorted(name for name in names if _PICKLE.fullmatch(name))
-    only = f", only {pickles[0]}, which can run code when it is read" if pickles else ""
+    pickles = pickles_alone(stem, names)
+    only = f", only {pickles}, which can run code when it is read" if pickles else ""
     raise ValueError(f"no {WeightNames(stem).whole}{only}")
+
+
+def pickles_alone(stem: str, names: Collection[str]) -> str:
+    """Return the first pickle among names without weights as safetensors; "" if there is none."""
+    pickles = sorted(name for name in names if _PICKLE.fullmatch(name))
+    has_weights = WeightNames.present(stem, names.__contains__) is not None
+    return pickles[0] if pickles and not has_weights else ""

@@ -7,8 +7,13 @@ from pathlib import Path
 
 from adaptivedrag.errors import ModelUnavailable
 from adaptivedrag.model.architectures import ARCHITECTURES
+from adaptivedrag.model.file_kinds import conversion, folder_conversion, is_pickle
 from adaptivedrag.model.hub import Choose, Repository, fetched
-from adaptivedrag.model.parts import Part
+from adaptivedrag.model.parts import VAE, Part
+from adaptivedrag.model.single_file import source_at
+from adaptivedrag.model.source import Source
+from adaptivedrag.model.vae_source import WithVae, vae_at
+from adaptivedrag.model.weight_names import pickles_alone
 from adaptivedrag.presets import POCKET
 
 _KNOWN = {name: part for known in ARCHITECTURES for name, part in known.parts.items()}
@@ -17,26 +22,83 @@ PARTS = tuple(name for name in _KNOWN if all(name in known.parts for known in AR
 """Folders that every Stable Diffusion has in diffusers' layout."""
 
 
+_OTHERWISE = {
+    "model": f', or use model = "{POCKET}"',
+    "segmenter": f', or use segmenter = "{POCKET}"',
+    "vae": ", or leave vae out",
+}
+
+
+def find_model(name: str, vae: str | None = None) -> Source:
+    """Find a Stable Diffusion by its name, and the VAE that takes the place of its own.
+
+    Args:
+        name: "pocket", a directory in diffusers' layout, a .safetensors file, or a hub id.
+        vae: a directory, a .safetensors file, or a hub id; None leaves the model its own.
+
+    Raises:
+        ModelUnavailable: in one line: what was tried, and how to get it.
+        UnsupportedModel: if a file is something else; the message says what.
+    """
+    model = source_at(find_diffusion(name))
+    return WithVae(model, vae_at(_find_vae(vae), model)) if vae is not None else model
+
+
 def find_diffusion(name: str) -> Path:
-    """Return the directory of a Stable Diffusion: "pocket", a directory, or a hub id.
+    """Return the directory or the file of a Stable Diffusion; see `find_model`.
 
     Raises:
         ModelUnavailable: in one line: what was tried, and how to get it.
     """
-    path = Path(name).expanduser()
     if name == POCKET:
-        directory = _embedded("diffusion")
-    elif path.is_dir():
-        directory = path.resolve()
-    else:
-        directory = _from_hub("model", name, choose_diffusion)
-    missing = [part for part in PARTS if not (directory / part).is_dir()]
+        return _embedded("diffusion")
+    path = _local(name, "model") or _from_hub("model", name, choose_diffusion)
+    if path.is_file():
+        return path
+    missing = [part for part in PARTS if not (path / part).is_dir()]
     if missing:
+        inside = sorted(file.name for file in path.glob("*.safetensors"))
+        hint = f": name its {inside[0]}, if that is the model" if inside else ""
         raise ModelUnavailable(
-            f"model {name!r}: {directory} has no {', '.join(missing)}: "
-            "it is not a diffusers Stable Diffusion directory"
+            f"model {name!r}: {path} has no {', '.join(missing)}: "
+            f"it is not a diffusers Stable Diffusion directory{hint}"
         )
-    return directory
+    _refuse_pickles(path)
+    return path
+
+
+def _find_vae(name: str) -> Path:
+    return _local(name, "vae") or _from_hub("vae", name, choose_vae)
+
+
+def _local(name: str, kind: str) -> Path | None:
+    """Return the path that a name stands for, if something is there that can be read."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path.resolve()
+    if not path.is_file():
+        return None
+    if is_pickle(path.name):
+        raise ModelUnavailable(
+            f"{kind} {name!r} is a pickle, which can run code when it is read: make a .safetensors "
+            f"file of it with {conversion(name)}"
+        )
+    if path.suffix.lower() != ".safetensors":
+        raise ModelUnavailable(
+            f"{kind} {name!r} is no .safetensors file: use one, or a folder in diffusers' layout"
+        )
+    return path.resolve()
+
+
+def _refuse_pickles(folder: Path) -> None:
+    """Refuse a model with a part whose only weights are a pickle."""
+    for name, part in _KNOWN.items():
+        names = [file.name for file in (folder / name).glob("*")]
+        if part.weights and pickles_alone(part.weights, names):
+            raise ModelUnavailable(
+                f"{folder / name} holds only {pickles_alone(part.weights, names)}, a pickle, which "
+                f"can run code when it is read: {folder_conversion(folder)}"
+            )
 
 
 def find_segmenter(name: str) -> Path:
@@ -60,8 +122,8 @@ def _from_hub(kind: str, name: str, choose: Choose) -> Path:
     """Return the folder of the hub's files on this machine; fetch them if they are missing."""
     if Repository.parse(name) is None:
         raise ModelUnavailable(
-            f"{kind} {name!r} is neither a path that exists nor a hub id like owner/name: "
-            f'check the path, or use {kind} = "{POCKET}"'
+            f"{kind} {name!r} is neither a path that exists nor a hub id like owner/name: check "
+            f"the path{_OTHERWISE[kind]}"
         )
     try:
         return fetched(name, choose)
@@ -85,6 +147,17 @@ def choose_diffusion(names: Collection[str]) -> set[str]:
         if inside or folder in PARTS:
             chosen |= {f"{folder}/{name}" for name in _chosen(folder, part, inside)}
     return chosen
+
+
+def choose_vae(names: Collection[str]) -> set[str]:
+    """Choose the files of a VAE among those of a repository: its own, or those of a model.
+
+    Raises:
+        ValueError: if some are lacking; names one.
+    """
+    place = "vae/" if any(name.startswith("vae/") for name in names) else ""
+    inside = [name.removeprefix(place) for name in names if name.startswith(place)]
+    return {place + name for name in VAE.choose(inside)}
 
 
 def _single_files(names: Collection[str]) -> str:

@@ -3,15 +3,17 @@
 import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-from adaptivedrag.errors import InvalidEdit
+from adaptivedrag.errors import AdaptiveDragError, InvalidEdit
 from artifacts import ArtifactStore, StoreAbsent
 from flows.terminal.console import console, say, say_list, step_bar
 from stages.jobs.drags import drag_notes
 from stages.jobs.edit import BadEdit, Edit, Job
 from stages.jobs.reader import load_job
+from stages.planning.models import diffusion_files
 from stages.reports.wording import count
 
 SHOWN = 10
@@ -89,7 +91,7 @@ def _first_of(ids: Sequence[str]) -> str:
 
 
 def note_inputs(job: Job) -> None:
-    """List the images that were converted, odd drags, settings not used, and what masks do."""
+    """List the images that were converted, odd drags, settings not used, models, and masks."""
     notes = {edit.image_path.name: edit.image.notes for edit in job.edits if edit.image.notes}
     lines = [f"{name}: {'; '.join(conversions)}" for name, conversions in notes.items()]
     say_list("Converted", first_lines(lines))
@@ -100,6 +102,7 @@ def note_inputs(job: Job) -> None:
         for name in edit.unused
     }
     say_list("Settings that are not used", first_lines([*settings]))
+    say_list("Models", [*_model_notes(job)])
     say_list("Masks", first_lines(_noted(job, lambda edit: edit.mask_notes)))
 
 
@@ -116,6 +119,13 @@ def first_lines(lines: Sequence[str]) -> list[str]:
     """Return the first lines, and how many more there are."""
     more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
     return [*lines[:SHOWN], *more]
+
+
+def _model_notes(job: Job) -> Iterator[str]:
+    for model, vae in dict.fromkeys((edit.model, edit.vae) for edit in job.edits):
+        with suppress(AdaptiveDragError):  # who needs the model says what is wrong with it
+            for note in diffusion_files(model, vae).source.notes:
+                yield f"{Path(model).name}: {note}"
 
 
 def note_pocket(job: Job) -> None:

@@ -48,6 +48,8 @@ class Edit:
     lora: Lora
     model: str
     segmenter: str
+    vae: str | None = None
+    """In the place of the model's own."""
     scene: SceneEdit | None = None
     unused: tuple[str, ...] = ()
     """Settings that its drag method does not read."""

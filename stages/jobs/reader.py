@@ -186,6 +186,7 @@ class _Reader:
     mask_root: ImageFolder
     lora: Lora
     model: str
+    vae: str | None
     segmenter: str
     config: EditConfig
     unused: tuple[str, ...]
@@ -212,6 +213,7 @@ class _Reader:
             mask_root=ImageFolder(masks, spec.follow_links),
             lora=_lora(spec.lora, folder),
             model=_local("model", spec.model, folder),
+            vae=_local("vae", spec.vae, folder) if spec.vae else None,
             segmenter=_local("segmenter", spec.segmenter, folder),
             config=config,
             unused=unused,
@@ -277,6 +279,7 @@ class _Reader:
             mask_notes=tuple(self._mask_notes(spec, mask, config)) if mask else (),
             lora=self.lora,
             model=self.model,
+            vae=self.vae,
             segmenter=self.segmenter,
             scene=_scene_edit(spec, image),
         )

@@ -68,6 +68,8 @@ class JobSpec(_Spec):
     """The keys of a job file; `parse_spec` adds a table of settings for each stage."""
 
     model: Name = POCKET
+    vae: Name | None = None
+    """In the place of the model's own."""
     segmenter: Name = POCKET
     preset: Name = "paper"
     edits: Name = EDITS_FILE

@@ -14,9 +14,8 @@ from adaptivedrag.model.architecture import Architecture
 from adaptivedrag.model.architectures import architecture_of
 from adaptivedrag.model.lora_files import layers_in
 from adaptivedrag.model.lora_keys import Layers
-from adaptivedrag.model.parts import UNET, VAE
-from adaptivedrag.model.source import Folder, Source
-from adaptivedrag.model.weights import find_diffusion, find_segmenter
+from adaptivedrag.model.source import Source
+from adaptivedrag.model.weights import find_model, find_segmenter
 from adaptivedrag.presets import POCKET
 from adaptivedrag.segmenter.kinds import kind_of
 from artifacts import Digest, StatCache, digest_file, digest_json
@@ -52,19 +51,19 @@ class SegmenterFiles:
 
 
 @cache
-def diffusion_files(name: str) -> DiffusionFiles:
-    """Find a model by "pocket", a directory, or a hub id.
+def diffusion_files(name: str, vae: str | None = None) -> DiffusionFiles:
+    """Find a model by its name, with another VAE if one is named; see `find_model`.
 
     Raises:
         ModelUnavailable: in one line: what was tried, and how to get it.
         UnsupportedModel: if it is of another family, or a setting of it is not implemented; the
             message says what it is or which setting.
     """
-    source = Folder(find_diffusion(name))
+    source = find_model(name, vae)
     try:
-        text = (source.part("vae", VAE).folder / "config.json").read_bytes()
-        vae = _VaeConfig.model_validate_json(text)
-        channels, levels = vae.latent_channels, len(vae.block_out_channels)
+        text = (source.settings("vae") / "config.json").read_bytes()
+        found = _VaeConfig.model_validate_json(text)
+        channels, levels = found.latent_channels, len(found.block_out_channels)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ModelUnavailable(
@@ -73,20 +72,20 @@ def diffusion_files(name: str) -> DiffusionFiles:
     architecture = architecture_of(source)
     architecture.inspect(source)
     digest = _digest(architecture.files(source))
-    if name != POCKET:
+    if (name, vae) != (POCKET, None):
         _check_once(source, digest)
     factor = 2 ** (levels - 1)
     return DiffusionFiles(source, digest, channels, factor, architecture)
 
 
 @cache
-def adaptable_layers(name: str) -> Layers:
+def adaptable_layers(name: str, vae: str | None = None) -> Layers:
     """Return the layers of a model that a LoRA may adapt, from the headers of its files.
 
     Raises:
         ModelUnavailable: if they cannot be read.
     """
-    files = diffusion_files(name)
+    files = diffusion_files(name, vae)
     return {
         folder: layers_in({name: form.shape for name, form in tensors.forms().items()})
         for folder, part in files.architecture.parts.items()
@@ -119,7 +118,7 @@ def _check_once(source: Source, digest: Digest) -> None:
 
     libraries = ", ".join(f"{name} {version(name)}" for name in ("diffusers", "transformers"))
     kind = f"a whole model of digest {digest} to {libraries}"
-    StatCache().value(source.part("unet", UNET).folder / "config.json", kind, check)
+    StatCache().value(source.settings("unet") / "config.json", kind, check)
 
 
 def _digest(files: Mapping[str, Path]) -> Digest:

@@ -178,9 +178,16 @@ def _drag(drag: Drag) -> str:
     return f"({x:g}, {y:g}) → ({to_x:g}, {to_y:g})"
 
 
+def _model_of(edit: Edit) -> str:
+    """Say which model an edit is made with, and where it is."""
+    source = diffusion_files(edit.model, edit.vae).source
+    other = f", with the VAE {edit.vae} at {source.settings('vae')}" if edit.vae else ""
+    return f"{edit.model} at {source.path}{other}"
+
+
 def _models(edit: Edit, record: Record | None) -> tuple[Ingredient, ...]:
     places = {
-        "diffusion": lambda: f"{edit.model} at {diffusion_files(edit.model).source.path}",
+        "diffusion": lambda: _model_of(edit),
         "segmenter": lambda: f"{edit.segmenter} at {segmenter_files(edit.segmenter).path}",
     }
     found = record.models if record else {}

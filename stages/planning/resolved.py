@@ -58,7 +58,13 @@ class Setting:
 
     @classmethod
     def of(
-        cls, config: EditConfig, model: str, segmenter: str, height: int, width: int
+        cls,
+        config: EditConfig,
+        model: str,
+        vae: str | None,
+        segmenter: str,
+        height: int,
+        width: int,
     ) -> "Setting":
         """Find the models, and fit settings to the latents of an image's size.
 
@@ -66,7 +72,7 @@ class Setting:
             ModelUnavailable: if a model's files are not there.
             InvalidEdit: if the image is too small, or a setting does not suit the model.
         """
-        diffusion = diffusion_files(model)
+        diffusion = diffusion_files(model, vae)
         config = config.suited_to(diffusion.architecture)
         size = config.working_size or diffusion.architecture.working_size
         frame = Frame.of_image(height, width, factor=diffusion.factor, working_size=size)
@@ -149,11 +155,11 @@ def resolver() -> Callable[[Edit], Resolved]:
 
     def resolve(edit: Edit) -> Resolved:
         size = edit.image.height, edit.image.width
-        check_lora(edit.lora, edit.model)
+        check_lora(edit.lora, edit.model, edit.vae)
         files = {stage.name: stage.files(edit) for stage in STAGES}
         return Resolved(
             edit,
-            setting(edit.config, edit.model, edit.segmenter, *size),
+            setting(edit.config, edit.model, edit.vae, edit.segmenter, *size),
             {
                 stage: {name: digest(path) for name, path in named.items()}
                 for stage, named in files.items()
@@ -164,10 +170,10 @@ def resolver() -> Callable[[Edit], Resolved]:
     return resolve
 
 
-def _check_lora(lora: Lora, model: str) -> None:
+def _check_lora(lora: Lora, model: str, vae: str | None) -> None:
     """Compare a LoRA with a model by the headers of their files."""
     if isinstance(lora, LoraFile):
-        check_fit(lora, adaptable_layers(model))
+        check_fit(lora, adaptable_layers(model, vae))
 
 
 def _file_digest(path: Path) -> Digest:

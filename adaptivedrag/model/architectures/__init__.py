@@ -11,7 +11,6 @@ from adaptivedrag.model.architectures.other_inputs import other_inputs
 from adaptivedrag.model.architectures.sd1 import STABLE_DIFFUSION_1
 from adaptivedrag.model.architectures.sd2 import STABLE_DIFFUSION_2, STABLE_DIFFUSION_2_AT_768
 from adaptivedrag.model.architectures.sdxl import REFINER, STABLE_DIFFUSION_XL
-from adaptivedrag.model.parts import UNET
 from adaptivedrag.model.source import Source
 
 ARCHITECTURES: tuple[Architecture, ...] = (
@@ -41,7 +40,7 @@ def architecture_of(source: Source) -> Architecture:
         UnsupportedModel: if no family fits; the message says which kind of model it is, or what
             differs from the nearest family.
     """
-    path = source.part("unet", UNET).folder / "config.json"
+    path = source.settings("unet") / "config.json"
     try:
         config = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:

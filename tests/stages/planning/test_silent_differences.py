@@ -28,6 +28,7 @@ SIZE = 512  # constants are given for this size: no fitting hides a change
 
 JOB = {
     "model": "model",
+    "vae": None,
     "segmenter": "segmenter",
     "preset": "plus",
     "edits": "edits.jsonl",
@@ -53,6 +54,7 @@ EDIT = {
 
 CHANGED_JOB = {
     "model": "pocket",
+    "vae": "vae",
     "segmenter": "pocket",
     "preset": "paper",
     "use_mask": False,
@@ -126,6 +128,9 @@ def template(tmp_path_factory, tiny_model_directory) -> Path:
     picture(folder / "images" / "dog.png", (9, 7))
     picture(folder / "masks" / "mask.png", (80, 80), box=100)
     shutil.copytree(tiny_model_directory, folder / "model")
+    shutil.copytree(tiny_model_directory / "vae", folder / "vae")
+    with (folder / "vae" / "config.json").open("a") as file:
+        file.write("\n")  # another VAE than the model's own, though it reads alike
     shutil.copytree(find_segmenter("pocket"), folder / "segmenter")
     with (folder / "segmenter" / "config.json").open("a") as file:
         file.write("\n")  # another segmenter than the pocket one, though it reads alike
