@@ -195,6 +195,7 @@ def edit_dataset(
     if run is None:
         asked = RunRequest.model_validate(request)
         run = Run.open(Path(job), store, asked, edit_ids=edit_ids)
+        run.check_ready()
     page = RunPage(run)
 
     def perform(chunk: list[WorkItem]) -> None:

@@ -25,6 +25,7 @@ from flows.outcomes import (
     new_run_id,
     record_run,
 )
+from flows.preflight import check_ready
 from flows.progress import Progress
 from flows.request import RunRequest
 from flows.shards import StageSeconds
@@ -174,6 +175,15 @@ class Run:
             found = replace(found, edits=tuple(e for e in found.edits if e.id in failed))
         is_shard = edit_ids is not None
         return cls(found, opened, request, plans, results, console, is_shard=is_shard)
+
+    def check_ready(self) -> None:
+        """Check that this machine can do what there is to do; to be called before it is begun.
+
+        Raises:
+            NotReady: if it cannot.
+        """
+        plans = [self.plans[name] for name in self.todo]
+        check_ready(self.job, plans, self.store, self.request.device, self.request.stages)
 
     @property
     def edits(self) -> tuple[Edit, ...]:

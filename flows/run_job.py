@@ -54,13 +54,15 @@ def run(
         select: a pattern of edit ids (with * and ?), or a tag.
 
     Raises:
-        InvalidRequest, InvalidEdit, StoreUnavailable, ModelUnavailable, ReportUnwritable,
-        PrefectUnavailable: nothing could start; the message is one line.
+        InvalidRequest, InvalidEdit, StoreUnavailable, ModelUnavailable, UnsupportedModel,
+        NotReady, ReportUnwritable, PrefectUnavailable: nothing could start; the message is one
+        line.
     """
     run = Run.open(job, store, request, select=select, console=console)
     if not run.todo:
         run.record()
         return run.report()
+    run.check_ready()
     silent = _run_flow(run, console)
     return replace(run.report(), prefect_is_silent=silent)
 

@@ -33,7 +33,7 @@ def _own_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def job(tmp_path) -> Path:
-    return write_job(tmp_path / "cats", edits=3)
+    return write_job(tmp_path / "cats", edits=3, model="pocket")
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_help_loads_nothing_heavy(arguments):
 
 
 def test_a_plan_of_a_thousand_edits_loads_neither_torch_nor_prefect(tmp_path):
-    path = write_job(tmp_path / "many", edits=1000)
+    path = write_job(tmp_path / "many", edits=1000, model="pocket")
     assert loaded_by("plan", path) == []
 
 
@@ -542,7 +542,7 @@ def test_two_jobs_are_measured_side_by_side(done):
 
 
 def test_the_doctor_names_what_is_missing(job):
-    found = call("doctor", "--model", "cats/model", "--segmenter", "nowhere.pt")
+    found = call("doctor", "--segmenter", "nowhere.pt")
     assert found.exit_code == 1
     assert "torch" in found.output
     assert "cpu (" in found.output

@@ -11,6 +11,7 @@ from adaptivedrag.config import Runtime
 from adaptivedrag.errors import AdaptiveDragError, InvalidEdit
 from artifacts import ArtifactError, ArtifactStore
 from flows.outcomes import ALL_DONE, SOME_FAILED, STOPPED_EARLY
+from flows.preflight import check_ready
 from flows.terminal.arguments import parse_drag, parse_settings
 from flows.terminal.console import console, say, step_bar
 from flows.terminal.errors import say_error
@@ -49,6 +50,8 @@ def edit(
     note_pocket(job)
     opened = ArtifactStore.open(store)
     (plan,) = plan_edits([edit], opened)
+    if plan.to_make:
+        check_ready(job, [plan], opened, device)
     code = _make(Workbench(opened, Runtime(device)), plan)
     if code == ALL_DONE:
         with writing(target):

@@ -1,6 +1,6 @@
 """Model files as inputs: where they are, and the digests under which they enter keys."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -17,7 +17,7 @@ from adaptivedrag.model.lora_keys import Layers
 from adaptivedrag.model.source import Source
 from adaptivedrag.model.weights import find_model, find_segmenter
 from adaptivedrag.presets import POCKET
-from adaptivedrag.segmenter.kinds import kind_of
+from adaptivedrag.segmenter.kinds import kind_of, load_segmenter
 from artifacts import Digest, StatCache, digest_file, digest_json
 
 
@@ -73,7 +73,8 @@ def diffusion_files(name: str, vae: str | None = None) -> DiffusionFiles:
     architecture.inspect(source)
     digest = _digest(architecture.files(source))
     if (name, vae) != (POCKET, None):
-        _check_once(source, digest)
+        config = source.settings("unet") / "config.json"
+        _check_once(config, digest, "diffusers", lambda: _check_diffusion(source))
     factor = 2 ** (levels - 1)
     return DiffusionFiles(source, digest, channels, factor, architecture)
 
@@ -107,18 +108,37 @@ def segmenter_files(name: str) -> SegmenterFiles:
     return SegmenterFiles(path, _digest(files))
 
 
-def _check_once(source: Source, digest: Digest) -> None:
-    """Check a model whose files have this digest; that takes torch, so a good one is remembered."""
+def check_segmenter(found: SegmenterFiles) -> None:
+    """Check that a segmenter can be loaded, which loads it once for each state of its files.
 
-    def check(_config: Path) -> bool:
-        from adaptivedrag.model.diffusion import check_model
+    Raises:
+        UnsupportedModel: if it is no SAM 2, or its weights do not fit.
+    """
+    path = found.path
+    file = path if path.is_file() else path / "config.json"
+    _check_once(file, found.digest, "sam2", lambda: load_segmenter(path))
 
-        check_model(source)
+
+def _check_once(file: Path, digest: Digest, library: str, check: Callable[[], object]) -> None:
+    """Check a model whose files have this digest; that takes torch, so a good one is remembered.
+
+    Args:
+        file: one of the model's, beside which that is noted.
+        library: the one that knows which tensors a model has.
+    """
+
+    def passes(_file: Path) -> bool:
+        check()
         return True
 
-    libraries = ", ".join(f"{name} {version(name)}" for name in ("diffusers", "transformers"))
-    kind = f"a whole model of digest {digest} to {libraries}"
-    StatCache().value(source.settings("unet") / "config.json", kind, check)
+    kind = f"a whole model of digest {digest} to {library} {version(library)}"
+    StatCache().value(file, kind, passes)
+
+
+def _check_diffusion(source: Source) -> None:
+    from adaptivedrag.model.diffusion import check_model
+
+    check_model(source)
 
 
 def _digest(files: Mapping[str, Path]) -> Digest:

@@ -17,8 +17,14 @@ from stages.planning.resolved import Resolved
 CIRCUMSTANCES = Circumstances(code="1", started="2024-01-01T00:00:00+00:00", seconds=1.5)
 
 
-def write_job(folder: Path, edits: int = 2, toml: str = "", image: str = "cat.png") -> Path:
-    """Write a job over one image of 96x64 pixels, with a tiny model."""
+def write_job(
+    folder: Path,
+    edits: int = 2,
+    toml: str = "",
+    image: str = "cat.png",
+    model: str | Path | None = None,
+) -> Path:
+    """Write a job over one image of 96x64 pixels, with a tiny model unless another is named."""
     folder.mkdir(parents=True, exist_ok=True)
     rows, cols = np.mgrid[0:64, 0:96]
     pixels = np.stack([rows * 3, cols * 2, 255 - rows * 2], axis=-1).astype(np.uint8)
@@ -36,7 +42,7 @@ def write_job(folder: Path, edits: int = 2, toml: str = "", image: str = "cat.pn
         for number in range(edits)
     ]
     (folder / "edits.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    names = f'model = {json.dumps(str(shared_model()))}\nsegmenter = "segmenter.pt"\n'
+    names = f'model = {json.dumps(str(model or shared_model()))}\nsegmenter = "segmenter.pt"\n'
     (folder / "job.toml").write_text(names + toml)
     return folder / "job.toml"
 

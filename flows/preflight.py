@@ -1,0 +1,90 @@
+"""What a machine must have before the first edit is begun.
+
+A machine's fault is found at once, ends a command with exit code 2, and is never recorded against
+an edit. Models are checked where a job is planned, and the Prefect server where it is reached.
+"""
+
+from collections.abc import Collection, Sequence
+
+from rich.filesize import decimal
+
+from artifacts import ArtifactStore
+from stages.jobs.edit import Job
+from stages.pipeline import BY_NAME, STAGE_NAMES
+from stages.planning.forecast import Forecast, forecast
+from stages.planning.models import SegmenterFiles, check_segmenter
+from stages.planning.plan import EditPlan, JobPlan
+
+
+class NotReady(Exception):
+    """This machine cannot do the work; the message says what it lacks and what to do."""
+
+
+def check_ready(
+    job: Job,
+    plans: Sequence[EditPlan],
+    store: ArtifactStore,
+    device: str,
+    stages: Collection[str] = STAGE_NAMES,
+) -> None:
+    """Check that a device can be used, segmenters are whole, and the store has room.
+
+    Raises:
+        NotReady: if the machine cannot do what is missing.
+        UnsupportedModel: if a segmenter that is needed cannot be loaded.
+    """
+    check_device(device)
+    for segmenter in {found for plan in plans if (found := _segmenter_of(plan, stages))}:
+        check_segmenter(segmenter)
+    check_room(forecast(JobPlan(job, tuple(plans)), store, device), store, stages)
+
+
+def _segmenter_of(plan: EditPlan, stages: Collection[str]) -> SegmenterFiles | None:
+    needed = any("segmenter" in BY_NAME[name].models for name in plan.to_make if name in stages)
+    return plan.resolved.setting.segmenter if needed else None
+
+
+def check_device(device: str) -> None:
+    """Check that torch can compute on a device.
+
+    Raises:
+        NotReady: naming the devices that there are.
+    """
+    if device == "cpu":
+        return
+    import torch
+
+    try:
+        torch.zeros(1, device=device).item()
+    # Each backend raises errors of its own, and of any type.
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise NotReady(
+            f"--device {device:.40} cannot be used: {reason:.200}. This machine has "
+            f"{', '.join(devices())}"
+        ) from error
+
+
+def devices() -> list[str]:
+    """Return the devices that torch can compute on, by their names for `--device`."""
+    import torch
+
+    apple = ["mps"] if torch.backends.mps.is_available() else []
+    return ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count())), *apple]
+
+
+def check_room(
+    expected: Forecast, store: ArtifactStore, stages: Collection[str] = STAGE_NAMES
+) -> None:
+    """Check that what stages will make, by what the store's records took, fits onto its disk.
+
+    Raises:
+        NotReady: if it does not.
+    """
+    size = sum(expected.stages[name].size for name in stages)
+    if expected.free is not None and size > expected.free:
+        raise NotReady(
+            f"the store {store.location} needs {decimal(size)} more and its disk has "
+            f"{decimal(expected.free)} free: make room (`adaptivedrag store gc` frees what no job "
+            "needs), select fewer edits, or name another --store"
+        )
