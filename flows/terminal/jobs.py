@@ -14,6 +14,7 @@ from stages.jobs.drags import drag_notes
 from stages.jobs.edit import BadEdit, Edit, Job
 from stages.jobs.reader import load_job
 from stages.planning.models import diffusion_files
+from stages.planning.prompts import with_prompt_notes
 from stages.reports.wording import count
 
 SHOWN = 10
@@ -91,11 +92,17 @@ def _first_of(ids: Sequence[str]) -> str:
 
 
 def note_inputs(job: Job) -> None:
-    """List the images that were converted, odd drags, settings not used, models, and masks."""
+    """List what was converted, drags, prompts, settings, models and masks, where they are odd.
+
+    Raises:
+        ModelUnavailable: if the files of a model are not there.
+    """
     notes = {edit.image_path.name: edit.image.notes for edit in job.edits if edit.image.notes}
     lines = [f"{name}: {'; '.join(conversions)}" for name, conversions in notes.items()]
     say_list("Converted", first_lines(lines))
-    say_list("Drags", first_lines(_noted(job, lambda edit: drag_notes(edit.drags))))
+    say_list("Drags", first_lines(_noted(job.edits, lambda edit: drag_notes(edit.drags))))
+    edits = with_prompt_notes(job.edits)
+    say_list("Prompts", first_lines(_noted(edits, lambda edit: edit.prompt_notes)))
     settings = {
         f'{name} (the method is "{edit.config.optimize_latent.method}")': None
         for edit in job.edits
@@ -103,13 +110,13 @@ def note_inputs(job: Job) -> None:
     }
     say_list("Settings that are not used", first_lines([*settings]))
     say_list("Models", [*_model_notes(job)])
-    say_list("Masks", first_lines(_noted(job, lambda edit: edit.mask_notes)))
+    say_list("Masks", first_lines(_noted(job.edits, lambda edit: edit.mask_notes)))
 
 
-def _noted(job: Job, notes_of: Callable[[Edit], Iterable[str]]) -> list[str]:
+def _noted(edits: Iterable[Edit], notes_of: Callable[[Edit], Iterable[str]]) -> list[str]:
     """Return each note once, with the first edits that have it."""
     found: dict[str, list[str]] = {}
-    for edit in job.edits:
+    for edit in edits:
         for note in notes_of(edit):
             found.setdefault(note, []).append(edit.id)
     return [f"{_first_of(ids)}: {note}" for note, ids in found.items()]

@@ -1,6 +1,6 @@
 """A checked job: what the stages are given. Nothing here knows how a job is written down."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -55,6 +55,8 @@ class Edit:
     """Settings that its drag method does not read."""
     mask_notes: tuple[str, ...] = ()
     """How its mask is used and read, and what is odd about it."""
+    prompt_notes: tuple[str, ...] = field(default=(), compare=False)
+    """Where its model stops reading its prompt, if it is too long; found by planning."""
 
     @property
     def points(self) -> list[list[float]]:
@@ -63,10 +65,11 @@ class Edit:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What its user may not expect: conversions, odd drags, settings not used, its mask."""
+        """What its user may not expect: conversions, odd drags, its prompt, settings, its mask."""
         method = self.config.optimize_latent.method
         unused = (f'{name} is not used by the method "{method}"' for name in self.unused)
-        return (*self.image.notes, *drag_notes(self.drags), *unused, *self.mask_notes)
+        of_image, of_drags = self.image.notes, drag_notes(self.drags)
+        return (*of_image, *of_drags, *self.prompt_notes, *unused, *self.mask_notes)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from stages.failures import Attempt, Failure, Policy
 from stages.garbage import collector_paused
 from stages.jobs.edit import Edit, Job
 from stages.pipeline import BY_NAME, RESULT, STAGE_NAMES, STAGES
+from stages.planning.prompts import with_prompt_notes
 from stages.planning.reasons import Explanation, History, with_causes
 from stages.planning.resolved import Resolved, resolver
 from stages.stage import Stage
@@ -210,7 +211,7 @@ def plan_edits(
         ModelUnavailable: if the files of a model are not there.
     """
     resolve = resolver()
-    plans = tuple(EditPlan(resolve(edit)) for edit in edits)
+    plans = tuple(EditPlan(resolve(edit)) for edit in with_prompt_notes(edits))
     for stage in STAGES:
         _look_up(stage, {id_: plan.key(stage) for id_, plan in enumerate(plans)}, plans, store)
     if explain:
