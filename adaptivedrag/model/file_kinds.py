@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -68,7 +69,8 @@ def conversion(name: str) -> str:
     """Return the command that makes a .safetensors file of a pickle with tensors in it."""
     target = name.rpartition(".")[0] + ".safetensors"
     return (
-        'python -c "import sys, torch; from safetensors.torch import save_file; '
+        f"{shlex.quote(sys.executable)} -c "
+        '"import sys, torch; from safetensors.torch import save_file; '
         "d = torch.load(sys.argv[1], map_location='cpu', weights_only=True); "
         "d = d.get('state_dict', d); "
         "save_file({k: v.clone().contiguous() for k, v in d.items() if torch.is_tensor(v)}, "
@@ -81,7 +83,8 @@ def folder_conversion(folder: Path) -> str:
     target = f"{folder}-safetensors"
     return (
         "make a copy with .safetensors files with "
-        'python -c "import sys; from diffusers import DiffusionPipeline as P; '
+        f"{shlex.quote(sys.executable)} -c "
+        '"import sys; from diffusers import DiffusionPipeline as P; '
         'P.from_pretrained(sys.argv[1], use_safetensors=False).save_pretrained(sys.argv[2])" '
         f"{shlex.quote(str(folder))} {shlex.quote(target)}"
     )
