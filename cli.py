@@ -122,6 +122,7 @@ Why = Annotated[Text, option("EDIT", "Explain this edit: what differs from earli
 EachEdit = Annotated[bool, flag("--edits", "Print one line per edit.")]
 Failed = Annotated[Text, argument("EDIT", "Print how this edit failed, with tracebacks.")]
 View = Annotated[bool, flag("--open", "Open the panel in a viewer.")]
+LoraFile = Annotated[File, option("FILE", "Write its LoRA for other tools instead.", "--lora")]
 Origins = Annotated[bool, flag("--provenance", "List what each artifact was made from instead.")]
 
 # Benchmarks, stores, workers, and the embedded models.
@@ -273,9 +274,12 @@ def show(
     view: View = False,
     origins: Origins = False,
     as_json: AsJson = False,
+    lora: LoraFile = None,
 ) -> None:
     """Show what each stage made of an edit."""
-    if origins or as_json:
+    if lora:
+        terminal.show.save_lora(job, edit, lora, store)
+    elif origins or as_json:
         terminal.show.show_provenance(job, edit, store, as_json=as_json)
     else:
         terminal.show.show_edit(job, edit, out, store, view=view)

@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from adaptivedrag.errors import InvalidEdit, ModelUnavailable
-from adaptivedrag.model.lora_keys import PEFT, Factors, Layers, Shapes, factors_in, locate
+from adaptivedrag.model.lora_keys import (
+    PEFT,
+    Factors,
+    Layers,
+    Shapes,
+    factors_in,
+    kohya_names,
+    locate,
+)
 from adaptivedrag.model.tensors import FLOATING, Header, read_header
 
 if TYPE_CHECKING:
@@ -167,6 +175,29 @@ def read_lora(file: LoraFile) -> "dict[str, np.ndarray]":
             if strength := _of_part(strengths, each):
                 _set_alpha(weights, each, strength.alpha(each))
         return weights
+
+
+def save_for_others(weights: "Mapping[str, np.ndarray]", layers: Layers, path: Path) -> None:
+    """Write a LoRA as kohya does, which diffusers, ComfyUI and most others take at full strength.
+
+    Args:
+        layers: of the model that it is for.
+
+    Raises:
+        InvalidEdit: if it is for another model.
+        OSError: if the file cannot be written.
+    """
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    endings = {"down": "lora_down.weight", "mid": "lora_mid.weight", "up": "lora_up.weight"}
+    found = factors_in({name: value.shape for name, value in weights.items()})
+    names, tensors = kohya_names(found, layers), {}
+    for each in found:
+        tensors[f"{names[each.stem]}.alpha"] = np.array(each.rank, np.float32)
+        for role, key in each.keys.items():
+            tensors[f"{names[each.stem]}.{endings.get(role, role)}"] = weights[key]
+    save_file(tensors, path, metadata={"format": "pt"})
 
 
 def layers_in(shapes: Shapes) -> Shapes:

@@ -188,18 +188,19 @@ def _made_for(found: Sequence[Factors], layers: Layers, words: Mapping[str, str]
 def kohya_names(found: Sequence[Factors], layers: Layers) -> dict[str, str]:
     """Return the stems by which kohya's loaders, ComfyUI and diffusers know the layers, by ours.
 
-    For Stable Diffusion XL, kohya has the names of the original code, for others those of
-    diffusers.
+    For Stable Diffusion XL kohya has the names of the original code, for others those of diffusers.
+
+    Raises:
+        InvalidEdit: see `locate`.
     """
     is_xl = "text_encoder_2" in layers
-    prefixes = {
-        "unet": "lora_unet_",
-        "text_encoder": "lora_te1_text_model_" if is_xl else "lora_te_text_model_",
-        "text_encoder_2": "lora_te2_text_model_",
-    }
+    texts = {"text_encoder": "lora_te1_" if is_xl else "lora_te_", "text_encoder_2": "lora_te2_"}
     originals = original_names(layers["unet"]) if is_xl else {}
     names = {}
     for (part, layer), each in locate(found, layers).items():
-        known = originals.get(layer, layer) if part == "unet" else layer
-        names[each.stem] = prefixes[part] + flat(known)
+        if part == "unet":
+            names[each.stem] = f"lora_unet_{flat(originals.get(layer, layer))}"
+        else:
+            inside = "" if layer == "text_projection" else "text_model_"
+            names[each.stem] = f"{texts[part]}{inside}{flat(layer)}"
     return names

@@ -4,9 +4,13 @@ import json
 import webbrowser
 from pathlib import Path
 
+from adaptivedrag.errors import InvalidEdit
+from adaptivedrag.model.lora_files import save_for_others
 from flows.terminal.console import say, say_table
 from flows.terminal.jobs import find_edit, load, open_to_read
-from stages.planning.plan import plan_edits
+from stages import train_lora
+from stages.planning.models import adaptable_layers
+from stages.planning.plan import Status, plan_edits
 from stages.planning.provenance import provenance, provenance_document, provenance_lines
 from stages.reports.panel import write_panel
 from stages.reports.plan_tables import stages_table
@@ -26,6 +30,22 @@ def show_edit(path: Path, name: str, out: Path | None, store: str, *, view: bool
     say(f"Panel: {panel}")
     if view:
         webbrowser.open(panel.absolute().as_uri())
+
+
+def save_lora(path: Path, name: str, target: Path, store: str) -> None:
+    """Write the LoRA of an edit in the form that other tools take.
+
+    Raises:
+        InvalidEdit: if the edit has none yet.
+    """
+    opened, edit = open_to_read(store), find_edit(load(path), name)
+    (plan,) = plan_edits([edit], opened)
+    staged = plan.stages[train_lora.STAGE.name]
+    if staged.status is not Status.HIT or staged.record is None:
+        raise InvalidEdit(f"edit {edit.id} has no LoRA in the store ({staged.status}): run the job")
+    with writing(target.parent):
+        save_for_others(opened.read(staged.record)["lora"], adaptable_layers(edit.model), target)
+    say(f"LoRA for other tools: {target}")
 
 
 def show_provenance(path: Path, name: str, store: str, *, as_json: bool) -> None:
