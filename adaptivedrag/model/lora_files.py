@@ -188,7 +188,7 @@ def save_for_others(weights: "Mapping[str, np.ndarray]", layers: Layers, path: P
         OSError: if the file cannot be written.
     """
     import numpy as np
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     endings = {"down": "lora_down.weight", "mid": "lora_mid.weight", "up": "lora_up.weight"}
     found = factors_in({name: value.shape for name, value in weights.items()})
@@ -197,7 +197,7 @@ def save_for_others(weights: "Mapping[str, np.ndarray]", layers: Layers, path: P
         tensors[f"{names[each.stem]}.alpha"] = np.array(each.rank, np.float32)
         for role, key in each.keys.items():
             tensors[f"{names[each.stem]}.{endings.get(role, role)}"] = weights[key]
-    save_file(tensors, path, metadata={"format": "pt"})
+    path.write_bytes(save(tensors, metadata={"format": "pt"}))
 
 
 def layers_in(shapes: Shapes) -> Shapes:

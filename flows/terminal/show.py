@@ -36,15 +36,20 @@ def save_lora(path: Path, name: str, target: Path, store: str) -> None:
     """Write the LoRA of an edit in the form that other tools take.
 
     Raises:
-        InvalidEdit: if the edit has none yet.
+        InvalidEdit: if the edit has none yet, or the file cannot be written.
     """
     opened, edit = open_to_read(store), find_edit(load(path), name)
     (plan,) = plan_edits([edit], opened)
     staged = plan.stages[train_lora.STAGE.name]
     if staged.status is not Status.HIT or staged.record is None:
         raise InvalidEdit(f"edit {edit.id} has no LoRA in the store ({staged.status}): run the job")
-    with writing(target.parent):
-        save_for_others(opened.read(staged.record)["lora"], adaptable_layers(edit.model), target)
+    weights, layers = opened.read(staged.record)["lora"], adaptable_layers(edit.model)
+    try:
+        save_for_others(weights, layers, target)
+    except OSError as error:
+        raise InvalidEdit(
+            f"--lora {target} cannot be written ({error.strerror}): name another file"
+        ) from error
     say(f"LoRA for other tools: {target}")
 
 

@@ -1,6 +1,7 @@
 """LoRA files of other tools: taken with their strength, or refused in one line."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,10 +22,12 @@ from support.lora_forms import (
     original,
     peft_settings,
 )
+from support.tiny_models import write_model
 
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.model.lora import lora_applied, model_layers
-from adaptivedrag.model.lora_files import check_fit, find_lora, read_lora
+from adaptivedrag.model.lora_files import check_fit, find_lora, read_lora, save_for_others
+from stages.planning.models import adaptable_layers
 
 SCALE = ALPHA / RANK
 
@@ -528,3 +531,88 @@ def test_only_what_changes_the_strength_is_another_input(layers, tmp_path):
     assert set(find_lora(stronger).inputs) == {"lora_file", "lora_header"}
     of_peft = find_lora(peft_of_one(layers).save(tmp_path / "peft"))
     assert of_peft.inputs["lora_config"] == tmp_path / "peft" / "adapter_config.json"
+
+
+@pytest.fixture(scope="module")
+def xl_layers(tmp_path_factory):
+    return adaptable_layers(str(write_model(tmp_path_factory.mktemp("xl") / "model", "sdxl")))
+
+
+XL_PLACES = [
+    ("unet", "down_blocks.2.attentions.1.transformer_blocks.1.attn2.to_k"),
+    ("unet", "mid_block.attentions.0.transformer_blocks.0.ff.net.2"),
+    ("unet", "up_blocks.0.attentions.2.proj_in"),
+    ("unet", "up_blocks.1.resnets.2.conv_shortcut"),
+    ("unet", "down_blocks.0.downsamplers.0.conv"),
+    ("unet", "add_embedding.linear_2"),
+]
+XL_TEXTS = [
+    ("text_encoder", "encoder.layers.0.self_attn.q_proj"),
+    ("text_encoder_2", "text_model.encoder.layers.1.mlp.fc1"),
+    ("text_encoder_2", "text_projection"),
+]
+
+
+def test_a_lora_of_sdxl_for_others_has_the_names_that_diffusers_takes_from_kohya(
+    xl_layers, tmp_path
+):
+    """The names of the original code, and those of both text encoders."""
+    from diffusers import StableDiffusionXLPipeline
+    from diffusers.utils import convert_unet_state_dict_to_peft
+    from safetensors.torch import load_file
+
+    pairs = draw_pairs(xl_layers, XL_PLACES + XL_TEXTS)
+    names = {"text_encoder": "text_encoder.text_model.", "text_encoder_2": "text_encoder_2."}
+    weights = named(pairs, lambda part, layer: names.get(part, "unet.") + layer, alpha=ALPHA)
+    path = tmp_path / "lora.safetensors"
+    save_for_others(weights, xl_layers, path)
+    assert "lora_unet_input_blocks_8_1_transformer_blocks_1_attn2_to_k.alpha" in load_file(path)
+    config = SimpleNamespace(layers_per_block=2)
+    state, alphas = StableDiffusionXLPipeline.lora_state_dict(path, unet_config=config)
+    theirs = convert_unet_state_dict_to_peft(
+        {name: value for name, value in state.items() if name.startswith("unet.")}
+    )
+    assert set(alphas.values()) == {ALPHA}
+    assert theirs.keys() == {
+        f"unet.{layer}.lora_{half}.weight" for _, layer in XL_PLACES for half in "AB"
+    }
+    for part, layer in XL_PLACES:
+        assert np.array_equal(theirs[f"unet.{layer}.lora_A.weight"], pairs[part, layer][0])
+    assert sum(name.startswith("text_encoder_2.text_model.encoder") for name in state) == 2
+    assert sum(name.startswith("text_encoder_2.text_projection") for name in state) == 2
+    again = find_lora(path)
+    check_fit(again, xl_layers)
+
+
+def test_a_lora_for_others_is_taken_by_diffusers_at_full_strength(
+    tiny, tiny_model_directory, layers, scenario, tmp_path
+):
+    """Ours has no alpha, which kohya's form says as the rank."""
+    from diffusers import StableDiffusionPipeline
+    from diffusers.utils import convert_state_dict_to_kohya
+    from safetensors.torch import load_file
+
+    places = [place for place in attentions(layers) if place[0] == "unet"]
+    weights = named(draw_pairs(layers, places), diffusers)
+    path = tmp_path / "lora.safetensors"
+    save_for_others(weights, layers, path)
+    written = load_file(path)
+    theirs = convert_state_dict_to_kohya(
+        {name: torch.from_numpy(value) for name, value in weights.items()}
+    )
+    assert written.keys() == theirs.keys()
+    assert all(torch.equal(value.float(), theirs[name].float()) for name, value in written.items())
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        tiny_model_directory, safety_checker=None, feature_extractor=None
+    )
+    pipeline.load_lora_weights(path)
+    with torch.no_grad():
+        expected = pipeline.unet(scenario.latents, 681, scenario.conditioning.tokens).sample
+        plain = tiny.predict_noise(scenario.latents, 681, scenario.conditioning)
+        with lora_applied(tiny, weights):
+            ours = tiny.predict_noise(scenario.latents, 681, scenario.conditioning)
+        with lora_applied(tiny, taken(path, layers)):
+            again = tiny.predict_noise(scenario.latents, 681, scenario.conditioning)
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
+    assert torch.equal(ours, again)
+    assert (ours - plain).abs().max() > 1e-2
