@@ -177,15 +177,14 @@ def read_lora(file: LoraFile) -> "dict[str, np.ndarray]":
         return weights
 
 
-def save_for_others(weights: "Mapping[str, np.ndarray]", layers: Layers, path: Path) -> None:
-    """Write a LoRA as kohya does, which diffusers, ComfyUI and most others take at full strength.
+def encode_for_others(weights: "Mapping[str, np.ndarray]", layers: Layers) -> bytes:
+    """Return the file that kohya would write of a LoRA: others take it at full strength.
 
     Args:
         layers: of the model that it is for.
 
     Raises:
         InvalidEdit: if it is for another model.
-        OSError: if the file cannot be written.
     """
     import numpy as np
     from safetensors.numpy import save
@@ -197,7 +196,7 @@ def save_for_others(weights: "Mapping[str, np.ndarray]", layers: Layers, path: P
         tensors[f"{names[each.stem]}.alpha"] = np.array(each.rank, np.float32)
         for role, key in each.keys.items():
             tensors[f"{names[each.stem]}.{endings.get(role, role)}"] = weights[key]
-    path.write_bytes(save(tensors, metadata={"format": "pt"}))
+    return save(tensors, metadata={"format": "pt"})
 
 
 def layers_in(shapes: Shapes) -> Shapes:

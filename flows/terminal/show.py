@@ -5,7 +5,7 @@ import webbrowser
 from pathlib import Path
 
 from adaptivedrag.errors import InvalidEdit
-from adaptivedrag.model.lora_files import save_for_others
+from adaptivedrag.model.lora_files import encode_for_others
 from flows.terminal.console import say, say_table
 from flows.terminal.jobs import find_edit, load, open_to_read
 from stages import train_lora
@@ -45,7 +45,7 @@ def save_lora(path: Path, name: str, target: Path, store: str) -> None:
         raise InvalidEdit(f"edit {edit.id} has no LoRA in the store ({staged.status}): run the job")
     weights, layers = opened.read(staged.record)["lora"], adaptable_layers(edit.model)
     try:
-        save_for_others(weights, layers, target)
+        target.write_bytes(encode_for_others(weights, layers))
     except OSError as error:
         raise InvalidEdit(
             f"--lora {target} cannot be written ({error.strerror}): name another file"

@@ -26,7 +26,7 @@ from support.tiny_models import write_model
 
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.model.lora import lora_applied, model_layers
-from adaptivedrag.model.lora_files import check_fit, find_lora, read_lora, save_for_others
+from adaptivedrag.model.lora_files import check_fit, encode_for_others, find_lora, read_lora
 from stages.planning.models import adaptable_layers
 
 SCALE = ALPHA / RANK
@@ -565,7 +565,7 @@ def test_a_lora_of_sdxl_for_others_has_the_names_that_diffusers_takes_from_kohya
     names = {"text_encoder": "text_encoder.text_model.", "text_encoder_2": "text_encoder_2."}
     weights = named(pairs, lambda part, layer: names.get(part, "unet.") + layer, alpha=ALPHA)
     path = tmp_path / "lora.safetensors"
-    save_for_others(weights, xl_layers, path)
+    path.write_bytes(encode_for_others(weights, xl_layers))
     assert "lora_unet_input_blocks_8_1_transformer_blocks_1_attn2_to_k.alpha" in load_file(path)
     config = SimpleNamespace(layers_per_block=2)
     state, alphas = StableDiffusionXLPipeline.lora_state_dict(path, unet_config=config)
@@ -595,7 +595,7 @@ def test_a_lora_for_others_is_taken_by_diffusers_at_full_strength(
     places = [place for place in attentions(layers) if place[0] == "unet"]
     weights = named(draw_pairs(layers, places), diffusers)
     path = tmp_path / "lora.safetensors"
-    save_for_others(weights, layers, path)
+    path.write_bytes(encode_for_others(weights, layers))
     written = load_file(path)
     theirs = convert_state_dict_to_kohya(
         {name: torch.from_numpy(value) for name, value in weights.items()}
