@@ -113,6 +113,11 @@ Mask = Annotated[File, option(None, "Image of the same size: black where nothing
 Model = Annotated[str, option(None, '"pocket", a directory, a .safetensors file, or a hub id.')]
 Vae = Annotated[Text, option("VAE", "Directory, .safetensors file, or hub id; the model's own.")]
 Segmenter = Annotated[str, option(None, '"pocket", a SAM 2 checkpoint, or a hub id.')]
+
+# What the doctor judges.
+Judged = Annotated[File, argument("[JOB]", "Job file whose models, memory and room are judged.")]
+JudgedModel = Annotated[Text, option("MODEL", "As in a job; the pocket model without a job.")]
+JudgedSegmenter = Annotated[Text, option("MODEL", "As in a job; the pocket one without a job.")]
 Preset = Annotated[str, option(None, '"plus", "paper", "released" or "dragdiffusion".')]
 Lora = Annotated[str, option(None, '"train", "off", or a .safetensors file or folder.')]
 Settings = Annotated[list[str] | None, option("KEY=VALUE", "Such as train_lora.steps=40.", "--set")]
@@ -447,9 +452,15 @@ def store_import(source: Source, store: Store = STORE) -> int:
 
 
 @app.command()
-def doctor(model: Model = "pocket", segmenter: Segmenter = "pocket", store: Store = STORE) -> int:
-    """Show what is installed, and what is missing."""
-    return terminal.doctor.check_installation(model, segmenter, store)
+def doctor(
+    job: Judged = None,
+    model: JudgedModel = None,
+    segmenter: JudgedSegmenter = None,
+    store: Store = STORE,
+    device: Device = "cpu",
+) -> int:
+    """Show what is installed, and whether that is enough: for a job, or for two models."""
+    return terminal.doctor.check_installation(job, model, segmenter, store, device)
 
 
 @app.command("train-pocket")

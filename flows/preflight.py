@@ -12,6 +12,7 @@ from artifacts import ArtifactStore
 from stages.jobs.edit import Job
 from stages.pipeline import BY_NAME, STAGE_NAMES
 from stages.planning.forecast import Forecast, forecast
+from stages.planning.memory import Peak
 from stages.planning.models import SegmenterFiles, check_segmenter
 from stages.planning.plan import EditPlan, JobPlan
 
@@ -88,3 +89,37 @@ def check_room(
             f"{decimal(expected.free)} free: make room (`adaptivedrag store gc` frees what no job "
             "needs), select fewer edits, or name another --store"
         )
+
+
+def free_memory(device: str) -> int | None:
+    """Return the bytes that are free on a GPU; None for a device that shares the machine's."""
+    import torch
+
+    if torch.device(device).type != "cuda":
+        return None
+    free, _total = torch.cuda.mem_get_info(device)
+    return int(free)
+
+
+def check_memory(peak: Peak, free: int | None, device: str) -> str:
+    """Say what edits take of a device's memory by calculation, and what that means.
+
+    Raises:
+        NotReady: if it is not enough even where stages save memory.
+    """
+    needs = f"edits take about {_gib(peak.usual)} by calculation"
+    if free is None or free >= peak.usual:
+        return needs if free is None else f"{needs}, and {device} has {_gib(free)} free"
+    if free >= peak.least:
+        return (
+            f"{needs}, and {device} has {_gib(free)} free: stages will save memory, "
+            f"which takes longer ({_gib(peak.least)} do)"
+        )
+    raise NotReady(
+        f"{needs}, {_gib(peak.least)} where they save memory, and {device} has {_gib(free)} free: "
+        'end what else runs on it, or set dtype = "bfloat16" or a smaller working_size'
+    )
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"

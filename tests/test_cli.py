@@ -542,11 +542,33 @@ def test_two_jobs_are_measured_side_by_side(done):
 
 
 def test_the_doctor_names_what_is_missing(job):
-    found = call("doctor", "--segmenter", "nowhere.pt")
-    assert found.exit_code == 1
+    (job.parent / "model").mkdir()
+    found = call("doctor", "--model", "cats/model", "--segmenter", "nowhere.pt", "--device", "tpu")
+    assert found.exit_code == 2
     assert "torch" in found.output
     assert "cpu (" in found.output
-    assert "Missing: segmenter" in found.output
+    assert "model:     missing: model 'cats/model'" in found.output
+    assert "device:    missing: --device tpu cannot be used" in found.output
+    assert "Missing: device, model, segmenter" in found.output
+
+
+def test_the_doctor_judges_two_models_by_default():
+    found = call("doctor")
+    assert found.exit_code == 0, found.output
+    assert "model:     pocket at " in found.output
+    assert "Stable Diffusion 1.x" in found.output
+    assert "memory:    edits take about 0." in found.output
+    assert "room:" not in found.output
+
+
+def test_the_doctor_judges_a_job(job):
+    found = call("doctor", job)
+    assert found.exit_code == 2
+    assert "segmenter: missing: segmenter" in found.output  # it is no SAM 2
+    job.write_text('model = "pocket"\nsegmenter = "pocket"\n')
+    found = call("doctor", job)
+    assert found.exit_code == 0, found.output
+    assert "room:      cats needs 0 bytes and 12 artifacts of unknown size; " in found.output
 
 
 def test_the_report_is_written_at_any_time(job):

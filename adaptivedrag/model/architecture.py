@@ -64,6 +64,9 @@ class Architecture:
     """Channels, rows and columns of the latents that settings are given for."""
     working_size: int
     """The UNet sees at most the square of this many pixels, if settings say nothing else."""
+    kept_by_a_pass: float
+    """Numbers that a pass of training keeps, for each cell of the latents and each channel of the
+    UNet's first level; by tests/benchmarks/memory.py, with a share of all that a step holds."""
     read_prompts_with: Callable[[Mapping[str, Any]], PromptEncoder]
     """Makes the prompt encoder of the loaded parts.
 

@@ -47,6 +47,8 @@ class SegmenterFiles:
     """A SAM 2 checkpoint: a file, or the pocket segmenter's directory."""
 
     path: Path
+    files: tuple[Path, ...]
+    """All that are read."""
     digest: Digest
 
 
@@ -105,7 +107,7 @@ def segmenter_files(name: str) -> SegmenterFiles:
     path = find_segmenter(name)
     folder = path.parent if path.is_file() else path
     files = {file.relative_to(folder).as_posix(): file for file in kind_of(path).files(path)}
-    return SegmenterFiles(path, _digest(files))
+    return SegmenterFiles(path, tuple(files.values()), _digest(files))
 
 
 def check_segmenter(found: SegmenterFiles) -> None:
@@ -114,9 +116,7 @@ def check_segmenter(found: SegmenterFiles) -> None:
     Raises:
         UnsupportedModel: if it is no SAM 2, or its weights do not fit.
     """
-    path = found.path
-    file = path if path.is_file() else path / "config.json"
-    _check_once(file, found.digest, "sam2", lambda: load_segmenter(path))
+    _check_once(found.files[0], found.digest, "sam2", lambda: load_segmenter(found.path))
 
 
 def _check_once(file: Path, digest: Digest, library: str, check: Callable[[], object]) -> None:

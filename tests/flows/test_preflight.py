@@ -11,8 +11,9 @@ from typer.testing import CliRunner
 from artifacts import ArtifactStore
 from artifacts.places.backend import Backend
 from cli import app
-from flows.preflight import NotReady, check_device
+from flows.preflight import NotReady, check_device, check_memory
 from stages.jobs.reader import load_job
+from stages.planning.memory import Peak
 
 EDIT = ("edit", "job/cat.png", "--drag", "30,30->50,32", "--preset", "paper")
 
@@ -72,3 +73,12 @@ def test_a_disk_without_room_for_what_is_missing_is_refused(job, monkeypatch):
     finish(load_job(job).edits[0], ArtifactStore.open(".adaptivedrag"))
     job.write_text(job.read_text() + '[extract_superpixels]\nsource = "rgb"\n')
     assert "its disk has 17 bytes free: make room" in refusal("run", job)
+
+
+def test_memory_is_enough_or_saved_or_not_there():
+    peak, gib = Peak(7 * 2**30, 4 * 2**30), 2**30
+    assert check_memory(peak, None, "cpu") == "edits take about 7.0 GiB by calculation"
+    assert check_memory(peak, 8 * gib, "cuda").endswith("and cuda has 8.0 GiB free")
+    assert "stages will save memory" in check_memory(peak, 5 * gib, "cuda")
+    with pytest.raises(NotReady, match=r"4.0 GiB where they save memory, and cuda has 3.0 GiB"):
+        check_memory(peak, 3 * gib, "cuda")

@@ -95,5 +95,6 @@ STABLE_DIFFUSION_1 = Architecture(
     first_controlled=10,  # the paper's choice: the six of the last two up blocks
     reference_latents=REFERENCE,
     working_size=768,
+    kept_by_a_pass=428,
     read_prompts_with=ClipPrompts.of,
 )

@@ -1,0 +1,46 @@
+"""What an edit takes of a device's memory, by calculation from headers."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from adaptivedrag.config import EditConfig
+from adaptivedrag.model.architectures.sd1 import STABLE_DIFFUSION_1
+from adaptivedrag.model.diffusion import DiffusionModel
+from stages.planning.memory import peak_of, weights_of
+from stages.planning.models import diffusion_files
+from stages.planning.resolved import Setting
+
+PAGE = Path(__file__).parents[3] / "docs" / "memory.md"
+
+
+def test_weights_are_counted_by_the_headers_of_files(tiny_model_directory):
+    model = DiffusionModel.load(tiny_model_directory)
+    loaded = sum(
+        value.numel()
+        for part in (model.unet, model.vae, *model.prompts.modules)
+        for value in part.parameters()
+    )
+    assert weights_of(diffusion_files(str(tiny_model_directory))) == loaded
+
+
+def test_the_figure_of_an_architecture_is_that_of_the_page():
+    """A step of training on four items of 512 px, in 16 bits."""
+    found = re.search(r"\| train_lora, batch 4 .*\| ([\d,]+) \| [\d.]+ \|", PAGE.read_text())
+    measured = int(found[1].replace(",", ""))
+    told = 4 * 64 * 64 * 320 * STABLE_DIFFUSION_1.kept_by_a_pass * 2 / 2**20
+    assert told == pytest.approx(measured, rel=0.02)
+
+
+def test_more_pixels_items_and_digits_take_more(tiny_model_directory):
+    def peak(side=512, trains=True, **settings):
+        config = EditConfig().merged(settings)
+        model = str(tiny_model_directory)
+        return peak_of(Setting.of(config, model, None, "pocket", side, side), trains=trains)
+
+    assert peak(side=256).usual < peak().usual
+    assert peak(trains=False).usual < peak().usual
+    assert peak(trains=False).least == peak().least < peak().usual
+    assert peak(train_lora={"batch_size": 8}).usual > peak().usual
+    assert peak(dtype="float32").least > peak(dtype="bfloat16").least
