@@ -588,6 +588,8 @@ def test_masks_that_are_left_aside_and_odd_ones_are_noted(done):
     Path("cats/edits.jsonl").write_text(text)
     whole = "the mask is the whole image: nothing holds the background"
     assert f"edit-0, edit-1, edit-2: {whole}" in call("plan", done).output
+    document = json.loads(call("plan", done, "--json").output)
+    assert document["plans"][0]["notes"] == [whole]
     done.write_text("use_mask = false\n" + done.read_text())
     note = "edit-0, edit-1, edit-2: its mask is left aside, because use_mask is false"
     assert note in call("run", done).output

@@ -20,7 +20,7 @@ _DECODING = 2
 """Raise when images are decoded differently, so that old digests are not taken for new."""
 IMAGE = f"image/{_DECODING}/{PIL.__version__}"
 """Names what is remembered of an image file."""
-_READING = 2
+_READING = 3
 """Raise when masks are read differently."""
 MASK = f"mask/{_READING}/{PIL.__version__}"
 """Names what is remembered of a mask file."""
@@ -72,7 +72,7 @@ class MaskInfo(ImageInfo):
 
     @cached_property
     def _squares(self) -> bytes:
-        return zlib.decompress(base64.b85decode(self.touched))
+        return zlib.decompress(base64.b64decode(self.touched))
 
 
 def inspect_image(path: Path, cache: StatCache, pixel_limit: int = PIXEL_LIMIT) -> ImageInfo:

@@ -48,4 +48,4 @@ def _touched(mask: Mask) -> str:
     whole = np.zeros((height, width), bool)
     whole[: mask.shape[0], : mask.shape[1]] = mask
     squares = whole.reshape(height // TOUCHED_SIDE, TOUCHED_SIDE, -1, TOUCHED_SIDE).any((1, 3))
-    return base64.b85encode(zlib.compress(np.packbits(squares).tobytes())).decode()
+    return base64.b64encode(zlib.compress(np.packbits(squares).tobytes())).decode()

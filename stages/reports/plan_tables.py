@@ -157,6 +157,7 @@ def _edit_document(plan: EditPlan) -> dict[str, Any]:
         "id": plan.edit.id,
         "done": plan.done,
         "to_make": list(plan.to_make),
+        "notes": list(plan.edit.notes),
         "stages": {
             name: {"status": str(staged.status), "key": staged.key, "why": staged.why}
             for name, staged in plan.stages.items()
