@@ -92,17 +92,14 @@ def _first_of(ids: Sequence[str]) -> str:
 
 
 def note_inputs(job: Job) -> None:
-    """List what was converted, drags, prompts, settings, models and masks, where they are odd.
-
-    Raises:
-        ModelUnavailable: if the files of a model are not there.
-    """
+    """List what was converted, drags, prompts, settings, models and masks, where they are odd."""
     notes = {edit.image_path.name: edit.image.notes for edit in job.edits if edit.image.notes}
     lines = [f"{name}: {'; '.join(conversions)}" for name, conversions in notes.items()]
     say_list("Converted", first_lines(lines))
     say_list("Drags", first_lines(_noted(job.edits, lambda edit: drag_notes(edit.drags))))
-    edits = with_prompt_notes(job.edits)
-    say_list("Prompts", first_lines(_noted(edits, lambda edit: edit.prompt_notes)))
+    with suppress(AdaptiveDragError):  # who needs the model says what is wrong with it
+        edits = with_prompt_notes(job.edits)
+        say_list("Prompts", first_lines(_noted(edits, lambda edit: edit.prompt_notes)))
     settings = {
         f'{name} (the method is "{edit.config.optimize_latent.method}")': None
         for edit in job.edits

@@ -23,20 +23,22 @@ def with_prompt_notes(edits: Sequence[Edit]) -> tuple[Edit, ...]:
     Raises:
         ModelUnavailable: if the files of a model are not there.
     """
-    prompts: dict[str, set[str]] = {}
+    prompts: dict[tuple[str, str | None], set[str]] = {}
     for edit in edits:
-        prompts.setdefault(edit.model, set()).add(edit.prompt)
-    cut = {model: _cut(model, named) for model, named in prompts.items()}
+        prompts.setdefault((edit.model, edit.vae), set()).add(edit.prompt)
+    cut = {model: _cut(_tokenizers(*model), named) for model, named in prompts.items()}
     return tuple(
-        replace(edit, prompt_notes=(note,)) if (note := cut[edit.model].get(edit.prompt)) else edit
+        replace(edit, prompt_notes=(note,))
+        if (note := cut[edit.model, edit.vae].get(edit.prompt))
+        else edit
         for edit in edits
     )
 
 
-def _cut(model: str, prompts: Collection[str]) -> dict[str, str]:
-    """Return a note for each prompt that is too long for a model, by prompt."""
+def _cut(tokenizers: Sequence[Path], prompts: Collection[str]) -> dict[str, str]:
+    """Return a note for each prompt that is too long for one of the tokenizers, by prompt."""
     found: dict[str, str] = {}
-    for folder in _tokenizers(model):
+    for folder in tokenizers:
         found = _cut_by(folder, prompts) | found
     return found
 
@@ -56,8 +58,8 @@ def _cut_by(folder: Path, prompts: Collection[str]) -> dict[str, str]:
     return StatCache().value(config, kind, lambda _: _count(folder, int(length), long))
 
 
-def _tokenizers(model: str) -> list[Path]:
-    files = diffusion_files(model)
+def _tokenizers(model: str, vae: str | None) -> list[Path]:
+    files = diffusion_files(model, vae)
     parts = files.architecture.parts.items()
     named = {name: part for name, part in parts if name.startswith("tokenizer")}
     return [files.source.part(name, part).folder for name, part in named.items()]
