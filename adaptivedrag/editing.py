@@ -11,6 +11,7 @@ from torch import Tensor
 from adaptivedrag import presets
 from adaptivedrag.config import EditConfig, Runtime
 from adaptivedrag.drag import DragProblem, DragResult, Hooks
+from adaptivedrag.drag_notes import drag_notes
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.given import GivenDrag, GivenImage, given_drags, given_image, given_mask
 from adaptivedrag.inversion import invert
@@ -149,7 +150,12 @@ def edit(
         drag=dragged,
         lora_losses=tuple(losses),
         warnings=tuple(warnings),
-        notes=(*decoded.notes, *(user_mask.notes if user_mask else ())),
+        notes=(
+            *decoded.notes,
+            *drag_notes(pairs),
+            *diffusion.prompts.notes(prompt),
+            *(user_mask.notes if user_mask else ()),
+        ),
     )
 
 

@@ -44,6 +44,10 @@ class PromptEncoder(Protocol):
         """Condition the UNet on a prompt; the text encoders are on `device`."""
         ...
 
+    def notes(self, prompt: str) -> tuple[str, ...]:
+        """Say where a prompt is cut, if it is too long for a text encoder."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Architecture:

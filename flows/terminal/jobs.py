@@ -7,10 +7,10 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
+from adaptivedrag.drag_notes import drag_notes
 from adaptivedrag.errors import AdaptiveDragError, InvalidEdit
 from artifacts import ArtifactStore, StoreAbsent
 from flows.terminal.console import console, say, say_list, step_bar
-from stages.jobs.drags import drag_notes
 from stages.jobs.edit import BadEdit, Edit, Job
 from stages.jobs.reader import load_job
 from stages.planning.models import diffusion_files

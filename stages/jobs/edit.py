@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from adaptivedrag.config import EditConfig
+from adaptivedrag.drag_notes import drag_notes
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.model.lora_files import LoraFile
 from adaptivedrag.points import Drag
 from artifacts import Digest
-from stages.jobs.drags import drag_notes
 from stages.jobs.image_files import ImageInfo
 
 BROKEN = "broken JSON"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from adaptivedrag.model.architecture import Architecture
 from adaptivedrag.model.parts import CLIP_TEXT, CLIP_TOKENIZER, SCHEDULER, UNET, VAE
+from adaptivedrag.model.prompts import cut_note
 from adaptivedrag.section import REFERENCE
 
 if TYPE_CHECKING:
@@ -71,6 +72,11 @@ class ClipPrompts:
         from adaptivedrag.model.conditioning import Conditioning
 
         return Conditioning(self.text_encoder(self.tokens(prompt).to(device))[0])
+
+    def notes(self, prompt: str) -> tuple[str, ...]:
+        """Say where a prompt is cut, if it is too long."""
+        note = cut_note(self.tokenizer, prompt)
+        return (note,) if note else ()
 
 
 STABLE_DIFFUSION_1 = Architecture(

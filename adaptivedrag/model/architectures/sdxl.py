@@ -62,6 +62,10 @@ class TwoClipPrompts:
         tokens = torch.cat([each.hidden_states[-2] for each in seen], dim=-1)
         return Conditioning(tokens, {"text_embeds": seen[1].text_embeds})
 
+    def notes(self, prompt: str) -> tuple[str, ...]:
+        """Say where a prompt is cut, if it is too long for either."""
+        return self.first.notes(prompt) or self.second.notes(prompt)
+
 
 STABLE_DIFFUSION_XL = Architecture(
     name="Stable Diffusion XL",

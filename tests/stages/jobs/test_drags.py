@@ -2,9 +2,10 @@
 
 import pytest
 
+from adaptivedrag.drag_notes import drag_notes
 from adaptivedrag.points import Drag, ImagePoint
 from stages.jobs.complaints import Refused
-from stages.jobs.drags import drag_notes, refuse_outside
+from stages.jobs.drags import refuse_outside
 
 
 def drags(*rows: tuple[float, float, float, float]) -> list[Drag]:

@@ -4,8 +4,11 @@ import re
 import sys
 
 import pytest
+import torch
 from support.finished_job import write_job
 
+from adaptivedrag.model.architectures.sd1 import ClipPrompts
+from adaptivedrag.model.architectures.sdxl import TwoClipPrompts
 from adaptivedrag.model.weights import find_diffusion
 from artifacts import ArtifactStore
 from flows.terminal.jobs import note_inputs
@@ -78,3 +81,12 @@ def test_what_was_counted_is_remembered_and_plans_have_the_notes(tmp_path, monke
     monkeypatch.setitem(sys.modules, "transformers", None)  # it would be imported to count again
     (plan,) = plan_edits(job.edits, ArtifactStore.open(tmp_path / "store"))
     assert plan.edit.prompt_notes == before[0].prompt_notes != ()
+
+
+def test_the_models_own_encoder_says_the_same(tmp_path, tokenizer):
+    job = of_prompt(write_job(tmp_path / "job", edits=1), LONG["words"])
+    (edit,) = prompts.with_prompt_notes(job.edits)
+    one = ClipPrompts(torch.nn.Identity(), tokenizer)
+    assert one.notes(LONG["words"]) == TwoClipPrompts(one, one).notes(LONG["words"])
+    assert one.notes(LONG["words"]) == edit.prompt_notes
+    assert one.notes("a red ball") == ()
