@@ -178,7 +178,8 @@ VERSION = option(None, "Print the version.", "--version", callback=print_version
 
 @app.callback()
 def main(version: Annotated[bool, VERSION] = False) -> None:
-    """Let output hold file names that are not valid text."""
+    """Prepare the process: a home for libraries, and output that can hold any text."""
+    terminal.homes.ensure_home()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -17,12 +17,9 @@ from prefect.flows import Flow
 from prefect.workers.process import ProcessWorker
 
 from flows.edit_dataset import edit_dataset
-from flows.prefect_server import (
-    PrefectServer,
-    PrefectUnavailable,
-    client_settings,
-    configured_api_url,
-)
+from flows.prefect_server import PrefectServer, client_settings
+from flows.prefect_settings import PrefectUnavailable, configured_api_url
+from flows.proxies import proxies_for
 from flows.request import RunRequest
 from flows.run import Run
 from flows.shards import cut_shards
@@ -129,9 +126,10 @@ def _users_server() -> Iterator[None]:
             "PREFECT_API_URL to its address, such as http://127.0.0.1:4200/api."
         )
     server = PrefectServer(url)
-    server.wait_until_ready()
-    with client_settings(server):
-        yield
+    with proxies_for(server.host):
+        server.wait_until_ready()
+        with client_settings(server):
+            yield
 
 
 def _ensure_pool(name: str) -> None:

@@ -7,7 +7,6 @@ take its port, and a request made while it starts is answered when it is ready. 
 """
 
 import contextlib
-import http.client
 import logging
 import os
 import signal
@@ -16,15 +15,24 @@ import subprocess
 import sys
 import threading
 import time
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import platformdirs
+from flows.prefect_settings import (
+    PrefectUnavailable,
+    configured_api_url,
+    load_prefect,
+    prefect_home,
+    profile_settings,
+)
+from flows.proxies import is_loopback, proxies_for, proxies_of
 
-PROFILE = "adaptivedrag"
+if TYPE_CHECKING:
+    import httpx
+
 START_SECONDS = 120.0
 """A first start migrates a new database, on a busy machine; later ones take a tenth of this."""
 POLL_SECONDS = 2.0
@@ -45,22 +53,6 @@ QUIET = {
 """Levels of Prefect's loggers on a terminal that shows our own progress."""
 
 
-class PrefectUnavailable(ConnectionError):
-    """No Prefect server answers; the message names its address or log and what to do."""
-
-
-def profile_settings() -> dict[str, str]:
-    """Return the settings of the profile that ships with the project."""
-    text = Path(__file__).with_name("profiles.toml").read_text("utf-8")
-    settings: dict[str, str] = tomllib.loads(text)["profiles"][PROFILE]
-    return settings
-
-
-def prefect_home() -> Path:
-    """Return the folder of the temporary servers' database, kept so that it is migrated once."""
-    return platformdirs.user_cache_path("adaptivedrag") / "prefect"
-
-
 @dataclass
 class PrefectServer:
     """A Prefect API that the flow of this run talks to; `process` is None for the user's own."""
@@ -70,14 +62,25 @@ class PrefectServer:
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     lifeline: int | None = field(default=None, repr=False)
 
+    @property
+    def host(self) -> str | None:
+        """The name or address of the machine it runs on; None if the address has none."""
+        with contextlib.suppress(ValueError):
+            return urlsplit(self.api_url).hostname
+        return None
+
     def wait_until_ready(self) -> None:
         """Return once the API answers.
 
         Raises:
             PrefectUnavailable: if it does not in time, or its process ended.
         """
+        with proxies_for(self.host), _new_client() as client:
+            self._wait_until_ready(client)
+
+    def _wait_until_ready(self, client: "httpx.Client") -> None:
         deadline = time.monotonic() + (START_SECONDS if self.process else ANSWER_SECONDS)
-        while not _answers(self.api_url, POLL_SECONDS):
+        while not _answers(self.api_url, client):
             if self.process is not None and self.process.poll() is not None:
                 raise PrefectUnavailable(
                     f"The temporary Prefect server ended while it started; its log is {self.log}."
@@ -100,9 +103,11 @@ class PrefectServer:
     def _silence(self) -> str:
         if self.process is not None:
             return f"The temporary Prefect server does not answer; its log is {self.log}."
+        proxies = {} if is_loopback(self.host) else proxies_of(os.environ)
+        through = f" (asked with the proxies of {', '.join(sorted(proxies))})" if proxies else ""
         return (
-            f"No Prefect server answers at {self.api_url}: start it, or unset PREFECT_API_URL "
-            "to use a temporary one."
+            f"No Prefect server answers at {self.api_url}{through}: start it, or unset "
+            "PREFECT_API_URL, in the active profile too, to use a temporary one."
         )
 
 
@@ -115,7 +120,9 @@ def temporary_server() -> Iterator[PrefectServer]:
     configured = configured_api_url()
     server = PrefectServer(configured) if configured else start_server()
     try:
-        yield server
+        with proxies_for(server.host):
+            load_prefect()
+            yield server
     finally:
         server.stop()
 
@@ -160,29 +167,22 @@ def send_events(timeout: float) -> bool:
     return not waited[1]
 
 
-def configured_api_url() -> str | None:
-    """Return PREFECT_API_URL or the active profile's address, None when neither is set."""
-    if url := os.environ.get("PREFECT_API_URL"):
-        return url
-    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
-    profiles = Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml")).expanduser()
-    if not profiles.is_file():
-        return None
-    found = tomllib.loads(profiles.read_text("utf-8"))
-    active = os.environ.get("PREFECT_PROFILE", found.get("active"))
-    url = found.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
-    return str(url) if url else None
-
-
 def start_server() -> PrefectServer:
     """Start our own server in the background on a free port of the loopback interface."""
     home = prefect_home()
-    home.mkdir(parents=True, exist_ok=True)
     log = home / "server.log"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        output = log.open("wb")
+    except OSError as error:
+        raise PrefectUnavailable(
+            f"The temporary Prefect server has no room for its log {log} ({error.strerror}): "
+            "name a folder that can be written with XDG_CACHE_HOME or TMPDIR."
+        ) from error
     reads, lifeline = os.pipe()
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        with log.open("wb") as output:
+        with output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "flows.prefect_server", str(listener.fileno()), str(reads)],
                 pass_fds=(listener.fileno(), reads),
@@ -211,19 +211,28 @@ def server_environment(home: Path, api_url: str) -> dict[str, str]:
     }
 
 
-def _answers(api_url: str, timeout: float) -> bool:
-    """Ask an API for its health, without a proxy; return whether it answered in time."""
-    parts = urlsplit(api_url)
-    secure = parts.scheme == "https"
-    connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-    connection = connect(parts.hostname or "", parts.port, timeout=timeout)
+def _new_client() -> "httpx.Client":
+    """Return a client that uses proxies as Prefect's does."""
+    import httpx
+
     try:
-        connection.request("GET", f"{parts.path.rstrip('/')}/health")
-        return connection.getresponse().status < 500
-    except (OSError, http.client.HTTPException):
+        return httpx.Client(timeout=POLL_SECONDS)
+    except (ImportError, ValueError) as error:
+        names = ", ".join(sorted(proxies_of(os.environ)))
+        raise PrefectUnavailable(
+            f"Prefect's client cannot use the proxies of {names}: {error}"
+        ) from error
+
+
+def _answers(api_url: str, client: "httpx.Client") -> bool:
+    """Ask an API for its health; return whether it, and not a proxy that refuses, answered."""
+    import httpx
+
+    try:
+        code = client.get(f"{api_url.rstrip('/')}/health").status_code
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError):
         return False
-    finally:
-        connection.close()
+    return code < 500 and code != httpx.codes.PROXY_AUTHENTICATION_REQUIRED
 
 
 def _leave_with(lifeline: int) -> None:

@@ -20,11 +20,11 @@ from rich.console import Console
 
 from flows.outcomes import INTERRUPTED, RunSummary
 from flows.prefect_server import (
-    PrefectUnavailable,
     client_settings,
     send_events,
     temporary_server,
 )
+from flows.prefect_settings import PrefectUnavailable
 from flows.request import RunRequest
 from flows.run import Run
 from stages.jobs.edit import Job

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
+import stat
+import tempfile
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
@@ -12,11 +16,32 @@ from typing import Any
 import platformdirs
 
 _BUSY_SECONDS = 5.0
+_ROOM = 16 << 20
+"""Free bytes below which a disk counts as full."""
 
 
 def cache_path(name: str) -> Path:
-    """Return the path of a file in the user's cache."""
-    return Path(platformdirs.user_cache_dir("adaptivedrag")) / name
+    """Return the path of a file in the user's cache.
+
+    Without a home, or where that cannot be written or is full, it lies in the temporary folder.
+    """
+    with suppress(RuntimeError, OSError):  # no home; cannot be made
+        folder = platformdirs.user_cache_path("adaptivedrag")
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK | os.X_OK) and shutil.disk_usage(folder).free > _ROOM:
+            return folder / name
+    return _temporary_folder() / name
+
+
+def _temporary_folder() -> Path:
+    """Return a folder in the temporary folder that nobody else can write."""
+    with suppress(OSError):
+        folder = Path(tempfile.gettempdir()) / f"adaptivedrag-{os.getuid()}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        if (found.st_uid, found.st_mode) == (os.getuid(), stat.S_IFDIR | 0o700):
+            return folder
+    return Path(os.devnull) / "adaptivedrag"  # no file can be made there: nothing is remembered
 
 
 class CacheFile:

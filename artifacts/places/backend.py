@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -18,9 +18,9 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, MemoryStore, from_url
 
 from artifacts.errors import ArtifactCorrupt, StoreAbsent, StoreUnavailable
-from artifacts.layout import most_bytes
+from artifacts.layout import FORMAT_FILE, most_bytes
 from artifacts.places import folder as local
-from artifacts.places.remedies import remedy
+from artifacts.places.remedies import reason_of
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _PAGE = 1000
 _CREATE_TRIES = 5
 _FIRST_PAUSE = 0.05
+_NO_BUCKET = "<Code>NoSuchBucket</Code>"
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Backend:
         if address.startswith("memory://"):
             return cls(MemoryStore(), address)
         with _reported(address):
+            _try_once(address)
             return cls(from_url(address), address, is_named=True)
 
     @classmethod
@@ -111,7 +113,9 @@ class Backend:
                 return None
             try:
                 found = obstore.get(self._objects, path)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                if _NO_BUCKET in str(error):
+                    raise
                 return None
             if found.meta["size"] > most_bytes(path):
                 raise ArtifactCorrupt(_too_large(path, found.meta["size"]))
@@ -290,6 +294,23 @@ class Backend:
                     local.sync(self.root / name)
 
 
+def _try_once(address: str) -> None:
+    """Find out within seconds whether a place can be reached; later requests are more patient.
+
+    Raises:
+        OSError, BaseError: as the request that failed did.
+    """
+    # Client options given here would replace those that the environment names, such as a proxy.
+    hasty = from_url(
+        address, retry_config={"max_retries": 1, "retry_timeout": timedelta(seconds=10)}
+    )
+    try:
+        obstore.get(hasty, FORMAT_FILE)
+    except FileNotFoundError as error:
+        if _NO_BUCKET in str(error):
+            raise
+
+
 def _scan(root: Path, folder: str) -> Iterator[os.DirEntry[str]]:
     """List a folder; yield nothing if it is not a folder, or a link is on the way to it."""
     if _link_above(root, f"{folder}/"):
@@ -366,7 +387,4 @@ def _reported(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, BaseError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        if isinstance(error, OSError) and error.strerror:
-            reason = error.strerror
-        raise StoreUnavailable(f"{what}: {reason}{remedy(str(error))}") from error
+        raise StoreUnavailable(f"{what}: {reason_of(error)}") from error

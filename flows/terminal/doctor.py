@@ -16,7 +16,8 @@ from adaptivedrag.errors import AdaptiveDragError
 from adaptivedrag.presets import POCKET
 from artifacts import ArtifactError, ArtifactStore
 from flows.outcomes import ALL_DONE, NOT_STARTED
-from flows.prefect_server import PrefectServer, PrefectUnavailable, configured_api_url
+from flows.prefect_server import PrefectServer
+from flows.prefect_settings import PrefectUnavailable, configured_api_url
 from flows.preflight import NotReady, check_device, check_memory, check_room, free_memory
 from flows.terminal.console import say
 from flows.terminal.jobs import load, open_to_read

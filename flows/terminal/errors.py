@@ -3,7 +3,7 @@
 from adaptivedrag.errors import AdaptiveDragError
 from artifacts import ArtifactError
 from flows.outcomes import INTERRUPTED, NOT_STARTED, STOPPED_EARLY, InvalidRequest
-from flows.prefect_server import PrefectUnavailable
+from flows.prefect_settings import PrefectUnavailable
 from flows.preflight import NotReady
 from flows.terminal.console import say
 from stages.reports.results import ReportUnwritable

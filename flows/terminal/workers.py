@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from flows.deployment import deploy, submit
+from flows.prefect_settings import load_prefect
 from flows.request import RunRequest
 from flows.terminal.console import say
 from flows.terminal.jobs import load
@@ -11,6 +11,9 @@ from stages.reports.wording import count
 
 def deploy_flow(pool: str) -> None:
     """Register the flow with a work pool, and print how to start a worker."""
+    load_prefect()
+    from flows.deployment import deploy
+
     name = deploy(pool)
     say(f"Deployed {name}. Start a worker with: prefect worker start --pool {pool} --limit 1")
 
@@ -24,6 +27,9 @@ def submit_job(
     out: str | None,
 ) -> None:
     """Create the flow runs of what is missing of a job, and list their ids."""
+    load_prefect()
+    from flows.deployment import submit
+
     job = load(path)
     request = request.model_copy(update={"out": out or f"results/{job.name}"})
     runs = submit(job, store, request, select=select, shards=shards)

@@ -90,15 +90,15 @@ def run_here(users_server: PrefectServer) -> Callable:
 def start_run() -> StartRun:
     """Start the run of a job in a process of its own, with a temporary server of its own.
 
-    `before` is code that this process runs first.
+    `before` is code that this process runs first, in an environment with other variables if wanted.
     """
 
-    def start(job: Path, before: str = "") -> "subprocess.Popen[str]":
+    def start(job: Path, before: str = "", **environment: str) -> "subprocess.Popen[str]":
         named = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
         return subprocess.Popen(
             [sys.executable, "-c", f"{before}\n{RUN}", str(job.parent)],
             cwd=ROOT,
-            env=named | {"PYTHONUNBUFFERED": "1"},
+            env=named | {"PYTHONUNBUFFERED": "1"} | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

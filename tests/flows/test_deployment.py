@@ -15,7 +15,8 @@ from support.tiny_job import DIVERGING
 
 from artifacts import ArtifactStore
 from flows.deployment import deploy, submit
-from flows.prefect_server import PrefectServer, PrefectUnavailable, client_settings
+from flows.prefect_server import PrefectServer, client_settings
+from flows.prefect_settings import PrefectUnavailable
 from flows.request import RunRequest
 from stages.jobs.reader import load_job
 from stages.planning.plan import plan_job

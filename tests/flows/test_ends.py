@@ -83,11 +83,23 @@ def connections(tmp_path, monkeypatch):
     return found
 
 
+PROXY = "http://127.0.0.1:9"
+BEHIND_PROXIES = {
+    "HTTP_PROXY": PROXY,
+    "http_proxy": PROXY,
+    "HTTPS_PROXY": PROXY,
+    "ALL_PROXY": "socks5://127.0.0.1:9",  # httpx knows this kind only with another package
+    "NO_PROXY": "intranet.example",
+}
+"""Proxies where nobody listens."""
+
+
 def test_after_a_kill_no_server_is_left_and_nothing_is_made_twice(
     make_job, start_run, run_here, connections
 ):
     job = make_job(images=2, each=2)
-    process = start_run(job)
+    # Neither proxies nor a home that cannot be made keep a run from starting.
+    process = start_run(job, HOME="/proc/nowhere", **BEHIND_PROXIES)
     wait_for_records(job, 3, process)
     [server] = servers_of(process)
     process.kill()

@@ -7,16 +7,19 @@ import sys
 
 import pytest
 
+import flows.prefect_server
 from flows.prefect_server import (
     QUIET,
     PrefectServer,
-    PrefectUnavailable,
     client_settings,
+    start_server,
+    temporary_server,
+)
+from flows.prefect_settings import (
+    PrefectUnavailable,
     configured_api_url,
     prefect_home,
     profile_settings,
-    start_server,
-    temporary_server,
 )
 
 PROFILES = """
@@ -49,6 +52,51 @@ def test_the_users_server_comes_from_the_environment_or_the_profile(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert configured_api_url() == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["garbage = [", "active = 3\nprofiles = 5", '[profiles]\nwork = "a"', "\x00"]
+)
+def test_profiles_that_cannot_be_read_are_named_in_one_line(text, tmp_path, monkeypatch):
+    monkeypatch.setenv("PREFECT_PROFILES_PATH", str(tmp_path / "profiles.toml"))
+    monkeypatch.setenv("PREFECT_PROFILE", "work")
+    (tmp_path / "profiles.toml").write_text(text)
+    with pytest.raises(PrefectUnavailable, match=r"profiles\.toml cannot be read") as caught:
+        configured_api_url()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:9/api", "nonsense", "http://a:port/api", "ftp://b"]
+)
+def test_a_server_that_does_not_answer_is_named_with_what_to_do(url, monkeypatch):
+    monkeypatch.setattr(flows.prefect_server, "ANSWER_SECONDS", 0.0)
+    with pytest.raises(PrefectUnavailable, match="unset PREFECT_API_URL") as caught:
+        PrefectServer(url).wait_until_ready()
+    assert url in str(caught.value)
+
+
+def test_a_server_behind_a_proxy_is_asked_through_it(monkeypatch):
+    monkeypatch.setattr(flows.prefect_server, "ANSWER_SECONDS", 0.0)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with pytest.raises(PrefectUnavailable, match="asked with the proxies of HTTP_PROXY"):
+        PrefectServer("http://prefect.example/api").wait_until_ready()
+
+
+def test_settings_that_prefect_does_not_take_are_named_in_one_line():
+    check = "from flows.prefect_settings import load_prefect; load_prefect()"
+    shown = subprocess.run(
+        [sys.executable, "-c", check],
+        env=os.environ | {"PREFECT_API_REQUEST_TIMEOUT": "soon"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    *_, last = shown.stderr.strip().splitlines()
+    assert "PrefectUnavailable: Prefect does not take its settings (APISettings" in last
+    assert "request_timeout" in last
+    assert "'soon'" in last
+    assert "plugins" not in shown.stderr.partition("Traceback")[0]
 
 
 def test_without_profiles_no_server_is_configured():

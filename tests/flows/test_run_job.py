@@ -27,7 +27,7 @@ from adaptivedrag.errors import InvalidEdit, ModelUnavailable
 from artifacts import ArtifactStore, StoreUnavailable, TensorFile
 from flows.edit_dataset import bench_of, do_chunk
 from flows.outcomes import InvalidRequest
-from flows.prefect_server import PrefectUnavailable
+from flows.prefect_settings import PrefectUnavailable
 from flows.request import RunRequest
 from flows.run import Run
 from flows.run_job import run
