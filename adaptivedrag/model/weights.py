@@ -1,5 +1,6 @@
 """Where the files of a model are: embedded, at a path, or on the hub. Nothing is loaded here."""
 
+import json
 from collections.abc import Collection
 from functools import partial
 from importlib.resources import files
@@ -60,11 +61,23 @@ def find_diffusion(name: str) -> Path:
         inside = sorted(file.name for file in path.glob("*.safetensors"))
         hint = f": name its {inside[0]}, if that is the model" if inside else ""
         raise ModelUnavailable(
-            f"model {name!r}: {path} has no {', '.join(missing)}: "
-            f"it is not a diffusers Stable Diffusion directory{hint}"
+            f"model {name!r}: {path} has no {', '.join(missing)}: {_nature(path)}{hint}"
         )
     _refuse_pickles(path)
     return path
+
+
+def _nature(folder: Path) -> str:
+    """Say what a folder is that is no model of a supported family."""
+    families = ", ".join(dict.fromkeys(known.name for known in ARCHITECTURES))
+    try:
+        index = json.loads((folder / "model_index.json").read_text("utf-8"))
+        pipeline = f"a {index['_class_name']:.80}"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        pipeline = "not a diffusers Stable Diffusion directory"
+    if (folder / "transformer").is_dir():
+        pipeline += ", with a transformer in place of a UNet"
+    return f"it is {pipeline}: use one of {families}"
 
 
 def _find_vae(name: str) -> Path:
@@ -138,6 +151,10 @@ def choose_diffusion(names: Collection[str]) -> set[str]:
         ValueError: if some are lacking; names one.
     """
     if not any(name.startswith("unet/") for name in names):
+        if any(name.startswith("transformer/") for name in names):
+            raise ValueError(
+                "a transformer in place of a UNet: it is no Stable Diffusion 1.x to XL"
+            )
         raise ValueError(f"not a folder of diffusers{_single_files(names)}")
     chosen: set[str] = set()
     for folder, part in _KNOWN.items():

@@ -20,6 +20,7 @@ from adaptivedrag.config import Runtime
 from adaptivedrag.errors import AdaptiveDragError
 from artifacts import ArtifactCorrupt, ArtifactStore, Record
 from flows.outcomes import ALL_DONE, INTERRUPTED, SOME_FAILED, InvalidRequest
+from flows.preflight import check_device
 from flows.terminal.console import step_bar
 from stages.evaluate import (
     CONTROLS,
@@ -142,7 +143,9 @@ class Jury:
 
         Raises:
             ModelUnavailable, StoreUnavailable: if either is not there.
+            NotReady: if the device cannot be used.
         """
+        check_device(device)
         store = ArtifactStore.open(store_location)
         judge = Judge(store, Instruments.find(dift, device))
         return cls(dataset, store, judge, Workbench(store, Runtime(device)), console)

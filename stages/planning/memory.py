@@ -15,6 +15,8 @@ from stages.planning.resolved import Setting
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 _OF_A_DRAG = 1.25
 """A step that drags keeps this many times what a training step keeps for one item."""
+_WITH_CHECKPOINTS = 0.7
+"""With gradient checkpointing, so does the most demanding step; see docs/failures.md."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Peak:
 
     usual: int
     least: int
-    """If stages save memory where it is short: they train on one item at a time."""
+    """If stages save memory where it is short: by small batches and gradient checkpointing."""
 
 
 def peak_of(setting: Setting, *, trains: bool) -> Peak:
@@ -41,7 +43,7 @@ def peak_of(setting: Setting, *, trains: bool) -> Peak:
         held += sum(file.stat().st_size for file in setting.segmenter.files)
     item = size * _kept_by_a_pass(setting)
     items = max(setting.config.train_lora.batch_size if trains else 0, _OF_A_DRAG)
-    return Peak(round(held + items * item), round(held + _OF_A_DRAG * item))
+    return Peak(round(held + items * item), round(held + _WITH_CHECKPOINTS * item))
 
 
 @cache

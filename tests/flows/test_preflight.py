@@ -59,7 +59,8 @@ def test_a_device_that_is_not_here_is_named_with_those_that_are(device):
         check_device(device)
 
 
-def test_neither_run_nor_edit_begin_on_a_device_that_is_not_here(job):
+def test_nothing_begins_on_a_device_that_is_not_here(job):
+    assert "--device cuda:99 cannot be used" in refusal("eval", job, "--device", "cuda:99")
     assert "--device cuda:99 cannot be used" in refusal("run", job, "--device", "cuda:99")
     assert "--device cuda:99 cannot be used" in refusal(*EDIT, "--device", "cuda:99")
 

@@ -122,6 +122,17 @@ def test_parts_of_several_models_are_refused(tmp_path, part, settings, said):
         diffusion_files(str(model))
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_a_model_of_another_kind_is_named_as_what_it_is(tmp_path, named):
+    (tmp_path / "transformer").mkdir()
+    if named:
+        (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusion3Pipeline"}')
+    with pytest.raises(ModelUnavailable) as refused:
+        diffusion_files(str(tmp_path))
+    assert ("it is a StableDiffusion3Pipeline" in str(refused.value)) == named
+    assert "with a transformer in place of a UNet: use one of Stable D" in str(refused.value)
+
+
 def test_digests_of_the_pocket_models_are_what_stores_know():
     assert diffusion_files("pocket").digest.startswith("436bdb44539f18aa")
     assert segmenter_files("pocket").digest.startswith("27b27b05e15acfce")
