@@ -7,6 +7,7 @@ layer. Importing this loads no torch, so that a file is refused while edits are 
 
 import json
 import math
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from adaptivedrag.errors import InvalidEdit, ModelUnavailable
 from adaptivedrag.model.lora_keys import (
@@ -88,16 +89,28 @@ class LoraFile:
         return found
 
 
+def _can_match(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{pattern!r:.100} is no pattern: {error}") from None
+    return pattern
+
+
+_Number = Annotated[float, Field(allow_inf_nan=False)]
+_Pattern = Annotated[str, AfterValidator(_can_match)]
+
+
 class _Strength(BaseModel):
     """The settings of peft that scale updates."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
 
     r: Annotated[int, Field(ge=1)]
-    lora_alpha: Annotated[float, Field(allow_inf_nan=False)]
+    lora_alpha: _Number
     use_rslora: bool = False
-    rank_pattern: dict[str, int] = {}
-    alpha_pattern: dict[str, float] = {}
+    rank_pattern: dict[_Pattern, int] = {}
+    alpha_pattern: dict[_Pattern, _Number] = {}
 
     def scales(self, found: Factors) -> bool:
         """Tell whether an update may have another strength than without these settings."""
@@ -169,11 +182,12 @@ def read_lora(file: LoraFile) -> "dict[str, np.ndarray]":
     with _refusing(file.path):
         header, found = _read(file.path)
         weights = {name: value.float().numpy() for name, value in load_file(file.path).items()}
-        _refuse_values(weights, found)
+        _refuse_infinite(weights)
         strengths = _strengths_beside(file.config) if file.config else _strengths_in(header)
         for each in found:
             if strength := _of_part(strengths, each):
                 _set_alpha(weights, each, strength.alpha(each))
+        _refuse_nothing(weights, found)
         return weights
 
 
@@ -301,8 +315,11 @@ def _strength(settings: Any, source: str) -> _Strength:
     Raises:
         InvalidEdit: if there is one that changes the updates in a way that is not implemented.
     """
+    if not isinstance(settings, dict):
+        raise InvalidEdit(f"has settings in {source} that are no object: name another file")
     try:
-        strength = _Strength.model_validate(settings)
+        given = {name: value for name, value in settings.items() if value is not None}
+        strength = _Strength.model_validate(given)
     except ValidationError as error:
         (first, *_) = error.errors(include_url=False)
         place = ".".join(map(str, first["loc"]))
@@ -323,14 +340,21 @@ def _of_part(strengths: Mapping[str, _Strength], found: Factors) -> _Strength | 
     return strengths.get(found.part, strengths.get(""))
 
 
-def _refuse_values(weights: "Mapping[str, np.ndarray]", found: Iterable[Factors]) -> None:
+def _refuse_infinite(weights: "Mapping[str, np.ndarray]") -> None:
     import numpy as np
 
     wrong = next((name for name, value in weights.items() if not np.isfinite(value).all()), None)
     if wrong is not None:
         raise InvalidEdit(f"holds values in {wrong!r:.200} that are not finite: name another file")
-    if not any(all(weights[key].any() for key in each.keys.values()) for each in found):
-        raise InvalidEdit('changes nothing: all its updates are zero: name another, or "off"')
+
+
+def _refuse_nothing(weights: "Mapping[str, np.ndarray]", found: Iterable[Factors]) -> None:
+    """Refuse a LoRA whose updates are all zero."""
+    for each in found:
+        keys = {*each.keys.values(), f"{each.stem}.alpha"} & weights.keys()
+        if all(weights[key].any() for key in keys):
+            return
+    raise InvalidEdit('changes nothing: all its updates are zero: name another, or "off"')
 
 
 def _set_alpha(weights: "dict[str, np.ndarray]", found: Factors, alpha: float) -> None:

@@ -52,14 +52,17 @@ _OTHER_KINDS = {
     "ControlNet's LoRA": r"^lora_controlnet$",
     "whole weights": r"\.(diff|diff_b|set_weight|w_norm|b_norm)$",
     "embeddings": r"lora_embedding_|bundle_emb|emb_params|^clip_[lg]$",
-    "biases": r"\.bias$",
+    "biases": r"lora.*\.bias$",
 }
 _CONTEXT_WIDTHS = {
     768: "Stable Diffusion 1.x",
     1024: "Stable Diffusion 2.x",
     2048: "Stable Diffusion XL",
 }
-_NO_UNET = re.compile(r"^(lora_)?transformer[._]|(double|single|joint)_blocks|^lora_prior_")
+_NO_UNET = re.compile(
+    r"^(lora_)?transformer[._]|(double|single|joint)_blocks|^lora_prior_"
+    r"|^(lora_unet_|diffusion_model\.|)blocks[._]\d"
+)
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,7 @@ def everywhere(layers: Layers) -> list[tuple[str, str]]:
     """Name one layer of every kind: attentions, feed-forwards, projections, convolutions."""
     return [
         *attentions(layers, text=True),
+        ("text_encoder", "encoder.layers.0.mlp.fc1"),
         ("unet", "conv_in"),
         ("unet", "conv_out"),
         ("unet", "time_embedding.linear_1"),

@@ -102,7 +102,7 @@ FORMS = {
     ),
     "diffusers, before peft": (
         1,
-        attentions,
+        lambda layers: attentions(layers, text=True),
         lambda p, _: Written(named(p, old_diffusers, "_lora.down.weight", "_lora.up.weight")),
     ),
     "DragDiffusion": (
@@ -376,6 +376,10 @@ BY_HEADER = {
         lambda k: Written(of_one(k, **{"unet.conv_in.weight": ONES})),
         "holds 'unet.conv_in.weight', which no known tool gives a LoRA",
     ),
+    "that is a whole model": (
+        lambda k: Written(dict.fromkeys(("conv_in.bias", "conv_in.weight"), ONES)),
+        "holds 'conv_in.bias', which no known tool gives a LoRA",
+    ),
     "of two adapters": (
         lambda k: Written(of_one(k, **{f"{LAYER}.lora_A.second.weight": ONES})),
         "holds two LoRAs",
@@ -398,6 +402,14 @@ BY_HEADER = {
     "of peft, unreadable settings": (
         lambda k: peft_of_one(k, lora_alpha="strong"),
         "settings in adapter_config.json that cannot be read (lora_alpha: ",
+    ),
+    "of peft, with a pattern that is none": (
+        lambda k: peft_of_one(k, alpha_pattern={"(": 3}),
+        "'(' is no pattern",
+    ),
+    "of peft, with something that is not known": (
+        lambda k: peft_of_one(k, of_tomorrow=5),
+        "has of_tomorrow = 5",
     ),
     "with a broken header": (
         lambda k: Written(of_one(k), {"lora_adapter_metadata": "{"}),
@@ -451,6 +463,11 @@ FOREIGN = {
         {},
         "a model without a UNet, such as FLUX",
     ),
+    "of a video model": (
+        {"diffusion_model.blocks.0.self_attn.q": factors_of(8, 8)},
+        {},
+        "a model without a UNet, such as FLUX",
+    ),
     "that says what it is for": (
         {TO_K: factors_of(3, 3)},
         {"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"},
@@ -486,6 +503,7 @@ BY_VALUES = {
              "changes nothing"),
     "of no strength": (lambda k: Written(of_one(k, **{f"{LAYER}.alpha": np.float32([0])})),
                        "changes nothing"),
+    "of no strength, by peft": (lambda k: peft_of_one(k, lora_alpha=0), "changes nothing"),
     "with two alphas": (
         lambda k: Written(
             of_one(k, **{f"{LAYER}.alpha": np.float32([1])}),
