@@ -98,6 +98,7 @@ def _deep(image: Image.Image, *, is_inverted: bool) -> Values:
     values: Values = np.asarray(image)
     if image.mode == "F":
         return np.nan_to_num(values)
+    is_inverted = is_inverted and image.mode != "I"  # whose white is anywhere
     return 65535 - values.astype(np.int64) if is_inverted else values
 
 
@@ -109,8 +110,8 @@ def _of_levels(values: Values, *, is_lossy: bool = False) -> _Read:
     if len(levels) <= 2:
         return _Read(values > (levels[0] if len(levels) == 2 else 0))
     if values.dtype == np.uint8:
-        is_grainy = (values[:, 1:] != values[:, :-1]).mean() > GRAIN
-        are_labels = not is_grainy and _are_labels(levels, counts)
+        changes = np.count_nonzero(values[:, 1:] != values[:, :-1])
+        are_labels = changes <= GRAIN * values.size and _are_labels(levels, counts)
     else:
         are_labels = _are_deep_labels(levels)
     return _Read(values > 0, _LABELS) if are_labels else _Read(_brighter_half(values))
