@@ -106,6 +106,18 @@ class ArtifactStore:
         """Return an empty store in memory, in place of one that does not exist yet."""
         return cls(Backend(MemoryStore(), str(location)), is_absent=True)
 
+    @classmethod
+    def open_to_read(cls, location: str | Path) -> ArtifactStore:
+        """Open a store that may be read-only; one that does not exist yet counts as empty.
+
+        Raises:
+            StoreUnavailable: as `open`.
+        """
+        try:
+            return cls.open(location, create=False)
+        except StoreAbsent:
+            return cls.absent(location)
+
     @property
     def location(self) -> str:
         """Where the store is, as given."""

@@ -86,6 +86,7 @@ def test_the_artifacts_know_no_torch_and_the_method_writes_no_file_but_a_commit_
         "cli",
         "adaptivedrag",
         "artifacts",
+        "stages",
         "stages.pipeline",
         "stages.planning.plan",
         "flows.run_job",

@@ -1,20 +1,31 @@
 """The README says what is true: its commands run, and its job is a job."""
 
+import json
 import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from support.finished_job import finish
 from typer.testing import CliRunner
 
+from adaptivedrag import presets
+from adaptivedrag.config import EditConfig
+from adaptivedrag.presets import preset
+from artifacts import ArtifactStore
 from cli import app
+from stages.browsing import STORE
 from stages.jobs.edit import Edit
+from stages.jobs.reader import load_job
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 
+JOB_OF_PAGE = ("peak", "dog")
 QUICK = """
 [train_lora]
 steps = 1
@@ -46,8 +57,6 @@ def workplace(tmp_path_factory, edit: Edit) -> Path:
     (folder / "job.toml").write_text(job + QUICK, "utf-8")
     (folder / "edits.jsonl").write_text(blocks("json")[0], "utf-8")
     (folder / "images").mkdir()
-    from PIL import Image
-
     Image.open(edit.image_path).resize((200, 160)).save(folder / "images" / "peak.png")
     shutil.copy(folder / "images" / "peak.png", folder / "photo.png")
     return folder
@@ -88,6 +97,33 @@ def test_the_single_edit_runs_as_it_is_written(workplace, monkeypatch, edit):
     settings = [word for setting in quick for word in ("--set", setting)]
     invoke([*in_readme("edit"), "--model", edit.model, *settings])
     assert (workplace / "results" / "photo.png").is_file()
+
+
+def quick_preset(_name: str, model: str) -> EditConfig:
+    """Return settings with few steps in place of any preset."""
+    drag = {"optimize_latent": {"steps": 2, "max_steps": 2}}
+    return preset("paper", model).merged({**tomllib.loads(QUICK), **drag})
+
+
+def test_the_page_on_python_runs_as_it_is_written(tmp_path, monkeypatch, edit, capsys):
+    """On the tiny model, with few steps; the job's results are made up."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(edit.image_path, "a.png")
+    Image.open(edit.image_path).resize((176, 96)).save("photo.png")
+    drags = [{"handle": [20, 20], "target": [40, 20]}]
+    edits = [{"id": name, "image": "a.png", "prompt": name, "drags": drags} for name in JOB_OF_PAGE]
+    Path("edits.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in edits))
+    Path("job.toml").write_text("")
+    finish(load_job(Path("job.toml")).edits[0], ArtifactStore.open(STORE))
+    monkeypatch.setattr(presets, "preset", quick_preset)
+    page = (ROOT / "docs" / "python.md").read_text("utf-8")
+    found = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    code = "\n".join(found).replace("preset=", f"model={edit.model!r}, preset=")
+    code = code.replace("prompt=", f"model={edit.model!r}, prompt=")
+    exec(compile(code, "docs/python.md", "exec"), {})
+    assert len(found) == 4
+    assert Image.open("edited.png").size == (176, 96)
+    assert f"    {capsys.readouterr().out.splitlines()[-1]}\n" in page
 
 
 def test_every_command_of_the_readme_exists():

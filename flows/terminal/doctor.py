@@ -20,7 +20,7 @@ from flows.prefect_server import PrefectServer
 from flows.prefect_settings import PrefectUnavailable, configured_api_url
 from flows.preflight import NotReady, check_device, check_memory, check_room, free_memory
 from flows.terminal.console import say
-from flows.terminal.jobs import load, open_to_read
+from flows.terminal.jobs import load
 from stages.jobs.edit import Job
 from stages.planning.forecast import forecast
 from stages.planning.memory import Peak, peak_of
@@ -144,7 +144,7 @@ def _needs(
 
 
 def _needs_of_job(job: Job, store: str, device: str) -> list[tuple[str, Check]]:
-    opened = open_to_read(store)
+    opened = ArtifactStore.open_to_read(store)
     plan = plan_job(job, opened)
     peaks = [
         peak_of(each.resolved.setting, trains=each.edit.lora == "train") for each in plan.edits

@@ -1,6 +1,5 @@
 """The job that a command works on: reading it, finding an edit, and what to note about it."""
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -8,8 +7,8 @@ from itertools import islice
 from pathlib import Path
 
 from adaptivedrag.drag_notes import drag_notes
-from adaptivedrag.errors import AdaptiveDragError, InvalidEdit
-from artifacts import ArtifactStore, StoreAbsent
+from adaptivedrag.errors import AdaptiveDragError
+from artifacts import ArtifactStore
 from flows.terminal.console import console, say, say_list, step_bar
 from stages.jobs.edit import BadEdit, Edit, Job
 from stages.jobs.reader import load_job
@@ -27,31 +26,6 @@ def load(path: Path, select: str | None = None) -> Job:
     """Read a job; on a terminal, show progress if that takes long."""
     with step_bar("Reading images", console(stderr=True), after=PATIENCE) as advance:
         return load_job(path, select=select, on_edit=advance)
-
-
-def find_edit(job: Job, name: str) -> Edit:
-    """Return an edit of a job.
-
-    Raises:
-        InvalidEdit: if it is bad, or there is none of this id.
-    """
-    for edit in job.edits:
-        if edit.id == name:
-            return edit
-    for bad in job.bad:
-        if bad.id == name:
-            raise InvalidEdit(f"edit {bad}")
-    close = difflib.get_close_matches(name, job.order, n=1)
-    hint = f": did you mean {close[0]!r}?" if close else ""
-    raise InvalidEdit(f"{job.path} has no edit {name!r}{hint}")
-
-
-def open_to_read(location: str) -> ArtifactStore:
-    """Open a store that may be read-only; one that does not exist yet counts as empty."""
-    try:
-        return ArtifactStore.open(location, create=False)
-    except StoreAbsent:
-        return ArtifactStore.absent(location)
 
 
 def note_absence(store: ArtifactStore) -> None:

@@ -3,16 +3,11 @@
 import json
 from pathlib import Path
 
+from artifacts import ArtifactStore
 from flows.outcomes import ALL_DONE, SOME_FAILED, InvalidRequest
 from flows.terminal.console import say, say_table
-from flows.terminal.jobs import (
-    find_edit,
-    load,
-    note_absence,
-    note_bad,
-    note_inputs,
-    open_to_read,
-)
+from flows.terminal.jobs import load, note_absence, note_bad, note_inputs
+from stages.jobs.edit import find_edit
 from stages.pipeline import STAGE_NAMES
 from stages.planning import plan as planning
 from stages.planning.forecast import forecast
@@ -23,7 +18,7 @@ def show_plan(
     path: Path, select: str | None, store: str, device: str, *, edits: bool, as_json: bool
 ) -> int:
     """Print the plan of a job with its forecast, as a table or as JSON."""
-    job, opened = load(path, select), open_to_read(store)
+    job, opened = load(path, select), ArtifactStore.open_to_read(store)
     plan = planning.plan_job(job, opened, explain=True)
     expected = forecast(plan, opened, device)
     if as_json:
@@ -60,7 +55,8 @@ def explain_edit(
         raise InvalidRequest(f"{stage!r} is one argument too many: name an edit with --why EDIT")
     if stage and stage not in STAGE_NAMES:
         raise InvalidRequest(f"There is no stage {stage!r}; stages: {', '.join(STAGE_NAMES)}.")
-    found = planning.explain_edit(find_edit(load(path, select), name), open_to_read(store))
+    edit = find_edit(load(path, select), name)
+    found = planning.explain_edit(edit, ArtifactStore.open_to_read(store))
     found = {each: reason for each, reason in found.items() if stage in (None, each)}
     if as_json:
         say(json.dumps(plan_tables.explained_document(name, found), indent=2))

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.model.lora_files import encode_for_others
+from artifacts import ArtifactStore
 from flows.terminal.console import say, say_table
-from flows.terminal.jobs import find_edit, load, open_to_read
+from flows.terminal.jobs import load
 from stages import train_lora
+from stages.jobs.edit import find_edit
 from stages.planning.models import adaptable_layers
 from stages.planning.plan import Status, plan_edits
 from stages.planning.provenance import provenance, provenance_document, provenance_lines
@@ -19,7 +21,7 @@ from stages.reports.results import writing
 
 def show_edit(path: Path, name: str, out: Path | None, store: str, *, view: bool) -> None:
     """Print what each stage says of its work on an edit, and draw it as a panel."""
-    job, opened = load(path), open_to_read(store)
+    job, opened = load(path), ArtifactStore.open_to_read(store)
     edit = find_edit(job, name)
     (plan,) = plan_edits([edit], opened, explain=True)
     say(f"{edit.id}: {edit.image_path}")
@@ -38,7 +40,7 @@ def save_lora(path: Path, name: str, target: Path, store: str) -> None:
     Raises:
         InvalidEdit: if the edit has none yet, or the file cannot be written.
     """
-    opened, edit = open_to_read(store), find_edit(load(path), name)
+    opened, edit = ArtifactStore.open_to_read(store), find_edit(load(path), name)
     (plan,) = plan_edits([edit], opened)
     staged = plan.stages[train_lora.STAGE.name]
     if staged.status is not Status.HIT or staged.record is None:
@@ -55,7 +57,7 @@ def save_lora(path: Path, name: str, target: Path, store: str) -> None:
 
 def show_provenance(path: Path, name: str, store: str, *, as_json: bool) -> None:
     """Print what each artifact of an edit was made from."""
-    edit, opened = find_edit(load(path), name), open_to_read(store)
+    edit, opened = find_edit(load(path), name), ArtifactStore.open_to_read(store)
     chain = provenance(edit, opened)
     if as_json:
         say(json.dumps(provenance_document(edit, chain, opened), indent=2))

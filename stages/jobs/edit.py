@@ -1,5 +1,6 @@
 """A checked job: what the stages are given. Nothing here knows how a job is written down."""
 
+import difflib
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,6 +18,12 @@ BROKEN = "broken JSON"
 """How reasons begin that say that a line is no JSON."""
 
 Lora: TypeAlias = Literal["train", "off"] | LoraFile
+
+
+class NoSuchEdit(InvalidEdit, KeyError):
+    """A job has no edit of that id, or none that can be done."""
+
+    __str__ = InvalidEdit.__str__  # a KeyError shows quotes
 
 
 @dataclass(frozen=True)
@@ -112,6 +119,23 @@ class Job:
     edits: tuple[Edit, ...]
     bad: tuple[BadEdit, ...]
     order: tuple[str, ...]
+
+
+def find_edit(job: Job, name: str) -> Edit:
+    """Return an edit of a job.
+
+    Raises:
+        NoSuchEdit: if there is none of this id, or it cannot be done as it is written.
+    """
+    for edit in job.edits:
+        if edit.id == name:
+            return edit
+    for bad in job.bad:
+        if bad.id == name:
+            raise NoSuchEdit(f"edit {bad}")
+    close = difflib.get_close_matches(name, job.order, n=1)
+    hint = f": did you mean {close[0]!r}?" if close else ""
+    raise NoSuchEdit(f"{job.path} has no edit {name!r}{hint}")
 
 
 def select_edits(job: Job, pattern: str) -> Job:

@@ -8,8 +8,8 @@ from PIL import Image
 from support.finished_job import write_job
 
 from adaptivedrag.errors import InvalidEdit
-from flows.terminal.jobs import bad_lines, find_edit, load, note_inputs
-from stages.jobs.edit import BadEdit
+from flows.terminal.jobs import bad_lines, load, note_inputs
+from stages.jobs.edit import BadEdit, find_edit
 
 
 @pytest.fixture
