@@ -115,16 +115,19 @@ class Architecture:
         return self._each(source, lambda part, found: part.checked(found.folder, found.tensors))
 
     def _each(self, source: Source, make: Callable[[Part, PartFiles], Any]) -> dict[str, Any]:
-        try:
-            return {name: make(part, source.part(name, part)) for name, part in self.parts.items()}
-        except AdaptiveDragError:
-            raise
-        # The builders raise errors of any type on files that they did not write.
-        except Exception as error:
-            reason = (str(error) or type(error).__name__).strip().splitlines()[0]
-            raise ModelUnavailable(
-                f"{source.path} does not hold a whole diffusers Stable Diffusion: {reason:.300}"
-            ) from error
+        made: dict[str, Any] = {}
+        for name, part in self.parts.items():
+            try:
+                made[name] = make(part, source.part(name, part))
+            except AdaptiveDragError:
+                raise
+            # The builders raise errors of any type on files that they did not write.
+            except Exception as error:
+                reason = " ".join((str(error) or type(error).__name__).split())
+                raise ModelUnavailable(
+                    f"{source.path}: {name} cannot be made of its settings: {reason:.300}"
+                ) from error
+        return made
 
     def differences(self, unet_config: Mapping[str, Any]) -> dict[str, Any]:
         """Return the entries of a UNet's configuration that differ from this family's."""

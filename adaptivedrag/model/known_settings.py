@@ -36,14 +36,14 @@ class KnownSettings:
             if key in self.only and not _is_among(value, self.only[key]):
                 allowed = " or ".join(map(repr, self.only[key]))
                 raise UnsupportedModel(
-                    f"{file}: {key} is {value!r:.80}, and what is implemented is {allowed}: "
-                    "use a model without it"
+                    f"{file}: {key} is {value!r:.80}, and only {allowed} is implemented: "
+                    "use another model"
                 )
             is_known = key in self.heeded or key in self.only or key in self.aside
             if not is_known and not self.others and value and not key.startswith("_"):
                 raise UnsupportedModel(
                     f"{file}: {key:.80} is {value!r:.80}, a setting that is not implemented: "
-                    "use a model without it"
+                    "use another model"
                 )
 
 
@@ -55,7 +55,7 @@ def check_settings(
     Raises:
         UnsupportedModel: if class or a setting is not implemented.
     """
-    name = settings.get("_class_name", next(iter(known)))
+    name = str(settings.get("_class_name", next(iter(known))))
     if name not in known:
         few = "" if len(known) > 1 else f": use a model with {next(iter(known))}"
         raise UnsupportedModel(f"{file} is for {name!r:.80}, which is not supported{few}")

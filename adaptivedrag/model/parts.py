@@ -16,7 +16,7 @@ from adaptivedrag.errors import ModelUnavailable
 from adaptivedrag.model import known_settings
 from adaptivedrag.model.clip_vocabulary import is_packed, packed_tokenizer
 from adaptivedrag.model.known_settings import KnownSettings, check_settings
-from adaptivedrag.model.tensors import ALIKE, FolderTensors, Naming, Tensors, check_tensors
+from adaptivedrag.model.tensors import ALIKE, FolderTensors, Naming, Tensors, check_tensors, damage
 from adaptivedrag.model.weight_names import chosen_among
 
 if TYPE_CHECKING:
@@ -166,9 +166,10 @@ def read_settings(file: Path) -> dict[str, Any]:
     """
     try:
         settings = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise ModelUnavailable(f"{file} is missing: fetch the model again") from error
     except (OSError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise ModelUnavailable(f"{file} cannot be read: {reason:.300}") from error
+        raise ModelUnavailable(f"{file} {damage(file)}") from error
     if not isinstance(settings, dict):
         raise ModelUnavailable(f"{file} holds no settings: fetch the model again")
     return settings

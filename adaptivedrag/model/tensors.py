@@ -144,13 +144,14 @@ def read_header(file: Path) -> Header:
     except FileNotFoundError as error:
         raise ModelUnavailable(f"{file} is missing: fetch the model again") from error
     except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
-        raise ModelUnavailable(f"{file} {_reason(file)}") from error
+        raise ModelUnavailable(f"{file} {damage(file)}") from error
     if file.stat().st_size != 8 + size + end:
-        raise ModelUnavailable(f"{file} {_reason(file)}")
+        raise ModelUnavailable(f"{file} {damage(file)}")
     return Header(forms, words)
 
 
-def _reason(file: Path) -> str:
+def damage(file: Path) -> str:
+    """Say what is wrong with a file that cannot be read as what it should be."""
     try:
         with file.open("rb") as opened:
             start = opened.read(len(_POINTER))
@@ -159,8 +160,8 @@ def _reason(file: Path) -> str:
     if not start:
         return "is empty: fetch it again"
     if start == _POINTER:
-        return "is a pointer of Git LFS and not the weights: fetch them with `git lfs pull`"
-    return "is cut short, damaged or no safetensors file: fetch it again"
+        return "is a pointer of Git LFS and not the file: fetch it with `git lfs pull`"
+    return f"is cut short, damaged or no {file.suffix[1:]} file: fetch it again"
 
 
 class Naming(NamedTuple):

@@ -7,13 +7,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from adaptivedrag.errors import ModelUnavailable
 from adaptivedrag.model.architecture import Architecture
 from adaptivedrag.model.architectures import architecture_of
 from adaptivedrag.model.lora_files import layers_in
 from adaptivedrag.model.lora_keys import Layers
+from adaptivedrag.model.parts import read_settings
 from adaptivedrag.model.source import Source
 from adaptivedrag.model.weights import find_model, find_segmenter
 from adaptivedrag.presets import POCKET
@@ -62,23 +63,21 @@ def diffusion_files(name: str, vae: str | None = None) -> DiffusionFiles:
             message says what it is or which setting.
     """
     source = find_model(name, vae)
+    file = source.settings("vae") / "config.json"
     try:
-        text = (source.settings("vae") / "config.json").read_bytes()
-        found = _VaeConfig.model_validate_json(text)
-        channels, levels = found.latent_channels, len(found.block_out_channels)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ModelUnavailable(
-            f"model {name!r}: vae/config.json cannot be read: {reason:.300}"
-        ) from error
+        vae_config = _VaeConfig.model_validate(read_settings(file))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise ModelUnavailable(f"{file}: {key}: {first['msg']}: fetch the model again") from error
     architecture = architecture_of(source)
     architecture.inspect(source)
     digest = _digest(architecture.files(source))
     if (name, vae) != (POCKET, None):
         config = source.settings("unet") / "config.json"
         _check_once(config, digest, "diffusers", lambda: _check_diffusion(source))
-    factor = 2 ** (levels - 1)
-    return DiffusionFiles(source, digest, channels, factor, architecture)
+    factor = 2 ** (len(vae_config.block_out_channels) - 1)
+    return DiffusionFiles(source, digest, vae_config.latent_channels, factor, architecture)
 
 
 @cache

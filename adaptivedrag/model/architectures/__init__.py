@@ -1,16 +1,16 @@
 """The supported families of Stable Diffusion: one file each, and a line in the table."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adaptivedrag.errors import ModelUnavailable, UnsupportedModel
+from adaptivedrag.errors import UnsupportedModel
 from adaptivedrag.model.architecture import Architecture, UnfitModel
 from adaptivedrag.model.architectures.other_inputs import other_inputs
 from adaptivedrag.model.architectures.sd1 import STABLE_DIFFUSION_1
 from adaptivedrag.model.architectures.sd2 import STABLE_DIFFUSION_2, STABLE_DIFFUSION_2_AT_768
 from adaptivedrag.model.architectures.sdxl import REFINER, STABLE_DIFFUSION_XL
+from adaptivedrag.model.parts import read_settings
 from adaptivedrag.model.source import Source
 
 ARCHITECTURES: tuple[Architecture, ...] = (
@@ -40,14 +40,7 @@ def architecture_of(source: Source) -> Architecture:
         UnsupportedModel: if no family fits; the message says which kind of model it is, or what
             differs from the nearest family.
     """
-    path = source.settings("unet") / "config.json"
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise ModelUnavailable(f"{path} cannot be read: {reason:.300}") from error
-    if not isinstance(config, dict):
-        raise ModelUnavailable(f"{path} is no configuration of a UNet: fetch the model again")
+    config = read_settings(source.settings("unet") / "config.json")
     return recognized(config, source.path)
 
 

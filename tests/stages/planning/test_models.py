@@ -122,6 +122,47 @@ def test_parts_of_several_models_are_refused(tmp_path, part, settings, said):
         diffusion_files(str(model))
 
 
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "scheduler"])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "is missing"),
+        ("version https://git-lfs.github.com/spec/v1", "is a pointer of Git LFS"),
+        ('{"in_chan', "is cut short, damaged or no json file"),
+    ],
+    ids=["missing", "pointer", "cut short"],
+)
+def test_a_configuration_that_is_none_is_named(tiny_model_directory, tmp_path, part, text, said):
+    model = shutil.copytree(tiny_model_directory, tmp_path / "model")
+    (file,) = (model / part).glob("*config.json")
+    file.unlink()
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(ModelUnavailable) as refused:
+        diffusion_files(str(model))
+    assert f"{file} {said}" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "said"),
+    [
+        ("vae", {"act_fn": "bogus"}, "vae cannot be made of its settings: activation function"),
+        ("vae", {"scaling_factor": 0}, "scaling_factor: Input should be greater than 0"),
+        ("unet", {"norm_num_groups": 3}, "unet cannot be made of its settings: "),
+        ("text_encoder", {"num_attention_heads": 3}, "text_encoder cannot be made of its settings"),
+    ],
+)
+def test_settings_of_which_no_part_can_be_made_are_named(
+    tiny_model_directory, tmp_path, part, change, said
+):
+    model = shutil.copytree(tiny_model_directory, tmp_path / "model")
+    file = model / part / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(ModelUnavailable) as refused:
+        diffusion_files(str(model))
+    assert said in str(refused.value)
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_a_model_of_another_kind_is_named_as_what_it_is(tmp_path, named):
     (tmp_path / "transformer").mkdir()
