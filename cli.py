@@ -4,8 +4,6 @@
 returns its exit code, 0 by default; flows.outcomes lists the codes.
 """
 
-import io
-import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -179,10 +177,7 @@ VERSION = option(None, "Print the version.", "--version", callback=print_version
 @app.callback()
 def main(version: Annotated[bool, VERSION] = False) -> None:
     """Prepare the process: a home for libraries, and output that can hold any text."""
-    terminal.homes.ensure_home()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    terminal.process.prepare()
 
 
 @app.command()

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
+from flows.terminal.console import NARROW, can_show_bars
 from stages.failures import Failure
 from stages.pipeline import BY_NAME
 
@@ -40,7 +41,7 @@ class Progress:
         self._seconds = dict(seconds)
         self._shares = shares
         self._console = console
-        self._bars = _bars(console) if console and console.is_terminal else None
+        self._bars = _bars(console) if console and can_show_bars(console) else None
         self._tasks: dict[str, TaskID] = {}
         self._line_due = 0.0
         self._lock = threading.RLock()
@@ -74,7 +75,7 @@ class Progress:
         """Show how far the item at hand is."""
         if self._bars and stage in self._tasks:
             done = self._totals[stage] - len(self._waiting[stage])
-            note = f"{edit_id} {step}/{steps}"
+            note = escape(f"{edit_id} {step}/{steps}")
             self._bars.update(
                 self._tasks[stage], completed=done + min(step / max(steps, 1), 1.0), note=note
             )
@@ -123,15 +124,12 @@ class Progress:
 
 
 def _bars(console: Console) -> Bars:
-    return Bars(
-        TextColumn("{task.description:<20}"),
-        BarColumn(bar_width=30),
-        TextColumn("{task.completed:.0f}/{task.total}"),
-        TextColumn("{task.fields[left]}"),
-        TextColumn("[dim]{task.fields[note]}"),
-        console=console,
-        transient=False,
-    )
+    count, left = TextColumn("{task.completed:.0f}/{task.total}"), TextColumn("{task.fields[left]}")
+    if console.width < NARROW:
+        return Bars(TextColumn("{task.description}"), count, left, console=console)
+    name, bar = TextColumn("{task.description:<20}"), BarColumn(bar_width=30)
+    note = TextColumn("[dim]{task.fields[note]}")
+    return Bars(name, bar, count, left, note, console=console)
 
 
 def _clock(seconds: float) -> str:

@@ -1,20 +1,51 @@
 """How commands print: whole lines, lists, tables that fit or become blocks, one progress bar."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from stages.reports.wording import Table
 
+NARROW = 80
+"""Columns below which bars are left out."""
+NARROWEST = 40
+"""Columns below which progress is shown in lines, which a terminal wraps."""
+
+
+class Terminal(Console):
+    """A console that prints text as it is, and goes on in silence when nobody reads any more."""
+
+    def on_broken_pipe(self) -> None:
+        """Print nothing from now on: what is done counts, not who reads of it."""
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.file.fileno())
+        os.close(nowhere)
+
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console that prints text as it is."""
-    return Console(stderr=stderr, highlight=False, emoji=False)
+    """Return a console for output or errors; only a real terminal is interactive."""
+    stream = sys.stderr if stderr else sys.stdout
+    is_live = None if stream is not None and stream.isatty() else False
+    return Terminal(stderr=stderr, highlight=False, emoji=False, force_interactive=is_live)
+
+
+def can_show_bars(target: Console) -> bool:
+    """Return whether progress can be drawn, rather than told in lines."""
+    return target.is_interactive and target.width >= NARROWEST
 
 
 def say(text: str, *, stderr: bool = False) -> None:
@@ -36,7 +67,7 @@ def say_table(table: Table) -> None:
     A file or a pipe has no width, unless COLUMNS gives one.
     """
     target = console()
-    is_limited = target.is_terminal or "COLUMNS" in os.environ
+    is_limited = target.is_interactive or target.is_dumb_terminal or "COLUMNS" in os.environ
     lines = _aligned(table)
     if is_limited and max(map(cell_len, lines)) > target.width:
         lines = [line for row in table.rows for line in _block(table.heads, row)]
@@ -73,8 +104,10 @@ def step_bar(
     Yields:
         A function to call with the steps done and their total.
     """
-    columns = (TextColumn(f"{title:<20}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = Progress(*columns, console=target, transient=True, disable=not target.is_terminal)
+    columns: tuple[ProgressColumn, ...] = (MofNCompleteColumn(), TimeRemainingColumn())
+    columns = columns if target.width < NARROW else (BarColumn(), *columns)
+    shown = (TextColumn(title), *columns)
+    bar = Progress(*shown, console=target, transient=True, disable=not can_show_bars(target))
     task, begun = bar.add_task(title, total=None), time.monotonic()
 
     def advance(done: int, total: int) -> None:

@@ -2,6 +2,7 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
 from flows.progress import Progress
@@ -12,9 +13,9 @@ SECONDS = {"train_lora": 40.0, "optimize_latent": 30.0}
 SHARES = {"a": 0.5, "b": 0.5, "c": 1.0}
 
 
-def shown(terminal: bool, act) -> str:
+def shown(terminal: bool, act, width: int = 120) -> str:
     output = io.StringIO()
-    console = Console(file=output, force_terminal=terminal, width=120, color_system=None)
+    console = Console(file=output, force_terminal=terminal, width=width, color_system=None)
     with Progress(WAITING, SECONDS, SHARES, console) as progress:
         act(progress)
     return output.getvalue()
@@ -27,6 +28,20 @@ def test_a_terminal_shows_a_bar_and_the_time_left_for_each_stage_with_work():
     assert "1/3" in text
     assert "0:40 left" in text
     assert "sample_image" not in text
+
+
+@pytest.mark.parametrize("width", [40, 60, 79])
+def test_a_narrow_terminal_shows_names_counts_and_times_whole(width):
+    text = shown(True, lambda progress: progress.reached("optimize_latent", ["a"], 20.0), width)
+    assert "optimize_latent 1/3 0:40 left" in " ".join(text.split(" "))
+    assert "…" not in text
+
+
+@pytest.mark.parametrize(("width", "term"), [(20, "xterm"), (120, "dumb")])
+def test_a_terminal_without_room_or_cursor_gets_lines(monkeypatch, width, term):
+    monkeypatch.setenv("TERM", term)
+    text = shown(True, lambda progress: progress.reached("train_lora", ["a"]), width)
+    assert text == "train_lora 1/3 a\n"
 
 
 def test_steps_move_the_bar_of_the_item_at_hand():
