@@ -3,6 +3,7 @@
 A mask is data, not a picture: it is read at its full depth, without any conversion of colors.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -18,6 +19,8 @@ from adaptivedrag.pictures.limit import PIXEL_LIMIT
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Values: TypeAlias = npt.NDArray[Any]
 
+FROM_WHITE, SAMPLE_FORMAT = 262, 339
+"""Tags of TIFFs that Pillow leaves aside in more than 8 bits: 0 is from white, 1 is unsigned."""
 LOSSY = ("JPEG", "MPO", "AVIF")
 """Formats that keep no exact values, so that they hold no labels."""
 
@@ -73,11 +76,11 @@ def read_mask(path: Path, pixel_limit: int = PIXEL_LIMIT) -> DecodedMask:
 
 def decode_mask(image: Image.Image) -> DecodedMask:
     """Like `read_mask`, of an image that was opened."""
-    is_lossy, is_inverted = image.format in LOSSY, _is_white_at_zero(image)
+    is_lossy, tags = image.format in LOSSY, dict(getattr(image, "tag_v2", {}))
     notes = [frames_note(image), rotation_note(image)]
     image = ImageOps.exif_transpose(image)
     if image.mode in (*DEEP_MODES, "F"):
-        found = _of_levels(_deep(image, is_inverted=is_inverted))
+        found = _of_levels(_deep(image, tags))
     elif image.has_transparency_data:
         found = _of_layers(np.asarray(image.convert("RGBA")), is_lossy=is_lossy)
     elif image.mode == "P":
@@ -89,17 +92,15 @@ def decode_mask(image: Image.Image) -> DecodedMask:
     return DecodedMask(found.values, tuple(note for note in (*notes, found.note) if note))
 
 
-def _is_white_at_zero(image: Image.Image) -> bool:
-    """Tell whether a TIFF counts from white, which Pillow turns round in 8 bits only."""
-    return image.format == "TIFF" and getattr(image, "tag_v2", {}).get(262) == 0
-
-
-def _deep(image: Image.Image, *, is_inverted: bool) -> Values:
+def _deep(image: Image.Image, tags: Mapping[int, Any]) -> Values:
+    """Return values of more than 8 bits as a TIFF means them; other files have no such tags."""
     values: Values = np.asarray(image)
     if image.mode == "F":
         return np.nan_to_num(values)
-    is_inverted = is_inverted and image.mode != "I"  # whose white is anywhere
-    return 65535 - values.astype(np.int64) if is_inverted else values
+    if image.mode == "I":
+        is_unsigned = tags.get(SAMPLE_FORMAT) == (1,)
+        return values.view(np.uint32) if is_unsigned else values
+    return 65535 - values.astype(np.int64) if tags.get(FROM_WHITE) == 0 else values
 
 
 def _of_levels(values: Values, *, is_lossy: bool = False) -> _Read:

@@ -76,6 +76,14 @@ def white_at_zero(path: Path) -> None:
     Image.fromarray(values).save(path, tiffinfo=tags)
 
 
+def unsigned(path: Path) -> None:
+    """32 bits whose white is the largest number, which Pillow reads as -1."""
+    array(-1, 0, "int32")(path)
+    signed, format_ = path.read_bytes(), b"\x53\x01\x03\x00\x01\x00\x00\x00"
+    assert format_ + b"\x02" in signed
+    path.write_bytes(signed.replace(format_ + b"\x02", format_ + b"\x01"))
+
+
 def transparent_color(path: Path) -> None:
     """A palette whose entry 0 is transparent, as GIFs and small PNGs have it."""
     picture = Image.new("P", (WIDTH, HEIGHT), 0)
@@ -126,6 +134,7 @@ EXACT: dict[str, Draw] = {
     "16-labels.png": labels(*range(1, 30), kind="uint16", scale=1000),
     "16-white-at-zero.tiff": white_at_zero,
     "i-1.tiff": array(1, 0, "int32"),
+    "i-unsigned.tiff": unsigned,
     "i-ids.tiff": labels(70_000, 90_000, 5, kind="int32"),
     "f-1.tiff": array(1, 0, "float32"),
     "f-quarter.tiff": array(0.25, 0, "float32"),
