@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import hypothesis
@@ -61,17 +62,9 @@ def tiny_model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def family_directory(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Return a tiny model of a family, built once; with other settings of its parts, each time."""
-    built: dict[str, Path] = {}
-
-    def of(family: str, **changes: dict) -> Path:
-        if family in built and not any(changes.values()):
-            return built[family]
-        directory = write_model(tmp_path_factory.mktemp(family) / "model", family, **changes)
-        return directory if any(changes.values()) else built.setdefault(family, directory)
-
-    return of
+def family_directory(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return the tiny model of a family; tests must leave it as they found it."""
+    return cache(lambda family: write_model(tmp_path_factory.mktemp(family) / "model", family))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Peak memory of one 512 px edit with Stable Diffusion 1.5 in bfloat16 and SAM 2.1 large.
+"""Peak memory of one edit in bfloat16: Stable Diffusion 1.5 at 512 px, SDXL at 1024, SAM 2.1 large.
 
 `python tests/benchmarks/memory.py` prints the tables of `docs/memory.md`. It needs no GPU and
 hardly any memory: the full-size models live on torch's meta device, which knows shapes and types
@@ -13,10 +13,11 @@ otherwise), which save queries, keys, values, their result and one number per qu
 """
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +29,9 @@ from torch.utils._pytree import tree_leaves
 from adaptivedrag.config import EditConfig, InvertImageConfig, SampleImageConfig
 from adaptivedrag.features import window
 from adaptivedrag.inversion import invert
-from adaptivedrag.model.architectures.sd1 import STABLE_DIFFUSION_1, ClipPrompts
+from adaptivedrag.model.architecture import Architecture
+from adaptivedrag.model.architectures.sd1 import STABLE_DIFFUSION_1
+from adaptivedrag.model.architectures.sdxl import STABLE_DIFFUSION_XL
 from adaptivedrag.model.conditioning import Conditioning
 from adaptivedrag.model.ddim import Schedule
 from adaptivedrag.model.diffusion import DiffusionModel
@@ -43,12 +46,10 @@ from adaptivedrag.segmenter.segmentation import INPUT_SIZE, build_official
 from adaptivedrag.semantic_region import RegionMap
 from adaptivedrag.superpixels import Superpixels
 
-SIDE = 512
 POINTS = 10
 """Drags of the edit, the most that the paper shows at once."""
 PROMPTS = 64
 """Points that SAM 2's automatic mask generator decodes at a time."""
-LIMIT = 8 * 2**30
 META = torch.device("meta")
 TWO_STEPS = InvertImageConfig(num_steps=50, inverted_steps=2)
 """Steps to run: after more, inversion and sampling hold only a longer trajectory."""
@@ -147,33 +148,124 @@ class Usage:
         return self.peak - sum(self.parts.values())
 
 
-@cache
-def stable_diffusion() -> DiffusionModel:
-    """Return Stable Diffusion 1.5 in bfloat16 on the meta device, without a tokenizer."""
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A full-size model in bfloat16, and the edit that it does."""
 
-    with META:
-        unet = UNet2DConditionModel(
-            sample_size=SIDE // 8, cross_attention_dim=768, attention_head_dim=8
-        )
-        vae = AutoencoderKL(
-            block_out_channels=(128, 256, 512, 512),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            layers_per_block=2,
-            sample_size=SIDE,
-        )
-        text = CLIPTextModel(
-            CLIPTextConfig(
-                hidden_size=768, intermediate_size=3072, num_attention_heads=12, projection_dim=768
+    architecture: Architecture
+    side: int
+    """Of the picture, in pixels."""
+    limit: int
+    """Bytes that the edit has to fit into, with all that is not counted."""
+    unet: Mapping[str, Any]
+    texts: tuple[Mapping[str, Any], ...]
+    """Configurations of the text encoders; the last of several has a projection."""
+    checkpointing: bool = False
+    """Whether gradient checkpointing is counted too."""
+
+    @cached_property
+    def model(self) -> DiffusionModel:
+        """The model on the meta device, without tokenizers."""
+        from diffusers import AutoencoderKL, UNet2DConditionModel
+
+        with META:
+            unet = UNet2DConditionModel(**self.unet)
+            vae = AutoencoderKL(
+                block_out_channels=(128, 256, 512, 512),
+                down_block_types=("DownEncoderBlock2D",) * 4,
+                up_block_types=("UpDecoderBlock2D",) * 4,
+                layers_per_block=2,
+                sample_size=self.side,
             )
-        )
-    for part in (unet, vae, text):
-        part.bfloat16().eval().requires_grad_(False)
-    schedule = Schedule(tuple(np.linspace(0.999, 0.005, 1000).tolist()))
-    prompts = ClipPrompts(text, None)
-    return DiffusionModel(STABLE_DIFFUSION_1, unet, vae, prompts, schedule, META, torch.bfloat16)
+            prompts = NoPrompts(tuple(self._text_encoders()))
+        for part in (unet, vae, *prompts.modules):
+            part.bfloat16().eval().requires_grad_(False)
+        schedule = Schedule(tuple(np.linspace(0.999, 0.005, 1000).tolist()))
+        return DiffusionModel(self.architecture, unet, vae, prompts, schedule, META, torch.bfloat16)
+
+    def _text_encoders(self) -> Iterator[torch.nn.Module]:
+        from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+        for number, config in enumerate(self.texts):
+            kind = CLIPTextModelWithProjection if number else CLIPTextModel
+            yield kind(CLIPTextConfig(**config))
+
+    def latents(self, batch: int = 1) -> Tensor:
+        """Return latents of the picture's size."""
+        return torch.empty(batch, 4, self.side // 8, self.side // 8, device=META)
+
+    def conditioning(self) -> Conditioning:
+        """Return what the text encoders make of a prompt."""
+        width = self.model.unet.config.cross_attention_dim
+        tokens = torch.empty(1, 77, width, device=META, dtype=torch.bfloat16)
+        if not self.architecture.window_condition:
+            return Conditioning(tokens)
+        pooled = torch.empty(1, self.texts[-1]["projection_dim"], device=META)
+        return Conditioning(tokens, {"text_embeds": pooled})
+
+    def weights(self) -> dict[str, int]:
+        """Return the bytes of each model's weights and buffers; a worker keeps all of them."""
+        texts = [tensor for module in self.model.prompts.modules for tensor in _tensors(module)]
+        return {
+            "UNet, bf16": size_of(*_tensors(self.model.unet)),
+            "VAE, bf16": size_of(*_tensors(self.model.vae)),
+            "text encoders, bf16" if len(self.texts) > 1 else "text encoder, bf16": size_of(*texts),
+            "SAM 2.1 large, fp32": size_of(*_tensors(segmenter())),
+        }
+
+
+@dataclass(frozen=True)
+class NoPrompts:
+    """Text encoders that encode nothing."""
+
+    modules: tuple[torch.nn.Module, ...]
+
+    def encode(self, prompt: str, device: torch.device) -> Conditioning:
+        raise AssertionError(prompt)
+
+
+_CLIP_L = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_attention_heads": 12,
+    "projection_dim": 768,
+}
+SD_15 = Subject(
+    STABLE_DIFFUSION_1,
+    side=512,
+    limit=8 * 2**30,
+    unet={"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
+    texts=(_CLIP_L,),
+)
+SDXL = Subject(
+    STABLE_DIFFUSION_XL,
+    side=1024,
+    limit=16 * 2**30,
+    unet={
+        "sample_size": 128,
+        "block_out_channels": (320, 640, 1280),
+        "down_block_types": STABLE_DIFFUSION_XL.topology["down_block_types"],
+        "up_block_types": STABLE_DIFFUSION_XL.topology["up_block_types"],
+        "transformer_layers_per_block": (1, 2, 10),
+        "attention_head_dim": (5, 10, 20),
+        "cross_attention_dim": 2048,
+        "use_linear_projection": True,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 256,
+        "projection_class_embeddings_input_dim": 2816,
+    },
+    texts=(
+        _CLIP_L,
+        {
+            "hidden_size": 1280,
+            "intermediate_size": 5120,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 20,
+            "projection_dim": 1280,
+        },
+    ),
+    checkpointing=True,
+)
 
 
 @cache
@@ -182,30 +274,27 @@ def segmenter() -> torch.nn.Module:
     return build_official("large").eval().requires_grad_(False).to(META)
 
 
-def weights() -> dict[str, int]:
-    """Return the bytes of each model's weights and buffers; a worker keeps all of them."""
-    model = stable_diffusion()
-    modules = {
-        "UNet, bf16": model.unet,
-        "VAE, bf16": model.vae,
-        "text encoder, bf16": model.prompts.modules[0],
-        "SAM 2.1 large, fp32": segmenter(),
-    }
-    return {name: size_of(*_tensors(module)) for name, module in modules.items()}
+@contextmanager
+def _checkpointing(model: DiffusionModel, *, on: bool) -> Iterator[str]:
+    """Compute activations again for the backward pass, if `on`; yield how that is said."""
+    if not on:
+        yield ""
+        return
+    model.unet.enable_gradient_checkpointing()
+    try:
+        yield ", gradient checkpointing"
+    finally:
+        model.unet.disable_gradient_checkpointing()
 
 
-def _latents(batch: int = 1) -> Tensor:
-    return torch.empty(batch, 4, SIDE // 8, SIDE // 8, device=META)
-
-
-def _conditioning() -> Conditioning:
-    return Conditioning(torch.empty(1, 77, 768, device=META, dtype=torch.bfloat16))
-
-
-def lora_step(batch: int) -> Usage:
+def lora_step(subject: Subject, batch: int, *, checkpointing: bool = False) -> Usage:
     """Measure a step of `train_lora` on `batch` samples, with the state to resume from."""
-    model, rank = stable_diffusion(), PRESETS["paper"].train_lora.rank
-    with adapter(model.unet, rank, torch.Generator()) as parameters, fused_attention():
+    model, rank = subject.model, PRESETS["paper"].train_lora.rank
+    with (
+        adapter(model.unet, rank, torch.Generator()) as parameters,
+        fused_attention(),
+        _checkpointing(model, on=checkpointing) as measure,
+    ):
         optimizer = torch.optim.AdamW(parameters.values())
         live = LiveBytes(model.unet)
         with live:
@@ -213,8 +302,8 @@ def lora_step(batch: int) -> Usage:
             for _ in range(2):  # the second step finds the moments of the first
                 with saved_for_backward(model.unet) as saved:
                     loss = functional.mse_loss(
-                        model.predict(_latents(batch), times, _conditioning()),
-                        _latents(batch),
+                        model.predict(subject.latents(batch), times, subject.conditioning()),
+                        subject.latents(batch),
                     )
                 activations = sum(storage.nbytes() for storage in saved)
                 saved.clear()
@@ -238,7 +327,7 @@ def lora_step(batch: int) -> Usage:
             "state to resume from": size_of(*good),
         }
         # Parameters existed before counting; gradients arrive while activations go.
-        return Usage(f"train_lora, batch {batch}", parts, live.peak + own)
+        return Usage(f"train_lora, batch {batch}{measure}", parts, live.peak + own)
 
 
 def _measured(stage: str, work: Callable[[], object], module: torch.nn.Module) -> Usage:
@@ -250,9 +339,8 @@ def _measured(stage: str, work: Callable[[], object], module: torch.nn.Module) -
 
 
 @contextmanager
-def _merged_lora() -> Iterator[int]:
+def _merged_lora(model: DiffusionModel) -> Iterator[int]:
     """Merge a LoRA as every later stage does; yield the bytes of the kept weights."""
-    model = stable_diffusion()
     with adapter(model.unet, PRESETS["paper"].train_lora.rank, torch.Generator()) as parameters:
         lora = {
             PREFIX + name: np.zeros(value.shape, np.float32) for name, value in parameters.items()
@@ -267,19 +355,20 @@ def _with_lora(stage: str, parts: dict[str, int], originals: int, peak: int) -> 
     return Usage(stage, {"weights under the merged LoRA": originals, **parts}, peak + originals)
 
 
-def encoding() -> Usage:
+def encoding(subject: Subject) -> Usage:
     """Measure the VAE's pass from the image to its posterior."""
-    model, image = stable_diffusion(), np.zeros((SIDE, SIDE, 3), np.uint8)
+    model, side = subject.model, subject.side
+    image = np.zeros((side, side, 3), np.uint8)
     return _measured("VAE encoding", lambda: model.posterior(image), model.vae)
 
 
-def decoding() -> Usage:
+def decoding(subject: Subject) -> Usage:
     """Measure the VAE's pass from clean latents to the image."""
-    model = stable_diffusion()
+    model = subject.model
 
     def decode() -> Tensor:
         with torch.no_grad():
-            return model.vae.decode(_latents().to(model.dtype)).sample.float()
+            return model.vae.decode(subject.latents().to(model.dtype)).sample.float()
 
     return _measured("VAE decoding", decode, model.vae)
 
@@ -295,16 +384,16 @@ def _all_finite() -> Iterator[None]:
         torch.Tensor.__bool__ = plain
 
 
-def inversion(batch: int) -> Usage:
+def inversion(subject: Subject, batch: int) -> Usage:
     """Measure DDIM inversion of several images at once."""
-    model = stable_diffusion()
-    with _merged_lora() as originals, _all_finite():
+    model = subject.model
+    with _merged_lora(model) as originals, _all_finite():
         usage = _measured(
             f"invert_image, batch {batch}",
-            lambda: invert(model, _latents(batch), _conditioning(), TWO_STEPS),
+            lambda: invert(model, subject.latents(batch), subject.conditioning(), TWO_STEPS),
             model.unet,
         )
-    trajectory = size_of(_latents(batch)) * (EditConfig().invert_image.inverted_steps + 1)
+    trajectory = size_of(subject.latents(batch)) * (EditConfig().invert_image.inverted_steps + 1)
     return _with_lora(usage.stage, {"trajectory": trajectory}, originals, usage.peak + trajectory)
 
 
@@ -319,7 +408,7 @@ def image_features() -> Usage:
     return _measured("extract_superpixels, image features", encode, model)
 
 
-def segment_masks() -> Usage:
+def segment_masks(image_side: int) -> Usage:
     """Measure SAM 2's mask decoder on one batch of the automatic generator's points."""
     model = segmenter()
     side = INPUT_SIZE // 16
@@ -343,35 +432,40 @@ def segment_masks() -> Usage:
                     torch.empty(1, 64, 2 * side, 2 * side, device=META),
                 ],
             )
-            return functional.interpolate(small, (SIDE, SIDE), mode="bilinear")
+            return functional.interpolate(small, (image_side, image_side), mode="bilinear")
 
     return _measured("extract_superpixels, automatic segments", decode, model)
 
 
-def drag_step() -> Usage:
+def drag_step(subject: Subject, *, checkpointing: bool = False) -> Usage:
     """Measure a step of preset `paper`: pass, tracking, losses, gradient, Adam."""
-    model = stable_diffusion()
+    model = subject.model
     config = PRESETS["paper"].optimize_latent
-    latents = _latents().requires_grad_(True)
+    latents = subject.latents().requires_grad_(True)
     optimizer = torch.optim.Adam([latents])
-    cell = 16
-    rows, cols = np.indices((SIDE // 2, SIDE // 2)) // cell
-    regions = RegionMap.of(Superpixels((rows * (SIDE // 2 // cell) + cols).astype(np.int32)), META)
+    cell, side = 16, subject.side // 2
+    rows, cols = np.indices((side, side)) // cell
+    regions = RegionMap.of(Superpixels((rows * (side // cell) + cols).astype(np.int32)), META)
     handles = torch.zeros(POINTS, 2, dtype=torch.long, device=META)
     targets = torch.zeros(POINTS, 2, device=META)
     everyone = torch.ones(POINTS, dtype=torch.bool, device=META)
     initial = torch.empty(POINTS, 640, device=META)
-    editable = torch.ones(SIDE // 8, SIDE // 8, dtype=torch.bool, device=META)
+    editable = torch.ones(latents.shape[-2:], dtype=torch.bool, device=META)
 
     def region(reach: int) -> tuple[Tensor, Tensor]:
         radius = torch.full((POINTS,), reach, device=META)
         return regions.contains(window(handles, reach), handles, targets, radius, handles), radius
 
     live = LiveBytes(model.unet)
-    with _merged_lora() as originals, fused_attention(), live:
+    with (
+        _merged_lora(model) as originals,
+        fused_attention(),
+        live,
+        _checkpointing(model, on=checkpointing) as measure,
+    ):
         for _ in range(2):
             with saved_for_backward(model.unet) as saved:
-                noise, features = model.predict_with_features(latents, 681, _conditioning())
+                noise, features = model.predict_with_features(latents, 681, subject.conditioning())
                 with torch.no_grad():
                     reach = config.tracking_radius_range[1]
                     inside, radius = region(reach)
@@ -382,7 +476,7 @@ def drag_step() -> Usage:
                     features, handles, targets, inside, radius, reach, regions.size, everyone
                 )
                 lower = model.schedule.move(latents, noise, 681, 661)
-                loss = loss + background_loss(lower, _latents(), editable)
+                loss = loss + background_loss(lower, subject.latents(), editable)
             activations = sum(storage.nbytes() for storage in saved)
             saved.clear()
             map_size = size_of(features)
@@ -391,31 +485,33 @@ def drag_step() -> Usage:
             optimizer.step()
     moments = 2 * size_of(latents)
     parts = {"saved activations": activations, "feature map": map_size, "Adam moments": moments}
-    return _with_lora("optimize_latent, one step", parts, originals, live.peak)
+    return _with_lora(f"optimize_latent, one step{measure}", parts, originals, live.peak)
 
 
-def sampling(batch: int) -> Usage:
+def sampling(subject: Subject, batch: int) -> Usage:
     """Measure sampling of several edits of one image, without the correspondence loss."""
-    model = stable_diffusion()
-    frame = Frame.of_image(SIDE, SIDE, factor=8, working_size=SIDE)
+    model = subject.model
+    side = subject.side
+    frame = Frame.of_image(side, side, factor=8, working_size=side)
     drags = [Drag(ImagePoint(9, 9), ImagePoint(99, 99))]
     config = SampleImageConfig(correspondence="off")
-    trajectory = _latents(TWO_STEPS.inverted_steps + 1)
-    reference = Reference(trajectory, _conditioning())
+    trajectory = subject.latents(TWO_STEPS.inverted_steps + 1)
+    reference = Reference(trajectory, subject.conditioning())
     editable = torch.empty(trajectory.shape[-2:], dtype=torch.bool, device=META)
-    edit = DraggedEdit(_latents(), 0, drags, frame, editable)
-    with _merged_lora() as originals, _all_finite():
+    edit = DraggedEdit(subject.latents(), 0, drags, frame, editable)
+    with _merged_lora(model) as originals, _all_finite():
         usage = _measured(
             f"sample_image, batch {batch}",
             lambda: sample(model, [reference], [edit] * batch, config, TWO_STEPS.num_steps),
             model.unet,
         )
-    parts = {"reference keys and values": _reference_memory(model)}
+    parts = {"reference keys and values": _reference_memory(subject)}
     return _with_lora(usage.stage, parts, originals, usage.peak)
 
 
-def _reference_memory(model: DiffusionModel) -> int:
+def _reference_memory(subject: Subject) -> int:
     """Return the bytes that the controlled self-attentions keep of one reference pass."""
+    model = subject.model
     controlled = list(model.self_attentions().values())[model.architecture.first_controlled :]
     with (
         reference_control(model, model.architecture.first_controlled) as control,
@@ -423,32 +519,34 @@ def _reference_memory(model: DiffusionModel) -> int:
         torch.no_grad(),
     ):
         with control.writing():
-            model.predict_noise(_latents(), 681, _conditioning())
+            model.predict_noise(subject.latents(), 681, subject.conditioning())
         return sum(size_of(*attention.processor.memory) for attention in controlled)
 
 
 @cache
-def stages() -> tuple[Usage, ...]:
+def stages(subject: Subject) -> tuple[Usage, ...]:
     """Return the usage of every stage of an edit that holds anything on the device."""
     batch = PRESETS["paper"].train_lora.batch_size
     return (
-        encoding(),
-        lora_step(batch),
-        lora_step(1),
-        inversion(1),
-        inversion(8),
+        encoding(subject),
+        lora_step(subject, batch),
+        lora_step(subject, 1),
+        *([lora_step(subject, 1, checkpointing=True)] if subject.checkpointing else []),
+        inversion(subject, 1),
+        inversion(subject, 8),
         image_features(),
-        segment_masks(),
-        drag_step(),
-        sampling(1),
-        sampling(8),
-        decoding(),
+        segment_masks(subject.side),
+        drag_step(subject),
+        *([drag_step(subject, checkpointing=True)] if subject.checkpointing else []),
+        sampling(subject, 1),
+        sampling(subject, 8),
+        decoding(subject),
     )
 
 
-def table() -> str:
+def table(subject: Subject) -> str:
     """Return both tables as Markdown, in MiB, and the total peaks in GiB."""
-    held = weights()
+    held = subject.weights()
     lines = ["| weights of all models, kept by a worker | MiB |", "| --- | ---: |"]
     lines += [f"| {name} | {_mib(size)} |" for name, size in held.items()]
     total = sum(held.values())
@@ -457,7 +555,7 @@ def table() -> str:
         "| stage | beside the weights | peak beside them, MiB | peak of all, GiB |",
         "| --- | --- | ---: | ---: |",
     ]
-    for usage in stages():
+    for usage in stages(subject):
         parts = [f"{name} {_mib(size)}" for name, size in usage.parts.items()]
         if usage.transient > 0:
             parts.append(f"working memory {_mib(usage.transient)}")
@@ -475,4 +573,5 @@ def _mib(size: int) -> str:
 if __name__ == "__main__":
     import sys
 
-    sys.stdout.write(table() + "\n")
+    for subject in (SD_15, SDXL):
+        sys.stdout.write(table(subject) + "\n\n")

@@ -1,5 +1,7 @@
 """Stable Diffusion 2.x and SDXL: against diffusers' own pipelines, and in their full size."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,6 @@ from adaptivedrag.model.lora import TARGETS
 from adaptivedrag.reference_control import reference_control
 
 PIPELINES = {
-    "sd2": StableDiffusionPipeline,
     "sd2-v": StableDiffusionPipeline,
     "sdxl": StableDiffusionXLPipeline,
 }
@@ -93,17 +94,27 @@ def by_pipeline(pipeline, prompt: str, latents: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("dtype", "changes", "expected"),
     [
-        ("float16", {}, torch.float32),
-        ("float16", {"force_upcast": False}, torch.float16),
-        ("bfloat16", {}, torch.bfloat16),
+        (torch.float16, {}, torch.float32),
+        (torch.float16, {"force_upcast": False}, torch.float16),
+        (torch.bfloat16, {}, torch.bfloat16),
     ],
     ids=["float16", "float16 with a VAE made for it", "bfloat16"],
 )
 def test_sdxls_vae_stays_in_float32_where_float16_is_too_narrow(
-    family_directory, dtype, changes, expected
+    family_directory, tmp_path, dtype, changes, expected
 ):
-    model = DiffusionModel.load(family_directory("sdxl", vae=changes), dtype)
-    assert (model.unet.dtype, model.vae.dtype) == (getattr(torch, dtype), expected)
+    folder = shutil.copytree(family_directory("sdxl") / "vae", tmp_path / "vae")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    part = STABLE_DIFFUSION_XL.parts["vae"]
+    assert part.load(folder, dtype, part.tensors(folder)).dtype == expected
+    plain = STABLE_DIFFUSION_1.parts["vae"]
+    assert plain.load(folder, dtype, plain.tensors(folder)).dtype == dtype
+
+
+def test_a_picture_passes_a_vae_that_is_wider_than_the_unet(family_directory):
+    model = DiffusionModel.load(family_directory("sdxl"), "float16")
+    assert (model.unet.dtype, model.vae.dtype) == (torch.float16, torch.float32)
     mean, _ = model.posterior(np.full((64, 64, 3), 90, np.uint8))
     assert mean.dtype == torch.float32
     assert model.decode(mean).shape == (64, 64, 3)
