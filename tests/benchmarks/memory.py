@@ -156,7 +156,7 @@ class Subject:
     side: int
     """Of the picture, in pixels."""
     limit: int
-    """Bytes that the edit has to fit into, with all that is not counted."""
+    """Bytes that the edit should fit into, with all that is not counted."""
     unet: Mapping[str, Any]
     texts: tuple[Mapping[str, Any], ...]
     """Configurations of the text encoders; the last of several has a projection."""

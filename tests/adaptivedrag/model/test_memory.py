@@ -5,14 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks.memory import (
-    LIMIT,
     META,
+    SD_15,
     LiveBytes,
     fused_attention,
     saved_for_backward,
     stages,
     table,
-    weights,
 )
 
 PAGE = Path(__file__).parents[3] / "docs" / "memory.md"
@@ -53,7 +52,7 @@ def test_attention_holds_no_matrix_of_queries_by_keys(dtype):
 
 @pytest.mark.slow
 def test_every_stage_of_an_edit_at_512_px_fits_into_8_gib():
-    held = sum(weights().values())
-    peaks = {usage.stage: usage.peak + held for usage in stages()}
-    assert max(peaks.values()) <= LIMIT, peaks
-    assert table() in PAGE.read_text("utf-8")
+    held = sum(SD_15.weights().values())
+    peaks = {usage.stage: usage.peak + held for usage in stages(SD_15)}
+    assert max(peaks.values()) <= SD_15.limit, peaks
+    assert table(SD_15) in PAGE.read_text("utf-8")
