@@ -48,6 +48,11 @@ def refuse_special(path: Path) -> None:
         InvalidEdit: if it is not a regular file.
         OSError: if it is not there.
     """
+    if path.is_dir():
+        raise InvalidEdit(
+            f"{path} is not a regular file but a folder: name a file in it, such as job.toml; "
+            "`adaptivedrag import folder` writes one for pictures"
+        )
     if not stat.S_ISREG(path.stat().st_mode):
         raise InvalidEdit(f"{path} is not a regular file: name another")
 

@@ -404,7 +404,19 @@ def _edit_spec(raw: Mapping[str, Any]) -> EditSpec:
     try:
         return EditSpec.model_validate(raw)
     except ValidationError as error:
-        raise Refused(*first_complaint(error, EditSpec)) from None
+        field, reason = first_complaint(error, EditSpec)
+        more = "" if "did you mean" in reason else _taken_by_import(error)
+        raise Refused(field, reason + more) from None
+
+
+def _taken_by_import(error: ValidationError) -> str:
+    """Say what reads points and keys in other forms, if it is those that an edit has."""
+    for each in error.errors(include_url=False, include_context=False):
+        place, form = each["loc"], each["type"]
+        other_drags = place[:1] == ("drags",) and form in ("model_type", "tuple_type", "list_type")
+        if other_drags or (form == "extra_forbidden" and len(place) == 1):
+            return "; `adaptivedrag import json` takes other forms"
+    return ""
 
 
 def _tags_of(raw: Mapping[str, Any]) -> tuple[str, ...]:

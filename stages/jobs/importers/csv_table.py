@@ -2,12 +2,11 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from adaptivedrag.errors import InvalidEdit
-from stages.jobs.importers.manifest import Manifest
+from stages.jobs.importers.manifest import Manifest, Values
 from stages.jobs.importers.text import read_text
 from stages.jobs.importers.writer import Imported
 
@@ -34,12 +33,12 @@ def import_csv(
     return manifest.read(_rows(path))
 
 
-def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _rows(path: Path) -> Iterator[tuple[str, Values]]:
     text = read_text(path, "CSV")
     delimiter, text = _delimiter(text)
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        head = next(reader, [])
+        head = [cell.strip() or f"column {at}" for at, cell in enumerate(next(reader, []), 1)]
         if len(set(head)) < len(head) or len(head) < 2:
             raise InvalidEdit(
                 f"{path} has no head of several columns, each named once, such as "
@@ -47,13 +46,20 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             )
         for cells in reader:
             if any(cell.strip() for cell in cells):
-                row = dict(zip(head, cells, strict=False))
-                more = {"": cells[len(head) :]} if len(cells) > len(head) else {}
-                yield f"line {reader.line_num}", row | more
+                yield f"line {reader.line_num}", _row(head, cells)
     except csv.Error as error:
         raise InvalidEdit(
             f"{path} cannot be read as CSV, line {reader.line_num}: {error}"
         ) from None
+
+
+def _row(head: Sequence[str], cells: Sequence[str]) -> Values:
+    if any(cells[len(head) :]):
+        return InvalidEdit(
+            f"it has {len(cells)} cells, and the head {len(head)}: put texts that hold the mark "
+            "between cells in quotes"
+        )
+    return dict(zip(head, cells, strict=False))
 
 
 def _delimiter(text: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptivedrag.errors import InvalidEdit
-from stages.jobs.importers.manifest import Manifest
+from stages.jobs.importers.manifest import Manifest, Values
 from stages.jobs.importers.text import read_text
 from stages.jobs.importers.writer import Imported
 
@@ -29,11 +29,10 @@ def import_json(
     return manifest.read(_objects(path))
 
 
-def _objects(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _objects(path: Path) -> Iterator[tuple[str, Values]]:
     for number, value in enumerate(_edits(_values(path)), start=1):
-        if not isinstance(value, Mapping):
-            raise InvalidEdit(f"{path}: item {number} is {type(value).__name__}, not an object")
-        yield f"item {number}", value
+        unlike = InvalidEdit(f"it is {type(value).__name__}, not an object")
+        yield f"item {number}", value if isinstance(value, Mapping) else unlike
 
 
 def _values(path: Path) -> list[Any]:

@@ -5,9 +5,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from adaptivedrag.errors import InvalidEdit
+from stages.jobs.absent import remedy
 from stages.jobs.ids import Ids
 from stages.jobs.image_folder import locate
 from stages.jobs.importers.points import drags_of
@@ -37,6 +38,10 @@ NAMES = {
 """Keys of the edits file, and what else they are called."""
 
 
+Values: TypeAlias = Mapping[str, Any] | InvalidEdit
+"""What a record says, by its own keys, or why it cannot be read."""
+
+
 @dataclass(frozen=True)
 class Manifest:
     """A file of edits, where its images are, and where its job goes.
@@ -61,13 +66,13 @@ class Manifest:
             InvalidEdit: if the file or the folder of images is not there.
         """
         if not path.exists():
-            raise InvalidEdit(f"{path} does not exist: name the file of the edits")
+            raise InvalidEdit(f"{path} does not exist: {remedy(path.parent, path.name)}")
         folder = path if path.is_dir() else path.parent
         if images is not None and not images.is_dir():
             raise InvalidEdit(f"{images} is not a folder: name the folder of the images")
         return cls(path, images or folder, out or folder, follow_links, table)
 
-    def read(self, records: Iterable[tuple[str, Mapping[str, Any]]]) -> Imported:
+    def read(self, records: Iterable[tuple[str, Values]]) -> Imported:
         """Write a job of records, each with its place; one that cannot be used is skipped.
 
         Raises:
@@ -76,6 +81,8 @@ class Manifest:
         found, skipped = _Found(self), []
         for place, values in records:
             try:
+                if isinstance(values, InvalidEdit):
+                    raise values
                 found.add(place, {_key(name): value for name, value in values.items()})
             except InvalidEdit as error:
                 skipped.append(f"{place}: {error}")

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 
 from adaptivedrag.errors import InvalidEdit
-from stages.jobs.absent import stand_in
+from stages.jobs.absent import remedy, stand_in
 from stages.jobs.ids import Ids
 from stages.jobs.image_folder import locate
 from stages.jobs.images import Pixels
@@ -117,7 +117,8 @@ def folders(directory: Path, *, follow_links: bool) -> Iterator[tuple[Path, list
         InvalidEdit: if `directory` is not a folder.
     """
     if not directory.is_dir():
-        raise InvalidEdit(f"{directory} is not a folder: name the folder of the dataset")
+        why = remedy(directory.parent, directory.name)
+        raise InvalidEdit(f"{directory} is not a folder of a dataset: {why}")
     seen = set[Path]()
     for folder, inner, files in os.walk(directory, followlinks=follow_links):
         inner.sort()

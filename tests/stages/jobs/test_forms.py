@@ -108,3 +108,28 @@ def test_one_broken_line_is_not_another_form(tmp_path):
     (tmp_path / "job.toml").write_text("")
     job = load_job(tmp_path / "job.toml")
     assert (len(job.edits), len(job.bad)) == (1, 1)
+
+
+OTHER_FORMS = {
+    # name: (what an edit has for its drags, the field that is named)
+    "points": ({"points": [[4, 5], [6, 7]]}, "drags"),
+    "pairs": ({"drags": [[[4, 5], [6, 7]]]}, "drags[0]"),
+    "quadruples": ({"drags": [[4, 5, 6, 7]]}, "drags[0]"),
+    "points with names": ({"drags": [{"handle": {"x": 4, "y": 5}, "target": [6, 7]}]}, "handle"),
+    "another name": ({**EDIT, "file_name": "a.png"}, "file_name"),
+}
+
+
+@pytest.mark.parametrize(("given", "field"), OTHER_FORMS.values(), ids=OTHER_FORMS)
+def test_an_edit_in_another_form_is_refused_with_what_takes_it(tmp_path, given, field):
+    line = json.dumps({"id": "a", "image": "a.png", **given})
+    (tmp_path / "edits.jsonl").write_text(line)
+    (tmp_path / "job.toml").write_text("")
+    (bad,) = load_job(tmp_path / "job.toml").bad
+    assert field in bad.field
+    assert "`adaptivedrag import json` takes other forms" in bad.reason
+
+
+def test_a_folder_for_a_job_is_refused_with_what_to_name(tmp_path):
+    with pytest.raises(InvalidEdit, match="a folder: name a file in it, such as job"):
+        load_job(tmp_path)

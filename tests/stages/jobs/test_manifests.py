@@ -77,6 +77,10 @@ TABLES = {
     "that names its mark": "sep=;\r\n" + TABLE.replace(",", ";"),
     "with other names": TABLE.replace(HEAD, "ID,File Name,Caption,x1,y1,x2,y2"),
     "with sources": TABLE.replace("handle_", "source-"),
+    "of pandas, with its index": "".join(
+        f"{'' if at == 0 else at},{row}\n" for at, row in enumerate((HEAD, *ROWS))
+    ),
+    "with empty columns": TABLE.replace("\n", ",,\n"),
     "with quotes": TABLE.replace("a cat", '"a cat, ""red"""').replace("in/cat.png", '"in/cat.png"'),
     "with backslashes": TABLE.replace("in/", "in\\"),
     "with points in a cell": (
@@ -98,7 +102,8 @@ def test_a_table_is_read(folder, table):
     job = load_job(done.job)
     assert numbers(job) == TWO
     assert job.edits[0].prompt.startswith("a cat")
-    assert (done.images, done.drags, done.skipped, done.notes) == (2, 3, (), ())
+    assert (done.images, done.drags, done.skipped) == (2, 3, ())
+    assert done.notes == (("not used: column_1",) if "column_1" in str(done.notes) else ())
 
 
 BAD_ROWS = {
@@ -115,6 +120,10 @@ BAD_ROWS = {
     "a picture by another case": ("a,IN/Cat.png,,4,5,20,5", "did you mean 'in/cat.png'?"),
     "a picture elsewhere": ("a,../secret.png,,4,5,20,5", "lies outside"),
     "another picture of the same id": ("b,in/cat.png,,4,5,20,5", "another image than in line 2"),
+    "a text without quotes": (
+        "a,in/cat.png,a cat, red,4,5,20,5",
+        "line 3: it has 8 cells, and the head 7: put texts",
+    ),
     "infinity": ("a,in/cat.png,,inf,5,20,5", "is not a coordinate"),
 }
 
@@ -265,7 +274,7 @@ NOT_JSON = {
     "a table": (TABLE.encode(), "is CSV: `adaptivedrag import csv edits.json"),
     "Parquet": (b"PAR1....", "is Parquet: `adaptivedrag import parquet edits.json"),
     "broken": (b'[{"id": "a"},\n', "is not JSON: Expecting value: line 2 column 1"),
-    "numbers": (b"[1, 2]", "item 1 is int, not an object"),
+    "numbers": (b"[1, 2]", "item 1: it is int, not an object"),
     "nothing": (b" ", "has no edit that can be imported: it is empty"),
     "deep": (b"[" * 100_000, "is not JSON"),
 }
