@@ -45,7 +45,7 @@ def save_lora(path: Path, name: str, target: Path, store: str) -> None:
     staged = plan.stages[train_lora.STAGE.name]
     if staged.status is not Status.HIT or staged.record is None:
         raise InvalidEdit(f"edit {edit.id} has no LoRA in the store ({staged.status}): run the job")
-    weights, layers = opened.read(staged.record)["lora"], adaptable_layers(edit.model)
+    weights, layers = opened.read(staged.record)["lora"], adaptable_layers(edit.model, edit.vae)
     try:
         target.write_bytes(encode_for_others(weights, layers))
     except OSError as error:

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from support.tiny_models import write_model
 
 from adaptivedrag.errors import AdaptiveDragError
 from adaptivedrag.model.diffusion import DiffusionModel, check_model
+from adaptivedrag.model.file_kinds import conversion, folder_conversion
 from adaptivedrag.model.parts import UNET, VAE
 from adaptivedrag.model.single_file import SingleFile
 from adaptivedrag.model.source import Folder
@@ -275,3 +277,12 @@ def test_a_file_that_is_no_vae_is_named_as_what_it_is(tiny_model_directory, tmp_
     save_file({"lora_unet_x.lora_up.weight": torch.ones(1)}, tmp_path / "lora.safetensors")
     with pytest.raises(AdaptiveDragError, match=r"vae .*lora\.safetensors is a LoRA"):
         vae_at(tmp_path / "lora.safetensors", Folder(tiny_model_directory))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [conversion("model.ckpt"), folder_conversion(Path("model")).partition("files with ")[2]],
+)
+def test_the_commands_that_convert_are_in_the_docs_as_they_are_printed(command):
+    docs = (Path(__file__).parents[3] / "docs" / "models.md").read_text("utf-8")
+    assert command.replace(shlex.quote(sys.executable), "python") in docs.splitlines()
