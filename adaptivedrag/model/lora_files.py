@@ -6,16 +6,12 @@ layer. Importing this loads no torch, so that a file is refused while edits are 
 """
 
 import json
-import math
-import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from typing import TYPE_CHECKING, Any
 
 from adaptivedrag.errors import InvalidEdit, ModelUnavailable
 from adaptivedrag.model.lora_keys import (
@@ -27,6 +23,7 @@ from adaptivedrag.model.lora_keys import (
     kohya_names,
     locate,
 )
+from adaptivedrag.model.lora_strength import Strength
 from adaptivedrag.model.tensors import FLOATING, Header, read_header
 
 if TYPE_CHECKING:
@@ -36,33 +33,6 @@ _CONFIG = "adapter_config.json"
 _IN_HEADER = "lora_adapter_metadata"
 _IN_FOLDER = ("adapter_model.safetensors", "pytorch_lora_weights.safetensors")
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth")
-
-_TRAINING_ONLY = {
-    "auto_mapping",
-    "base_model_name_or_path",
-    "ensure_weight_tying",
-    "eva_config",
-    "exclude_modules",
-    "inference_mode",
-    "layers_pattern",
-    "layers_to_transform",
-    "lora_dropout",
-    "megatron_core",
-    "peft_version",
-    "qalora_group_size",
-    "revision",
-    "runtime_config",
-    "target_modules",
-    "task_type",
-}
-"""Settings of peft that change no number of a trained adapter."""
-
-_PLAIN_VALUES: Mapping[str, tuple[Any, ...]] = {
-    "peft_type": ("LORA",),
-    "bias": ("none",),
-    # With others, training begins by changing the weights of the model itself.
-    "init_lora_weights": (True, "gaussian", "eva", "orthogonal"),
-}
 
 
 @dataclass(frozen=True)
@@ -87,54 +57,6 @@ class LoraFile:
         if self.header_scales:
             found["lora_header"] = self.path
         return found
-
-
-def _can_match(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"{pattern!r:.100} is no pattern: {error}") from None
-    return pattern
-
-
-_Number = Annotated[float, Field(allow_inf_nan=False)]
-_Pattern = Annotated[str, AfterValidator(_can_match)]
-
-
-class _Strength(BaseModel):
-    """The settings of peft that scale updates."""
-
-    model_config = ConfigDict(extra="ignore", strict=True)
-
-    r: Annotated[int, Field(ge=1)]
-    lora_alpha: _Number
-    use_rslora: bool = False
-    rank_pattern: dict[_Pattern, int] = {}
-    alpha_pattern: dict[_Pattern, _Number] = {}
-
-    def scales(self, found: Factors) -> bool:
-        """Tell whether an update may have another strength than without these settings."""
-        return self.use_rslora or bool(self.alpha_pattern) or found.rank != self.lora_alpha
-
-    def alpha(self, found: Factors) -> float:
-        """Return alpha, where an update is alpha / rank · B·A.
-
-        Raises:
-            InvalidEdit: if the rank is not that of the tensors.
-        """
-        from peft.utils.other import get_pattern_key
-
-        name = found.stem.removeprefix(PEFT).removeprefix(f"{found.part}.")
-        rank = self.rank_pattern.get(get_pattern_key(list(self.rank_pattern), name), self.r)
-        if rank != found.rank:
-            raise InvalidEdit(
-                f"has rank {found.rank} for {found.stem!r:.200}, and peft's settings for it say "
-                f"{rank}: they are of another file"
-            )
-        alpha = self.alpha_pattern.get(
-            get_pattern_key(list(self.alpha_pattern), name), self.lora_alpha
-        )
-        return alpha * math.sqrt(rank) if self.use_rslora else alpha
 
 
 def find_lora(path: Path) -> LoraFile:
@@ -293,11 +215,11 @@ def _config_beside(file: Path, found: Iterable[Factors]) -> Path | None:
     )
 
 
-def _strengths_beside(config: Path) -> dict[str, _Strength]:
-    return {"": _strength(json.loads(config.read_bytes()), _CONFIG)}
+def _strengths_beside(config: Path) -> dict[str, Strength]:
+    return {"": Strength.of(json.loads(config.read_bytes()), _CONFIG)}
 
 
-def _strengths_in(header: Header) -> dict[str, _Strength]:
+def _strengths_in(header: Header) -> dict[str, Strength]:
     """Return the settings of peft that diffusers keeps in a header, by part; "" is for all."""
     raw = json.loads(header.words.get(_IN_HEADER, "{}"))
     if not isinstance(raw, dict):
@@ -306,37 +228,10 @@ def _strengths_in(header: Header) -> dict[str, _Strength]:
     for name, value in raw.items():
         part, _, setting = name.rpartition(".")
         by_part.setdefault(part, {})[setting] = value
-    return {part: _strength(settings, _IN_HEADER) for part, settings in by_part.items()}
+    return {part: Strength.of(settings, _IN_HEADER) for part, settings in by_part.items()}
 
 
-def _strength(settings: Any, source: str) -> _Strength:
-    """Check settings of peft.
-
-    Raises:
-        InvalidEdit: if there is one that changes the updates in a way that is not implemented.
-    """
-    if not isinstance(settings, dict):
-        raise InvalidEdit(f"has settings in {source} that are no object: name another file")
-    try:
-        given = {name: value for name, value in settings.items() if value is not None}
-        strength = _Strength.model_validate(given)
-    except ValidationError as error:
-        (first, *_) = error.errors(include_url=False)
-        place = ".".join(map(str, first["loc"]))
-        raise InvalidEdit(
-            f"has settings in {source} that cannot be read ({place}: {first['msg']})"
-        ) from None
-    for name, value in settings.items():
-        known = name in _TRAINING_ONLY or name in _Strength.model_fields
-        if value and not known and value not in _PLAIN_VALUES.get(name, ()):
-            raise InvalidEdit(
-                f"has {name} = {value!r:.100} in {source}, and only plain LoRA is taken: export it "
-                "as LoRA, or merge it into the model with the tool that made it"
-            )
-    return strength
-
-
-def _of_part(strengths: Mapping[str, _Strength], found: Factors) -> _Strength | None:
+def _of_part(strengths: Mapping[str, Strength], found: Factors) -> Strength | None:
     return strengths.get(found.part, strengths.get(""))
 
 
