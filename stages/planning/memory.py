@@ -6,6 +6,7 @@ keeps for the way back by the figure of its architecture.
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -25,7 +26,8 @@ class Peak:
 
     usual: int
     least: int
-    """If stages save memory where it is short: by small batches and gradient checkpointing."""
+    """If stages save memory where it is short: with idle models unloaded, batches of one and
+    gradient checkpointing."""
 
 
 def peak_of(setting: Setting, *, trains: bool) -> Peak:
@@ -37,25 +39,26 @@ def peak_of(setting: Setting, *, trains: bool) -> Peak:
     Raises:
         ModelUnavailable: if the headers of weights cannot be read.
     """
-    size = _BYTES[setting.config.dtype]
-    held = size * weights_of(setting.diffusion)
+    size, weights = _BYTES[setting.config.dtype], weights_of(setting.diffusion)
+    held = size * sum(weights.values())
     if setting.segmenter is not None:
         held += sum(file.stat().st_size for file in setting.segmenter.files)
     item = size * _kept_by_a_pass(setting)
     items = max(setting.config.train_lora.batch_size if trains else 0, _OF_A_DRAG)
-    return Peak(round(held + items * item), round(held + _WITH_CHECKPOINTS * item))
+    least = size * weights["unet"] + _WITH_CHECKPOINTS * item
+    return Peak(round(held + items * item), round(least))
 
 
 @cache
-def weights_of(files: DiffusionFiles) -> int:
-    """Count the numbers that are a model's weights."""
-    found = (files.source.part(name, part) for name, part in files.architecture.parts.items())
-    return sum(
-        math.prod(form.shape)
-        for part in found
-        if part.tensors
-        for form in part.tensors.forms().values()
-    )
+def weights_of(files: DiffusionFiles) -> Mapping[str, int]:
+    """Count the numbers that are the weights of each part of a model."""
+    parts = files.architecture.parts.items()
+    found = {name: files.source.part(name, part).tensors for name, part in parts}
+    return {
+        name: sum(math.prod(form.shape) for form in tensors.forms().values())
+        for name, tensors in found.items()
+        if tensors
+    }
 
 
 @cache

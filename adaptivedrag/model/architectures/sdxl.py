@@ -99,7 +99,7 @@ STABLE_DIFFUSION_XL = Architecture(
     first_controlled=64,
     reference_latents=(4, 128, 128),
     working_size=1024,
-    kept_by_a_pass=428,
+    kept_by_a_pass=770,
     read_prompts_with=TwoClipPrompts.of,
     window_condition="time_ids",
 )
