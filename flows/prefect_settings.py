@@ -67,10 +67,9 @@ def load_prefect() -> None:
 
 def _said(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        return "; ".join(
-            f"{error.title} {'.'.join(map(str, each['loc']))}: {each['msg']}, not {each['input']!r}"
-            for each in error.errors()
-        )
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        return f"{error.title} {name}: {first['msg']}, not {first['input']!r}"
     return " ".join(str(error).split()) or type(error).__name__
 
 
