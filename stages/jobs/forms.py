@@ -74,7 +74,10 @@ def other_form(path: Path, head: bytes, own: str) -> str | None:
 
 
 def _named(remedy: str, path: Path) -> str:
-    return remedy.replace("FILE", shlex.quote(path.name))
+    """Name the file in a command, so that it runs as it is written."""
+    here = Path.cwd()
+    shown = path.relative_to(here) if path.is_relative_to(here) else path
+    return remedy.replace("FILE", shlex.quote(str(shown)))
 
 
 def _of_bytes(head: bytes) -> tuple[str, str] | None:

@@ -205,8 +205,10 @@ def _is_blank(value: Any) -> bool:
 
 def _text(key: str, values: Mapping[str, Any]) -> str:
     value = values.get(key, "")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, int | float):
-        value = f"{value:g}"
+        value = str(value)
     if not isinstance(value, str):
         raise InvalidEdit(f"{key} is {type(value).__name__}, not a text")
     return value.strip()

@@ -17,6 +17,7 @@ LINE = json.dumps(EDIT)
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
     Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
 
 

@@ -36,9 +36,11 @@ def _own_cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def folder(tmp_path) -> Path:
+def folder(tmp_path, monkeypatch) -> Path:
     """A folder with three pictures, one of them of a name with accents, and a mask."""
     root = tmp_path / "set"
+    root.mkdir()
+    monkeypatch.chdir(root)
     for name in ("in/cat.png", "in/dog.png", unicodedata.normalize("NFC", "Café.png"), "mask.png"):
         picture(root / name)
     return root
@@ -236,11 +238,12 @@ def test_names_with_accents_are_those_of_the_files(folder):
 
 
 def test_ids_become_legal_and_unique(folder):
-    given = ["a/b", "A_B", "a b", 7, None, "ねこ", "x" * 300]
+    given = ["a/b", "A_B", "a b", 12345678, None, "ねこ", "x" * 300, 7.0]
     (folder / "edits.json").write_text(json.dumps([B | {"id": each} for each in given]))
     job = load_job(import_json(folder / "edits.json").job)
     assert not job.bad
-    assert job.order[:6] == ("a_b", "A_B-2", "a_b-3", "7", "dog", "_")
+    assert job.order[:6] == ("a_b", "A_B-2", "a_b-3", "12345678", "dog", "_")
+    assert job.order[7] == "7"
     assert len(set(job.order)) == len(given)
 
 
