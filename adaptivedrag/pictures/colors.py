@@ -71,7 +71,9 @@ def said_colors(image: Image.Image) -> SaidColors | None:
     """
     info = image.info
     if image.format == "PNG" and (code := _png_chunk(_head(image), b"cICP")):
-        return _by_code("cICP", code[0], code[1], is_full=code[3:4] != b"\0")
+        if len(code) != 4:
+            return SaidColors("cICP", None)
+        return _by_code("cICP", code[0], code[1], is_full=code[3] != 0)
     if "icc_profile" in info:
         return SaidColors("", info["icc_profile"])
     if image.format in ("AVIF", "JPEG2000"):
@@ -271,9 +273,7 @@ def _applied(image: Image.Image, profile: ImageCms.ImageCmsProfile, mode: str) -
 
 
 def _is_srgb(profile: ImageCms.ImageCmsProfile, mode: str, of: str) -> bool:
-    """Return whether the conversion moves no color that pixels of mode `of` may have by more than
-    a level.
-    """
+    """Return whether no color that pixels of mode `of` may have moves by more than a level."""
     if mode == "CMYK":
         return False
     probe = _RAMP if of in GRAY_MODES else _GRID

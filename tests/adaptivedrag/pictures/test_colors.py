@@ -141,6 +141,7 @@ UNFIT = {
         f'color profile "a [2J b{"c" * 53}": not for RGB',
     ),
     "unknown primaries": (made.png(RGB, cicp(77, 13, 0, 1)), "color code 77, 13 (cICP): damaged"),
+    "cICP of a byte": (made.png(RGB, cicp(12)), "cICP: damaged or unknown"),
     "gAMA of 0": (made.png(RGB, gamma(0)), "gAMA: damaged or unknown"),
     "gAMA beyond": (made.png(RGB, gamma(0.00001)), "gAMA: damaged or unknown"),
     "cHRM of 0": (made.png(RGB, made.chunk(b"cHRM", bytes(32))), "cHRM: damaged or unknown"),
