@@ -190,6 +190,7 @@ _NOISE = KnownSettings(
     ),
     only={
         "beta_schedule": ("linear", "scaled_linear"),
+        "predict_epsilon": (True,),  # what older configurations say for prediction_type
         "rescale_betas_zero_snr": (False,),
         "trained_betas": (None,),
         "use_flow_sigmas": (False,),
@@ -204,13 +205,6 @@ _DDIM_STEPS: Mapping[str, tuple[Any, ...]] = {
     "timestep_spacing": ("leading",),
 }
 """How diffusers' DDIM goes from level to level: it is the sampler that ours equals."""
-
-_OF_WHAT_IS_OFF = {
-    "clip_sample_range": "nothing is clipped",
-    "dynamic_thresholding_ratio": "no thresholds are used",
-    "sample_max_value": "no thresholds are used",
-}
-DDIM = replace(_NOISE, only={**_NOISE.only, **_DDIM_STEPS}, aside=_OF_WHAT_IS_OFF)
 
 _SAMPLING = (
     "algorithm_type",
@@ -236,6 +230,7 @@ _SAMPLING = (
     "solver_type",
     "stochastic_sampling",
     "tau_func",
+    "tensor_format",
     "time_shift_type",
     "timestep_scaling",
     "timestep_type",
@@ -246,12 +241,22 @@ _SAMPLING = (
     "use_lu_lambdas",
     "variance_type",
 )
+_OF_OTHERS = dict.fromkeys(
+    _SAMPLING, "of a sampler that a pipeline would use: edits are inverted and sampled by DDIM"
+)
+_OF_WHAT_IS_OFF = {
+    "clip_sample_range": "nothing is clipped",
+    "dynamic_thresholding_ratio": "no thresholds are used",
+    "sample_max_value": "no thresholds are used",
+}
+DDIM = replace(_NOISE, only={**_NOISE.only, **_DDIM_STEPS}, aside={**_OF_OTHERS, **_OF_WHAT_IS_OFF})
 OTHER_SAMPLER = replace(
     _NOISE,
-    aside=dict.fromkeys(
-        (*_DDIM_STEPS, *_OF_WHAT_IS_OFF, *_SAMPLING),
-        "of the sampler that a pipeline would use: edits are inverted and sampled by DDIM",
-    ),
+    aside={
+        **_OF_OTHERS,
+        **_OF_WHAT_IS_OFF,
+        **dict.fromkeys(_DDIM_STEPS, "of a sampler that is not DDIM"),
+    },
 )
 
 SCHEDULERS: Mapping[str, KnownSettings] = {
