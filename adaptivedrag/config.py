@@ -1,7 +1,7 @@
 """Settings of the method, one frozen section per stage, and the runtime that never changes a pixel.
 
 Everything in `EditConfig` enters a stage's key; nothing in `Runtime` does. Constants are written
-for 64×64 latents; `EditConfig.scaled_to` fits them to those of an image.
+for the latents of a family's own size, such as 64×64; `EditConfig.scaled_to` fits them to an image.
 """
 
 from collections.abc import Mapping

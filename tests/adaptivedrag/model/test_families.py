@@ -20,6 +20,7 @@ from adaptivedrag.model.architectures import recognized
 from adaptivedrag.model.architectures.sd1 import STABLE_DIFFUSION_1
 from adaptivedrag.model.architectures.sd2 import STABLE_DIFFUSION_2, STABLE_DIFFUSION_2_AT_768
 from adaptivedrag.model.architectures.sdxl import STABLE_DIFFUSION_XL
+from adaptivedrag.model.clip_vocabulary import CONFIGS
 from adaptivedrag.model.conditioning import Conditioning
 from adaptivedrag.model.ddim import Schedule
 from adaptivedrag.model.diffusion import DiffusionModel
@@ -216,6 +217,20 @@ def test_what_is_of_no_family_is_refused_by_its_name_or_by_what_differs(config, 
     ids=["1.x", "2.x at 512", "2.x without a size", "SDXL Turbo"],
 )
 def test_a_unet_is_of_the_family_that_its_configuration_says(config, family):
+    assert recognized(config, Path("model")) is family
+
+
+@pytest.mark.parametrize(
+    ("folder", "family"),
+    [
+        ("sd1", STABLE_DIFFUSION_1),
+        ("sd2_base", STABLE_DIFFUSION_2),
+        ("sd2", STABLE_DIFFUSION_2_AT_768),
+        ("sdxl", STABLE_DIFFUSION_XL),
+    ],
+)
+def test_settings_that_ship_with_the_project_are_of_their_family(folder, family):
+    config = json.loads((CONFIGS / folder / "unet" / "config.json").read_text())
     assert recognized(config, Path("model")) is family
 
 

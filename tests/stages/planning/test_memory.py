@@ -7,6 +7,7 @@ import pytest
 
 from adaptivedrag.config import EditConfig
 from adaptivedrag.model.architectures.sd1 import STABLE_DIFFUSION_1
+from adaptivedrag.model.architectures.sdxl import STABLE_DIFFUSION_XL
 from adaptivedrag.model.diffusion import DiffusionModel
 from stages.planning.memory import peak_of, weights_of
 from stages.planning.models import diffusion_files
@@ -25,11 +26,15 @@ def test_weights_are_counted_by_the_headers_of_files(tiny_model_directory):
     assert sum(weights_of(diffusion_files(str(tiny_model_directory))).values()) == loaded
 
 
-def test_the_figure_of_an_architecture_is_that_of_the_page():
-    """A step of training on four items of 512 px, in 16 bits."""
-    found = re.search(r"\| train_lora, batch 4 .*\| ([\d,]+) \| [\d.]+ \|", PAGE.read_text())
-    measured = int(found[1].replace(",", ""))
-    told = 4 * 64 * 64 * 320 * STABLE_DIFFUSION_1.kept_by_a_pass * 2 / 2**20
+@pytest.mark.parametrize(
+    ("table", "family"), [(0, STABLE_DIFFUSION_1), (1, STABLE_DIFFUSION_XL)], ids=["1.5", "XL"]
+)
+def test_the_figure_of_an_architecture_is_that_of_the_page(table, family):
+    """A step of training on four items of the family's own size, in 16 bits."""
+    found = re.findall(r"\| train_lora, batch 4 .*\| ([\d,]+) \| [\d.]+ \|", PAGE.read_text())
+    measured = int(found[table].replace(",", ""))
+    _, side, _ = family.reference_latents
+    told = 4 * side**2 * 320 * family.kept_by_a_pass * 2 / 2**20
     assert told == pytest.approx(measured, rel=0.02)
 
 
