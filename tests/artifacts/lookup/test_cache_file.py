@@ -3,6 +3,7 @@
 import os
 import stat
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -31,8 +32,9 @@ def not_writable(monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
 
 
-def test_caches_lie_in_the_user_s_folder(tmp_path):
-    assert cache_path("a/b") == tmp_path / "cache" / "adaptivedrag" / "a" / "b"
+def test_caches_lie_in_the_user_s_folder():
+    folder = Path(os.environ["XDG_CACHE_HOME"])
+    assert cache_path("a/b") == folder / "adaptivedrag" / "a" / "b"
 
 
 @pytest.mark.parametrize("spoil", [below_a_file, on_a_full_disk, not_writable])
