@@ -455,7 +455,7 @@ def doctor(
     store: Store = STORE,
     device: Device = "cpu",
 ) -> int:
-    """Show what is installed, and whether that is enough: for a job, or for two models."""
+    """Show what is installed, and whether a job or models can run."""
     return terminal.doctor.check_installation(job, model, segmenter, store, device)
 
 
