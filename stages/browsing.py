@@ -13,8 +13,8 @@ import numpy as np
 
 from adaptivedrag.pictures.masks import Mask
 from artifacts import ArtifactCorrupt, ArtifactError, ArtifactStore
+from stages.images import Pixels, read_image
 from stages.jobs.edit import BadEdit, Edit, find_edit
-from stages.jobs.images import Pixels, read_image
 from stages.jobs.reader import load_job
 from stages.pipeline import RESULT
 from stages.planning.plan import EditPlan, StagePlan, Status, plan_edits

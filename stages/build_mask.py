@@ -40,7 +40,7 @@ def build_mask(work: Work) -> Made:
 
 
 def _read_mask(work: Work) -> "np.ndarray":
-    from stages.jobs.masks import digest_mask, read_mask
+    from stages.images import digest_mask, read_mask
 
     edit = work.edit
     if edit.mask_path is None:

@@ -30,9 +30,8 @@ from artifacts import (
     digest_pixels,
 )
 from stages.circumstances import Stopwatch
+from stages.images import Pixels, digest_mask, read_image, read_mask
 from stages.jobs.edit import Edit, SceneEdit
-from stages.jobs.images import Pixels, read_image
-from stages.jobs.masks import digest_mask, read_mask
 from stages.planning.models import DiffusionFiles, diffusion_files
 from stages.stage import Made, as_planned
 

@@ -97,7 +97,7 @@ class Work:
             InputChanged: if the file's pixels are not those that the plan was made for.
         """
         from adaptivedrag.model.diffusion import working_image
-        from stages.jobs.images import read_image
+        from stages.images import read_image
 
         with as_planned(self.edit, self.edit.image_path) as check:
             pixels = read_image(self.edit.image_path, self.edit.image.pixels)

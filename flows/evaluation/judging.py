@@ -33,8 +33,8 @@ from stages.evaluate import (
     OtherSize,
     reconstruction,
 )
+from stages.images import Pixels
 from stages.jobs.edit import Edit, Job
-from stages.jobs.images import Pixels
 from stages.pipeline import RESULT as RESULT_STAGE
 from stages.planning.plan import EditPlan, Status, plan_edits
 from stages.reports.extremes import write_extremes

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from adaptivedrag.scenes import Scene, SceneDrag, demo_edits, render
-from stages.jobs.images import Pixels
+from stages.images import Pixels
 
 SIZE = 256
 

@@ -98,12 +98,12 @@ def inspect_mask(path: Path, cache: StatCache, pixel_limit: int = PIXEL_LIMIT) -
 
 
 def _decoded_image(path: Path, pixel_limit: int) -> dict[str, Any]:
-    from stages.jobs.images import describe_image
+    from stages.images import describe_image
 
     return describe_image(path, pixel_limit)
 
 
 def _decoded_mask(path: Path, pixel_limit: int) -> dict[str, Any]:
-    from stages.jobs.masks import describe_mask
+    from stages.images import describe_mask
 
     return describe_mask(path, pixel_limit)

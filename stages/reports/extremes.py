@@ -5,8 +5,8 @@ from pathlib import Path
 from statistics import mean
 
 from stages.evaluate import source_image, true_result
+from stages.images import Pixels
 from stages.jobs.edit import Edit
-from stages.jobs.images import Pixels
 from stages.reports.panel import sheet
 from stages.reports.score_tables import Row, ScoredEdit
 from stages.reports.srgb_png import save_png

@@ -7,8 +7,8 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from artifacts import ArtifactCorrupt, ArtifactStore, Record
+from stages.images import Pixels, read_image
 from stages.jobs.edit import Edit
-from stages.jobs.images import Pixels, read_image
 from stages.pipeline import STAGES
 from stages.planning.plan import EditPlan, Status, plan_edits
 from stages.reports.srgb_png import save_png

@@ -335,7 +335,7 @@ class Results:
 
     def _before(self, edit: Edit) -> str | None:
         def draw() -> "Image.Image":
-            from stages.jobs.images import read_image
+            from stages.images import read_image
             from stages.reports.tiles import drag_tile
 
             return drag_tile(read_image(edit.image_path, edit.image.pixels), edit.drags, THUMB)
@@ -347,7 +347,7 @@ class Results:
         assert found is not None
 
         def draw() -> "Image.Image":
-            from stages.jobs.images import read_image
+            from stages.images import read_image
 
             part = self.store.read(found.record)[tile.part]
             pixels = read_image(edit.image_path, edit.image.pixels)

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from adaptivedrag.pictures.masks import Mask
 from adaptivedrag.points import Drag, FeaturePoint, Frame, ImagePoint
-from stages.jobs.images import Pixels
+from stages.images import Pixels
 
 Color: TypeAlias = tuple[int, int, int]
 

@@ -7,7 +7,7 @@ from support.pictures import matrix_profile
 
 import adaptivedrag
 from adaptivedrag.given import given_drags, given_image, given_mask
-from stages.jobs.images import read_image
+from stages.images import read_image
 
 RANDOM = np.random.default_rng(0)
 RGB = RANDOM.integers(0, 256, (20, 30, 3), dtype=np.uint8)

@@ -32,10 +32,9 @@ from adaptivedrag.superpixels import (
     segment_superpixels,
     segments_on_grid,
 )
+from stages.images import read_image, read_mask
 from stages.jobs.edit import Edit
-from stages.jobs.images import read_image
 from stages.jobs.importers import import_dragbench
-from stages.jobs.masks import read_mask
 from stages.jobs.reader import load_job
 
 MARKS = "<!-- tables -->", "<!-- end of tables -->"

@@ -6,7 +6,7 @@ from support.roll import Roll
 
 import adaptivedrag
 from adaptivedrag.methods import METHODS
-from stages.jobs.images import read_image
+from stages.images import read_image
 from stages.pipeline import STAGE_NAMES
 from stages.planning.plan import plan_edits
 

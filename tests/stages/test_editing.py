@@ -10,7 +10,7 @@ import cli
 from adaptivedrag.config import Runtime
 from adaptivedrag.presets import preset
 from artifacts import ArtifactStore
-from stages.jobs.images import read_image
+from stages.images import read_image
 from stages.pipeline import STAGE_NAMES
 from stages.workbench import Workbench
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from adaptivedrag.errors import InvalidEdit
-from stages.jobs.images import Pixels
+from stages.images import Pixels
 from stages.jobs.importers.writer import (
     IMAGE_FOLDER,
     MASK_FOLDER,

@@ -11,10 +11,10 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 
 from adaptivedrag.errors import InvalidEdit
+from stages.images import Pixels
 from stages.jobs.absent import remedy, stand_in
 from stages.jobs.ids import Ids
 from stages.jobs.image_folder import locate
-from stages.jobs.images import Pixels
 from stages.jobs.importers.points import in_turn
 from stages.jobs.spec import EDITS_FILE
 from stages.jobs.toml import toml_document

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from stages.images import read_image
 from stages.jobs.demo import write_demo
-from stages.jobs.images import read_image
 from stages.jobs.reader import load_job
 
 

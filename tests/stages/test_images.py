@@ -11,10 +11,9 @@ from PIL import Image, ImageOps
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.pictures.files import read_picture
 from artifacts import StatCache, digest_pixels
+from stages.images import read_image, read_mask
 from stages.jobs.image_files import inspect_image, inspect_mask
 from stages.jobs.image_folder import ImageFolder, locate
-from stages.jobs.images import read_image
-from stages.jobs.masks import read_mask
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.pictures import masks
 from adaptivedrag.points import ImagePoint
 from artifacts import StatCache
+from stages.images import digest_mask, read_mask
 from stages.jobs.image_files import inspect_mask
-from stages.jobs.masks import digest_mask, read_mask
 
 HEIGHT, WIDTH = SIZE = 48, 64
 BOX = 12, 8, 35, 29
