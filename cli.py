@@ -451,12 +451,13 @@ def store_import(source: Source, store: Store = STORE) -> int:
 def doctor(
     job: Judged = None,
     model: JudgedModel = None,
+    vae: Vae = None,
     segmenter: JudgedSegmenter = None,
     store: Store = STORE,
     device: Device = "cpu",
 ) -> int:
     """Show what is installed, and whether a job or models can run."""
-    return terminal.doctor.check_installation(job, model, segmenter, store, device)
+    return terminal.doctor.check_installation(job, model, vae, segmenter, store, device)
 
 
 @app.command("train-pocket")

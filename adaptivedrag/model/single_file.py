@@ -96,8 +96,8 @@ class SingleFile:
 
     path: Path
     family: str
-    pieces: Mapping[str, Piece] = field(repr=False)
-    header: StoredTensors = field(repr=False)
+    pieces: Mapping[str, Piece] = field(repr=False, hash=False)
+    header: StoredTensors = field(repr=False, hash=False)
     notes: tuple[str, ...] = ()
     configs: Path = CONFIGS
 

@@ -4,7 +4,7 @@ Importing this module loads no torch.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -18,9 +18,9 @@ class PartFiles:
 
     folder: Path
     """Holds its settings."""
-    tensors: Tensors | None
+    tensors: Tensors | None = field(hash=False)
     """Its weights; None for a part without any."""
-    files: Mapping[str, Path]
+    files: Mapping[str, Path] = field(hash=False)
     """All files that are read, by names that say what they are for and not where they lie."""
 
 

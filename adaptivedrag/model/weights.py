@@ -81,7 +81,15 @@ def _nature(folder: Path) -> str:
 
 
 def _find_vae(name: str) -> Path:
-    return _local(name, "vae") or _from_hub("vae", name, choose_vae)
+    found = _local(name, "vae") or _from_hub("vae", name, choose_vae)
+    folder = found / "vae" if (found / "vae").is_dir() else found
+    pickles = pickles_alone(str(VAE.weights), [file.name for file in folder.glob("*")])
+    if found.is_dir() and pickles:
+        raise ModelUnavailable(
+            f"vae {name!r} holds only {pickles}, a pickle, which can run code when it is read: "
+            f"make a .safetensors file of it with {conversion(str(folder / pickles))}"
+        )
+    return found
 
 
 def _local(name: str, kind: str) -> Path | None:

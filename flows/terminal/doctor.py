@@ -43,20 +43,26 @@ Check = Callable[[], str]
 
 
 def check_installation(
-    path: Path | None, model: str | None, segmenter: str | None, store: str, device: str
+    path: Path | None,
+    model: str | None,
+    vae: str | None,
+    segmenter: str | None,
+    store: str,
+    device: str,
 ) -> int:
     """Print one line for each thing that a run needs.
 
     Args:
         path: a job, whose models are judged too.
         model: as in a job; None for the job's, or the pocket model.
-        segmenter: likewise.
+        vae: for that model, in place of its own.
+        segmenter: as the model.
 
     Raises:
         InvalidEdit: if the job cannot be read.
     """
     job = load(path) if path else None
-    models, segmenters = _named(job, model, segmenter)
+    models, segmenters = _named(job, model, vae, segmenter)
     checks: list[tuple[str, Check]] = [
         ("versions", _versions),
         ("devices", _devices),
@@ -76,14 +82,14 @@ def check_installation(
 
 
 def _named(
-    job: Job | None, model: str | None, segmenter: str | None
+    job: Job | None, model: str | None, vae: str | None, segmenter: str | None
 ) -> tuple[list[tuple[str, str | None]], list[str]]:
     """Return the models, each with the VAE that replaces its own, and the segmenters."""
     edits = job.edits if job else ()
     models = dict.fromkeys((edit.model, edit.vae) for edit in edits)
     segmenters = dict.fromkeys(edit.segmenter for edit in edits if edit.config.needs_segmenter)
-    if model or not job:
-        models[model or POCKET, None] = None
+    if model or vae or not job:
+        models[model or POCKET, vae] = None
     if segmenter or not job:
         segmenters[segmenter or POCKET] = None
     return [*models], [*segmenters]
@@ -122,7 +128,8 @@ def _device(name: str) -> str:
 def _model(name: str, vae: str | None) -> str:
     files = diffusion_files(name, vae)
     with_vae = f" with the VAE of {vae}" if vae else ""
-    return f"{name} at {files.source.path}{with_vae}, {files.architecture.name}"
+    notes = "".join(f"; {note}" for note in files.source.notes)
+    return f"{name} at {files.source.path}{with_vae}, {files.architecture.name}{notes}"
 
 
 def _segmenter(name: str) -> str:

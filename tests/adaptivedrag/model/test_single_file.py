@@ -273,6 +273,13 @@ def test_a_checkpoint_without_a_vae_is_whole_with_one(opened, weights, other_vae
     check_model(WithVae(source, vae_at(other_vae / "vae", source)))
 
 
+def test_a_vae_that_is_a_pickle_is_refused_with_the_command_that_converts_it(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "diffusion_pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(AdaptiveDragError, match=r"vae .* a pickle, .*diffusion_pytorch_model\.bin"):
+        find_model("pocket", str(tmp_path))
+
+
 def test_a_file_that_is_no_vae_is_named_as_what_it_is(tiny_model_directory, tmp_path):
     save_file({"lora_unet_x.lora_up.weight": torch.ones(1)}, tmp_path / "lora.safetensors")
     with pytest.raises(AdaptiveDragError, match=r"vae .*lora\.safetensors is a LoRA"):

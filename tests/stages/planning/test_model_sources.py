@@ -13,6 +13,7 @@ from adaptivedrag.model.source import Folder
 from artifacts import ArtifactStore
 from flows.terminal.jobs import note_inputs
 from stages.jobs.reader import load_job
+from stages.planning.memory import weights_of
 from stages.planning.models import diffusion_files
 from stages.planning.plan import plan_edits
 from stages.planning.prompts import with_prompt_notes
@@ -44,6 +45,7 @@ def digest(model, vae=None):
 
 def test_a_single_file_is_known_by_its_bytes_and_its_settings(single, tmp_path):
     first = digest(single)
+    assert weights_of(diffusion_files(str(single))) > 100_000
     renamed = single.rename(tmp_path / "other name.safetensors")
     assert digest(renamed) == first
     whole = renamed.read_bytes()
@@ -60,6 +62,8 @@ def test_a_vae_enters_the_digest_in_place_of_the_models_own(tiny_model_directory
     own = digest(tiny_model_directory)
     assert digest(tiny_model_directory, tiny_model_directory / "vae") == own
     replaced = digest(tiny_model_directory, other / "vae")
+    files = diffusion_files(str(tiny_model_directory), str(other / "vae"))
+    assert weights_of(files) == weights_of(diffusion_files(str(tiny_model_directory)))
     assert replaced != own
     assert digest(tiny_model_directory, other) == replaced
 
