@@ -5,6 +5,7 @@ and Stable Diffusion 1.5 take the same path. Weights are frozen; latents go in a
 float32 at every precision of the weights.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -17,7 +18,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from adaptivedrag.config import Dtype
-from adaptivedrag.errors import UnsupportedModel
+from adaptivedrag.errors import NotFinite, UnsupportedModel
 from adaptivedrag.model.architecture import Architecture, PromptEncoder
 from adaptivedrag.model.architectures import architecture_of
 from adaptivedrag.model.conditioning import Conditioning
@@ -86,7 +87,7 @@ class DiffusionModel:
         architecture = architecture_of(source)
         weight_type = getattr(torch, dtype)
         parts = architecture.load(source, weight_type)
-        schedule, prompts = _fitting(architecture, parts, source.path)
+        schedule, prompts = _fitting(architecture, parts, source)
         for module in (parts["unet"], parts["vae"], *prompts.modules):
             module.requires_grad_(False).eval().to(device)
         return cls(
@@ -138,28 +139,52 @@ class DiffusionModel:
     def posterior(
         self, image: UInt8[np.ndarray, "h w 3"]
     ) -> tuple[Float[Tensor, "1 c h8 w8"], Float[Tensor, "1 c h8 w8"]]:
-        """Encode an image to the mean and standard deviation of its latents, already scaled."""
+        """Encode an image to the mean and standard deviation of its latents, already scaled.
+
+        Raises:
+            NotFinite: if the VAE overflows, or its weights are damaged.
+        """
         self.passes.vae_encodes += 1
         with self._at_work(self.vae):
             posterior = self.vae.encode(self.to_pixels(image)).latent_dist
+        self._check_finite(posterior.parameters, "the VAE encodes the picture")
         scale = self.vae.config.scaling_factor
         return posterior.mean.float() * scale, posterior.std.float() * scale
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "1 c h w"]) -> UInt8[np.ndarray, "h8 w8 3"]:
-        """Decode scaled latents to an image."""
+        """Decode scaled latents to an image.
+
+        Raises:
+            NotFinite: as `posterior`.
+        """
         self.passes.vae_decodes += 1
         scaled = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
         with self._at_work(self.vae):
             pixels = self.vae.decode(scaled).sample
+        self._check_finite(pixels, "the VAE decodes the result")
         levels = ((pixels[0].float() / 2 + 0.5).clamp(0, 1) * 255).round()
         return levels.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
 
     @torch.no_grad()
     def encode_prompt(self, prompt: str) -> Conditioning:
-        """Condition the UNet on a prompt, padded or truncated to the text encoders' length."""
+        """Condition the UNet on a prompt, padded or truncated to the text encoders' length.
+
+        Raises:
+            NotFinite: if a text encoder overflows, or its weights are damaged.
+        """
         with self._at_work(*self.prompts.modules):
-            return self.prompts.encode(prompt, self.device)
+            found = self.prompts.encode(prompt, self.device)
+        for values in (found.tokens, *found.added.values()):
+            self._check_finite(values, "the text encoder reads the prompt")
+        return found
+
+    def _check_finite(self, values: Tensor, what: str) -> None:
+        if not values.isfinite().all():
+            raise NotFinite(
+                f"{what}: numbers are not finite in {str(self.dtype).removeprefix('torch.')}: use "
+                "a wider dtype; if it is float32, the weights are damaged: fetch the model again"
+            )
 
     def predict_noise(
         self,
@@ -260,15 +285,16 @@ def check_model(source: Source) -> None:
     """
     architecture = architecture_of(source)
     parts = architecture.checked(source)
-    _fitting(architecture, parts, source.path)
+    _fitting(architecture, parts, source)
 
 
 def _fitting(
     architecture: Architecture,
     parts: Mapping[str, Any],
-    directory: Path,
+    source: Source,
 ) -> tuple[Schedule, PromptEncoder]:
     """Return the schedule and the prompt encoder of parts that fit each other."""
+    directory = source.path
     try:
         schedule = Schedule.from_config(parts["scheduler"])
     except KeyError as error:
@@ -282,6 +308,12 @@ def _fitting(
     except ValueError as error:
         raise UnsupportedModel(f"{directory}/{error}") from error
     unet, vae = parts["unet"].config, parts["vae"].config
+    scale = vae.scaling_factor
+    if not isinstance(scale, int | float) or not 0 < scale < math.inf:
+        raise UnsupportedModel(
+            f"{source.settings('vae')}/config.json: scaling_factor is {scale!r:.40}, and not a "
+            "number above 0: correct it"
+        )
     width = sum(module.config.hidden_size for module in prompts.modules)
     if (unet.in_channels, unet.cross_attention_dim) != (vae.latent_channels, width):
         raise UnsupportedModel(

@@ -51,9 +51,8 @@ class Part:
         Raises:
             ValueError: if it lacks some; names one.
         """
-        enough = self.enough or (frozenset(self.settings),)
-        if not any(needed <= {*names} for needed in enough):
-            raise ValueError(f"no {min(enough[0] - {*names})}")
+        if lacking := self._lacking(names):
+            raise ValueError(f"no {lacking}")
         weights = chosen_among(self.weights, names) if self.weights else set()
         return ({*self.settings} & {*names}) | weights
 
@@ -74,6 +73,12 @@ class Part:
         """Return the files with settings that a folder has."""
         return tuple(filter(Path.is_file, (folder / name for name in self.settings)))
 
+    def _lacking(self, names: Collection[str]) -> str | None:
+        """Return a file with settings that has to be among names and is not."""
+        enough = self.enough or (frozenset(self.settings),)
+        lacking = None if any(needed <= {*names} for needed in enough) else enough[0] - {*names}
+        return min(lacking) if lacking else None
+
     def inspect(self, folder: Path, tensors: Tensors | None) -> None:
         """Check what can be checked without torch: settings, and that weights can be read.
 
@@ -81,6 +86,9 @@ class Part:
             ModelUnavailable: if a file is missing, cut short, or no such file.
             UnsupportedModel: if a setting is not implemented.
         """
+        lacking = self._lacking([file.name for file in self.settings_in(folder)])
+        if lacking and not is_packed(folder):
+            raise ModelUnavailable(f"{folder / lacking} is missing: fetch the model again")
         if self.known:
             file = folder / self.settings[0]
             check_settings(read_settings(file), self.known, file)

@@ -26,6 +26,8 @@ _CLIP, _OPEN_CLIP = "cond_stage_model.transformer.", "cond_stage_model.model."
 _CLIP_XL, _OPEN_CLIP_XL = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
 _REFINER = "conditioner.embedders.0.model."
 
+_PREDICTION, _V_NAMES = "modelspec.prediction_type", ("v", "v_prediction")
+
 _OWN_KEYS = (
     "a single file is known by its bytes, so what was made with the same weights in a folder of "
     "diffusers, or in another file, is made again"
@@ -181,12 +183,23 @@ def _family(path: Path, names: Collection[str]) -> str:
 def _with_prediction(
     family: str, header: StoredTensors
 ) -> tuple[Mapping[str, Piece], tuple[str, ...]]:
-    """Return a family's pieces for what the UNet predicts, and a note where that is a guess."""
+    """Return a family's pieces for what the UNet predicts, and a note where that is a guess.
+
+    Raises:
+        UnsupportedModel: if it is something else, or the file contradicts itself.
+    """
     pieces = LAYOUTS[family]
-    said = header.words.get("modelspec.prediction_type", "v" if "v_pred" in header.forms else "")
-    if not said:
+    said = header.words.get(_PREDICTION, "").strip().lower()
+    is_v = "v_pred" in header.forms
+    if said not in ("", *_V_NAMES, "epsilon") or (said == "epsilon" and is_v):
+        other = ", and a tensor is named v_pred" if is_v else ""
+        raise UnsupportedModel(
+            f"{header.file}: {_PREDICTION} in its header is {said!r:.40}{other}; supported are "
+            "'epsilon' and 'v': correct it, or name a folder of diffusers"
+        )
+    if not said and not is_v:
         return pieces, (_ASSUMED_V,) if pieces["scheduler"] is _V else ()
-    if said.startswith("v"):
+    if is_v or said in _V_NAMES:
         return {**pieces, "scheduler": _V}, ()
     unets = {"sd2/unet": "sd2_base/unet"}
     own = pieces["unet"]

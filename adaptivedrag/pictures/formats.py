@@ -55,7 +55,7 @@ _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 _AVIF_BRANDS = (b"avif", b"avis")
 _SVG = re.compile(rb"<svg[\s>]", re.IGNORECASE)
 _RAW = "a camera's raw file{}"
-_RAW_SUFFIXES = (
+RAW_SUFFIXES = (
     *(".3fr", ".arw", ".cr2", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos"),
     *(".nef", ".nrw", ".orf", ".pef", ".rwl", ".sr2", ".srf", ".srw"),
 )
@@ -117,7 +117,7 @@ def _boxed(head: bytes) -> tuple[str, str]:
 
 
 def _is_raw_name(path: Path) -> bool:
-    return path.suffix.lower() in _RAW_SUFFIXES
+    return path.suffix.lower() in RAW_SUFFIXES
 
 
 def _raw_name(path: Path) -> str:

@@ -65,6 +65,21 @@ def parse_line(number: int, line: bytes) -> dict[str, Any] | BadEdit:
         return BadEdit(f"line {number}", number, refused.field, str(refused))
 
 
+def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON whose keys are there once.
+
+    Raises:
+        Refused: naming a key that is there twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(
+            name for name, count in Counter(name for name, _ in pairs).items() if count > 1
+        )
+        raise Refused(key_name(twice), f"key {printable(twice)} is there twice: keep one")
+    return found
+
+
 def _parse(line: bytes) -> dict[str, Any]:
     """Read one JSON object; refuse what Python's reader would accept beyond JSON."""
     if len(line) > LONGEST_LINE:
@@ -88,14 +103,4 @@ def _refuse_constant(name: str) -> NoReturn:
     raise Refused("", f"{name} is not JSON: write a finite number")
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(
-            name for name, count in Counter(name for name, _ in pairs).items() if count > 1
-        )
-        raise Refused(key_name(twice), f"key {printable(twice)} is there twice: keep one")
-    return found
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_without_duplicates)
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=without_duplicates)

@@ -52,7 +52,10 @@ def _plain(text: str) -> str:
     return text
 
 
-Text = Annotated[str, StringConstraints(strict=True, max_length=2000), AfterValidator(_plain)]
+LONGEST_PROMPT = 2000
+Text = Annotated[
+    str, StringConstraints(strict=True, max_length=LONGEST_PROMPT), AfterValidator(_plain)
+]
 Name = Annotated[
     str,
     StringConstraints(strict=True, min_length=1, max_length=LONGEST_NAME),

@@ -27,7 +27,6 @@ class _VaeConfig(BaseModel):
 
     latent_channels: Annotated[int, Field(ge=1, le=1024)]
     block_out_channels: Annotated[list[int], Field(min_length=1, max_length=8)]
-    scaling_factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.18215
 
 
 @dataclass(frozen=True)

@@ -35,21 +35,24 @@ class ClipPrompts:
 
         Raises:
             ValueError: if the tokenizer pads prompts beyond what the text encoder takes, or knows
-                more tokens.
+                more tokens, or reads all prompts alike.
         """
         text_encoder, tokenizer = parts[f"text_encoder{ending}"], parts[f"tokenizer{ending}"]
         length, places = tokenizer.model_max_length, text_encoder.config.max_position_embeddings
-        if not 0 < length <= places:
+        if not isinstance(length, int | float) or not 0 < length <= places:
             raise ValueError(
-                f"tokenizer{ending}: model_max_length is {length:g}, and the text encoder takes "
+                f"tokenizer{ending}: model_max_length is {length!r:.40}, and the text encoder takes "
                 f"{places} tokens: correct tokenizer_config.json"
             )
         if len(tokenizer) > text_encoder.config.vocab_size:
             raise ValueError(
-                f"tokenizer knows {len(tokenizer)} tokens, and the text encoder "
+                f"tokenizer{ending} knows {len(tokenizer)} tokens, and the text encoder "
                 f"{text_encoder.config.vocab_size}: take both from one model"
             )
-        return cls(text_encoder, tokenizer)
+        found = cls(text_encoder, tokenizer)
+        if found.tokens("a").equal(found.tokens("b")):
+            raise ValueError(f"tokenizer{ending} reads all prompts alike: fetch it again")
+        return found
 
     @property
     def modules(self) -> tuple["torch.nn.Module", ...]:

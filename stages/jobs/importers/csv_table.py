@@ -44,9 +44,15 @@ def _rows(path: Path) -> Iterator[tuple[str, Values]]:
                 f"{path} has no head of several columns, each named once, such as "
                 "id,image,prompt,handle_x,handle_y,target_x,target_y"
             )
+        rows = 0
         for cells in reader:
             if any(cell.strip() for cell in cells):
+                rows += 1
                 yield f"line {reader.line_num}", _row(head, cells)
+        if not rows:
+            raise InvalidEdit(
+                f"{path} has one line, which is its head: write the edits below it, one a line"
+            )
     except csv.Error as error:
         raise InvalidEdit(
             f"{path} cannot be read as CSV, line {reader.line_num}: {error}"
@@ -54,6 +60,11 @@ def _rows(path: Path) -> Iterator[tuple[str, Values]]:
 
 
 def _row(head: Sequence[str], cells: Sequence[str]) -> Values:
+    if len(cells) < len(head):
+        return InvalidEdit(
+            f"it has {len(cells)} cells, and the head {len(head)}: leave the last ones empty, "
+            "with the marks between them"
+        )
     if any(cells[len(head) :]):
         return InvalidEdit(
             f"it has {len(cells)} cells, and the head {len(head)}: put texts that hold the mark "

@@ -4,15 +4,22 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from adaptivedrag.errors import InvalidEdit
+from adaptivedrag.pictures.formats import RAW_SUFFIXES
+from stages.jobs.complaints import one_line
 from stages.jobs.ids import Ids
 from stages.jobs.image_folder import locate
+from stages.jobs.importers.text import prompt_of, read_text
 from stages.jobs.importers.writer import MASK_FOLDER, Imported, folders, unfinished, write_job
 
 SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".ppm"),
-    *(".avif", ".heic", ".heif", ".jp2"),
+    *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif", ".jp2"),
 )
-_LONGEST_PROMPT = 2000
+_NOT_READ = (
+    *(*RAW_SUFFIXES, ".raf", ".rw2", ".cr3", ".psd", ".xcf", ".jxl", ".svg", ".exr", ".hdr"),
+    *(".tga", ".ico", ".icns", ".qoi", ".jpe", ".jpx", ".j2k", ".apng"),
+)
+"""Suffixes of pictures that are passed over."""
 
 
 def import_folder(
@@ -28,18 +35,22 @@ def import_folder(
     Raises:
         InvalidEdit: if there is no picture, or another job is in `out`.
     """
-    lines, skipped, ids = [], [], Ids()
+    lines, skipped, notes, ids = [], [], [], Ids()
     for name in _pictures(directory, follow_links):
+        inner = PurePosixPath(name)
         try:
+            if inner.suffix.lower() in _NOT_READ:
+                raise InvalidEdit(f"{name} is passed over: {inner.suffix} is not read: convert it")
             path = locate(directory, name, follow_links=follow_links)
         except InvalidEdit as error:
             skipped.append(str(error))
             continue
-        inner = PurePosixPath(name)
+        prompt, note = _prompt(path)
+        notes += note
         line = {
             "id": ids.claim(".".join((*inner.parent.parts, inner.stem))),
             "image": name,
-            "prompt": _prompt(path.with_suffix(".txt")),
+            "prompt": prompt,
             "drags": [],
             "tags": [*inner.parts[:-1][:1]],
         }
@@ -48,7 +59,7 @@ def import_folder(
         why = skipped[0] if skipped else f"pictures end in {', '.join(SUFFIXES)}"
         raise InvalidEdit(f"{directory} has no picture that can be imported: {why}")
     job = write_job(directory, out or directory, lines, follow_links=follow_links)
-    return Imported.of(job, lines, skipped, unfinished(lines))
+    return Imported.of(job, lines, skipped, [*notes, *unfinished(lines)])
 
 
 def _pictures(directory: Path, follow_links: bool) -> Iterator[str]:
@@ -57,13 +68,15 @@ def _pictures(directory: Path, follow_links: bool) -> Iterator[str]:
         if any(part.startswith((".", "__")) or part == MASK_FOLDER for part in inner.parts):
             continue
         for file in sorted(files):
-            if file.lower().endswith(SUFFIXES) and not file.startswith("."):
+            if file.lower().endswith(SUFFIXES + _NOT_READ) and not file.startswith("."):
                 yield (inner / file).as_posix()
 
 
-def _prompt(path: Path) -> str:
-    """Return the text beside a picture, as sets for training have them."""
+def _prompt(picture: Path) -> tuple[str, list[str]]:
+    """Return the text beside a picture, as sets for training have them, or why it is not used."""
+    texts = [picture.with_suffix(suffix) for suffix in (".txt", ".TXT")]
     try:
-        return " ".join(path.read_text("utf-8-sig").split())[:_LONGEST_PROMPT]
-    except (OSError, ValueError):
-        return ""
+        text = next((path for path in texts if path.exists()), None)
+        return (prompt_of(read_text(text)) if text else ""), []
+    except (InvalidEdit, OSError) as error:
+        return "", [f"{picture.name} has no prompt: {one_line(error)}"]

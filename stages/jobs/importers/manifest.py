@@ -11,7 +11,8 @@ from adaptivedrag.errors import InvalidEdit
 from stages.jobs.absent import remedy
 from stages.jobs.ids import Ids
 from stages.jobs.image_folder import locate
-from stages.jobs.importers.points import drags_of
+from stages.jobs.importers.points import drags_of, is_nothing, keys_beside_ends
+from stages.jobs.importers.text import prompt_of
 from stages.jobs.importers.writer import (
     IMAGE_FOLDER,
     MASK_FOLDER,
@@ -72,18 +73,23 @@ class Manifest:
             raise InvalidEdit(f"{images} is not a folder: name the folder of the images")
         return cls(path, images or folder, out or folder, follow_links, table)
 
-    def read(self, records: Iterable[tuple[str, Values]]) -> Imported:
+    def read(
+        self, records: Iterable[tuple[str, Values]], *, left_out: Iterable[str] = ()
+    ) -> Imported:
         """Write a job of records, each with its place; one that cannot be used is skipped.
+
+        Args:
+            left_out: what the file says beside its records.
 
         Raises:
             InvalidEdit: if none can be used, or another job is in the folder for it.
         """
-        found, skipped = _Found(self), []
+        found, skipped = _Found(self, _unused=dict.fromkeys(left_out)), []
         for place, values in records:
             try:
                 if isinstance(values, InvalidEdit):
                     raise values
-                found.add(place, {_key(name): value for name, value in values.items()})
+                found.add(place, _by_key(values))
             except InvalidEdit as error:
                 skipped.append(f"{place}: {error}")
             except OSError as error:
@@ -129,18 +135,17 @@ class _Found:
         values = {key: given[name] for key, name in named.items() if name}
         drags, by = drags_of(given)
         used = {*by, *named.values()}
-        self._unused |= {
-            key: None for key in given if key not in used and not _is_blank(given[key])
-        }
-        own = _text("id", values)
+        unused = [key for key in given if key not in used and not is_nothing(given[key])]
+        self._unused |= dict.fromkeys((*unused, *keys_beside_ends(given, by)))
+        own = _id(values.get("id", ""))
         earlier = self._by_id.get(own) if self.source.is_table else None
         if "image" not in values and earlier is None:
             raise InvalidEdit(f"it has no image: call it {NAMES['image'][0]!r}")
         line = self._line(values) | {"drags": drags}
         if earlier is not None:
-            _extend(own, *earlier, line)
+            self._extend(own, *earlier, line)
             return
-        name = self._ids.claim(own or Path(str(values["image"])).stem)
+        name = self._ids.claim(own or _file_name(values["image"]) or place)
         if own and own != name:
             self._renamed[own] = name
         for key, folder in (("image", IMAGE_FOLDER), ("mask", MASK_FOLDER)):
@@ -150,6 +155,16 @@ class _Found:
         if own:
             self._by_id[own] = place, self.lines[-1]
 
+    def _extend(self, own: str, place: str, before: Line, line: Line) -> None:
+        """Add the drags of a further row of an edit."""
+        for key in ("image", "prompt", "mask", "tags", "settings", "scene"):
+            value, first = line.get(key), before.get(key)
+            if isinstance(value, bytes) and first:  # it was written as a file
+                first = (self.source.out / first).read_bytes()
+            if value and value != first:
+                raise InvalidEdit(f"id {own!r} has another {key} than in {place}: use another id")
+        before["drags"] += line["drags"]
+
     def _line(self, values: Mapping[str, Any]) -> Line:
         files = {key: self._file(key, values[key]) for key in ("image", "mask") if key in values}
         tables = {key: _table(key, values[key]) for key in ("settings", "scene") if key in values}
@@ -157,7 +172,7 @@ class _Found:
         more = {"tags": tags, **tables}
         return {
             **files,
-            "prompt": _text("prompt", values),
+            "prompt": prompt_of(values.get("prompt", "")),
             **{key: value for key, value in more.items() if value},
         }
 
@@ -182,12 +197,16 @@ class _Found:
         return path.relative_to(images.resolve()).as_posix()
 
 
-def _extend(own: str, place: str, before: Line, line: Line) -> None:
-    """Add the drags of a further row of an edit."""
-    for key in ("image", "prompt", "mask", "tags", "settings", "scene"):
-        if line.get(key) and line[key] != before.get(key):
-            raise InvalidEdit(f"id {own!r} has another {key} than in {place}: use another id")
-    before["drags"] += line["drags"]
+def _by_key(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record by its keys as they are compared, of which there is one each."""
+    if not values:
+        raise InvalidEdit("it is empty")
+    names: dict[str, str] = {}
+    for name in values:
+        first = names.setdefault(_key(name), name)
+        if first != name:
+            raise InvalidEdit(f"{first!r:.60} and {name!r:.60} are one name: rename one of them")
+    return {key: values[name] for key, name in names.items()}
 
 
 def _key(name: object) -> str:
@@ -196,29 +215,30 @@ def _key(name: object) -> str:
 
 def _called(key: str, given: Mapping[str, Any]) -> str | None:
     """Return what a record calls a key of the edits file, if it has a value."""
-    return next((name for name in NAMES[key] if not _is_blank(given.get(name))), None)
+    return next((name for name in NAMES[key] if not is_nothing(given.get(name))), None)
 
 
-def _is_blank(value: Any) -> bool:
-    return value is None or value in ("", [], {})
-
-
-def _text(key: str, values: Mapping[str, Any]) -> str:
-    value = values.get(key, "")
+def _id(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, int | float):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str):
-        raise InvalidEdit(f"{key} is {type(value).__name__}, not a text")
+        raise InvalidEdit(f"id is {type(value).__name__}, not a text")
     return value.strip()
+
+
+def _file_name(image: Any) -> str:
+    """Return the name of an image without its suffix; "" for one of which there are bytes alone."""
+    name = image.get("path") if isinstance(image, Mapping) else image
+    return Path(name).stem if isinstance(name, str) else ""
 
 
 def _tags(value: Any) -> list[str]:
     if isinstance(value, str):
         value = re.split("[;,]", value)
     tags = value if isinstance(value, Sequence) else [value]
-    return [str(tag).strip() for tag in tags if str(tag).strip()]
+    return [str(tag).strip() for tag in tags if not is_nothing(tag)]
 
 
 def _table(key: str, value: Any) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
 """Parquet tables, with pictures in a column as datasets of the hub have them, or with paths."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,16 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             for batch in ParquetFile(file).iter_batches(_ROWS_AT_ONCE):
                 for row in batch.to_pylist():
                     number += 1
-                    yield f"{file.name}, row {number}", row
+                    yield f"{file.name}, row {number}", _without_nulls(row)
         except (ArrowException, OSError) as error:
             why = " ".join(str(error).split())
             raise InvalidEdit(f"{file} cannot be read as Parquet: {why:.200}") from None
+
+
+def _without_nulls(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the fields without a value: a column has those of all its rows."""
+    return {
+        name: _without_nulls(value) if isinstance(value, Mapping) else value
+        for name, value in row.items()
+        if value is not None
+    }

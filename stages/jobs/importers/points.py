@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -77,7 +77,7 @@ def in_turn(points: Sequence[Any]) -> list[DragLine]:
 
 
 def _drags(values: Any) -> list[DragLine]:
-    if _is_nothing(values):
+    if is_nothing(values):
         return []
     if isinstance(values, str):
         return [_of_arrow(text) for text in values.split(";") if text.strip()]
@@ -107,14 +107,29 @@ def _one(value: Any) -> DragLine:
 
 def _of_mapping(value: Mapping[str, Any]) -> DragLine:
     named = {str(key).lower(): each for key, each in value.items()}
-    for first, second in ENDS:
-        if first in named and second in named:
-            return _drag(_point(named[first]), _point(named[second]))
-    for columns in COLUMNS:
-        if all(column in named for column in columns):
-            x, y, to_x, to_y = (coordinate(named[column]) for column in columns)
-            return _drag([x, y], [to_x, to_y])
+    found = [named[name] for name in _ends_in(named)]
+    if len(found) == 2:
+        return _drag(*map(_point, found))
+    if len(found) == 4:
+        x, y, to_x, to_y = map(coordinate, found)
+        return _drag([x, y], [to_x, to_y])
     raise InvalidEdit(f"{str(value)[:60]} is not a drag: give its handle and its target")
+
+
+def _ends_in(keys: Container[str]) -> tuple[str, ...]:
+    """Return the keys, of those of a drag, that give its ends; none if there are no such keys."""
+    return next((names for names in (*ENDS, *COLUMNS) if all(map(keys.__contains__, names))), ())
+
+
+def keys_beside_ends(given: Mapping[str, Any], used: Sequence[str]) -> Iterator[str]:
+    """Yield what the drags of a record, by the keys that give them, say beside their ends."""
+    for name in set(used) & set(LISTS):
+        drags = _unpacked(given[name])
+        for drag in drags if _is_list(drags) else [drags]:
+            if isinstance(drag, Mapping):
+                keys = [str(key).lower() for key in drag]
+                known = {*_ends_in(keys), "x", "y"}
+                yield from (f"{name}[].{key}" for key in keys if key not in known)
 
 
 def _of_arrow(text: str) -> DragLine:
@@ -126,7 +141,7 @@ def _of_arrow(text: str) -> DragLine:
 
 
 def _paired(handles: Any, targets: Any) -> list[DragLine]:
-    if _is_nothing(handles) and _is_nothing(targets):
+    if is_nothing(handles) and is_nothing(targets):
         return []
     if _is_point(handles) and _is_point(targets):
         return [_drag(_point(handles), _point(targets))]
@@ -137,9 +152,9 @@ def _paired(handles: Any, targets: Any) -> list[DragLine]:
 
 
 def _of_columns(names: Sequence[str], cells: Sequence[Any]) -> list[DragLine]:
-    if all(map(_is_nothing, cells)):
+    if all(map(is_nothing, cells)):
         return []
-    if missing := [name for name, cell in zip(names, cells, strict=True) if _is_nothing(cell)]:
+    if missing := [name for name, cell in zip(names, cells, strict=True) if is_nothing(cell)]:
         raise InvalidEdit(f"{missing[0]} is empty: fill it in, or leave all four empty")
     x, y, to_x, to_y = map(coordinate, cells)
     return [_drag([x, y], [to_x, to_y])]
@@ -201,8 +216,12 @@ def _unpacked(value: Any) -> Any:
     return value
 
 
-def _is_nothing(value: Any) -> bool:
-    return value is None or (isinstance(value, str | Sequence) and not value)
+def is_nothing(value: Any) -> bool:
+    """Tell whether a value stands for none: null, NaN as pandas writes it, or an empty one."""
+    if isinstance(value, str):
+        return not value.strip()
+    is_empty = isinstance(value, bytes | Sequence | Mapping) and not value
+    return value is None or is_empty or (isinstance(value, float) and value != value)
 
 
 def _is_list(value: Any) -> bool:

@@ -461,3 +461,133 @@ def test_a_special_file_is_not_waited_for(tmp_path):
         import_csv(tmp_path / "pipe.csv")
     with pytest.raises(InvalidEdit, match="does not exist"):
         import_csv(tmp_path / "none.csv")
+
+
+def test_rows_of_one_id_may_each_hold_its_picture(tmp_path):
+    image = {"bytes": PNG, "path": "cat.png"}
+    ends = [{"handle": each[:2], "target": each[2:]} for each in (FIRST, SECOND)]
+    rows = [{"id": "a", "image": image, "mask": {"bytes": PNG}} | each for each in ends]
+    other = {"bytes": PNG + b"more", "path": None}
+    path = write_parquet(tmp_path / "a.parquet", [*rows, rows[0] | {"image": other}])
+    done = import_parquet(path, tmp_path / "job")
+    assert numbers(load_job(done.job)) == {"a": [FIRST, SECOND]}
+    (line,) = done.skipped
+    assert "row 3: id 'a' has another image than in a.parquet, row 1" in line
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [({"bytes": PNG, "path": "in/cat.png"}, "cat"), ({"bytes": PNG}, "a.parquet_row_1")],
+)
+def test_an_edit_without_id_has_the_name_of_its_picture_or_its_row(tmp_path, image, name):
+    drag = {"handle": [4, 5], "target": [20, 5]}
+    path = write_parquet(tmp_path / "a.parquet", [{"image": image, **drag}])
+    done = import_parquet(path, tmp_path / "job")
+    assert (load_job(done.job).order, done.notes) == ((name,), ())
+
+
+def test_settings_without_a_value_in_parquet_are_left_out(folder):
+    settings = {"seed": 3, "train_lora": {"rank": None}, "working_size": None}
+    row = {"id": "a", "image": "in/cat.png", "points": [[4, 5], [20, 5]], "settings": settings}
+    rows = [row, row | {"id": "b", "settings": {"train_lora": {"rank": 4}}}]
+    job = load_job(import_parquet(write_parquet(folder / "edits.parquet", rows)).job)
+    assert not job.bad
+    assert [edit.config.seed for edit in job.edits] == [3, 0]
+    assert job.edits[1].config.train_lora.rank == 4
+
+
+NAN = float("nan")
+
+
+def test_nan_is_no_value(folder):
+    columns = dict.fromkeys(("handle_x", "handle_y", "target_x", "target_y"), NAN)
+    row = {"id": NAN, "image": "in/cat.png", "prompt": NAN, "tags": [NAN], "mask": NAN, **columns}
+    (folder / "edits.json").write_text(json.dumps([row]))
+    done = import_json(folder / "edits.json")
+    written = json.loads((folder / "edits.jsonl").read_text())
+    assert written == {"id": "cat", "image": "in/cat.png", "prompt": "", "drags": []}
+    assert len(done.notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"prompt": True}, "prompt is bool, not a text"),
+        ({"prompt": 5}, "prompt is int, not a text"),
+        ({"prompt": ["a"]}, "prompt is list, not a text"),
+        ({"prompt": "a" * 2001}, "prompt has 2001 characters, and 2000 are taken"),
+        ({"id": True}, "id is bool, not a text"),
+        ({"Image": "in/cat.png"}, "'image' and 'Image' are one name: rename one"),
+    ],
+)
+def test_what_cannot_be_meant_is_skipped_with_one_line(folder, change, said):
+    (folder / "edits.json").write_text(json.dumps([B, B | {"id": "c"} | change]))
+    (line,) = import_json(folder / "edits.json").skipped
+    assert line.startswith(f"item 2: {said}")
+
+
+LEFT_OUT = {
+    "a second list": ({"edits": [B], "images": [1], "version": 2}, "images, version"),
+    "beside edits by id": ({"version": 2, "edits": {"b": B}}, "version"),
+    "of a drag": (
+        [B | {"drags": [{"from": [1, 2], "to": [3, 4], "label": "x", "Handle": [1, 2]}]}],
+        "drags[].label, drags[].handle",
+    ),
+}
+
+
+@pytest.mark.parametrize(("value", "named"), LEFT_OUT.values(), ids=LEFT_OUT)
+def test_keys_that_are_dropped_are_named(folder, value, named):
+    (folder / "edits.json").write_text(json.dumps(value))
+    assert import_json(folder / "edits.json").notes == (f"not used: {named}",)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.json", '[{"id": "a", "image": "x", "id": "b"}]', "key 'id' is there twice: keep one"),
+        ("a.json", "{}", "item 1: it is empty"),
+        ("a.csv", HEAD, "has one line, which is its head: write the edits below it"),
+        ("a.csv", f"{HEAD}\na,in/cat.png,4,5", "line 2: it has 4 cells, and the head 7: leave"),
+    ],
+)
+def test_a_file_without_an_edit_is_refused_in_one_line(folder, name, text, said):
+    (folder / name).write_text(text)
+    with pytest.raises(InvalidEdit) as refusal:
+        (import_csv if name == "a.csv" else import_json)(folder / name)
+    assert said in str(refusal.value)
+
+
+def test_white_space_in_prompts_is_joined(folder):
+    (folder / "edits.json").write_text(json.dumps([B | {"prompt": " a\tdog\r\n in  grass\n"}]))
+    (edit,) = load_job(import_json(folder / "edits.json").job).edits
+    assert edit.prompt == "a dog in grass"
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt", "said"),
+    [
+        ("a café".encode("utf-16"), "a café", ""),
+        ("a café".encode("utf-8-sig"), "a café", ""),
+        ("a café".encode("latin-1"), "", "cat.txt is not UTF-8 at byte 5: save it as UTF-8"),
+        (b"a" * 2001, "", "prompt has 2001 characters"),
+        (b"a: b, c = {", "a: b, c = {", ""),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".txt", ".TXT"])
+def test_texts_beside_pictures_are_prompts(tmp_path, text, prompt, said, suffix):
+    picture(tmp_path / "cat.png").with_suffix(suffix).write_bytes(text)
+    done = import_folder(tmp_path)
+    assert json.loads((tmp_path / "edits.jsonl").read_text())["prompt"] == prompt
+    assert [note for note in done.notes if "has no prompt" in note] == (
+        [done.notes[0]] if said else []
+    )
+    assert said.replace(".txt", suffix) in done.notes[0]
+
+
+def test_pictures_that_are_passed_over_are_named(tmp_path):
+    for name in ("a.jfif", "b.pgm", "c.pbm", "d.dng"):
+        picture(tmp_path / name)
+    done = import_folder(tmp_path)
+    assert done.images == 3
+    assert done.skipped == ("d.dng is passed over: .dng is not read: convert it",)
