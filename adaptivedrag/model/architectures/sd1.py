@@ -41,8 +41,8 @@ class ClipPrompts:
         length, places = tokenizer.model_max_length, text_encoder.config.max_position_embeddings
         if not isinstance(length, int | float) or not 0 < length <= places:
             raise ValueError(
-                f"tokenizer{ending}: model_max_length is {length!r:.40}, and the text encoder takes "
-                f"{places} tokens: correct tokenizer_config.json"
+                f"tokenizer{ending}: model_max_length is {length!r:.40}, and the text encoder "
+                f"takes {places} tokens: correct tokenizer_config.json"
             )
         if len(tokenizer) > text_encoder.config.vocab_size:
             raise ValueError(
