@@ -75,11 +75,25 @@ def test_a_hostile_configuration_is_refused(directory, part, text):
     assert str(directory) in refusal(DiffusionModel.load, directory)
 
 
-@pytest.mark.parametrize("length", [1e30, 0, 78])
+@pytest.mark.parametrize("length", [1e30, 0, 78, "77"])
 def test_a_tokenizer_that_pads_beyond_the_text_encoder_is_refused(directory, length):
     path = directory / "tokenizer" / "tokenizer_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "model_max_length": length}))
     assert "model_max_length is" in refusal(DiffusionModel.load, directory)
+
+
+def test_a_tokenizer_without_a_vocabulary_is_refused(directory):
+    (directory / "tokenizer" / "merges.txt").unlink()
+    assert "tokenizer/merges.txt is missing" in refusal(DiffusionModel.load, directory)
+    (directory / "tokenizer" / "vocab.json").unlink()
+    assert "tokenizer/merges.txt is missing" in refusal(DiffusionModel.load, directory)
+
+
+@pytest.mark.parametrize("words", [{}, {"<|startoftext|>": 0, "<|endoftext|>": 1}])
+def test_a_tokenizer_that_knows_no_letters_is_refused(directory, words):
+    (directory / "tokenizer" / "vocab.json").write_text(json.dumps(words))
+    said = "tokenizer reads all prompts alike" if words else "not found in the vocabulary"
+    assert said in refusal(DiffusionModel.load, directory)
 
 
 @pytest.mark.parametrize(

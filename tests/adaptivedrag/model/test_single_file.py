@@ -117,6 +117,28 @@ def test_a_file_in_16_bits_is_the_folder_in_16_bits(opened, weights, tiny_model_
     assert_equal(found, DiffusionModel.load(tiny_model_directory, "float16"))
 
 
+PREDICTION = "modelspec.prediction_type"
+
+
+@pytest.mark.parametrize("said", ["V", "v_prediction", " v", "epsilon", "EPSILON", ""])
+def test_what_a_unet_predicts_is_read_from_the_header(opened, weights, said):
+    is_v = said.strip().lower().startswith("v")
+    assert (opened(weights, **{PREDICTION: said}).settings("scheduler").name == "epsilon") != is_v
+
+
+def test_what_a_unet_predicts_is_read_from_a_tensor_where_the_header_is_silent(opened, weights):
+    source = opened(weights | {"v_pred": torch.ones(0)}, **{PREDICTION: ""})
+    assert source.settings("scheduler").name == "v_prediction"
+
+
+@pytest.mark.parametrize(
+    ("said", "tensors"), [("x0", {}), ("sample", {}), ("epsilon", {"v_pred": torch.ones(0)})]
+)
+def test_a_header_that_says_something_else_is_refused(opened, weights, said, tensors):
+    with pytest.raises(AdaptiveDragError, match=f"prediction_type in its header is '{said}'"):
+        opened(weights | tensors, **{PREDICTION: said})
+
+
 def without(prefix):
     return lambda weights: {n: of for n, of in weights.items() if not n.startswith(prefix)}
 

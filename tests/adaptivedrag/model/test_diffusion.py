@@ -1,0 +1,57 @@
+"""A model whose numbers cannot be used says so, and never gives a black picture."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from adaptivedrag.errors import NotFinite, UnsupportedModel
+from adaptivedrag.model.diffusion import DiffusionModel, check_model
+from adaptivedrag.model.source import Folder
+
+
+@pytest.fixture
+def directory(tiny_model_directory, tmp_path):
+    return shutil.copytree(tiny_model_directory, tmp_path / "model")
+
+
+def encoded(model):
+    return model.posterior(np.full((64, 64, 3), 90, np.uint8))
+
+
+def decoded(model):
+    return model.decode(torch.ones(1, 4, 8, 8))
+
+
+def read(model):
+    return model.encode_prompt("a")
+
+
+@pytest.mark.parametrize(
+    ("use", "tensor", "said"),
+    [
+        (encoded, "vae/diffusion_pytorch_model:encoder.conv_in.weight", "the VAE encodes"),
+        (decoded, "vae/diffusion_pytorch_model:decoder.conv_in.weight", "the VAE decodes"),
+        (read, "text_encoder/model:final_layer_norm.weight", "the text encoder reads"),
+    ],
+)
+@pytest.mark.parametrize(("dtype", "value"), [("float16", 1e6), ("float32", float("nan"))])
+def test_numbers_that_are_not_finite_are_never_used(directory, use, tensor, said, dtype, value):
+    file, _, name = tensor.partition(":")
+    file = directory / f"{file}.safetensors"
+    weights = load_file(file)
+    save_file(weights | {name: torch.full_like(weights[name], value)}, file, {"format": "pt"})
+    model = DiffusionModel.load(directory, dtype)
+    with pytest.raises(NotFinite, match=f"{said}.* in {dtype}: use a wider dtype"):
+        use(model)
+
+
+@pytest.mark.parametrize("scale", [0, -1, None, "0.18", True])
+def test_a_scaling_factor_that_is_none_is_refused(directory, scale):
+    file = directory / "vae" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"scaling_factor": scale}))
+    with pytest.raises(UnsupportedModel, match=f"{file}: scaling_factor is {scale!r}, and not"):
+        check_model(Folder(directory))
