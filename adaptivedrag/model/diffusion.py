@@ -310,11 +310,7 @@ def _fitting(
         raise UnsupportedModel(f"{directory}/{error}") from error
     unet, vae = parts["unet"].config, parts["vae"].config
     scale = vae.scaling_factor
-<<<<<<< HEAD
-    if not isinstance(scale, int | float) or not 0 < scale < math.inf:
-=======
     if type(scale) not in (int, float) or not 0 < scale < math.inf:
->>>>>>> 5648662 (A model that overflows, reads all prompts alike or contradicts itself is refused)
         raise UnsupportedModel(
             f"{source.settings('vae')}/config.json: scaling_factor is {scale!r:.40}, and not a "
             "number above 0: correct it"

@@ -39,11 +39,7 @@ class ClipPrompts:
         """
         text_encoder, tokenizer = parts[f"text_encoder{ending}"], parts[f"tokenizer{ending}"]
         length, places = tokenizer.model_max_length, text_encoder.config.max_position_embeddings
-<<<<<<< HEAD
-        if not isinstance(length, int | float) or not 0 < length <= places:
-=======
         if type(length) not in (int, float) or not 0 < length <= places:
->>>>>>> 5648662 (A model that overflows, reads all prompts alike or contradicts itself is refused)
             raise ValueError(
                 f"tokenizer{ending}: model_max_length is {length!r:.40}, and the text encoder "
                 f"takes {places} tokens: correct tokenizer_config.json"
