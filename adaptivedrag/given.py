@@ -12,14 +12,15 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from adaptivedrag.errors import InvalidEdit
-from adaptivedrag.pictures.decoding import DecodedImage, decode
-from adaptivedrag.pictures.files import opened, read_picture
+from adaptivedrag.pictures.decoding import DecodedImage, decode, range_note
+from adaptivedrag.pictures.files import decoded, opened, read_picture
 from adaptivedrag.pictures.masks import DecodedMask, decode_mask
 from adaptivedrag.points import Drag, ImagePoint
 
 GivenImage: TypeAlias = str | os.PathLike[str] | Image.Image | np.ndarray
 GivenDrag: TypeAlias = Sequence[Any] | Mapping[str, Any] | np.ndarray
 
+_AGAIN = "open it again, or save it again"
 _FORMS = "give ((x, y), (x, y)), (x, y, x, y) or {'handle': (x, y), 'target': (x, y)}"
 
 
@@ -35,9 +36,12 @@ def given_image(image: GivenImage) -> DecodedImage:
         InvalidEdit: if it cannot be read, or is an array of another shape, type or range.
     """
     if isinstance(image, np.ndarray):
-        return decode(Image.fromarray(_bytes(image)))
+        found = decode(Image.fromarray(_bytes(image)))
+        note = range_note(int(image.max())) if image.dtype == np.uint16 else None
+        return DecodedImage(found.pixels, (*found.notes, *([note] if note else [])))
     if isinstance(image, Image.Image):
-        return decode(image)
+        with decoded("image", _AGAIN):
+            return decode(image)
     return read_picture(_path("image", image))
 
 
@@ -106,7 +110,8 @@ def _decoded_mask(mask: GivenImage) -> DecodedMask:
         is_bool = mask.dtype == bool
         return DecodedMask(mask, ()) if is_bool else decode_mask(Image.fromarray(mask))
     if isinstance(mask, Image.Image):
-        return decode_mask(mask)
+        with decoded("mask", _AGAIN):
+            return decode_mask(mask)
     with opened(_path("mask", mask)) as image:
         return decode_mask(image)
 

@@ -70,14 +70,14 @@ def said_colors(image: Image.Image) -> SaidColors | None:
         InvalidEdit: if they are those of HDR, or of video.
     """
     info = image.info
-    if image.format == "PNG" and (code := _png_chunk(_head(image), b"cICP")):
+    if image.format == "PNG" and (code := _png_chunk(file_head(image), b"cICP")):
         if len(code) != 4:
             return SaidColors("cICP", None)
         return _by_code("cICP", code[0], code[1], is_full=code[3] != 0)
     if "icc_profile" in info:
         return SaidColors("", info["icc_profile"])
     if image.format in ("AVIF", "JPEG2000"):
-        return _by_box(_color_box(_head(image)))
+        return _by_box(_color_box(file_head(image)))
     if "srgb" in info:
         return None
     points = None if image.mode in GRAY_MODES else info.get("chromaticity")
@@ -185,13 +185,21 @@ def _by_exif(image: Image.Image) -> SaidColors | None:
     return None
 
 
-def _head(image: Image.Image) -> bytes:
+def unseen_colors_note(image: Image.Image) -> str | None:
+    """Say that colors may be missed, since Pillow keeps no `cICP` of a PNG that was in memory."""
+    if image.format == "PNG" and not file_head(image):
+        return "loaded from memory: a cICP of its PNG is not seen"
+    return None
+
+
+def file_head(image: Image.Image) -> bytes:
     """Return the first bytes of a picture's file, where it still has one."""
     if name := getattr(image, "filename", ""):
         with suppress(OSError), Path(name).open("rb") as stored:
             return stored.read(_HEAD)
     file: Any = getattr(image, "fp", None)
-    if file is None or not getattr(image, "tile", ()):
+    is_loaded = image.format != "WEBP" and not getattr(image, "tile", ())
+    if file is None or is_loaded:
         return b""
     place = file.tell()
     file.seek(0)

@@ -28,24 +28,25 @@ def opened(path: Path, pixel_limit: int = PIXEL_LIMIT) -> Iterator[Image.Image]:
     Raises:
         InvalidEdit: in one line: it is missing, too large, damaged, or not of `FORMATS`.
     """
+    with decoded(path, "save it again"), _header(path) as image:
+        refuse_large(path, image.width * image.height, pixel_limit)
+        _refuse_preview(path, image)
+        try:
+            yield image
+        except InvalidEdit as error:
+            raise InvalidEdit(f"{path}: {error}") from error
+
+
+@contextmanager
+def decoded(what: Path | str, remedy: str) -> Iterator[None]:
+    """Make `InvalidEdit` of the dozen types of errors that Pillow's decoders raise."""
     try:
-        with _header(path) as image:
-            refuse_large(path, image.width * image.height, pixel_limit)
-            _refuse_preview(path, image)
-            try:
-                yield image
-            except InvalidEdit as error:
-                raise InvalidEdit(f"{path}: {error}") from error
+        yield
     except (InvalidEdit, MemoryError):
         raise
-    except FileNotFoundError:
-        raise InvalidEdit(f"{path} does not exist: correct the path") from None
-    except UnidentifiedImageError:
-        raise InvalidEdit(refusal(path, _head(path))) from None
-    # Pillow's decoders raise errors of a dozen types on damaged bytes.
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InvalidEdit(f"{path} cannot be decoded ({reason}): save it again") from error
+        raise InvalidEdit(f"{what} cannot be decoded ({reason}): {remedy}") from error
 
 
 def _header(path: Path) -> Image.Image:
@@ -54,6 +55,10 @@ def _header(path: Path) -> Image.Image:
         usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             return Image.open(path, formats=FORMATS)
+        except FileNotFoundError:
+            raise InvalidEdit(f"{path} does not exist: correct the path") from None
+        except UnidentifiedImageError:
+            raise InvalidEdit(refusal(path, _head(path))) from None
         finally:
             Image.MAX_IMAGE_PIXELS = usual
 

@@ -16,11 +16,11 @@ from adaptivedrag.pictures.limit import PIXEL_LIMIT, refuse_large
 from adaptivedrag.points import ImagePoint
 from artifacts import Digest, StatCache
 
-_DECODING = 2
+_DECODING = 3
 """Raise when images are decoded differently, so that old digests are not taken for new."""
 IMAGE = f"image/{_DECODING}/{PIL.__version__}"
 """Names what is remembered of an image file."""
-_READING = 3
+_READING = 4
 """Raise when masks are read differently."""
 MASK = f"mask/{_READING}/{PIL.__version__}"
 """Names what is remembered of a mask file."""

@@ -1,9 +1,11 @@
 """Images that are given to an edit in memory, against what the reader of jobs makes of them."""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
-from support.pictures import matrix_profile
+from support.pictures import chunk, matrix_profile, png
 
 import adaptivedrag
 from adaptivedrag.given import given_drags, given_image, given_mask
@@ -114,6 +116,46 @@ def test_colors_of_a_pil_image_are_converted_and_the_image_is_left_as_it_was(tmp
         "RGBA: laid over white",
         'color profile "Wide": converted to sRGB',
     )
+
+
+def test_a_png_loaded_from_memory_may_have_colors_that_are_not_seen():
+    data = png(RGB, chunk(b"cICP", bytes([12, 13, 0, 1])))
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    assert given_image(image).notes == ("loaded from memory: a cICP of its PNG is not seen",)
+    assert given_image(Image.open(io.BytesIO(data))).notes == (
+        "Display P3 (cICP): converted to sRGB",
+    )
+
+
+def test_an_array_of_12_bits_is_noted_as_a_file_is(tmp_path):
+    deep = RGB[..., 0].astype(np.uint16) * 16
+    Image.fromarray(deep).save(tmp_path / "a.png")
+    note = "uses only 12 of 16 bits: dark unless its values are scaled up to 65535"
+    for given in (deep, np.dstack([deep] * 3), Image.fromarray(deep), tmp_path / "a.png"):
+        assert note in given_image(given).notes
+
+
+def test_premultiplied_gray_is_read():
+    gray = Image.fromarray(RGBA).convert("LA")
+    assert np.array_equal(
+        given_image(gray.convert("La")).pixels,
+        given_image(gray.convert("La").convert("LA")).pixels,
+    )
+    part = Image.fromarray(np.uint8([[0, 255, 255]])).convert("LA")
+    part.putalpha(Image.fromarray(np.uint8([[0, 255, 0]])))
+    assert given_mask(part.convert("La"), (1, 3)).values.tolist() == [[False, True, False]]
+
+
+def test_pil_images_that_are_closed_or_cut_off_are_refused_in_one_line(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "a.jpg", quality=100)
+    cut = (tmp_path / "a.jpg").read_bytes()[:-800]
+    closed = Image.open(tmp_path / "a.jpg")
+    closed.close()
+    for name, read in (("image", given_image), ("mask", lambda mask: given_mask(mask, (20, 30)))):
+        for image in (closed, Image.open(io.BytesIO(cut))):
+            with pytest.raises(adaptivedrag.InvalidEdit, match=rf"^{name} cannot be decoded .*\Z"):
+                read(image)
 
 
 DRAG = adaptivedrag.Drag(adaptivedrag.ImagePoint(5, 6), adaptivedrag.ImagePoint(9.5, 6))

@@ -1,6 +1,7 @@
 """Masks of every kind that people bring, read as where the image may change."""
 
 import io
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter, TiffImagePlugin
+from support import pictures as made
 
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.pictures import masks
@@ -84,6 +86,42 @@ def unsigned(path: Path) -> None:
     path.write_bytes(signed.replace(format_ + b"\x02", format_ + b"\x01"))
 
 
+def unsigned_by_default(path: Path) -> None:
+    """Values above 2**31 in a TIFF that does not say how its samples are coded."""
+    samples = np.where(REGION, 4_000_000_000, 0).astype("<u4").tobytes()
+    path.write_bytes(made.tiff(samples, WIDTH, HEIGHT, 32, 1))
+
+
+def one_clear(bits: int) -> Draw:
+    """Save a gray picture of which one value is transparent."""
+    top = (1 << bits) - 1
+    values = np.where(REGION, 3, 4 + NOISE[..., 0].astype(int) * (top - 4) // 255)
+    clear = made.chunk(b"tRNS", struct.pack(">H", 3))
+    return lambda path: path.write_bytes(made.png(values, clear, bits=bits)) and None
+
+
+def black_at_one(path: Path) -> None:
+    """One bit that counts from white, as `tifffile` writes arrays of bool."""
+    path.write_bytes(made.tiff(np.packbits(~REGION).tobytes(), WIDTH, HEIGHT, 1, 0))
+
+
+def half_erased(alpha: int) -> Draw:
+    layers = np.dstack([NOISE, np.where(REGION, alpha, 255).astype(np.uint8)])
+    return lambda path: Image.fromarray(layers).save(path)
+
+
+def two_flat(first: tuple[int, int, int], second: tuple[int, int, int]) -> np.ndarray:
+    """Colors of strokes, half of the region each."""
+    return np.where(np.arange(WIDTH)[:, None] < 24, first, second)[None].repeat(HEIGHT, 0)
+
+
+def colors_16(value: int, channels: int = 3) -> Draw:
+    values = np.where(REGION, value, 0)[..., None].repeat(channels, 2)
+    if channels == 2:
+        values[..., 1] = 65535
+    return lambda path: path.write_bytes(made.png(values, bits=16)) and None
+
+
 def transparent_color(path: Path) -> None:
     """A palette whose entry 0 is transparent, as GIFs and small PNGs have it."""
     picture = Image.new("P", (WIDTH, HEIGHT), 0)
@@ -135,6 +173,7 @@ EXACT: dict[str, Draw] = {
     "16-white-at-zero.tiff": white_at_zero,
     "i-1.tiff": array(1, 0, "int32"),
     "i-unsigned.tiff": unsigned,
+    "i-unsigned-by-default.tiff": unsigned_by_default,
     "i-ids.tiff": labels(70_000, 90_000, 5, kind="int32"),
     "f-1.tiff": array(1, 0, "float32"),
     "f-quarter.tiff": array(0.25, 0, "float32"),
@@ -147,6 +186,9 @@ EXACT: dict[str, Draw] = {
     "p-without-black.png": palette([(128, 64, 128), (244, 35, 232)], inside=1),
     "p-all-black.png": palette([(0, 0, 0), (0, 0, 0)], inside=1),
     "p-255.gif": palette([(0, 0, 0), (255, 255, 255)], inside=1),
+    "p-region-first.png": palette([(255, 0, 0), (255, 255, 255)], inside=0, outside=1),
+    "p-background-first.png": palette([(255, 0, 0), (255, 255, 255)], inside=1),
+    "p-all-white.png": palette([(255, 255, 255), (255, 255, 255)], inside=1),
     "p-transparent.png": transparent_color,
     "rgba-hole.png": with_alpha(NOISE, ~REGION),
     "rgba-hole-in-gray.png": with_alpha(flat(120, 90, 60), ~REGION),
@@ -160,6 +202,18 @@ EXACT: dict[str, Draw] = {
     "rgba-same-alpha.png": saved("RGBA", (255, 255, 255, 0), (0, 0, 0, 0)),
     "la-opaque.png": saved("LA", (254, 255), (1, 255)),
     "la-strokes.png": saved("LA", (255, 255), (0, 0)),
+    "rgba-half-erased-128.png": half_erased(128),
+    "rgba-half-erased-254.png": half_erased(254),
+    "rgba-red-and-green-strokes.png": with_alpha(
+        np.uint8(two_flat((255, 0, 0), (0, 255, 0))), REGION
+    ),
+    "rgba-gray-strokes.png": with_alpha(np.uint8(two_flat((180,) * 3, (250,) * 3)), REGION),
+    "l-one-clear-4.png": one_clear(4),
+    "l-one-clear-8.png": one_clear(8),
+    "l-one-clear-16.png": one_clear(16),
+    "rgb-16.png": colors_16(3000),
+    "la-16.png": colors_16(65535, channels=2),
+    "1-from-white.tiff": black_at_one,
     "rgba-hole.tiff": with_alpha(NOISE, ~REGION),
     "rgba-hole.webp": with_alpha(NOISE, ~REGION),
 }
@@ -192,6 +246,10 @@ def grainy(values: np.ndarray) -> np.ndarray:
     return np.minimum(np.where(values > 127, 255, 0) + noise, 255).astype(np.uint8)
 
 
+def dim(values: np.ndarray) -> np.ndarray:
+    return np.where(values > 127, np.uint8(200), np.uint8(0))
+
+
 def tinted(values: np.ndarray) -> np.ndarray:
     return np.dstack([values, values // 4, values // 4])
 
@@ -217,6 +275,10 @@ SOFT: dict[str, Draw] = {
     "jpeg-dim.jpg": of_disc(lambda v: v // 3, quality=60),
     "jpeg-red.jpg": of_disc(tinted, quality=90),
     "webp.webp": of_disc(lambda v: v, quality=60),
+    "webp-dim.webp": of_disc(dim, quality=60),
+    "webp-animated.webp": of_disc(
+        dim, quality=60, save_all=True, append_images=[Image.new("L", (WIDTH, HEIGHT))]
+    ),
     "red.png": of_disc(tinted),
     "16.png": of_disc(lambda v: v.astype(np.uint16) * 256 + 1),
     "32.tiff": of_disc(lambda v: v.astype(np.int32) * 257),
@@ -240,6 +302,9 @@ def test_a_mask_with_soft_edges_ends_half_way(tmp_path, name):
         ("l-labels.png", "read as labels, everything but 0 may change"),
         ("rgba-hole.png", "its transparent part, 17.2% of it, may change"),
         ("rgba-black-strokes.png", "its opaque part, 17.2% of it, may change"),
+        ("rgba-gray-strokes.png", "its opaque part, 17.2% of it, may change"),
+        ("1-from-white.tiff", "it counts from white: turned round"),
+        ("rgb-16.png", "16-bit colors: read by their high byte"),
         ("rgba-two-tones.png", "what is transparent counts as black"),
         ("rgba-same-alpha.png", "its transparency is the same everywhere, and is left aside"),
     ],
@@ -247,6 +312,14 @@ def test_a_mask_with_soft_edges_ends_half_way(tmp_path, name):
 def test_what_is_not_plain_of_a_mask_is_noted(tmp_path, name, note):
     EXACT[name](tmp_path / name)
     assert masks.read_mask(tmp_path / name).notes == ((note,) if note else ())
+
+
+def test_jpeg_2000_holds_no_labels(tmp_path):
+    large = np.zeros((256, 256), np.uint8)
+    large[80:180, 60:200] = 128
+    path = tmp_path / "a.jp2"
+    Image.fromarray(large).save(path, irreversible=True, quality_mode="rates", quality_layers=[100])
+    assert (read_mask(path) != (large > 0)).mean() < 0.01
 
 
 def test_a_photograph_for_a_mask_is_noted(tmp_path):
@@ -280,6 +353,21 @@ def test_where_a_mask_lies_is_known_without_reading_it_again(tmp_path):
         assert found.share == pytest.approx(REGION.mean())
         points = [(12, 8), (35.4, 29), (20, 20), (10, 8), (38, 29), (63.5, 47.5)]
         assert [found.holds(ImagePoint(*point)) for point in points] == [True] * 3 + [False] * 3
+
+
+@pytest.mark.parametrize("channels", [2, 3])
+def test_16_bit_colors_below_256_are_refused(tmp_path, channels):
+    colors_16(255, channels)(tmp_path / "mask.png")
+    with pytest.raises(InvalidEdit, match=r"high byte.*nothing of this mask: save it as"):
+        read_mask(tmp_path / "mask.png")
+
+
+@pytest.mark.parametrize("colors", [[(255, 0, 0), (255,) * 3], [(255,) * 3, (0, 0, 255)]])
+def test_a_palette_is_read_as_its_colors(tmp_path, colors):
+    for inside in (0, 1):
+        palette(colors, inside=inside, outside=1 - inside)(tmp_path / "p.png")
+        Image.open(tmp_path / "p.png").convert("RGB").save(tmp_path / "rgb.png")
+        assert np.array_equal(read_mask(tmp_path / "p.png"), read_mask(tmp_path / "rgb.png"))
 
 
 def test_a_file_that_is_no_mask_is_refused_in_one_line(tmp_path):

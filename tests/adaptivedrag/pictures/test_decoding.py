@@ -7,8 +7,10 @@ import pytest
 from PIL import Image
 from support import pictures as made
 
+from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.pictures.decoding import decode
 from adaptivedrag.pictures.files import read_picture
+from adaptivedrag.pictures.masks import read_mask
 
 DEEP = np.array([[0, 255, 0x1234, 0x8000, 0xFF00, 0xFFFF]], np.uint16).repeat(2, 0)
 HIGH = (DEEP >> 8).astype(np.uint8)
@@ -91,6 +93,39 @@ def test_dark_light_of_16_bits_is_not_lost_before_its_curve(tmp_path):
     found = read_picture(tmp_path / "a.png").pixels[..., 0]
     expected = made.shown_as_srgb(np.repeat(ramp[..., None], 3, 2), gamma=1.0, top=65535)[..., 0]
     assert np.abs(found - expected).max() < 1
+
+
+@pytest.mark.parametrize("shape", [(2, 8), (2, 8, 2), (2, 8, 3), (2, 8, 4)])
+def test_8_bits_in_16_are_refused_and_12_are_noted(tmp_path, shape):
+    for top in (255, 4095):
+        values = np.full(shape, top)
+        if shape[2:] in ((2,), (4,)):
+            values[..., -1] = 0xFFFF
+        (tmp_path / f"{top}.png").write_bytes(made.png(values, bits=16))
+    with pytest.raises(InvalidEdit, match=r"16-bit values are all below 256.*: save it with 8"):
+        read_picture(tmp_path / "255.png")
+    note = "uses only 12 of 16 bits: dark unless its values are scaled up to 65535"
+    assert note in read_picture(tmp_path / "4095.png").notes
+
+
+def test_colors_of_16_bits_in_planes_are_refused(tmp_path):
+    path = tmp_path / "a.tiff"
+    Image.new("RGB", (8, 8)).save(path, tiffinfo={284: 2})
+    for read in (read_picture, read_mask):
+        eight = path.read_bytes().replace(b"\x08\x00" * 3, b"\x10\x00" * 3)
+        data = eight.replace(
+            struct.pack("<HHIHxx", 284, 3, 1, 1), struct.pack("<HHIHxx", 284, 3, 1, 2)
+        )
+        (tmp_path / "deep.tiff").write_bytes(data)
+        with pytest.raises(InvalidEdit, match=r"16-bit colors in separate planes.*interleave"):
+            read(tmp_path / "deep.tiff")
+
+
+def test_a_ppm_of_16_bits_says_so(tmp_path):
+    (tmp_path / "a.ppm").write_bytes(b"P6 2 1 65535\n" + b"\xff\xff\0\0\x80\x80" * 2)
+    found = read_picture(tmp_path / "a.ppm")
+    assert found.pixels.tolist() == [[[255, 0, 128]] * 2]
+    assert found.notes == ("16-bit RGB: converted to 8-bit RGB",)
 
 
 def test_a_clear_color_of_16_bits_lies_over_white(tmp_path):
