@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeAlias
 
-from adaptivedrag.errors import UnsupportedModel
+from adaptivedrag.errors import ModelUnavailable, UnsupportedModel
 from adaptivedrag.model.parts import read_settings
 from adaptivedrag.model.stored_tensors import StoredTensors
 from adaptivedrag.model.tensors import Form
@@ -26,13 +26,8 @@ _DTYPES = {
     "F32": "float32",
     "F16": "float16",
     "BF16": "bfloat16",
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-    "I64": "int64",
-    "I32": "int32",
-    "U8": "uint8",
 }
-"""Types of torch by those of safetensors."""
+"""Types of torch by those of safetensors that weights may have."""
 
 _REMADE = re.compile(r".*\.(in_proj_weight|in_proj_bias|text_projection)")
 """Tensors that a converter makes others of, instead of renaming them."""
@@ -95,6 +90,12 @@ class ConvertedTensors:
         """Convert tensors without values, and refuse those that nothing becomes of."""
         import torch
 
+        odd = [name for name, form in self.header.forms.items() if form.dtype not in _DTYPES]
+        if odd:
+            raise ModelUnavailable(
+                f"{self.name}: {len(odd)} tensors are of a type that is not supported "
+                f"({odd[0]:.100} is {self.header.forms[odd[0]].dtype}): use a file in {', '.join(_DTYPES)}"
+            )
         empty = {
             name: torch.empty(form.shape, dtype=getattr(torch, _DTYPES[form.dtype]), device="meta")
             for name, form in self.header.forms.items()

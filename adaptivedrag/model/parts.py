@@ -17,7 +17,7 @@ from adaptivedrag.model import known_settings
 from adaptivedrag.model.clip_vocabulary import is_packed, packed_tokenizer
 from adaptivedrag.model.known_settings import KnownSettings, check_settings
 from adaptivedrag.model.tensors import ALIKE, FolderTensors, Naming, Tensors, check_tensors, damage
-from adaptivedrag.model.weight_names import chosen_among
+from adaptivedrag.model.weight_names import TRANSFORMERS, chosen_among
 
 if TYPE_CHECKING:
     import torch
@@ -225,7 +225,7 @@ CLIP_TEXT = Part(
     _build_clip_text,
     CONFIG,
     {"CLIPTextModel": known_settings.CLIP_TEXT},
-    "model",
+    TRANSFORMERS,
     Naming(
         older=((r"^text_model\.", ""),),
         aside={r"(text_model\.)?embeddings\.position_ids": "a list of numbers from 0 upward"},

@@ -38,6 +38,11 @@ _ASSUMED_V = (
 )
 _AVERAGES = "its averaged (EMA) weights are left aside: the plain ones are loaded, as by diffusers"
 
+_OTHER_NOISE = frozenset(
+    f"edm_{kind}.sigma_{bound}" for kind in ("vpred", "eps") for bound in ("min", "max")
+) | {"ztsnr", "edm_mean", "edm_std"}
+"""Tensors by which programs know a model of another noise schedule."""
+
 _ASIDE = {
     r"model_ema\..*": "averages of the weights, which diffusers leaves aside too",
     r"(alphas|betas|sqrt_|log_one_minus_|posterior_|denoiser\.sigmas).*": "the noise levels",
@@ -145,12 +150,20 @@ class SingleFile:
     def _refuse_others(self) -> None:
         """Refuse tensors that are of no part, and a UNet of another kind or size."""
         forms = self.header.without(_ASIDE).forms
+        if noise := sorted(_OTHER_NOISE & forms.keys()):
+            raise UnsupportedModel(
+                f"{self.path} was trained on a noise schedule that is not supported, as its tensor "
+                f"{noise[0]} says (zero terminal SNR, or EDM): use another checkpoint"
+            )
         prefixes = tuple(piece.prefix for piece in self.pieces.values() if piece.prefix)
         if others := [name for name in forms if not name.startswith(prefixes)]:
             raise UnsupportedModel(
                 f"{self.path} holds {len(others)} tensors that are of no part of "
                 f"{self.family}, such as {min(others):.100}: use a checkpoint without them"
             )
+        for name in {_FIRST, _LAST} & forms.keys():
+            if len(forms[name].shape) != 4:
+                raise UnsupportedModel(f"{self.path}: {name} is no convolution: fetch it again")
         width, taken = forms[_FIRST].shape[:2]
         given = forms[_LAST].shape[0] if _LAST in forms else taken
         if kind := other_inputs({"in_channels": taken, "out_channels": given}):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from adaptivedrag.errors import ModelUnavailable
 from adaptivedrag.model.tensors import Form, read_header
 
 if TYPE_CHECKING:
@@ -30,10 +31,17 @@ class StoredTensors:
         """Read the header of a file.
 
         Raises:
-            ModelUnavailable: if it is no safetensors file, or cut short.
+            ModelUnavailable: if it is no safetensors file, cut short, or holds a tensor twice.
         """
         forms, words = read_header(file)
-        stored = {_WRAPPED.sub("", name): name for name in forms}
+        stored: dict[str, str] = {}
+        for name in forms:
+            other = stored.setdefault(_WRAPPED.sub("", name), name)
+            if other != name:
+                raise ModelUnavailable(
+                    f"{file} holds one tensor twice, as {other:.100} and {name:.100}: use a file "
+                    "with one of them"
+                )
         return cls(file, stored, {name: forms[of] for name, of in stored.items()}, words)
 
     def under(self, prefix: str) -> Self:

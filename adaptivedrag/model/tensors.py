@@ -76,7 +76,7 @@ class FolderTensors:
         found = WeightNames.present(self.stem, lambda name: (self.folder / name).is_file())
         names = found or WeightNames(self.stem)
         index = self.folder / names.index
-        if not index.is_file():
+        if not names.has_shards(lambda name: (self.folder / name).is_file()):
             return (self.folder / names.whole,)
         return (index, *(self.folder / name for name in sorted(_shards(index))))
 
@@ -91,9 +91,16 @@ class FolderTensors:
 
     def forms(self) -> Mapping[str, Form]:
         """Read the headers; see `Tensors`."""
-        return {
-            name: form for file in self._weights for name, form in read_header(file).forms.items()
-        }
+        found: dict[str, Form] = {}
+        for file in self._weights:
+            forms = read_header(file).forms
+            if twice := found.keys() & forms.keys():
+                raise ModelUnavailable(
+                    f"{file} holds {min(twice):.100}, which another shard holds too: fetch this "
+                    "part of the model again"
+                )
+            found |= forms
+        return found
 
     def read(self) -> "dict[str, torch.Tensor]":
         """Read all files; see `Tensors`."""

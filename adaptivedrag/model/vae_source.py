@@ -43,7 +43,8 @@ class WithVae:
 def vae_at(path: Path, model: Source) -> PartFiles:
     """Find the files of a VAE at a path.
 
-    A file has no settings: without a config.json beside it, it has those of the model's own VAE.
+    A file has no settings: it has those of a config.json beside it if it holds a VAE alone, and
+    otherwise those of the model's own VAE.
 
     Raises:
         ModelUnavailable: if it cannot be read.
@@ -64,7 +65,8 @@ def _vae_in_file(path: Path, model: Source) -> PartFiles:
     if not names or any(name.startswith("encoder.layers.") for name in names):
         raise UnsupportedModel(f"vae {path} is {kind_of_file(header.forms)}")
     is_diffusers = any(name.startswith("encoder.down_blocks.") for name in names)
-    beside = path.parent if is_diffusers and (path.parent / "config.json").is_file() else None
+    is_alone = all(name.startswith(prefix) for name in header.forms)
+    beside = path.parent if is_alone and (path.parent / "config.json").is_file() else None
     folder = beside or model.settings("vae")
     convert = as_they_are if is_diffusers else vae
     files = {"vae/config.json": folder / "config.json", "vae/weights.safetensors": path}

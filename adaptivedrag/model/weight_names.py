@@ -12,6 +12,9 @@ from typing import Self
 VARIANTS = ("", ".fp16", ".bf16")
 """In order: of several variants the first that is there is loaded. The plain one has no name."""
 
+TRANSFORMERS = "model"
+"""The stem of the weights that transformers writes; others are of diffusers."""
+
 _PICKLE = re.compile(r".+\.(bin|pt|pth|ckpt)")
 
 
@@ -36,8 +39,12 @@ class WeightNames:
 
     @property
     def index(self) -> str:
-        """The index of weights in shards; it goes before a whole file, as in diffusers."""
+        """The index of weights in shards."""
         return f"{self.stem}.safetensors.index{self.variant}.json"
+
+    def has_shards(self, is_there: Callable[[str], bool]) -> bool:
+        """Tell whether shards are loaded; beside a whole file only diffusers prefers them."""
+        return is_there(self.index) and not (self.stem == TRANSFORMERS and is_there(self.whole))
 
     def shards(self, names: Collection[str]) -> set[str]:
         """Return those of some names that are shards.
@@ -63,7 +70,8 @@ def chosen_among(stem: str, names: Collection[str]) -> set[str]:
     """
     found = WeightNames.present(stem, names.__contains__)
     if found is not None:
-        return {found.index, *found.shards(names)} if found.index in names else {found.whole}
+        sharded = found.has_shards(names.__contains__)
+        return {found.index, *found.shards(names)} if sharded else {found.whole}
     pickles = pickles_alone(stem, names)
     only = f", only {pickles}, which can run code when it is read" if pickles else ""
     raise ValueError(f"no {WeightNames(stem).whole}{only}")

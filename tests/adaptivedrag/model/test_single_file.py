@@ -169,7 +169,27 @@ REFUSED = {
     ),
     "zero terminal noise": (
         lambda weights: weights | {"ztsnr": torch.ones(())},
-        "of no part of Stable Diffusion 1.x, such as ztsnr",
+        "noise schedule that is not supported, as its tensor ztsnr",
+    ),
+    "noise of EDM": (
+        lambda weights: weights | {"edm_vpred.sigma_max": torch.ones(())},
+        "noise schedule that is not supported, as its tensor edm_vpred.sigma_max",
+    ),
+    "a first weight of one number": (
+        lambda weights: weights | {FIRST: torch.ones(())},
+        "input_blocks.0.0.weight is no convolution",
+    ),
+    "a last weight of no number": (
+        lambda weights: weights | {"model.diffusion_model.out.2.weight": torch.ones(())},
+        "out.2.weight is no convolution",
+    ),
+    "one tensor under two names": (
+        lambda weights: weights | {f"module.{FIRST}": weights[FIRST] + 1},
+        "holds one tensor twice, as .*input_blocks.0.0.weight",
+    ),
+    "truth values": (
+        lambda weights: weights | {FIRST_BIAS: weights[FIRST_BIAS].bool()},
+        "1 tensors are of a type that is not supported .*input_blocks.0.0.bias is BOOL",
     ),
     "one tensor missing": (
         lambda weights: {n: of for n, of in weights.items() if n != FIRST_BIAS},
@@ -288,6 +308,18 @@ def test_a_vae_of_ones_own_takes_the_place_of_the_models(
     assert found.keys() == own.state_dict().keys()
     assert all(torch.equal(of, found[name]) for name, of in expected.state_dict().items())
     assert source.part("unet", UNET) == model.part("unet", UNET)
+
+
+@pytest.mark.parametrize(
+    ("form", "heeded"), [(vae_in_a_file, True), (original_vae, True), (vae_of_a_checkpoint, False)]
+)
+def test_the_configuration_beside_a_vae_is_heeded(
+    tiny_model_directory, other_vae, tmp_path, form, heeded
+):
+    (tmp_path / "config.json").write_text((other_vae / "vae" / "config.json").read_text())
+    model = Folder(tiny_model_directory)
+    found = vae_at(form(other_vae, tmp_path / "vae.safetensors"), model)
+    assert (found.folder == tmp_path) == heeded
 
 
 def test_a_checkpoint_without_a_vae_is_whole_with_one(opened, weights, other_vae):

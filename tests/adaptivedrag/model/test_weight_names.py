@@ -1,15 +1,19 @@
 """Weights with fp16 in their names, whole and in shards; which of several variants is loaded."""
 
+import json
 import shutil
 
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import save_file
 from transformers import CLIPTextModel
 
+from adaptivedrag.errors import ModelUnavailable
 from adaptivedrag.model.architectures.sd1 import STABLE_DIFFUSION_1
 from adaptivedrag.model.diffusion import DiffusionModel
 from adaptivedrag.model.source import Folder
+from adaptivedrag.model.tensors import FolderTensors
 from adaptivedrag.model.weight_names import chosen_among
 
 STEM = "diffusion_pytorch_model"
@@ -34,6 +38,26 @@ OLDER = [f"{STEM}-0000{n}-of-00002.fp16.safetensors" for n in (1, 2)]
 )
 def test_the_plain_weights_are_chosen_before_those_of_a_variant(names, chosen):
     assert chosen_among(STEM, names) == {*chosen}
+
+
+@pytest.mark.parametrize("part", ["unet", "text_encoder"])
+def test_of_shards_and_a_whole_file_those_are_read_that_the_library_reads(part, tmp_path):
+    stem = STABLE_DIFFUSION_1.parts[part].weights
+    index, whole = f"{stem}.safetensors.index.json", f"{stem}.safetensors"
+    shard = f"{stem}-00001-of-00001.safetensors"
+    (tmp_path / index).write_text(json.dumps({"weight_map": {"a": shard}}))
+    (tmp_path / whole).touch()
+    wanted = {whole} if part == "text_encoder" else {index, shard}
+    assert {file.name for file in FolderTensors(tmp_path, stem).files} == wanted
+    assert chosen_among(stem, [index, shard, whole]) == wanted
+
+
+def test_a_tensor_in_two_shards_is_refused(tmp_path):
+    for shard in SHARDS:
+        save_file({"a": torch.ones(1)}, tmp_path / shard)
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": dict(zip("ab", SHARDS, strict=True))}))
+    with pytest.raises(ModelUnavailable, match="holds a, which another shard holds too"):
+        FolderTensors(tmp_path, STEM).inspect()
 
 
 @pytest.mark.parametrize(
