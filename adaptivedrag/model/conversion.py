@@ -90,11 +90,11 @@ class ConvertedTensors:
         """Convert tensors without values, and refuse those that nothing becomes of."""
         import torch
 
-        odd = [name for name, form in self.header.forms.items() if form.dtype not in _DTYPES]
-        if odd:
+        odd = {name: of.dtype for name, of in self.header.forms.items() if of.dtype not in _DTYPES}
+        for name, dtype in odd.items():
             raise ModelUnavailable(
-                f"{self.name}: {len(odd)} tensors are of a type that is not supported "
-                f"({odd[0]:.100} is {self.header.forms[odd[0]].dtype}): use a file in {', '.join(_DTYPES)}"
+                f"{self.name}: {len(odd)} tensors are of a type that is not supported ({name:.100} "
+                f"is {dtype}): use a file in {', '.join(_DTYPES)}"
             )
         empty = {
             name: torch.empty(form.shape, dtype=getattr(torch, _DTYPES[form.dtype]), device="meta")
