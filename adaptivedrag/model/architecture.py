@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from adaptivedrag.config import Dtype
 from adaptivedrag.errors import AdaptiveDragError, ModelUnavailable
 from adaptivedrag.model.parts import Part
 from adaptivedrag.model.source import PartFiles, Source
@@ -89,7 +90,7 @@ class Architecture:
         found = [source.part(name, part).files for name, part in self.parts.items()]
         return {name: path for files in found for name, path in files.items()}
 
-    def load(self, source: Source, dtype: "torch.dtype") -> dict[str, Any]:
+    def load(self, source: Source, dtype: Dtype) -> dict[str, Any]:
         """Load the parts of a model, by folder.
 
         Raises:

@@ -85,8 +85,7 @@ class DiffusionModel:
         """
         source = source_at(source) if isinstance(source, Path) else source
         architecture = architecture_of(source)
-        weight_type = getattr(torch, dtype)
-        parts = architecture.load(source, weight_type)
+        parts = architecture.load(source, dtype)
         schedule, prompts = _fitting(architecture, parts, source)
         for module in (parts["unet"], parts["vae"], *prompts.modules):
             module.requires_grad_(False).eval().to(device)
@@ -97,7 +96,7 @@ class DiffusionModel:
             prompts,
             schedule,
             device=torch.device(device),
-            dtype=weight_type,
+            dtype=getattr(torch, dtype),
         )
 
     @property

@@ -23,6 +23,8 @@ class KnownSettings:
     """Keys with the values that are implemented; a list may hold several of them."""
     aside: Mapping[str, str] = field(default_factory=dict)
     """Keys that change nothing here, with the reason."""
+    said: frozenset[str] = frozenset()
+    """Keys that may not be left out, since the default of diffusers is not what is heeded here."""
     others: str = ""
     """Why keys that are not named are left aside too; "" if they are not."""
 
@@ -45,6 +47,11 @@ class KnownSettings:
                     f"{file}: {key:.80} is {value!r:.80}, a setting that is not implemented: "
                     "use another model"
                 )
+        for key in sorted(self.said - settings.keys()):
+            raise UnsupportedModel(
+                f"{file} leaves out {key}, for which the class that it names takes a value that is "
+                "not implemented: write down the one that the model was made for"
+            )
 
 
 def check_settings(
@@ -55,9 +62,12 @@ def check_settings(
     Raises:
         UnsupportedModel: if class or a setting is not implemented.
     """
-    name = str(settings.get("_class_name", next(iter(known))))
+    first = next(iter(known))
+    # transformers names its classes under another key.
+    others = first if known[first].others else settings.get("architectures", first)
+    name = str(settings.get("_class_name", others))
     if name not in known:
-        few = "" if len(known) > 1 else f": use a model with {next(iter(known))}"
+        few = "" if len(known) > 1 else f": use a model with {first}"
         raise UnsupportedModel(f"{file} is for {name!r:.80}, which is not supported{few}")
     known[name].check(settings, file)
 
@@ -249,7 +259,12 @@ _OF_WHAT_IS_OFF = {
     "dynamic_thresholding_ratio": "no thresholds are used",
     "sample_max_value": "no thresholds are used",
 }
-DDIM = replace(_NOISE, only={**_NOISE.only, **_DDIM_STEPS}, aside={**_OF_OTHERS, **_OF_WHAT_IS_OFF})
+DDIM = replace(
+    _NOISE,
+    only={**_NOISE.only, **_DDIM_STEPS},
+    aside={**_OF_OTHERS, **_OF_WHAT_IS_OFF},
+    said=frozenset({"clip_sample", "set_alpha_to_one", "steps_offset"}),
+)
 OTHER_SAMPLER = replace(
     _NOISE,
     aside={

@@ -6,6 +6,7 @@ layer. Importing this loads no torch, so that a file is refused while edits are 
 """
 
 import json
+import math
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -76,6 +77,7 @@ def find_lora(path: Path) -> LoraFile:
         is_peft = file.name == _IN_FOLDER[0] or any(key.startswith(PEFT) for key in header.forms)
         if is_peft and not strengths:
             return LoraFile(file, _config_beside(file, found))
+        _refuse_contradiction(file, strengths, found)
         scaled = any(
             strength.scales(each) for each in found if (strength := _of_part(strengths, each))
         )
@@ -164,9 +166,11 @@ def _refusing(file: Path) -> Iterator[None]:
 def _in_folder(folder: Path) -> Path:
     with _refusing(folder):
         usual = [folder / name for name in _IN_FOLDER if (folder / name).is_file()]
+        if len(usual) > 1:
+            raise InvalidEdit(f"holds both {' and '.join(_IN_FOLDER)}: name one of them")
         files = usual or sorted(folder.glob("*.safetensors"))
         pickles = sorted(path for path in folder.iterdir() if path.suffix in _PICKLES)
-        if files and (usual or len(files) == 1):
+        if len(files) == 1:
             return files[0]
         if pickles and not files:
             return pickles[0]
@@ -213,6 +217,28 @@ def _config_beside(file: Path, found: Iterable[Factors]) -> Path | None:
     raise InvalidEdit(
         f"is peft's, whose strength is in {_CONFIG}, and there is none beside it: put it there"
     )
+
+
+def _refuse_contradiction(
+    file: Path, strengths: Mapping[str, Strength], found: Iterable[Factors]
+) -> None:
+    """Refuse a file in the names of peft or diffusers to which a config beside gives another alpha.
+
+    Where neither header nor tensors say an alpha, it is the rank.
+    """
+    config = file.with_name(_CONFIG)
+    if not config.is_file():
+        return
+    beside = _strengths_beside(config)[""]
+    for each in found:
+        own = _of_part(strengths, each)
+        alpha = own.alpha(each) if own else each.rank
+        of_peft = ".lora_A." in each.keys["down"] and "alpha" not in each.keys
+        if of_peft and not math.isclose(alpha, beside.alpha(each)):
+            raise InvalidEdit(
+                f"has alpha {alpha:g} for {each.stem!r:.200} by itself, and {beside.alpha(each):g} "
+                f"by the {_CONFIG} beside it: remove the wrong one"
+            )
 
 
 def _strengths_beside(config: Path) -> dict[str, Strength]:

@@ -40,6 +40,7 @@ _KEY = re.compile(
     r"(?P<stem>.+?)(?:\.lora_(?P<new>A|B|down|up|mid)(?:\.\w+)?\.weight"
     r"|[._]lora(?:_linear_layer)?\.(?P<old>down|up)\.weight|\.(?P<alpha>alpha))"
 )
+_OF_TEXT = re.compile(r"(encoder\.layers|embeddings)\.")
 _ROLES = {"A": "down", "B": "up"}
 _OTHER_KINDS = {
     "DoRA": r"dora_scale|lora_magnitude_vector",
@@ -136,7 +137,9 @@ def _factors(stem: str, keys: Mapping[str, str], shapes: Shapes) -> Factors:
         )
     name = stem.removeprefix(PEFT)
     prefix = next((prefix for prefix in _PARTS if name.startswith(prefix)), "")
-    part, layer = _PARTS.get(prefix, "unet"), name.removeprefix(prefix)
+    # transformers 5 writes the names of a text encoder without the text_model. before them.
+    alone = "text_encoder" if _OF_TEXT.match(name) else "unet"
+    part, layer = _PARTS.get(prefix, alone), name.removeprefix(prefix)
     columns = math.prod(down[1:]) * math.prod(mid[2:])
     return Factors(stem, keys, part, layer, rank, (up[0], columns))
 

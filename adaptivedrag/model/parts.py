@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adaptivedrag.config import Dtype
 from adaptivedrag.errors import ModelUnavailable
 from adaptivedrag.model import known_settings
 from adaptivedrag.model.clip_vocabulary import is_packed, packed_tokenizer
@@ -40,8 +41,8 @@ class Part:
     weights: str | None = None
     """Name of the safetensors file without its ending, whole or in shards."""
     naming: Naming = ALIKE
-    widened: "Callable[[Any, torch.dtype], torch.dtype]" = lambda _built, dtype: dtype
-    """Returns the floating-point type that its weights get where one is asked for."""
+    widened: Callable[[Mapping[str, Any], Dtype], Dtype] = lambda _settings, dtype: dtype
+    """Returns the type that its weights get where one is asked for, by its configuration."""
     enough: tuple[frozenset[str], ...] = ()
     """Settings without which nothing is loaded: those of one of these sets; all by default."""
 
@@ -108,7 +109,7 @@ class Part:
             check_tensors(built, tensors.forms(), self.naming, tensors.name)
         return built
 
-    def load(self, folder: Path, dtype: "torch.dtype", tensors: Tensors | None) -> Any:
+    def load(self, folder: Path, dtype: Dtype, tensors: Tensors | None) -> Any:
         """Build the part and fill it with its tensors, in a floating-point type.
 
         Raises:
@@ -116,9 +117,11 @@ class Part:
         """
         built = self.checked(folder, tensors)
         if tensors is not None:
+            import torch
+
             values = tensors.read()
             names = self.naming.of(values)
-            own = self.widened(built, dtype)
+            own = getattr(torch, self.widened(built.config, dtype))
             filling = {to: values[name].to(own) for name, to in names.items()}
             built.load_state_dict(filling, assign=True)
         return built
@@ -173,7 +176,7 @@ def read_settings(file: Path) -> dict[str, Any]:
         ModelUnavailable: if it is missing, or holds no settings.
     """
     try:
-        settings = json.loads(file.read_text("utf-8"))
+        settings = json.loads(file.read_text("utf-8-sig"))
     except FileNotFoundError as error:
         raise ModelUnavailable(f"{file} is missing: fetch the model again") from error
     except (OSError, ValueError, RecursionError) as error:
@@ -183,11 +186,9 @@ def read_settings(file: Path) -> dict[str, Any]:
     return settings
 
 
-def _float16_is_narrow(vae: "torch.nn.Module", dtype: "torch.dtype") -> "torch.dtype":
+def _float16_is_narrow(settings: Mapping[str, Any], dtype: Dtype) -> Dtype:
     """Return float32 in place of float16 where a VAE's configuration asks for that."""
-    import torch
-
-    return torch.float32 if dtype == torch.float16 and vae.config.force_upcast else dtype
+    return "float32" if dtype == "float16" and settings.get("force_upcast", True) else dtype
 
 
 CONFIG = ("config.json",)

@@ -4,12 +4,12 @@ Nothing is loaded: weights are counted by the headers of their files, and what a
 keeps for the way back by the figure of its architecture.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
+from adaptivedrag.model.parts import read_settings
 from stages.planning.models import DiffusionFiles
 from stages.planning.resolved import Setting
 
@@ -41,12 +41,20 @@ def peak_of(setting: Setting, *, trains: bool) -> Peak:
     """
     size, weights = _BYTES[setting.config.dtype], weights_of(setting.diffusion)
     held = size * sum(weights.values())
+    held += (_vae_size(setting) - size) * weights["vae"]
     if setting.segmenter is not None:
         held += sum(file.stat().st_size for file in setting.segmenter.files)
     item = size * _kept_by_a_pass(setting)
     items = max(setting.config.train_lora.batch_size if trains else 0, _OF_A_DRAG)
     least = size * weights["unet"] + _WITH_CHECKPOINTS * item
     return Peak(round(held + items * item), round(least))
+
+
+def _vae_size(setting: Setting) -> int:
+    """Return the bytes of a number of the VAE: in float16, one of XL is wider than the others."""
+    settings = read_settings(setting.diffusion.source.settings("vae") / "config.json")
+    part = setting.diffusion.architecture.parts["vae"]
+    return _BYTES[part.widened(settings, setting.config.dtype)]
 
 
 @cache
@@ -65,7 +73,7 @@ def weights_of(files: DiffusionFiles) -> Mapping[str, int]:
 def _width(files: DiffusionFiles) -> int:
     """Return the channels of the UNet's first level."""
     file = files.source.settings("unet") / "config.json"
-    return int(json.loads(file.read_text("utf-8")).get("block_out_channels", (320,))[0])
+    return int(read_settings(file).get("block_out_channels", (320,))[0])
 
 
 def _kept_by_a_pass(setting: Setting) -> float:

@@ -62,6 +62,8 @@ def diffusion_files(name: str, vae: str | None = None) -> DiffusionFiles:
             message says what it is or which setting.
     """
     source = find_model(name, vae)
+    architecture = architecture_of(source)
+    architecture.inspect(source)
     file = source.settings("vae") / "config.json"
     try:
         vae_config = _VaeConfig.model_validate(read_settings(file))
@@ -69,8 +71,6 @@ def diffusion_files(name: str, vae: str | None = None) -> DiffusionFiles:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise ModelUnavailable(f"{file}: {key}: {first['msg']}: fetch the model again") from error
-    architecture = architecture_of(source)
-    architecture.inspect(source)
     digest = _digest(architecture.files(source))
     if (name, vae) != (POCKET, None):
         config = source.settings("unet") / "config.json"

@@ -95,9 +95,9 @@ def by_pipeline(pipeline, prompt: str, latents: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("dtype", "changes", "expected"),
     [
-        (torch.float16, {}, torch.float32),
-        (torch.float16, {"force_upcast": False}, torch.float16),
-        (torch.bfloat16, {}, torch.bfloat16),
+        ("float16", {}, torch.float32),
+        ("float16", {"force_upcast": False}, torch.float16),
+        ("bfloat16", {}, torch.bfloat16),
     ],
     ids=["float16", "float16 with a VAE made for it", "bfloat16"],
 )
@@ -110,7 +110,7 @@ def test_sdxls_vae_stays_in_float32_where_float16_is_too_narrow(
     part = STABLE_DIFFUSION_XL.parts["vae"]
     assert part.load(folder, dtype, part.tensors(folder)).dtype == expected
     plain = STABLE_DIFFUSION_1.parts["vae"]
-    assert plain.load(folder, dtype, plain.tensors(folder)).dtype == dtype
+    assert plain.load(folder, dtype, plain.tensors(folder)).dtype == getattr(torch, dtype)
 
 
 def test_a_picture_passes_a_vae_that_is_wider_than_the_unet(family_directory):

@@ -75,6 +75,13 @@ def test_a_hostile_configuration_is_refused(directory, part, text):
     assert str(directory) in refusal(DiffusionModel.load, directory)
 
 
+@pytest.mark.parametrize("part", ["unet", "vae", "scheduler"])
+def test_a_configuration_with_a_mark_of_byte_order_is_read(directory, part):
+    (file,) = (directory / part).glob("*config.json")
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    DiffusionModel.load(directory)
+
+
 @pytest.mark.parametrize("length", [1e30, 0, 78, "77"])
 def test_a_tokenizer_that_pads_beyond_the_text_encoder_is_refused(directory, length):
     path = directory / "tokenizer" / "tokenizer_config.json"

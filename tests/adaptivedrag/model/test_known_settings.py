@@ -113,6 +113,16 @@ def test_whatever_sampler_a_pipeline_would_use_its_model_is_taken(name):
     check_settings({**defaults, **NOISE, **off, "_class_name": name}, SCHEDULER.known, FILE)
 
 
+@pytest.mark.parametrize("key", ["clip_sample", "set_alpha_to_one", "steps_offset"])
+def test_what_ddim_takes_otherwise_where_it_is_left_out_has_to_be_said(key):
+    said = {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}
+    settings = {"_class_name": "DDIMScheduler", **NOISE, **said}
+    check_settings(settings, SCHEDULER.known, FILE)
+    del settings[key]
+    with pytest.raises(UnsupportedModel, match=f"leaves out {key}"):
+        check_settings(settings, SCHEDULER.known, FILE)
+
+
 PUBLISHED = {
     "the scheduler of Stable Diffusion 1.5": (
         SCHEDULER,

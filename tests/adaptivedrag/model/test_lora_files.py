@@ -198,6 +198,13 @@ FORMS = {
             named(p, lambda _, n: f"base_model.model.text_model.{n}"), config=peft_settings()
         ),
     ),
+    "peft of a text encoder, by transformers 5": (
+        SCALE,
+        lambda layers: [p for p in attentions(layers, text=True) if p[0] == "text_encoder"],
+        lambda p, _: Written(
+            named(p, lambda _, n: f"base_model.model.{n}"), config=peft_settings()
+        ),
+    ),
 }  # fmt: skip
 
 
@@ -532,6 +539,34 @@ def test_a_pickle_is_refused_with_a_command_that_converts_it(layers, tmp_path):
     assert command[:2] == ["python", "-c"]
     exec(command[2], {})
     assert find_lora(tmp_path).path == tmp_path / "pytorch_lora_weights.safetensors"
+
+
+PEFT_NAMES, BARE_NAMES = "base_model.model.", ""
+
+
+@pytest.mark.parametrize("start", [PEFT_NAMES, "unet.", BARE_NAMES])
+@pytest.mark.parametrize("in_header", [True, False])
+def test_settings_that_contradict_each_other_are_refused(layers, tmp_path, start, in_header):
+    """peft's names alone have their strength in the config beside; others are the rank."""
+    pairs = draw_pairs(layers, attentions(layers)[:1])
+    words = header(r=RANK, lora_alpha=3) if in_header else {}
+    written = Written(named(pairs, lambda _, n: start + n), words, peft_settings())
+    if start == PEFT_NAMES and not in_header:
+        assert find_lora(written.save(tmp_path)).config
+    else:
+        assert "beside it: remove the wrong one" in refusal(find_lora, written.save(tmp_path))
+
+
+def test_settings_that_agree_are_taken(layers, tmp_path):
+    words = header(r=RANK, lora_alpha=ALPHA)
+    path = Written(of_one(layers), words, peft_settings()).save(tmp_path)
+    assert find_lora(path).header_scales
+
+
+def test_a_folder_of_peft_and_diffusers_at_once_is_refused(layers, tmp_path):
+    for name in ("adapter_model.safetensors", "pytorch_lora_weights.safetensors"):
+        Written(of_one(layers)).save(tmp_path, name)
+    assert "holds both adapter_model" in refusal(find_lora, tmp_path)
 
 
 def test_a_folder_with_several_files_is_refused(layers, tmp_path):

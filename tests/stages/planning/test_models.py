@@ -162,6 +162,12 @@ def test_settings_of_which_no_part_can_be_made_are_named(
     assert said in str(refused.value)
 
 
+@pytest.mark.parametrize("part", ["unet", "text_encoder"])
+def test_a_part_given_as_a_vae_is_named_as_what_it_is(tiny_model_directory, part):
+    with pytest.raises(UnsupportedModel, match=r"config\.json is for .* with AutoencoderKL"):
+        diffusion_files("pocket", str(tiny_model_directory / part))
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_a_model_of_another_kind_is_named_as_what_it_is(tmp_path, named):
     (tmp_path / "transformer").mkdir()

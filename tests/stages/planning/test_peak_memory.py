@@ -38,6 +38,28 @@ def test_the_figure_of_an_architecture_is_that_of_the_page(table, family):
     assert told == pytest.approx(measured, rel=0.02)
 
 
+@pytest.mark.parametrize(
+    ("family", "dtype", "wider"), [("sdxl", "float16", True), ("sdxl", "bfloat16", False),
+                                   ("sd1", "float16", False)]
+)  # fmt: skip
+def test_a_vae_that_is_too_wide_for_float16_is_counted_in_float32(
+    family_directory, family, dtype, wider
+):
+    model = str(family_directory(family))
+    weights = weights_of(diffusion_files(model))
+
+    def held(of):
+        settings = Setting.of(EditConfig().merged({"dtype": of}), model, None, "pocket", 64, 64)
+        peak = peak_of(settings, trains=False)
+        return peak.usual
+
+    whole, half = held("float32"), held(dtype)
+    segmenter = 2 * half - whole
+    files = Setting.of(EditConfig(), model, None, "pocket", 64, 64).segmenter
+    expected = sum(file.stat().st_size for file in files.files) if files else 0
+    assert segmenter - expected == pytest.approx(4 * weights["vae"] if wider else 0, abs=2)
+
+
 def test_more_pixels_items_and_digits_take_more(tiny_model_directory):
     def peak(side=512, trains=True, **settings):
         config = EditConfig().merged(settings)
