@@ -1,6 +1,7 @@
 """One edit from image to image, in memory (paper, Fig. 2): the modules in their order."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,15 +14,33 @@ from adaptivedrag.config import EditConfig, Runtime
 from adaptivedrag.drag import DragProblem, DragResult, Hooks
 from adaptivedrag.drag_notes import drag_notes
 from adaptivedrag.errors import InvalidEdit
-from adaptivedrag.given import GivenDrag, GivenImage, given_drags, given_image, given_mask
+from adaptivedrag.given import (
+    GivenDrag,
+    GivenImage,
+    GivenLora,
+    given_drags,
+    given_image,
+    given_lora,
+    given_mask,
+    given_name,
+    given_prompt,
+    given_runtime,
+)
 from adaptivedrag.inversion import invert
 from adaptivedrag.masks import build_mask, image_mask, latent_mask
 from adaptivedrag.model.diffusion import DiffusionModel, native_image, working_image
-from adaptivedrag.model.lora import lora_applied, seed_of_draws, train_lora
+from adaptivedrag.model.lora import (
+    LoraWeights,
+    lora_applied,
+    model_layers,
+    seed_of_draws,
+    train_lora,
+)
+from adaptivedrag.model.lora_files import LoraFile, check_fit, read_lora
 from adaptivedrag.model.weights import find_model
 from adaptivedrag.pictures.decoding import Pixels
 from adaptivedrag.pictures.masks import DecodedMask
-from adaptivedrag.points import Drag, Frame, lies_inside
+from adaptivedrag.points import Frame, outside
 from adaptivedrag.presets import POCKET
 from adaptivedrag.sampling import DraggedEdit, Reference, sample
 from adaptivedrag.segmenter.kinds import load_segmenter
@@ -53,13 +72,13 @@ def edit(
     *,
     prompt: str = "",
     mask: GivenImage | None = None,
-    model: str = POCKET,
-    vae: str | None = None,
-    segmenter: str = POCKET,
+    model: str | os.PathLike[str] = POCKET,
+    vae: str | os.PathLike[str] | None = None,
+    segmenter: str | os.PathLike[str] = POCKET,
     preset: str | None = None,
     config: EditConfig | None = None,
-    lora: bool = True,
-    runtime: Runtime = CPU,
+    lora: GivenLora = True,
+    runtime: Runtime | str = CPU,
 ) -> EditResult:
     """Drag what is at each handle to its target; everything in memory, nothing is cached.
 
@@ -75,18 +94,24 @@ def edit(
         segmenter: "pocket", a SAM 2 checkpoint file, or a hub id.
         preset: named settings; `plus` by default, as on the command line.
         config: settings for 512 px, in place of a preset.
-        lora: whether to fit a LoRA to the image first.
+        lora: "train" or True fits one to the image first, "off" or False does not; the path of a
+            .safetensors file takes that one.
+        runtime: where work is done; or a device, such as "cuda".
 
     Raises:
-        InvalidEdit: for an image that cannot be read, a point outside of it, or a mask that is
-            missing or of another size.
+        InvalidEdit: for a value that cannot be used, such as an image that cannot be read, a point
+            outside of it, or a mask of another size.
         ModelUnavailable: if weights are not where they were looked for.
         NotFinite: if a loss or the latents stop being finite.
     """
     decoded, pairs = given_image(image), given_drags(drags)
+    prompt, given, runtime = given_prompt(prompt), given_lora(lora), given_runtime(runtime)
+    model, segmenter = given_name("model", model), given_name("segmenter", segmenter)
+    vae = None if vae is None else given_name("vae", vae)
     pixels = decoded.pixels
     settings = _settings(preset, config, model, has_mask=mask is not None)
-    _check(pixels, pairs)
+    if wrong := outside(pairs, pixels.shape[1], pixels.shape[0]):
+        raise InvalidEdit(wrong[1])
     user_mask = _user_mask(mask, pixels, settings)
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
@@ -98,14 +123,22 @@ def edit(
         diffusion.architecture.reference_latents,
     )
     settings = settings.scaled_to(channels, *frame.latent_size, reference)
-    working, conditioning = working_image(pixels, frame), diffusion.encode_prompt(prompt)
+    working = working_image(pixels, frame)
     posterior = diffusion.posterior(working)
 
-    weights, losses = None, []
-    if lora:
+    weights: LoraWeights | None = None
+    losses: list[float] = []
+    if isinstance(given, LoraFile):
+        check_fit(given, model_layers(diffusion))
+        weights = read_lora(given)
+    elif given == "train":
         seed = seed_of_draws(settings.seed, working, prompt)
         weights, losses = train_lora(
-            diffusion, _unpadded(posterior, frame), conditioning, settings.train_lora, seed=seed
+            diffusion,
+            _unpadded(posterior, frame),
+            diffusion.encode_prompt(prompt),
+            settings.train_lora,
+            seed=seed,
         )
     superpixels, segments = divide_image(
         working,
@@ -122,6 +155,7 @@ def edit(
         user_mask.values if user_mask else None,
     )
     with lora_applied(diffusion, weights):
+        conditioning = diffusion.encode_prompt(prompt)  # a LoRA may be for the text encoder, too
         (trajectory,) = invert(diffusion, posterior[0], conditioning, settings.invert_image)
         problem = DragProblem(
             trajectory=trajectory,
@@ -155,6 +189,7 @@ def edit(
             *drag_notes(pairs),
             *diffusion.prompts.notes(prompt),
             *(user_mask.notes if user_mask else ()),
+            *_idle_mode(config, user_mask),
         ),
     )
 
@@ -162,6 +197,13 @@ def edit(
 def _settings(
     preset: str | None, config: EditConfig | None, model: str, *, has_mask: bool
 ) -> EditConfig:
+    if config is not None and not isinstance(config, EditConfig):
+        raise InvalidEdit(
+            f"config is a {type(config).__name__}: give an EditConfig, such as "
+            'adaptivedrag.preset("plus").merged({"seed": 1})'
+        )
+    if preset is not None and not isinstance(preset, str):
+        raise InvalidEdit(f"preset is a {type(preset).__name__}: give its name")
     if preset is not None and config is not None:
         raise InvalidEdit("preset and config are both given: leave one of them out")
     settings = config or presets.preset(preset or presets.DEFAULT_PRESET, model)
@@ -176,18 +218,13 @@ def _user_mask(mask: GivenImage | None, image: Pixels, settings: EditConfig) -> 
     return None
 
 
+def _idle_mode(config: EditConfig | None, mask: DecodedMask | None) -> Iterator[str]:
+    mode = config.build_mask.mode if config else "user"
+    if mask is not None and mode != "user":
+        yield f'build_mask.mode = "{mode}" is not used, because the mask says what may change'
+
+
 def _unpadded(posterior: tuple[Tensor, Tensor], frame: Frame) -> tuple[Tensor, Tensor]:
     rows, cols = frame.image_latents
     mean, deviation = posterior
     return mean[..., :rows, :cols], deviation[..., :rows, :cols]
-
-
-def _check(image: Pixels, drags: Sequence[Drag]) -> None:
-    height, width = image.shape[:2]
-    for number, drag in enumerate(drags, start=1):
-        for name, point in zip(("handle", "target"), drag, strict=True):
-            if not lies_inside(point, width, height):
-                raise InvalidEdit(
-                    f"{name} {number} at ({point.x:g}, {point.y:g}) lies outside the "
-                    f"{width}x{height} image"
-                )

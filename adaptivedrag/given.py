@@ -1,17 +1,20 @@
-"""What callers of `edit` give: images, masks and drags in the forms that they have, checked."""
+"""What callers of `edit` give, in the forms that they have, checked."""
 
 import os
 from collections.abc import Mapping, Sequence
-from math import isfinite
 from numbers import Real
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from adaptivedrag.config import Runtime
+from adaptivedrag.devices import device_fault
 from adaptivedrag.errors import InvalidEdit
+from adaptivedrag.model.lora_files import LoraFile, find_lora
+from adaptivedrag.model.prompts import LONGEST_PROMPT, is_plain
 from adaptivedrag.pictures.decoding import DecodedImage, decode, range_note
 from adaptivedrag.pictures.files import decoded, opened, read_picture
 from adaptivedrag.pictures.masks import DecodedMask, decode_mask
@@ -21,6 +24,10 @@ GivenImage: TypeAlias = str | os.PathLike[str] | Image.Image | np.ndarray
 GivenDrag: TypeAlias = Sequence[Any] | Mapping[str, Any] | np.ndarray
 
 _AGAIN = "open it again, or save it again"
+GivenLora: TypeAlias = bool | str | os.PathLike[str]
+
+_FARTHEST = 2**53
+_MOST_THREADS = 1024
 _FORMS = "give ((x, y), (x, y)), (x, y, x, y) or {'handle': (x, y), 'target': (x, y)}"
 
 
@@ -78,6 +85,72 @@ def given_drags(drags: Sequence[GivenDrag] | np.ndarray) -> list[Drag]:
     return [_drag(place, drag) for place, drag in enumerate(drags)]
 
 
+def given_prompt(prompt: str) -> str:
+    """Return a prompt that can be used.
+
+    Raises:
+        InvalidEdit: if it is no text, is too long, or holds control characters.
+    """
+    if not isinstance(prompt, str):
+        raise InvalidEdit(f"prompt is a {type(prompt).__name__}: give a text")
+    if len(prompt) > LONGEST_PROMPT:
+        raise InvalidEdit(
+            f"prompt has {len(prompt)} characters, and {LONGEST_PROMPT} are taken: shorten it"
+        )
+    if not is_plain(prompt):
+        raise InvalidEdit(f"prompt {_shown(prompt)} holds a control character: remove it")
+    return prompt
+
+
+def given_lora(lora: GivenLora) -> Literal["train", "off"] | LoraFile:
+    """Return whether a LoRA is trained, or the file of one.
+
+    Raises:
+        InvalidEdit: if it is anything else, or a file that cannot be used.
+    """
+    if lora is True or (isinstance(lora, str) and lora == "train"):
+        return "train"
+    if lora is False or (isinstance(lora, str) and lora == "off"):
+        return "off"
+    path = Path(lora).expanduser() if isinstance(lora, str | os.PathLike) else None
+    if path is None or not path.exists():
+        raise InvalidEdit(
+            f'lora is {_shown(lora)}: give "train", "off", a .safetensors file or a folder with one'
+        )
+    return find_lora(path.absolute())
+
+
+def given_runtime(runtime: Runtime | str) -> Runtime:
+    """Return where work is done; the name of a device stands for it alone.
+
+    Raises:
+        InvalidEdit: if there is no such device, or threads is no count of them.
+    """
+    found = Runtime(runtime) if isinstance(runtime, str) else runtime
+    if not isinstance(found, Runtime):
+        raise InvalidEdit(f"runtime is a {type(runtime).__name__}: give a Runtime, or a device")
+    threads = found.threads
+    is_count = isinstance(threads, int) and 1 <= threads <= _MOST_THREADS
+    if threads is not None and not is_count:
+        raise InvalidEdit(
+            f"threads = {_shown(threads)} cannot be used: give 1 to {_MOST_THREADS}, or None"
+        )
+    if fault := device_fault(found.device):
+        raise InvalidEdit(f"device {_shown(found.device)} cannot be used: {fault}")
+    return found
+
+
+def given_name(kind: str, name: str | os.PathLike[str]) -> str:
+    """Return the name of a model, which may be a path.
+
+    Raises:
+        InvalidEdit: if it is no text and no path.
+    """
+    if not isinstance(name, str | os.PathLike) or not os.fspath(name):
+        raise InvalidEdit(f"{kind} is {_shown(name)}: give its name, a path or a hub id")
+    return os.fspath(name)
+
+
 def _bytes(array: np.ndarray) -> UInt8[np.ndarray, "h w *channels"]:
     """Return an array as uint8, (height, width) or (height, width, 3 or 4)."""
     if array.shape[2:] == (1,):
@@ -87,8 +160,13 @@ def _bytes(array: np.ndarray) -> UInt8[np.ndarray, "h w *channels"]:
             f"image is an array of shape {array.shape}: give (height, width) or "
             "(height, width, 3 or 4), channels last"
         )
+    _refuse_masked("image", array)
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
+    if array.dtype.kind not in "biuf":
+        raise InvalidEdit(
+            f"image is an array of {array.dtype}: give floats from 0 to 1, uint8, or uint16"
+        )
     low, high = float(array.min()), float(array.max())
     if array.dtype == np.uint16 and not 0 < high <= 255:
         return (array >> 8).astype(np.uint8)
@@ -100,8 +178,14 @@ def _bytes(array: np.ndarray) -> UInt8[np.ndarray, "h w *channels"]:
     )
 
 
+def _refuse_masked(name: str, array: np.ndarray) -> None:
+    if isinstance(array, np.ma.MaskedArray):
+        raise InvalidEdit(f"{name} is a masked array: give an array, such as {name}.filled(0)")
+
+
 def _decoded_mask(mask: GivenImage) -> DecodedMask:
     if isinstance(mask, np.ndarray):
+        _refuse_masked("mask", mask)
         if mask.dtype not in (bool, np.uint8) or mask.ndim != 2:
             raise InvalidEdit(
                 f"mask is an array of {mask.dtype} of shape {mask.shape}: give bool or uint8 of "
@@ -121,7 +205,10 @@ def _path(name: str, value: object) -> Path:
         raise InvalidEdit(
             f"{name} is a {type(value).__name__}: give a path, a PIL image or a NumPy array"
         )
-    return Path(value)
+    path = Path(value)
+    if not os.fspath(value) or path.is_dir():
+        raise InvalidEdit(f"{name} {str(value)!r} is not a file: name one")
+    return path
 
 
 def _drag(place: int, given: Any) -> Drag:
@@ -139,8 +226,17 @@ def _drag(place: int, given: Any) -> Drag:
 def _is_point(value: Any) -> bool:
     if not isinstance(value, Sequence | np.ndarray) or len(value) != 2:
         return False
-    return all(isinstance(x, Real) and not isinstance(x, bool) and isfinite(x) for x in value)
+    return all(map(_is_number, value))
+
+
+def _is_number(value: Any) -> bool:
+    """Tell whether a value is a number in reach of a float; NaN and infinity are not."""
+    is_real = isinstance(value, Real) and not isinstance(value, bool)
+    return is_real and -_FARTHEST < value < _FARTHEST
 
 
 def _shown(value: object) -> str:
-    return " ".join(repr(value).split())[:80]
+    try:
+        return " ".join(repr(value).split())[:80]
+    except ValueError:  # Python refuses to write out a giant number
+        return f"a {type(value).__name__}"

@@ -10,6 +10,7 @@ all frames, as in bilinear resizing with `align_corners=False`.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -39,6 +40,27 @@ class LatentPoint(NamedTuple):
 
     row: float
     col: float
+
+
+def outside(drags: "Sequence[Drag]", width: int, height: int) -> tuple[str, str] | None:
+    """Find the first point outside an image; return which it is, and a line that says so."""
+    for number, drag in enumerate(drags):
+        for name, point in (("handle", drag.handle), ("target", drag.target)):
+            if not lies_inside(point, width, height):
+                where = f"drags[{number}].{name}"
+                return where, (
+                    f"{where} ({point.x:g}, {point.y:g}) lies outside the {width}x{height} image: "
+                    f"x goes from 0 to {width - 1} and y from 0 to {height - 1}"
+                    + _swap(drags, width, height)
+                )
+    return None
+
+
+def _swap(drags: "Sequence[Drag]", width: int, height: int) -> str:
+    """Say so if rows and columns were written for x and y."""
+    swapped = (ImagePoint(point.y, point.x) for drag in drags for point in drag)
+    fit = all(lies_inside(point, width, height) for point in swapped)
+    return "; all points fit if x and y are swapped: write (x, y)" if fit else ""
 
 
 def lies_inside(point: ImagePoint, width: int, height: int) -> bool:

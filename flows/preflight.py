@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 
 from rich.filesize import decimal
 
+from adaptivedrag.devices import device_fault
 from artifacts import ArtifactStore
 from stages.jobs.edit import Job
 from stages.pipeline import BY_NAME, STAGE_NAMES
@@ -51,27 +52,8 @@ def check_device(device: str) -> None:
     Raises:
         NotReady: naming the devices that there are.
     """
-    if device == "cpu":
-        return
-    import torch
-
-    try:
-        torch.zeros(1, device=device).item()
-    # Each backend raises errors of its own, and of any type.
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise NotReady(
-            f"--device {device:.40} cannot be used: {reason:.200}. This machine has "
-            f"{', '.join(devices())}"
-        ) from error
-
-
-def devices() -> list[str]:
-    """Return the devices that torch can compute on, by their names for `--device`."""
-    import torch
-
-    apple = ["mps"] if torch.backends.mps.is_available() else []
-    return ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count())), *apple]
+    if fault := device_fault(device):
+        raise NotReady(f"--device {device:.40} cannot be used: {fault}")
 
 
 def check_room(

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.pictures.masks import Mask
 from artifacts import ArtifactCorrupt, ArtifactError, ArtifactStore
 from stages.images import Pixels, read_image
 from stages.jobs.edit import BadEdit, Edit, find_edit
 from stages.jobs.reader import load_job
-from stages.pipeline import RESULT
+from stages.pipeline import RESULT, STAGE_NAMES
 from stages.planning.plan import EditPlan, StagePlan, Status, plan_edits
 
 STORE = "./.adaptivedrag"
@@ -46,6 +47,10 @@ class Job(Mapping[str, "MadeEdit"]):
             InvalidEdit: if the job cannot be read.
             StoreUnavailable: if the store cannot be opened.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise InvalidEdit(
+                f"the job is a {type(path).__name__}: name a job file, such as job.toml"
+            )
         self._path, self._location = Path(path), os.fspath(store)
         self._job = load_job(self._path)
         self._store = ArtifactStore.open_to_read(self._location)
@@ -140,7 +145,10 @@ class MadeEdit:
 
         Raises:
             NotMade: if it is not there: why, and the command that makes it.
+            InvalidEdit: if there is no such stage.
         """
+        if stage not in self._plan.stages:
+            raise InvalidEdit(f"there is no stage {stage!r}: name one of {', '.join(STAGE_NAMES)}")
         if stage not in self._payloads:
             self._payloads[stage] = self._read(self._plan.stages[stage])
         return self._payloads[stage]

@@ -127,6 +127,8 @@ def find_edit(job: Job, name: str) -> Edit:
     Raises:
         NoSuchEdit: if there is none of this id, or it cannot be done as it is written.
     """
+    if not isinstance(name, str):
+        raise NoSuchEdit(f"{name!r:.60} is a {type(name).__name__}, not the id of an edit")
     for edit in job.edits:
         if edit.id == name:
             return edit

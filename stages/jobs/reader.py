@@ -18,13 +18,13 @@ from adaptivedrag.config import EditConfig
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.mask_warnings import mask_warnings
 from adaptivedrag.model.lora_files import find_lora
-from adaptivedrag.points import MIN_SIDE, Drag
+from adaptivedrag.model.prompts import is_plain
+from adaptivedrag.points import MIN_SIDE, Drag, outside
 from adaptivedrag.presets import POCKET
 from artifacts import StatCache
 from stages.garbage import collector_paused
 from stages.jobs.absent import stand_in
 from stages.jobs.complaints import Refused, first_complaint, one_line, printable
-from stages.jobs.drags import refuse_outside
 from stages.jobs.edit import BadEdit, Edit, Job, Lora, SceneEdit, select_edits
 from stages.jobs.forms import form_of_job
 from stages.jobs.image_files import (
@@ -43,7 +43,6 @@ from stages.jobs.spec import (
     JobSpec,
     Settings,
     extreme_setting,
-    is_plain,
     overlay,
     parse_spec,
 )
@@ -261,7 +260,8 @@ class _Reader:
         image_path, image = self._file("image", spec.image)
         drags = tuple(drag.drag for drag in spec.drags)
         _refuse_small(spec.image, image)
-        refuse_outside(drags, image.width, image.height)
+        if wrong := outside(drags, image.width, image.height):
+            raise Refused(*wrong)
         is_masked = self.use_mask and spec.mask is not None
         config, unused = self._config(spec.settings, is_masked=is_masked)
         mask_path, mask = self._mask(spec, image, config)

@@ -1,6 +1,5 @@
 """The keys of a job file and of its edits, as users write them."""
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeAlias
 
@@ -17,6 +16,7 @@ from pydantic import (
 from adaptivedrag.config import Dtype, EditConfig
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.methods import settings_of_others
+from adaptivedrag.model.prompts import LONGEST_PROMPT, is_plain
 from adaptivedrag.pictures.limit import LARGEST_LIMIT, PIXEL_LIMIT
 from adaptivedrag.points import Drag, ImagePoint
 from adaptivedrag.presets import POCKET, preset
@@ -34,16 +34,10 @@ _LIMITS = (
     f"give a whole number up to {LARGEST_COUNT}, 0, or a fraction from {1 / LARGEST_SETTING:g} "
     f"to {LARGEST_SETTING:g}"
 )
-_PLAIN_TEXT = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]*")
 
 Settings: TypeAlias = dict[str, Any]
 Whole = Annotated[int, Field(strict=True)]
 Coordinate = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-
-
-def is_plain(text: str) -> bool:
-    """Return whether text holds no control character and no half of a surrogate pair."""
-    return _PLAIN_TEXT.fullmatch(text) is not None
 
 
 def _plain(text: str) -> str:
@@ -52,7 +46,6 @@ def _plain(text: str) -> str:
     return text
 
 
-LONGEST_PROMPT = 2000
 Text = Annotated[
     str, StringConstraints(strict=True, max_length=LONGEST_PROMPT), AfterValidator(_plain)
 ]

@@ -79,6 +79,10 @@ def test_16_bits_keep_their_high_byte_and_one_channel_is_gray():
         (RGB[None], r"shape \(1, 20, 30, 3\)"),
         (RGB[..., :2], r"shape \(20, 30, 2\)"),
         (RGB[:0], r"shape \(0, 30, 3\)"),
+        (np.ma.masked_array(RGB, RGB > 9), r"image is a masked array: give .* image.filled\(0\)"),
+        (RGB.astype(complex), "array of complex128: give floats"),
+        (RGB.astype(object), "array of object: give floats"),
+        (RGB.astype(str), "array of <U3: give floats"),
     ],
 )
 def test_other_arrays_are_refused_in_one_line(array, message):
@@ -196,6 +200,8 @@ def test_drags_are_read_in_every_form(name):
         ([{"handle": (5, 6)}], r"drags\[0\] is \{'handle'"),
         (np.zeros((1, 3)), r"drags\[0\] is \[0.0, 0.0, 0.0\]"),
         (5, "drags is 5: give a list"),
+        ([(5, 6, 10**400, 6)], r"drags\[0\] is \(5, 6, 1000"),
+        ([(5, 6, 10**5000, 6)], r"drags\[0\] is a tuple"),
     ],
 )
 def test_drags_of_another_form_are_refused_in_one_line(drags, message):
@@ -220,6 +226,9 @@ def test_masks_are_read_as_files_of_jobs_are(tmp_path):
         (np.ones((20, 30, 3), np.uint8), r"shape \(20, 30, 3\): give bool or uint8"),
         (np.ones((30, 20), bool), r"shape \(30, 20\) and the image \(20, 30\)"),
         (True, "mask is a bool: give a path"),
+        (np.ma.masked_array(np.ones((20, 30), bool), False), "mask is a masked array"),
+        ("", "mask '' is not a file: name one"),
+        (".", r"mask '\.' is not a file"),
         ("none.png", "none.png does not exist"),
     ],
 )

@@ -131,3 +131,13 @@ def test_reading_a_job_loads_neither_torch_nor_prefect(path):
     line = [sys.executable, "-c", code, path]
     done = subprocess.run(line, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_names_no_job_no_edit_and_no_stage_is_refused_in_one_line(path):
+    with pytest.raises(InvalidEdit, match="the job is a NoneType: name a job file"):
+        Job(None)
+    with pytest.raises(KeyError, match="0 is a int, not the id of an edit"):
+        Job(path)[0]
+    assert 3 not in Job(path)
+    with pytest.raises(InvalidEdit, match="no stage 'optimize': name one of train_lora, "):
+        Job(path)["peak"].read("optimize")

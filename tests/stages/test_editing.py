@@ -1,17 +1,22 @@
 """One edit in memory, against the same edit through the stages."""
 
+from dataclasses import replace
 from inspect import signature
 
 import numpy as np
 import pytest
+from support.lora_forms import Written, attentions, diffusers, draw_pairs, named
 
 import adaptivedrag
 import cli
 from adaptivedrag.config import Runtime
+from adaptivedrag.given import given_lora
+from adaptivedrag.model.lora_files import find_lora
 from adaptivedrag.presets import preset
 from artifacts import ArtifactStore
 from stages.images import read_image
 from stages.pipeline import STAGE_NAMES
+from stages.planning.models import adaptable_layers
 from stages.workbench import Workbench
 
 
@@ -35,7 +40,8 @@ def test_an_edit_in_memory_equals_the_staged_one(edit, tmp_path):
     ("drags", "message"),
     [
         ([], "there are no drags"),
-        ([((5, 5), (100, 5))], r"target 1 at \(100, 5\) lies outside the 100x128 image"),
+        ([((110, 5), (120, 9))], "all points fit if x and y are swapped"),
+        ([((5, 5), (100, 5))], r"drags\[0\].target \(100, 5\) lies outside the 100x128 image"),
     ],
 )
 def test_a_bad_request_is_refused_before_any_model_loads(edit, drags, message):
@@ -67,6 +73,7 @@ def test_a_mask_that_is_given_is_used_in_every_preset(edit):
         edit.image_path, edit.drags, model=edit.model, config=edit.config, mask=mask
     )
     assert np.array_equal(result.mask, mask)
+    assert 'build_mask.mode = "superpixel_line" is not used, because the' in " ".join(result.notes)
 
 
 def test_the_preset_is_that_of_the_command_line_unless_one_is_named(edit, monkeypatch):
@@ -78,12 +85,69 @@ def test_the_preset_is_that_of_the_command_line_unless_one_is_named(edit, monkey
         return preset(name, model)
 
     monkeypatch.setattr("adaptivedrag.presets.preset", note)
-    for named in ({}, {"preset": "released"}):
+    for given in ({}, {"preset": "released"}):
         with pytest.raises(adaptivedrag.ModelUnavailable):
-            adaptivedrag.edit(edit.image_path, edit.drags, model="no-such-model", **named)
+            adaptivedrag.edit(edit.image_path, edit.drags, model="no-such-model", **given)
     assert taken == [signature(cli.edit).parameters["preset"].default, "released"]
 
 
 def test_a_preset_and_a_config_are_not_taken_together(edit):
     with pytest.raises(adaptivedrag.InvalidEdit, match="preset and config are both given"):
         adaptivedrag.edit(edit.image_path, edit.drags, preset="paper", config=edit.config)
+
+
+def test_a_lora_file_is_taken_as_the_stages_take_it(edit, tmp_path):
+    path = tmp_path / "lora.safetensors"
+    layers = adaptable_layers(edit.model)
+    pairs = draw_pairs(layers, attentions(layers, text=True))
+    Written(named(pairs, diffusers)).save(tmp_path, path.name)
+    result = adaptivedrag.edit(
+        read_image(edit.image_path),
+        edit.drags,
+        prompt=edit.prompt,
+        model=edit.model,
+        config=edit.config,
+        lora=path,
+    )
+    assert result.lora_losses == ()
+    bench = Workbench(ArtifactStore.open(tmp_path / "store"), Runtime(threads=1))
+    records = {
+        name: bench.perform(name, replace(edit, lora=find_lora(path))) for name in STAGE_NAMES
+    }
+    staged = bench.store.read(records["sample_image"])["image"]
+    assert np.array_equal(result.image, staged)
+
+
+def test_a_lora_is_trained_or_left_out_as_on_the_command_line():
+    assert [given_lora(lora) for lora in (True, "train", False, "off")] == [
+        *("train", "train", "off", "off")
+    ]
+
+
+REFUSED = {
+    "a prompt that is none": ({"prompt": None}, "prompt is a NoneType: give a text"),
+    "a list of prompts": ({"prompt": ["a"]}, "prompt is a list: give a text"),
+    "a control character": ({"prompt": "a\0b"}, "holds a control character: remove it"),
+    "a long prompt": ({"prompt": "a" * 2001}, "prompt has 2001 characters, and 2000 are taken"),
+    "a LoRA that is not there": ({"lora": "no.safetensors"}, 'give "train", "off", a .safetens'),
+    "a LoRA by a wrong word": ({"lora": "Off"}, "lora is 'Off': give \"train\""),
+    "a LoRA that is none": ({"lora": None}, "lora is None: give"),
+    "a device that is not there": ({"runtime": Runtime("gpu")}, "device 'gpu' cannot be used"),
+    "a device by its name": ({"runtime": "gpu"}, "device 'gpu' cannot be used: .* has cpu"),
+    "a device that is none": ({"runtime": Runtime(5.5)}, "device 5.5 cannot be used"),
+    "no runtime": ({"runtime": None}, "runtime is a NoneType: give a Runtime, or a device"),
+    "threads": ({"runtime": Runtime(threads=-1)}, "threads = -1 cannot be used: give 1 to"),
+    "giant threads": ({"runtime": Runtime(threads=10**5000)}, "threads = a int cannot be used"),
+    "settings": ({"config": {"seed": 1}}, "config is a dict: give an EditConfig"),
+    "settings by name": ({"config": "paper"}, "config is a str: give an EditConfig"),
+    "a preset that is none": ({"preset": ["plus"]}, "preset is a list: give its name"),
+    "no model": ({"model": None}, "model is None: give its name, a path or a hub id"),
+    "no segmenter": ({"segmenter": None}, "segmenter is None: give its name"),
+}
+
+
+@pytest.mark.parametrize(("given", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_used_is_refused_in_one_line(edit, given, message):
+    with pytest.raises(adaptivedrag.InvalidEdit, match=message) as refused:
+        adaptivedrag.edit(edit.image_path, edit.drags, **{"model": "no-such-model"} | given)
+    assert "\n" not in str(refused.value)

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from adaptivedrag.errors import InvalidEdit
+from adaptivedrag.model.prompts import LONGEST_PROMPT
 from stages.jobs.forms import HEAD, other_form
 from stages.jobs.lines import refuse_special
-from stages.jobs.spec import LONGEST_PROMPT
 
 LARGEST_FILE = 1 << 28
 

@@ -3,9 +3,7 @@
 import pytest
 
 from adaptivedrag.drag_notes import drag_notes
-from adaptivedrag.points import Drag, ImagePoint
-from stages.jobs.complaints import Refused
-from stages.jobs.drags import refuse_outside
+from adaptivedrag.points import Drag, ImagePoint, outside
 
 
 def drags(*rows: tuple[float, float, float, float]) -> list[Drag]:
@@ -33,8 +31,7 @@ def test_a_usual_drag_has_none(rows):
 
 
 def test_swapped_coordinates_are_said_to_fit():
-    with pytest.raises(Refused, match="fit if x and y are swapped"):
-        refuse_outside(drags((5, 80, 30, 60)), 96, 64)
-    with pytest.raises(Refused) as refusal:
-        refuse_outside(drags((5, 80, 30, 600)), 96, 64)
-    assert "swapped" not in str(refusal.value)
+    where, said = outside(drags((5, 80, 30, 60)), 96, 64)
+    assert where == "drags[0].handle"
+    assert "fit if x and y are swapped" in said
+    assert "swapped" not in outside(drags((5, 80, 30, 600)), 96, 64)[1]

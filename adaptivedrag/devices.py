@@ -1,0 +1,24 @@
+"""The devices that torch can compute on."""
+
+
+def devices() -> list[str]:
+    """Return the devices that there are, by their names in torch."""
+    import torch
+
+    apple = ["mps"] if torch.backends.mps.is_available() else []
+    return ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count())), *apple]
+
+
+def device_fault(device: str) -> str | None:
+    """Say why torch cannot compute on a device, and which there are; None if it can."""
+    if device == "cpu":
+        return None
+    import torch
+
+    try:
+        torch.zeros(1, device=device).item()
+    # Each backend raises errors of its own, and of any type.
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return f"{reason:.200}. This machine has {', '.join(devices())}"
+    return None
