@@ -284,7 +284,18 @@ def check_model(source: Source) -> None:
     """
     architecture = architecture_of(source)
     parts = architecture.checked(source)
-    _fitting(architecture, parts, source)
+    _, prompts = _fitting(architecture, parts, source)
+    try:
+        for module in prompts.modules:
+            module.to("meta")
+        prompts.encode("", torch.device("meta"))
+    # The libraries raise errors of any type where settings do not fit each other.
+    except Exception as error:
+        reason = " ".join((str(error) or type(error).__name__).split())
+        raise UnsupportedModel(
+            f"{source.path}: no prompt can be read with the settings of the text encoder: "
+            f"{reason:.300}: take them from the published model"
+        ) from error
 
 
 def _fitting(

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from adaptivedrag.model.conditioning import Conditioning
 
 
+_SIZES = 6
+"""Numbers of a picture's size and place that the UNet is told; see `DiffusionModel.predict`."""
+
+
 @dataclass(frozen=True)
 class TwoClipPrompts:
     """Two CLIP text encoders: the penultimate states of both, and what the second one pools."""
@@ -40,9 +44,20 @@ class TwoClipPrompts:
         """Take text encoders and tokenizers out of the loaded parts.
 
         Raises:
-            ValueError: if a tokenizer pads prompts beyond what its text encoder takes.
+            ValueError: if a tokenizer pads prompts beyond what its text encoder takes, or the UNet
+                takes another number of inputs than text encoder and sizes give.
         """
-        return cls(ClipPrompts.of(parts), ClipPrompts.of(parts, "_2"))
+        found = cls(ClipPrompts.of(parts), ClipPrompts.of(parts, "_2"))
+        unet, pooled = parts["unet"].config, parts["text_encoder_2"].config.projection_dim
+        given = pooled + _SIZES * (unet.addition_time_embed_dim or 0)
+        if not unet.addition_time_embed_dim or given != unet.projection_class_embeddings_input_dim:
+            raise ValueError(
+                "unet: projection_class_embeddings_input_dim is "
+                f"{unet.projection_class_embeddings_input_dim}, and addition_time_embed_dim is "
+                f"{unet.addition_time_embed_dim}: with {pooled} numbers of text_encoder_2 they do "
+                "not add up: take all parts from one model"
+            )
+        return found
 
     @property
     def modules(self) -> tuple["torch.nn.Module", ...]:

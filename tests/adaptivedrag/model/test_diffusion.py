@@ -49,6 +49,28 @@ def test_numbers_that_are_not_finite_are_never_used(directory, use, tensor, said
         use(model)
 
 
+@pytest.mark.parametrize(
+    ("part", "change", "said"),
+    [
+        ("unet", {"addition_time_embed_dim": 8}, "they do not add up"),
+        ("text_encoder", {"num_hidden_layers": 0}, "no prompt can be read"),
+        ("text_encoder", {"return_dict": False}, "no prompt can be read"),
+    ],
+)
+def test_settings_with_which_no_edit_would_work_are_refused(
+    family_directory, tmp_path, part, change, said
+):
+    model = shutil.copytree(family_directory("sdxl"), tmp_path / "xl")
+    file = model / part / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    if change == {"num_hidden_layers": 0}:
+        weights = model / part / "model.safetensors"
+        whole = load_file(weights)
+        save_file({n: of for n, of in whole.items() if "layers." not in n}, weights)
+    with pytest.raises(UnsupportedModel, match=said):
+        check_model(Folder(model))
+
+
 @pytest.mark.parametrize("scale", [0, -1, None, "0.18", True])
 def test_a_scaling_factor_that_is_none_is_refused(directory, scale):
     file = directory / "vae" / "config.json"
