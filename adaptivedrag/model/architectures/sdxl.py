@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 _SIZES = 6
-"""Numbers of a picture's size and place that the UNet is told; see `DiffusionModel.predict`."""
+"""Numbers of a picture's size and place that the UNet takes; see `DiffusionModel.predict`."""
 
 
 @dataclass(frozen=True)
