@@ -151,8 +151,12 @@ def _restore(
 def _check(losses: Float[Tensor, "steps"], good: LoraState) -> None:
     wrong = (~losses.isfinite()).nonzero()
     if len(wrong):
+        step = int(wrong[0])
+        # The first loss is that of the model as it came.
+        damaged = "use a wider dtype; if it is float32, the weights of the UNet are damaged"
         raise NotFinite(
-            f"LoRA loss is not finite at step {int(wrong[0])}: lower train_lora.learning_rate",
+            f"LoRA loss is not finite at step {step}: "
+            f"{'lower train_lora.learning_rate' if step else damaged}",
             step=len(good.get("losses", ())),
             state=good,
         )

@@ -8,8 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from adaptivedrag.config import TrainLoraConfig
 from adaptivedrag.errors import NotFinite, UnsupportedModel
 from adaptivedrag.model.diffusion import DiffusionModel, check_model
+from adaptivedrag.model.lora import train_lora
 from adaptivedrag.model.source import Folder
 
 
@@ -47,6 +49,14 @@ def test_numbers_that_are_not_finite_are_never_used(directory, use, tensor, said
     model = DiffusionModel.load(directory, dtype)
     with pytest.raises(NotFinite, match=f"{said}.* in {dtype}: use a wider dtype"):
         use(model)
+
+
+def test_a_unet_that_is_damaged_is_not_taken_for_a_high_learning_rate(tiny_model_directory):
+    model = DiffusionModel.load(tiny_model_directory)
+    torch.nn.init.constant_(model.unet.conv_in.weight, float("nan"))
+    config = TrainLoraConfig(steps=1, batch_size=1, rank=1)
+    with pytest.raises(NotFinite, match="at step 0: use a wider dtype"):
+        train_lora(model, encoded(model), read(model), config, seed=0)
 
 
 @pytest.mark.parametrize(
