@@ -471,6 +471,11 @@ def test_converted_images_are_said_to_be(done):
     Image.open("cats/cat.png").convert("RGBA").save("cats/cat.png")
     ended = call("run", done, "--select", "edit-0")
     assert "cat.png: RGBA: laid over white" in ended.output
+    others = (done.parent / "edits.jsonl").read_text().replace("cat.png", "other.png")
+    Image.new("RGBA", (96, 64), (9, 9, 9, 99)).save("cats/other.png")
+    with (done.parent / "edits.jsonl").open("a") as file:
+        file.write(others.replace('"edit-', '"other-'))
+    assert "other.png" not in call("run", done, "--select", "edit-0").output
 
 
 def test_an_import_prints_what_it_found(tmp_path):

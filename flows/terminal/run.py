@@ -11,7 +11,7 @@ from flows.run_job import end_process, run
 from flows.terminal.console import console, say, say_list
 from flows.terminal.jobs import bad_lines, load, note_inputs, note_pocket
 from flows.time_limits import seconds_of
-from stages.jobs.edit import Job
+from stages.jobs.edit import Job, select_edits
 from stages.jobs.reader import load_job
 from stages.planning.plan import plan_edits
 from stages.reports.results import Results, writing
@@ -32,8 +32,9 @@ def run_job(
 ) -> NoReturn:
     """Make what is missing of a job, print what became of it, and end the process."""
     job = load(path)
-    note_inputs(job)
-    note_pocket(job)
+    chosen = job if select is None else select_edits(job, select)
+    note_inputs(chosen)
+    note_pocket(chosen)
     end_process(_run(job, store, request, out or f"results/{job.name}", select))
 
 
