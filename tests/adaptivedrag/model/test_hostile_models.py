@@ -8,11 +8,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from support.tiny_models import shared_model
 
 from adaptivedrag.errors import AdaptiveDragError, InvalidEdit
 from adaptivedrag.model.diffusion import DiffusionModel
 from adaptivedrag.model.lora import lora_applied
-from adaptivedrag.model.weights import PARTS
 from adaptivedrag.segmenter.kinds import load_segmenter
 
 
@@ -219,7 +219,6 @@ def test_odd_weights_of_a_lora_are_refused_and_the_model_is_as_it_was(model, wei
 def test_a_model_whose_latents_are_not_described_is_refused_before_it_loads(tmp_path, text):
     from stages.planning.models import diffusion_files
 
-    for part in PARTS:
-        (tmp_path / "model" / part).mkdir(parents=True)
+    shutil.copytree(shared_model(), tmp_path / "model")
     (tmp_path / "model" / "vae" / "config.json").write_text(text)
     assert "vae/config.json" in refusal(diffusion_files, str(tmp_path / "model"))
