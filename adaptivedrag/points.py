@@ -148,6 +148,12 @@ class Frame:
         """Working pixels per feature cell and side."""
         return self.factor / FEATURES_PER_LATENT
 
+    @property
+    def features_per_pixel(self) -> tuple[float, float]:
+        """Feature cells per pixel of the image, down and to the right."""
+        step = self.pixels_per_feature
+        return self.height / self.image_height / step, self.width / self.image_width / step
+
     def to_feature(self, point: ImagePoint) -> FeaturePoint:
         """Convert an image point to the feature frame, without rounding."""
         x, y = self._to_working(point)

@@ -55,9 +55,15 @@ class Content:
         return np.column_stack([linear, -linear @ self.motion[:, 2]])
 
     @property
+    def came_from(self) -> Float[np.ndarray, "h w 2"]:
+        """For every cell of the grid, the (row, col) of what is found there after the motion."""
+        places = _mapped(self.back, _cells(np.ones_like(self.region)))
+        return places.reshape(*self.region.shape, 2)
+
+    @property
     def arrival(self) -> Region:
         """Return the cells of the grid where the content lies after its motion."""
-        came_from = np.rint(_mapped(self.back, _cells(np.ones_like(self.region)))).astype(int)
+        came_from = np.rint(self.came_from.reshape(-1, 2)).astype(int)
         rows, cols = came_from.T
         inside = (came_from >= 0).all(axis=1) & (came_from < self.region.shape).all(axis=1)
         arrival = np.zeros(self.region.size, dtype=bool)
