@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from adaptivedrag.scenes import SceneDrag
 
 STAGE = "evaluate"
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 SEED = 0
 """Of the draws of DIFT, the same for a source and its edits: equal pictures match exactly."""
 DAI_RADII = (1, 20)
@@ -258,11 +258,15 @@ class Judge:
         assert edit.scene is not None
         result = true_result(edit.scene, len(picture))
         end = find_true_end(drag, picture)
+        regions = {"arrival": result.arrival, "departure": result.departure}
+        found = Measures()
+        for name, region in regions.items():
+            each = recovery(result.before, result.truth, picture, region)
+            found[f"{name}_recovery"] = [each.share]
+            found[f"{name}_error"] = [each.error]
+            found[f"{name}_at_stake"] = [each.at_stake]
         return {
-            "arrival_recovery": [recovery(result.before, result.truth, picture, result.arrival)],
-            "departure_recovery": [
-                recovery(result.before, result.truth, picture, result.departure)
-            ],
+            **found,
             "preservation": [preservation(result.before, picture, result.outside)],
             "true_distance": list(end.distances),
             "true_share": [end.share],

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         legacy_drag_accuracy_index,
     )
     from adaptivedrag.metrics.true_end import TrueEnd, find_true_end
-    from adaptivedrag.metrics.truth import TrueResult, preservation, recovery
+    from adaptivedrag.metrics.truth import Recovery, TrueResult, preservation, recovery
 
 _HOMES = {
     "bootstrap": ("Interval", "mean_interval", "paired_difference"),
@@ -46,7 +46,7 @@ _HOMES = {
         "legacy_drag_accuracy_index",
     ),
     "true_end": ("TrueEnd", "find_true_end"),
-    "truth": ("TrueResult", "preservation", "recovery"),
+    "truth": ("Recovery", "TrueResult", "preservation", "recovery"),
 }
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "DiftProtocol",
     "ImageFidelity",
     "Interval",
+    "Recovery",
     "TrueEnd",
     "TrueResult",
     "blurred",

@@ -1,7 +1,7 @@
 """The true result of a drag of a rendered scene, and an edit's distance from it."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -48,19 +48,37 @@ class TrueResult:
         )
 
 
+class Recovery(NamedTuple):
+    """How far from the truth an edit is, and doing nothing is; sums of absolute RGB differences.
+
+    Attributes:
+        error: of the edit.
+        at_stake: of the picture that is edited; 0 where there is nothing to recover.
+    """
+
+    error: int
+    at_stake: int
+
+    @property
+    def share(self) -> float | None:
+        """1 − error / at_stake: 1 is the truth, 0 is doing nothing, below 0 is farther than that.
+
+        None if there is nothing to recover.
+        """
+        return 1 - self.error / self.at_stake if self.at_stake else None
+
+
 def recovery(
     before: UInt8[np.ndarray, "h w 3"],
     truth: UInt8[np.ndarray, "h w 3"],
     edited: UInt8[np.ndarray, "h w 3"],
     region: Bool[np.ndarray, "h w"],
-) -> float | None:
-    """Return 1 − L1(edited, truth) / L1(before, truth) over a region, in RGB.
+) -> Recovery:
+    """Return how much of the truth an edit recovers over a region.
 
-    1 is the truth, 0 is as far from it as doing nothing, below 0 is farther. None if there is
-    nothing to recover: the region is empty, or the truth equals the picture there.
+    Nothing is to be recovered where the region is empty, or the truth equals the picture.
     """
-    at_stake = _l1(before, truth, region)
-    return None if at_stake == 0 else 1 - _l1(edited, truth, region) / at_stake
+    return Recovery(_l1(edited, truth, region), _l1(before, truth, region))
 
 
 def preservation(

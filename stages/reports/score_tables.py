@@ -2,7 +2,8 @@
 
 A row is one job, or one control, over the same edits. Means are over all edits, or over all pairs
 of handle and target, and have bootstrap intervals that resample whole images, since edits of one
-image are not independent. A missing result enters no mean; it is counted and named.
+image are not independent. Recoveries are pooled: where little changes, a ratio says little. A
+missing result enters no mean; it is counted and named.
 """
 
 import csv
@@ -40,6 +41,7 @@ class Metric:
         shown: whether it is in the Markdown table too.
         protocol: what the number is, in one line.
         by_pair: whether an edit has one value for each of its pairs.
+        weight: key of what edits are weighted by in means and comparisons.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Metric:
     protocol: str
     shown: bool = True
     by_pair: bool = False
+    weight: str | None = None
 
 
 def _dai(radius: int) -> tuple[Metric, Metric]:
@@ -66,21 +69,20 @@ def _dai(radius: int) -> tuple[Metric, Metric]:
     )
 
 
+def _recovery(place: str, where: str) -> Metric:
+    return Metric(
+        f"{place}_recovery",
+        f"{place} recovery",
+        "higher",
+        3,
+        f"1 − Σ L1 to the true result ÷ Σ L1 of doing nothing, RGB, {where}; sums over edits",
+        weight=f"{place}_at_stake",
+    )
+
+
 METRICS: tuple[Metric, ...] = (
-    Metric(
-        "arrival_recovery",
-        "arrival recovery",
-        "higher",
-        3,
-        "1 − L1 to the true result ÷ that of doing nothing, RGB, where the part truly arrives",
-    ),
-    Metric(
-        "departure_recovery",
-        "departure recovery",
-        "higher",
-        3,
-        "the same where the part was and truly no longer is",
-    ),
+    _recovery("arrival", "where the part truly arrives"),
+    _recovery("departure", "where the part was and truly no longer is"),
     Metric(
         "preservation",
         "preservation (dB)",
@@ -161,6 +163,10 @@ METRICS: tuple[Metric, ...] = (
         "cosine of the CLIP ViT-B/32 embeddings of edit and unedited image",
     ),
 )
+
+
+SUMS = ("arrival_error", "arrival_at_stake", "departure_error", "departure_at_stake")
+"""Measures that recoveries are made of: integers, in levels of RGB. In CSV and JSON."""
 
 
 @dataclass(frozen=True)
@@ -287,14 +293,15 @@ def compare(first: Row, second: Row) -> Comparison:
     differences = {}
     for metric in METRICS:
         have = [
-            (one.measures[metric.name], two.measures[metric.name], one.image)
+            (one.measures[metric.name], two.measures[metric.name], one)
             for one, two in both
-            if metric.name in one.measures and metric.name in two.measures
+            if _has(one, metric) and metric.name in two.measures
         ]
         found = paired_difference(
             [value for ours, _, _ in have for value in ours],
             [value for _, theirs, _ in have for value in theirs],
-            [image for ours, _, image in have for _ in ours],
+            [edit.image for ours, _, edit in have for _ in ours],
+            _weights([edit for _, _, edit in have], metric),
             confidence=CONFIDENCE,
             resamples=RESAMPLES,
             seed=SEED,
@@ -309,12 +316,11 @@ def _means(edits: Sequence[ScoredEdit]) -> "dict[str, Interval]":
 
     found = {}
     for metric in METRICS:
-        have = [
-            (edit.measures[metric.name], edit) for edit in edits if metric.name in edit.measures
-        ]
+        have = [edit for edit in edits if _has(edit, metric)]
         mean = mean_interval(
-            [value for values, _ in have for value in values],
-            [edit.image for values, edit in have for _ in values],
+            [value for edit in have for value in edit.measures[metric.name]],
+            [edit.image for edit in have for _ in edit.measures[metric.name]],
+            _weights(have, metric),
             confidence=CONFIDENCE,
             resamples=RESAMPLES,
             seed=SEED,
@@ -324,6 +330,18 @@ def _means(edits: Sequence[ScoredEdit]) -> "dict[str, Interval]":
     return found
 
 
+def _has(edit: ScoredEdit, metric: Metric) -> bool:
+    """Whether a metric was measured, and what it is weighted by."""
+    return {metric.name, metric.weight or metric.name} <= edit.measures.keys()
+
+
+def _weights(edits: Sequence[ScoredEdit], metric: Metric) -> list[float] | None:
+    """Return the weight of each value; None if all weigh the same."""
+    if metric.weight is None:
+        return None
+    return [weight or 0.0 for edit in edits for weight in edit.measures[metric.weight]]
+
+
 def arrived(distances: Sequence[float | None], shorter_side: int) -> list[float | None]:
     """Return 1 for each pair that ended near its target, 0 for the others."""
     within = ARRIVED_WITHIN * shorter_side
@@ -331,8 +349,11 @@ def arrived(distances: Sequence[float | None], shorter_side: int) -> list[float 
 
 
 def as_csv(row: Row) -> str:
-    """Return one line per edit: the mean over its pairs of every metric, or why it is missing."""
-    names = [metric.name for metric in METRICS]
+    """Return one line per edit: the mean over its pairs of every metric, or why it is missing.
+
+    Recoveries are the edit's own; the sums that they are made of are there, too.
+    """
+    names = [*(metric.name for metric in METRICS), *SUMS]
     written = io.StringIO()
     table = csv.writer(written, lineterminator="\n")
     table.writerow(["edit", "image", "kind", "pairs", "status", "reason", *names])
@@ -370,13 +391,17 @@ def from_csv(text: str, name: str) -> Row:
         for metric in measured:
             value = float(line[metric.name]) if line[metric.name] else None
             measures[metric.name] = [value] * (pairs if metric.by_pair else 1)
+        measures |= {name: [int(line[name])] for name in SUMS if line.get(name)}
         scored.append(ScoredEdit(line["edit"], line["image"], line["kind"], pairs, measures))
     return Row(name, tuple(scored), tuple(missing))
 
 
 def _mean(values: Sequence[float | None]) -> str:
     known = [value for value in values if value is not None]
-    return f"{sum(known) / len(known):.6g}" if known else ""
+    if not known:
+        return ""
+    mean = sum(known) / len(known)
+    return str(int(mean)) if float(mean).is_integer() else f"{mean:.6g}"  # sums are exact
 
 
 def as_json(evaluation: Evaluation) -> str:
@@ -413,7 +438,7 @@ def _row_document(row: Row) -> dict[str, Any]:
     }
 
 
-BY_KIND = ("arrival_recovery", "true_distance", "matched_distance")
+BY_KIND = ("arrival_recovery", "departure_recovery", "true_distance", "matched_distance")
 """Metrics that have a table by kind of drag in Markdown; JSON has all."""
 
 

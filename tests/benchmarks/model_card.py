@@ -18,7 +18,7 @@ from PIL import Image
 
 from adaptivedrag.config import InvertImageConfig
 from adaptivedrag.inversion import invert
-from adaptivedrag.metrics.truth import TrueResult, recovery
+from adaptivedrag.metrics.truth import Recovery, TrueResult, recovery
 from adaptivedrag.model.diffusion import DiffusionModel
 from adaptivedrag.model.weights import find_diffusion
 from adaptivedrag.pocket_training.measurement import linear_psnr, vae_psnr
@@ -167,29 +167,33 @@ def figures(photographs: Sequence[Picture]) -> list[str]:
 
 def true_results(model: DiffusionModel) -> list[str]:
     """Measure what even a perfect edit loses by the VAE's round trip."""
-    found = defaultdict[str, list[tuple[float, float]]](list)
+    found = defaultdict[str, list[tuple[Recovery, ...]]](list)
     for number, index in benchmark_drags():
         drag = drags(benchmark_scene(number))[index]
         true = TrueResult.of(drag, SIZE)
-        pair = [
+        pair = tuple(
             recovery(true.before, true.truth, round_trip(model.vae, picture), true.arrival)
             for picture in (true.truth, true.before)
-        ]
-        if None not in pair:
-            found[drag.kind].append((pair[0] or 0.0, pair[1] or 0.0))
+        )
+        if pair[0].at_stake:
+            found[drag.kind].append(pair)
     kinds = [kind for kind in DRAG_KINDS if found[kind]]
     rows = [
         f"Arrival recovery of the {len(benchmark_drags())} benchmark drags after one round trip, "
-        "mean and median: of the true result (a perfect edit), and of doing nothing:",
+        "pooled: of the true result (a perfect edit), and of doing nothing:",
         "",
         "| | " + " | ".join(kinds) + " |",
         "| --- |" + " --- |" * len(kinds),
     ]
     for place, title in enumerate(("the true result", "nothing")):
         each = ([pair[place] for pair in found[kind]] for kind in kinds)
-        cells = (f"{np.mean(values):.2f}, {np.median(values):.2f}" for values in each)
-        rows.append(f"| {title} | " + " | ".join(cells) + " |")
+        rows.append(f"| {title} | " + " | ".join(f"{_pooled(some):.2f}" for some in each) + " |")
     return rows
+
+
+def _pooled(found: Sequence[Recovery]) -> float:
+    error, at_stake = map(sum, zip(*found, strict=True))
+    return float(1 - error / at_stake)
 
 
 def _round_trips(sets: Mapping[str, Sequence[Picture]], model: DiffusionModel) -> list[str]:

@@ -36,12 +36,14 @@ from stages.jobs.importers import import_dragscenes
 from stages.jobs.reader import load_job
 from stages.pipeline import STAGE_NAMES
 from stages.planning.plan import plan_edits
+from stages.reports.score_tables import SUMS
 from stages.stage import InputChanged
 
 PICTURE_METRICS = {"dai_1", "dai_1_legacy", "dai_20", "dai_20_legacy"}
 TRUTH_METRICS = {
     "arrival_recovery",
     "departure_recovery",
+    *SUMS,
     "preservation",
     "true_distance",
     "true_share",
@@ -83,6 +85,10 @@ def test_the_true_result_has_full_marks(judge, scene_edit):
     found = judge.judge(scene_edit, picture(truth(scene_edit))).measures
     assert found["arrival_recovery"] == [1]
     assert found["departure_recovery"] == [1]
+    assert found["arrival_error"] == found["departure_error"] == [0]
+    nothing = judge.judge(scene_edit, Candidate.of_control(DO_NOTHING, scene_edit)).measures
+    for name in ("arrival_at_stake", "departure_at_stake"):
+        assert found[name] == nothing[name] == nothing[name.replace("at_stake", "error")] != [0]
     assert found["preservation"] == [99]
     assert found["true_share"] == [1]
     assert found["true_distance"] == pytest.approx([0], abs=1e-6)

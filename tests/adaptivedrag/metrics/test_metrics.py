@@ -66,16 +66,18 @@ def test_the_truth_is_recovered_whole_and_the_picture_itself_not_at_all(seed):
     before, truth, edited = pictures(seed, 3)
     region = np.random.default_rng(seed).random(before.shape[:2]) < 0.3
     region[0, 0] = True
-    assert recovery(before, truth, truth, region) == 1
-    assert recovery(before, truth, before, region) == 0
-    assert recovery(before, truth, edited, region) < 1
+    assert recovery(before, truth, truth, region).share == 1
+    assert recovery(before, truth, before, region).share == 0
+    assert recovery(before, truth, edited, region).share < 1
 
 
 def test_recovery_falls_in_step_with_the_error_and_below_zero():
     before, truth = np.full((4, 4, 3), 100, np.uint8), np.full((4, 4, 3), 200, np.uint8)
     region = np.ones((4, 4), bool)
     for level, expected in ((150, 0.5), (175, 0.75), (225, 0.75), (50, -0.5)):
-        assert recovery(before, truth, np.full_like(before, level), region) == expected
+        found = recovery(before, truth, np.full_like(before, level), region)
+        assert found == (abs(200 - level) * 4 * 4 * 3, 100 * 4 * 4 * 3)
+        assert found.share == expected
 
 
 def test_recovery_looks_at_its_region_only():
@@ -89,8 +91,8 @@ def test_recovery_looks_at_its_region_only():
 def test_recovery_is_undefined_where_nothing_is_to_be_recovered():
     before, edited = pictures(0, 2)
     everywhere = np.ones(before.shape[:2], bool)
-    assert recovery(before, before, edited, everywhere) is None
-    assert recovery(before, edited, edited, ~everywhere) is None
+    assert recovery(before, before, edited, everywhere).share is None
+    assert recovery(before, edited, edited, ~everywhere) == (0, 0)
 
 
 def test_preservation_is_the_psnr_outside_capped_where_nothing_changed():
@@ -262,6 +264,22 @@ def test_an_interval_counts_images_pairs_and_what_is_missing():
     assert (interval.mean, interval.pairs, interval.images, interval.missing) == (3, 3, 2, 1)
     assert interval.low <= interval.mean <= interval.high
     assert mean_interval([None], ["a"]) is None
+
+
+def test_a_weighted_interval_is_that_of_pooled_sums():
+    random = np.random.default_rng(0)
+    at_stake, errors = random.integers(1, 5000, (2, 24))
+    images = [number // 3 for number in range(24)]
+    shares = (1 - errors / at_stake).tolist()
+    found = mean_interval([*shares, None], [*images, 8], [*at_stake.tolist(), 0], resamples=400)
+    assert found.mean == pytest.approx(1 - errors.sum() / at_stake.sum())
+    assert (found.pairs, found.images, found.missing) == (24, 8, 1)
+    drawn = np.random.default_rng(0).multinomial(8, np.full(8, 1 / 8), 400)
+    pooled = 1 - (drawn @ errors.reshape(8, 3).sum(1)) / (drawn @ at_stake.reshape(8, 3).sum(1))
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(pooled, [0.025, 0.975])))
+    assert found.mean != pytest.approx(mean_interval(shares, images).mean)
+    with pytest.raises(ValueError, match="weight"):
+        mean_interval(shares, images, [0, *at_stake.tolist()[1:]])
 
 
 def test_an_interval_is_the_same_from_the_same_seed_and_whatever_the_order():

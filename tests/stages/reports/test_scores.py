@@ -22,7 +22,12 @@ from stages.reports.score_tables import (
 
 
 def scored(name: str, md: list[float], *, image: str = "", kind: str = "move") -> ScoredEdit:
-    measures = {"matched_distance": md, "arrival_recovery": [0.5 if md[0] < 10 else None]}
+    at_stake = 3_000_001 if md[0] < 10 else 0
+    measures = {
+        "matched_distance": md,
+        "arrival_recovery": [0.5 if at_stake else None],
+        "arrival_at_stake": [at_stake],
+    }
     return ScoredEdit(name, image or f"image of {name}", kind, len(md), measures)
 
 
@@ -47,6 +52,42 @@ def test_a_mean_is_over_all_pairs_pooled_and_lies_in_its_interval():
 def test_a_value_that_is_undefined_is_counted_and_in_no_mean():
     mean = THEIRS.means["arrival_recovery"]
     assert (mean.mean, mean.pairs, mean.missing) == (0.5, 2, 1)
+
+
+def recovered(name: str, error: int, at_stake: int, *, kind: str = "move") -> ScoredEdit:
+    sums = {"departure_error": [error], "departure_at_stake": [at_stake]}
+    share = 1 - error / at_stake if at_stake else None
+    return ScoredEdit(name, name, kind, 1, {"departure_recovery": [share], **sums})
+
+
+def test_recoveries_are_pooled_so_that_an_edit_with_little_at_stake_counts_little():
+    ours = Row(
+        "ours",
+        (
+            recovered("a", 200, 1000),
+            recovered("b", 90, 10),
+            recovered("c", 5, 0),
+            recovered("d", 100, 300, kind="long"),
+        ),
+        (),
+    )
+    theirs = Row("theirs", (recovered("a", 500, 1000), recovered("b", 50, 10)), ())
+    pooled = ours.means["departure_recovery"]
+    assert pooled.mean == pytest.approx(1 - 390 / 1310)
+    assert (pooled.pairs, pooled.missing) == (3, 1)
+    by_kind = {kind: found["departure_recovery"].mean for kind, found in ours.means_by_kind.items()}
+    assert by_kind == pytest.approx({"move": 1 - 290 / 1010, "long": 1 - 100 / 300})
+    difference = compare(ours, theirs).differences["departure_recovery"]
+    assert difference.mean == pytest.approx((550 - 290) / 1010)
+    assert (difference.low, difference.high) == pytest.approx((-4, 0.3))
+    again = from_csv(as_csv(ours), "ours")
+    assert again.means["departure_recovery"].mean == pytest.approx(pooled.mean, rel=1e-5)
+
+
+def test_a_recovery_without_what_was_at_stake_is_in_no_table():
+    bare = ScoredEdit("a", "a", "move", 1, {"arrival_recovery": [0.5]})
+    assert not Row("ours", (bare,), ()).means
+    assert not compare(Row("ours", (bare,), ()), THEIRS).differences
 
 
 def test_kinds_of_drags_have_their_own_means():
@@ -82,6 +123,7 @@ def test_the_csv_has_a_line_for_every_edit_also_where_it_is_missing():
     assert [line["edit"] for line in lines] == ["a", "b", "c", "d"]
     assert [line["matched_distance"] for line in lines] == ["3", "9", "1", ""]
     assert lines[0]["pairs"] == "2"
+    assert lines[0]["arrival_at_stake"] == "3000001"
     assert (lines[3]["status"], lines[3]["reason"]) == ("not made", "run the job")
 
 
