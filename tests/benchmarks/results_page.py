@@ -24,6 +24,10 @@ MADE_BY = (
     "Written by `python tests/benchmarks/results_page.py docs/results` from the CSVs in this "
     "folder. [Results](../results.md) says what the numbers mean."
 )
+SUMS = (
+    "In CSVs of rows that were measured before they held sums, what was at stake was rendered, and "
+    "an error is (1 − the edit's recovery) × that, to six digits."
+)
 MODULES = (
     "`paper` with one module off or changed, minus `paper`, paired, on the 40 edits of the "
     "ablation, with 95 % bootstrap intervals. Bold: the interval excludes zero. Less is better "
@@ -115,7 +119,7 @@ def pages(results: Path) -> Iterator[tuple[str, str]]:
         yield name, _page(title, "\n".join(tables(rows[name], references)))
     yield "modules", _page("Modules of `paper`", MODULES, "\n".join(modules(rows["ablation"])))
     reference, _ = DATASETS["hundred"]
-    yield "protocols", _page("Protocols", _sections(rows["hundred"], reference)["Protocols"])
+    yield "protocols", _page("Protocols", _sections(rows["hundred"], reference)["Protocols"], SUMS)
 
 
 def _page(title: str, *parts: str) -> str:
