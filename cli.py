@@ -116,7 +116,9 @@ Segmenter = Annotated[str, option(None, '"pocket", a SAM 2 checkpoint, or a hub 
 Judged = Annotated[File, argument("[JOB]", "Job file whose models, memory and room are judged.")]
 JudgedModel = Annotated[Text, option("MODEL", "As in a job; the pocket model without a job.")]
 JudgedSegmenter = Annotated[Text, option("MODEL", "As in a job; the pocket one without a job.")]
-Preset = Annotated[str, option(None, '"plus", "paper", "released" or "dragdiffusion".')]
+Preset = Annotated[
+    str, option(None, '"plus", "paper", "released", "dragdiffusion" or "alternating".')
+]
 Lora = Annotated[str, option(None, '"train", "off", or a .safetensors file or folder.')]
 Settings = Annotated[list[str] | None, option("KEY=VALUE", "Such as train_lora.steps=40.", "--set")]
 Png = Annotated[File, option("FILE", "PNG to write; results/<image>.png by default.")]

@@ -4,8 +4,9 @@ Where the paper's sections are:
 
     Sec. 3.1  diffusion, inversion        model, inversion
     Sec. 3.3  auto mask generation        segmenter, superpixels, masks
-    Sec. 3.4  semantic-driven             latent_optimization, motion_supervision,
-              optimization                point_tracking, backtracking, semantic_region
+    Sec. 3.4  semantic-driven             latent_optimization, handle_motion,
+              optimization                motion_supervision, point_tracking, backtracking,
+                                          semantic_region
     Sec. 3.5  correspondence sample       sampling, reference_control, correspondence
     Sec. 4.1  implementation details      config, presets, model.lora
 

@@ -138,6 +138,15 @@ class EditConfig(Section):
     optimize_latent: AnyMethod = Optimization()
     sample_image: SampleImageConfig = SampleImageConfig()
 
+    @model_validator(mode="after")
+    def _levels_exist(self) -> Self:
+        taken, there = self.optimize_latent.levels_down, self.invert_image.inverted_steps
+        if taken > there:
+            raise ValueError(
+                f"optimize_latent.levels {taken} is more than invert_image.inverted_steps {there}"
+            )
+        return self
+
     @property
     def needs_segments(self) -> bool:
         """Whether the superpixels or the mask need SAM 2's automatic segments."""

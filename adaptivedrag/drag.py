@@ -13,6 +13,7 @@ from torch import Tensor
 from adaptivedrag.config import InvertImageConfig
 from adaptivedrag.features import sample_features
 from adaptivedrag.model.conditioning import Conditioning
+from adaptivedrag.model.lora import seed_of_draws
 from adaptivedrag.points import Drag, FeaturePoint, Frame, ImagePoint
 from adaptivedrag.superpixels import Segments, Superpixels
 
@@ -33,6 +34,7 @@ class DragProblem:
         segments: None if nothing needs them.
         mask: True where the image may change, on the feature grid. An empty one holds nothing.
         inversion: the settings that `trajectory` was made with.
+        seed: seed of the draws, for a method that draws noise.
     """
 
     trajectory: Float[Tensor, "levels c h w"]
@@ -44,6 +46,12 @@ class DragProblem:
     mask: Bool[np.ndarray, "hf wf"]
     frame: Frame
     inversion: InvertImageConfig
+    seed: int = 0
+
+    def generator(self) -> torch.Generator:
+        """Begin the draws on the CPU, no two pictures or prompts with the same ones."""
+        made_for = self.trajectory.cpu().numpy()
+        return torch.Generator("cpu").manual_seed(seed_of_draws(self.seed, made_for, prompt=""))
 
     @property
     def inverted(self) -> Float[Tensor, "1 c h w"]:

@@ -167,6 +167,7 @@ def edit(
             mask=editable,
             frame=frame,
             inversion=settings.invert_image,
+            seed=settings.seed,
         )
         dragged = settings.optimize_latent.drag(diffusion, problem, Hooks())
         held = torch.from_numpy(latent_mask(editable)).to(diffusion.device)

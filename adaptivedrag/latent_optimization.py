@@ -6,25 +6,18 @@ every `POLL` steps: once it is set, later steps change nothing.
 """
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from adaptivedrag.backtracking import accept_forward_steps
-from adaptivedrag.drag import DragProblem, DragResult, DragState, Handles, Hooks, looks
+from adaptivedrag.drag import DragProblem, DragResult, DragState, Hooks, looks
 from adaptivedrag.errors import NotFinite, stop_of
-from adaptivedrag.features import window
-from adaptivedrag.masks import latent_mask
+from adaptivedrag.handle_motion import HandleMotion
 from adaptivedrag.methods.optimization import Optimization
 from adaptivedrag.model.diffusion import DiffusionModel
-from adaptivedrag.motion_supervision import background_loss, motion_loss
-from adaptivedrag.point_tracking import TRACKING_SHARE, track_points
-from adaptivedrag.semantic_region import RegionMap
 
 POLL = 8
 """Steps between two reads of the stop flag on a GPU, where each read waits for the device."""
-
-SUPERVISION_SHARE = 2 / 7
-"""Supervision radius per superpixel spacing, on the feature grid (a seventh of it in pixels)."""
 
 
 def optimize(
@@ -50,12 +43,10 @@ class _Loop:
         self.model, self.problem, self.settings = model, problem, settings
         self.start = model.schedule.start(inversion.num_steps, problem.level)
         self.below = model.schedule.previous(self.start, inversion.num_steps)
-        self.regions = RegionMap.of(problem.superpixels, device)
-        self.editable = torch.from_numpy(latent_mask(problem.mask)).to(device)
-        self.holds_background = bool(problem.mask.any()) and settings.background_weight > 0
+        self.motion = HandleMotion.of(problem, settings, device)
+        self.handles, self.holds = self.motion.handles, self.motion.holds
         self.latents = problem.inverted.detach().clone().float().requires_grad_(True)
         self.optimizer = torch.optim.Adam([self.latents], lr=settings.learning_rate)
-        self.handles = Handles.of(problem, settings.stop_distance, device)
         self.way = self.handles.targets - self.handles.first
         self.ideal = self.way.norm(dim=-1) / settings.steps
         self.cells = self.handles.first
@@ -139,26 +130,11 @@ class _Loop:
         self.initial_lower = self.model.schedule.move(self.latents, noise, self.start, self.below)
         self.initial, self.chance = looks(features, self.handles.first)
 
-    def _region(
-        self, radius: Int[Tensor, "p"], reach: int, *, semantic: bool
-    ) -> Bool[Tensor, "p n"]:
-        cells = window(self.cells, reach)
-        if not semantic:
-            return torch.ones(cells.shape[:2], dtype=torch.bool, device=cells.device)
-        is_current = self.settings.region_anchor == "current"
-        anchors = self.cells if is_current else self.handles.first
-        return self.regions.contains(cells, self.cells, self.handles.targets, radius, anchors)
-
     @torch.no_grad()
     def _track(self, features: Float[Tensor, "c h w"]) -> None:
         """Find the handles in the features of this step; keep what backtracking accepts."""
         settings = self.settings
-        radius, reach = self.regions.radius(
-            self.cells, TRACKING_SHARE, settings.tracking_radius_range, settings.tracking_radius
-        )
-        region = self._region(radius, reach, semantic=settings.regions_in_tracking)
-        size = self.problem.frame.image_cells
-        found = track_points(features, self.initial, self.cells, region, radius, reach, size)
+        found = self.motion.track(features, self.initial, self.cells)
         cells, budget, idle = found.cells, self.budget, self.idle
         if settings.backtracking:
             progress = accept_forward_steps(
@@ -197,28 +173,11 @@ class _Loop:
     def _loss(
         self, noise: Float[Tensor, "1 c h w"], features: Float[Tensor, "d h w"]
     ) -> Float[Tensor, ""]:
-        settings = self.settings
-        radius, reach = self.regions.radius(
-            self.cells,
-            SUPERVISION_SHARE,
-            settings.supervision_radius_range,
-            settings.supervision_radius,
-        )
-        loss = motion_loss(
-            features,
-            self.cells,
-            self.handles.targets,
-            self._region(radius, reach, semantic=settings.regions_in_supervision),
-            radius,
-            reach,
-            self.regions.size,
-            self.handles.away(self.cells, settings.skip_distance),
-        )
-        if not self.holds_background:
+        loss = self.motion.pull(features, self.cells)
+        if not self.holds:
             return loss
         lower = self.model.schedule.move(self.latents, noise, self.start, self.below)
-        held = background_loss(lower, self.initial_lower, self.editable)
-        return loss + settings.background_weight * held
+        return loss + self.motion.hold(lower, self.initial_lower)
 
     def _check(self, step: int) -> None:
         """Keep a copy of the state if it is finite.

@@ -4,11 +4,13 @@ The patch one unit step ahead of each handle is pulled onto the detached patch a
 the gradient only carries content forward. What the mask does not cover is held in place.
 """
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from adaptivedrag.features import inside, sample_features, window, within
+
+SUPERVISION_SHARE = 2 / 7
+"""Supervision radius per superpixel spacing, on the feature grid (a seventh of it in pixels)."""
 
 
 def motion_loss(
@@ -20,6 +22,8 @@ def motion_loss(
     reach: int,
     size: tuple[int, int],
     pulled: Bool[Tensor, "p"],
+    wanted: Float[Tensor, "p n c"] | None = None,
+    step_length: float | None = None,
 ) -> Float[Tensor, ""]:
     """Sum over the pulled points the L1 difference of the patches, averaged over channels.
 
@@ -28,15 +32,21 @@ def motion_loss(
         radius: half patch size of each point, in cells; at most `reach`.
         size: rows and columns of the feature grid.
         pulled: points that are far enough from their targets; the others add nothing.
+        wanted: features that the cells of the window should get; None: those that they have.
+        step_length: how far ahead the pulled patch is at most, and never beyond the target; None:
+            one cell.
     """
     toward = targets - handles
-    direction = toward / toward.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+    distance = toward.norm(dim=-1, keepdim=True)
+    step = toward / distance.clamp(min=1e-6)
+    if step_length is not None:
+        step = step * distance.clamp(max=step_length)
     cells = window(handles, reach)
     patch = within(cells, handles, radius) & inside(cells, size)
-    with torch.no_grad():
-        here = sample_features(features, cells.float())
-    ahead = sample_features(features, cells + direction[:, None])
-    difference = (ahead - here).abs().mean(dim=-1)
+    if wanted is None:
+        wanted = sample_features(features.detach(), cells.float())
+    ahead = sample_features(features, cells + step[:, None])
+    difference = (ahead - wanted).abs().mean(dim=-1)
     # (2r + 1)² times the mean over the patch, as in the baseline: a sum unless the patch is cut.
     weight = (2 * radius + 1) ** 2 / patch.sum(dim=1)
     per_point = (difference * (patch & region)).sum(dim=1) * weight

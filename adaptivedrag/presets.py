@@ -1,4 +1,5 @@
-"""Named settings: the paper's method, what its authors released, the baseline of both, and ours.
+"""Named settings: the paper's method, what its authors released, the baseline of both, the best
+published optimization, and ours.
 
 `plus` does three things that the paper does not: it finds the content under the handles, moves it
 in the picture and inverts that, and holds everything else. Optimizing the latents after that
@@ -41,6 +42,10 @@ PRESETS: dict[str, EditConfig] = {
         }
     ),
 }
+
+# The best that is published of the optimizations of Stable Diffusion 1.5, with the paper's masks,
+# regions and sampling.
+PRESETS["alternating"] = PRESETS["paper"].merged({"optimize_latent": {"method": "alternation"}})
 
 PRESETS["plus"] = PRESETS["paper"].merged(
     {

@@ -67,6 +67,7 @@ def _problem(work: Work, model: "DiffusionModel") -> "DragProblem":
         mask=work.upstream["build_mask"]["mask"],
         frame=work.frame,
         inversion=work.config.invert_image,
+        seed=work.config.seed,
     )
 
 
@@ -95,8 +96,15 @@ def _key_section(method: DragMethod) -> Mapping[str, JSON]:
 
 def _also_in_key(config: EditConfig) -> Mapping[str, JSON]:
     content = {"content": CONTENT_VERSION} if config.optimize_latent.needs_segments else {}
+    seed = {"seed": config.seed} if config.optimize_latent.draws else {}
     inversion = config.invert_image.model_dump(mode="json")
-    return {"dtype": config.dtype, "inversion": inversion, **content}
+    return {"dtype": config.dtype, "inversion": inversion, **content, **seed}
+
+
+def _steps(config: Mapping[str, Any]) -> int:
+    if "updates" in config:
+        return int(config["levels"] * config["trackings"] * config["updates"])
+    return int(config.get("steps", config["inversion"]["inverted_steps"]))
 
 
 def _reads(config: EditConfig) -> tuple[EditInput, ...]:
@@ -121,7 +129,7 @@ STAGE = Stage(
     also_in_key=_also_in_key,
     key_section=_key_section,
     first_guess=30.0,
-    steps=lambda config: config.get("steps", config["inversion"]["inverted_steps"]),
+    steps=_steps,
     checkpoints=True,
     saves_memory_by=("gradient checkpointing",),
     tiles=(Tile("paths", "tracks", _draw_paths),),

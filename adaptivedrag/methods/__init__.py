@@ -10,12 +10,14 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, SerializeAsAny, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from adaptivedrag.methods.alternation import Alternation
 from adaptivedrag.methods.method import DragMethod
 from adaptivedrag.methods.optimization import Optimization
 from adaptivedrag.methods.warp import Warp
 
 __all__ = [
     "METHODS",
+    "Alternation",
     "AnyMethod",
     "DragMethod",
     "Optimization",
@@ -25,6 +27,7 @@ __all__ = [
 
 METHODS: dict[str, type[DragMethod]] = {
     "optimization": Optimization,
+    "alternation": Alternation,
     "warp": Warp,
 }
 

@@ -21,6 +21,16 @@ class DragMethod(Section, ABC):
     method: str
     """Its name in `METHODS`."""
 
+    @property
+    def levels_down(self) -> int:
+        """Sampling steps that it takes itself, at most."""
+        return 0
+
+    @property
+    def draws(self) -> bool:
+        """Whether it draws noise."""
+        return False
+
     @abstractmethod
     def drag(self, model: "DiffusionModel", problem: "DragProblem", hooks: "Hooks") -> "DragResult":
         """Return latents in which the handles have moved toward their targets.

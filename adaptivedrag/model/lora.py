@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from adaptivedrag.config import TrainLoraConfig
@@ -32,9 +32,9 @@ LoraState = Mapping[str, Tensor]
 """Everything that training needs to resume after a step, by name; see `train_lora`."""
 
 
-def seed_of_draws(seed: int, image: UInt8[np.ndarray, "h w 3"], prompt: str) -> int:
-    """Mix a seed with the training data, so that no two images share their draws."""
-    mixed = hashlib.sha256(f"{seed}\0{image.shape}\0{prompt}\0".encode() + image.tobytes())
+def seed_of_draws(seed: int, data: np.ndarray, prompt: str) -> int:
+    """Mix a seed with what is drawn for, such as an image, so that no two share their draws."""
+    mixed = hashlib.sha256(f"{seed}\0{data.shape}\0{prompt}\0".encode() + data.tobytes())
     return int.from_bytes(mixed.digest()[:7], "big")
 
 

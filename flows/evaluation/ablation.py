@@ -11,6 +11,7 @@ from rich.console import Console
 from adaptivedrag.config import BuildMaskConfig, EditConfig, overlaid
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.methods.optimization import Optimization
+from adaptivedrag.methods.supervised import SupervisedMethod
 from adaptivedrag.presets import preset as find_preset
 from flows.evaluation.judging import Evaluated, Jury, write_evaluation, write_row
 from flows.outcomes import InvalidRequest
@@ -109,11 +110,12 @@ def _acting(config: EditConfig) -> EditConfig:
     if config.build_mask.mode not in ("superpixel_line", "union"):
         idle["build_mask"]["line_extension"] = BuildMaskConfig().line_extension
     drag = config.optimize_latent
-    if isinstance(drag, Optimization):
-        if not drag.backtracking:
-            idle["optimize_latent"]["overshoot_returns"] = Optimization().overshoot_returns
-        if not (drag.regions_in_supervision or drag.regions_in_tracking):
-            idle["optimize_latent"]["region_anchor"] = Optimization().region_anchor
+    if isinstance(drag, Optimization) and not drag.backtracking:
+        idle["optimize_latent"]["overshoot_returns"] = Optimization().overshoot_returns
+    if isinstance(drag, SupervisedMethod) and not (
+        drag.regions_in_supervision or drag.regions_in_tracking
+    ):
+        idle["optimize_latent"]["region_anchor"] = Optimization().region_anchor
     return config.merged(idle)
 
 

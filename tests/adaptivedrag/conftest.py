@@ -1,5 +1,6 @@
 """Fixtures of the method's tests: a tiny model, an image, an edit on it."""
 
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -75,3 +76,15 @@ def scenario(tiny: DiffusionModel) -> Scenario:
         latents=latents,
         conditioning=tiny.encode_prompt("a face"),
     )
+
+
+@pytest.fixture
+def double(tiny, monkeypatch):
+    """The tiny model in float64, with every cast to single precision made one to double."""
+    model = deepcopy(tiny)
+    model.unet.double()
+    model.dtype = torch.float64
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    torch.set_default_dtype(torch.float64)
+    yield model
+    torch.set_default_dtype(torch.float32)

@@ -104,7 +104,7 @@ def dragged(tiny, scenario, monkeypatch):
             cells = handles + torch.tensor([0, columns])
             return Track(cells, torch.zeros(len(handles)))
 
-        monkeypatch.setattr("adaptivedrag.latent_optimization.track_points", moved)
+        monkeypatch.setattr("adaptivedrag.handle_motion.track_points", moved)
         problem = scenario.problem(drags=[Drag(handle, target)])
         return settings.replaced(**changes).drag(tiny, problem, Hooks())
 

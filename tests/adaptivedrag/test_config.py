@@ -39,8 +39,8 @@ def test_an_unknown_key_is_refused():
         ({"learning_rat": 1.0}, "learning_rat", "'optimization' has no .* mean 'learning_rate'"),
         ({"method": "warp", "steps": 4}, "steps", "the method 'warp' has no .* stop_distance, "),
         ({"method": "warp", "stop_distance": -1.0}, "stop_distance", "greater than 0"),
-        ({"method": "relocation"}, "method", "choose optimization or warp"),
-        ({"method": ["warp"]}, "method", "choose optimization or warp"),
+        ({"method": "relocation"}, "method", "choose optimization or alternation or warp"),
+        ({"method": ["warp"]}, "method", "choose optimization or alternation or warp"),
     ],
 )
 def test_settings_of_a_drag_method_are_refused_by_name(settings, where, message):

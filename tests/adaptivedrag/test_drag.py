@@ -1,7 +1,5 @@
 """Motion supervision, point tracking, backtracking, and the loop that joins them."""
 
-from copy import deepcopy
-
 import numpy as np
 import pytest
 import torch
@@ -250,18 +248,6 @@ def test_an_empty_mask_holds_nothing(tiny, scenario):
     nowhere = np.zeros(scenario.frame.feature_size, bool)
     assert torch.equal(result(nowhere, 1.6), result(nowhere, 0.0))
     assert torch.equal(result(~nowhere, 1.6), result(nowhere, 0.0))
-
-
-@pytest.fixture
-def double(tiny, monkeypatch):
-    """The tiny model in float64, with every cast to single precision made one to double."""
-    model = deepcopy(tiny)
-    model.unet.double()
-    model.dtype = torch.float64
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
-    torch.set_default_dtype(torch.float64)
-    yield model
-    torch.set_default_dtype(torch.float32)
 
 
 def test_iterations_of_the_baseline_equal_a_plain_derivation_of_them_in_float64(double, scenario):

@@ -7,7 +7,7 @@ from support.roll import Roll
 import adaptivedrag
 from adaptivedrag.methods import METHODS
 from stages.images import read_image
-from stages.pipeline import STAGE_NAMES
+from stages.pipeline import STAGE_NAMES, STAGES
 from stages.planning.plan import plan_edits
 
 
@@ -61,6 +61,21 @@ def test_the_level_is_part_of_the_result_where_it_is_not_that_of_the_inversion(
     )
     assert {*store.read(early["optimize_latent"])} == {"latent", "tracks", "level"}
     assert {*store.read(late["optimize_latent"])} == {"latent", "tracks"}
+
+
+def test_the_alternation_is_sampled_from_the_level_where_it_ended(bench, store, changed):
+    quick = {"method": "alternation", "levels": 2, "trackings": 1, "updates": 1}
+    edit = changed(config={"optimize_latent": quick})
+    records = perform_all(bench, edit)
+    inverted = edit.config.invert_image.inverted_steps
+    assert store.read(records["optimize_latent"])["level"] == inverted - 2
+    passes = [
+        records[stage].summary["unet_forwards"] for stage in ("optimize_latent", "sample_image")
+    ]
+    assert passes == [2 * 3, 2 * (inverted - 2)]
+    assert records["optimize_latent"].summary["unet_backwards"] == 2
+    steps = STAGES[STAGE_NAMES.index("optimize_latent")].steps
+    assert steps(records["optimize_latent"].config) == 2
 
 
 def test_clean_latents_are_not_sampled_at_all(bench, changed):

@@ -29,6 +29,11 @@ QUICK = {
     "invert_image": {"num_steps": 3, "inverted_steps": 2},
     "extract_superpixels": {"source": "rgb"},
 }
+QUICK_DRAGS = {
+    "optimization": {"steps": 2, "max_steps": 2, "learning_rate": 0.1},
+    "alternation": {"levels": 2, "trackings": 1, "learning_rate": 0.1},
+    "warp": {},
+}
 DRAG = {"handle": [20, 32], "target": [36, 32]}
 
 
@@ -77,7 +82,8 @@ def edits(folder: Path, preset: str, own: dict | None = None, **keys) -> dict[st
         json.dumps(line | {"image": "cat.png", "drags": [DRAG]}) + "\n" for line in lines
     )
     (folder / "edits.jsonl").write_text(text)
-    job = {"model": "model", "segmenter": "segmenter", "preset": preset, **QUICK, **keys}
+    quick = QUICK | {"optimize_latent": QUICK_DRAGS[PRESETS[preset].optimize_latent.method]}
+    job = {"model": "model", "segmenter": "segmenter", "preset": preset, **quick, **keys}
     (folder / "job.toml").write_text(toml_document(job))
     loaded = load_job(folder / "job.toml")
     assert not loaded.bad
@@ -98,9 +104,7 @@ def test_a_mask_its_inverse_and_none_have_three_keys(folder, preset):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_mask_and_its_inverse_have_two_results(folder, one_bench, preset):
-    short = {"steps": 2, "max_steps": 2, "learning_rate": 0.1}
-    optimized = PRESETS[preset].optimize_latent.method == "optimization"
-    found = edits(folder, preset, {"optimize_latent": short} if optimized else {})
+    found = edits(folder, preset)
     images = []
     for name in ("mask", "inverse"):
         made = {stage: one_bench.perform(stage, found[name]) for stage in STAGE_NAMES[1:]}

@@ -17,7 +17,7 @@ from support.lora_forms import write_lora
 from support.tiny_models import shared_model
 
 from adaptivedrag.config import EditConfig
-from adaptivedrag.methods import DragMethod, Warp
+from adaptivedrag.methods import Alternation, DragMethod, Warp
 from adaptivedrag.model.lora_files import find_lora
 from adaptivedrag.points import Drag, ImagePoint
 from adaptivedrag.section import Section
@@ -69,7 +69,7 @@ VALUES = {
     "build_mask.mode": {
         mode: {SUPERPIXELS, MASK} for mode in ("segment", "union", "swept", "content")
     },
-    "optimize_latent.method": {"warp": {SUPERPIXELS, DRAG}},
+    "optimize_latent.method": {"alternation": {DRAG}, "warp": {SUPERPIXELS, DRAG}},
     "working_size": {700: set()},  # the image is smaller still
 }
 """Values that enter other keys than their field does."""
@@ -208,11 +208,25 @@ def test_a_setting_reruns_exactly_what_depends_on_it(edit, name, value):
     check(edit, with_setting(edit, name, value), direct)
 
 
-@pytest.mark.parametrize("field", sorted({*Warp.model_fields} - {"method"}))
-def test_a_setting_of_the_warp_reruns_the_drag(edit, field):
-    warped = with_setting(edit, "optimize_latent.method", "warp")
-    for value in other_values(Warp.model_fields[field]):
-        check(warped, with_setting(warped, f"optimize_latent.{field}", value), {DRAG})
+@pytest.mark.parametrize(
+    ("method", "field"),
+    [
+        (method, field)
+        for method in (Alternation, Warp)
+        for field in sorted({*method.model_fields} - {"method"})
+    ],
+)
+def test_a_setting_of_another_method_reruns_the_drag(edit, method, field):
+    plain = with_setting(edit, "optimize_latent.method", method().method)
+    for value in other_values(method.model_fields[field]):
+        check(plain, with_setting(plain, f"optimize_latent.{field}", value), {DRAG})
+
+
+def test_the_seed_reruns_a_drag_that_draws(edit):
+    alternating = with_setting(edit, "optimize_latent.method", "alternation")
+    check(alternating, with_setting(alternating, "seed", 1), {LORA})
+    drawing = with_setting(alternating, "optimize_latent.renoising", True)
+    check(drawing, with_setting(drawing, "seed", 1), {LORA, DRAG})
 
 
 def test_what_the_optimization_made_before_there_were_methods_is_still_found():

@@ -11,8 +11,10 @@ def names(stage):
 def test_the_sources_of_the_drag_are_those_of_every_method_and_no_other_stage_has_them():
     methods = {
         "adaptivedrag/methods/optimization.py",
+        "adaptivedrag/methods/alternation.py",
         "adaptivedrag/methods/warp.py",
         "adaptivedrag/latent_optimization.py",
+        "adaptivedrag/alternating_optimization.py",
         "adaptivedrag/warp/relocation.py",
     }
     assert methods < names("optimize_latent")
