@@ -117,9 +117,10 @@ Judged = Annotated[File, argument("[JOB]", "Job file whose models, memory and ro
 JudgedModel = Annotated[Text, option("MODEL", "As in a job; the pocket model without a job.")]
 JudgedSegmenter = Annotated[Text, option("MODEL", "As in a job; the pocket one without a job.")]
 Preset = Annotated[
-    str, option(None, '"plus", "paper", "released", "dragdiffusion" or "alternating".')
+    Text,
+    option(None, '"plus" (default), "paper", "released", "dragdiffusion" or "alternating".'),
 ]
-Lora = Annotated[str, option(None, '"train", "off", or a .safetensors file or folder.')]
+Lora = Annotated[Text, option(None, '"auto" (default), "train", "off", or a .safetensors file.')]
 Settings = Annotated[list[str] | None, option("KEY=VALUE", "Such as train_lora.steps=40.", "--set")]
 Png = Annotated[File, option("FILE", "PNG to write; results/<image>.png by default.")]
 WhyStage = Annotated[Text, argument("STAGE", "With --why: only this stage.")]
@@ -148,7 +149,7 @@ Size = Annotated[int, option(None, "Side of the pictures in pixels.")]
 Against = Annotated[File, option("OTHER", "Job to compare with, on the same edits.")]
 Dift = Annotated[Text, option("MODEL", "Model for MD; for photographs, Stable Diffusion 2.1.")]
 Dataset = Annotated[Path, argument("DIR", "Dataset: a folder with a job.toml.")]
-Method = Annotated[str, option(None, "Preset whose modules are switched off one by one.")]
+Method = Annotated[Text, option(None, 'Whose modules are switched one by one; "plus" (default).')]
 Rows = Annotated[Text, option("ROW,...", "Only these rows of the table.")]
 Keep = Annotated[list[Path] | None, option("JOB", "All but this job's results; may be repeated.")]
 OlderThan = Annotated[Text, option("TIME", "Only what no run wrote or used for 30d, 12h or 2w.")]
@@ -197,16 +198,17 @@ def edit(
     model: Model = "pocket",
     vae: Vae = None,
     segmenter: Segmenter = "pocket",
-    preset: Preset = "plus",
-    lora: Lora = "train",
+    preset: Preset = None,
+    lora: Lora = None,
     settings: Settings = None,
     out: Png = None,
     store: Store = STORE,
     device: Device = "cpu",
 ) -> int:
     """Edit one image."""
-    named = {"model": model, "segmenter": segmenter, "preset": preset, "lora": lora}
-    named |= {"vae": vae} if vae else {}
+    named = {"model": model, "segmenter": segmenter}
+    optional = {"preset": preset, "lora": lora, "vae": vae}
+    named |= {name: value for name, value in optional.items() if value}
     return terminal.edit.edit(image, drag, prompt, mask, named, settings or [], out, store, device)
 
 
@@ -396,7 +398,7 @@ def eval_job(
 @evaluating.command("ablation")
 def eval_ablation(
     directory: Dataset,
-    preset: Method = "paper",
+    preset: Method = None,
     only: Rows = None,
     out: Out = None,
     dift: Dift = None,

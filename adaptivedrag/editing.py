@@ -77,7 +77,7 @@ def edit(
     segmenter: str | os.PathLike[str] = POCKET,
     preset: str | None = None,
     config: EditConfig | None = None,
-    lora: GivenLora = True,
+    lora: GivenLora = "auto",
     runtime: Runtime | str = CPU,
 ) -> EditResult:
     """Drag what is at each handle to its target; everything in memory, nothing is cached.
@@ -92,10 +92,10 @@ def edit(
         model: "pocket", a directory in diffusers' layout, a .safetensors file, or a hub id.
         vae: the same of a VAE, in place of the model's own.
         segmenter: "pocket", a SAM 2 checkpoint file, or a hub id.
-        preset: named settings; `plus` by default, as on the command line.
+        preset: named settings; `plus` by default, as in jobs and on the command line.
         config: settings for 512 px, in place of a preset.
-        lora: "train" or True fits one to the image first, "off" or False does not; the path of a
-            .safetensors file takes that one.
+        lora: "auto" fits one to the image first for drag methods that gain by it, "train" or True
+            for all, "off" or False for none; the path of a .safetensors file takes that one.
         runtime: where work is done; or a device, such as "cuda".
 
     Raises:
@@ -131,7 +131,7 @@ def edit(
     if isinstance(given, LoraFile):
         check_fit(given, model_layers(diffusion))
         weights = read_lora(given)
-    elif given == "train":
+    elif not settings.optimize_latent.no_lora(given):
         seed = seed_of_draws(settings.seed, working, prompt)
         weights, losses = train_lora(
             diffusion,

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias, cast, get_args
 
 import numpy as np
 from jaxtyping import UInt8
@@ -13,6 +13,7 @@ from PIL import Image
 from adaptivedrag.config import Runtime
 from adaptivedrag.devices import device_fault
 from adaptivedrag.errors import InvalidEdit
+from adaptivedrag.methods.method import LoraChoice
 from adaptivedrag.model.lora_files import LoraFile, find_lora
 from adaptivedrag.model.prompts import LONGEST_PROMPT, is_plain
 from adaptivedrag.pictures.decoding import DecodedImage, decode, range_note
@@ -102,20 +103,21 @@ def given_prompt(prompt: str) -> str:
     return prompt
 
 
-def given_lora(lora: GivenLora) -> Literal["train", "off"] | LoraFile:
-    """Return whether a LoRA is trained, or the file of one.
+def given_lora(lora: GivenLora) -> LoraChoice | LoraFile:
+    """Return whether a LoRA is trained, or the file of one; True is "train" and False "off".
 
     Raises:
         InvalidEdit: if it is anything else, or a file that cannot be used.
     """
-    if lora is True or (isinstance(lora, str) and lora == "train"):
-        return "train"
-    if lora is False or (isinstance(lora, str) and lora == "off"):
-        return "off"
+    if isinstance(lora, bool):
+        return "train" if lora else "off"
+    if isinstance(lora, str) and lora in get_args(LoraChoice):
+        return cast(LoraChoice, lora)
     path = Path(lora).expanduser() if isinstance(lora, str | os.PathLike) else None
     if path is None or not path.exists():
         raise InvalidEdit(
-            f'lora is {_shown(lora)}: give "train", "off", a .safetensors file or a folder with one'
+            f'lora is {_shown(lora)}: give "auto", "train", "off", a .safetensors file or a folder '
+            "with one"
         )
     return find_lora(path.absolute())
 

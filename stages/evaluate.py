@@ -351,7 +351,7 @@ def _outside_mask(edit: Edit, picture: Pixels) -> Measures:
 def reconstruction(edit: Edit) -> Edit:
     """Return the edit that drags nothing: LoRA, inversion and sampling with this edit's settings.
 
-    All edits of an image have the same one, with every preset. A drag without
+    All edits of an image have the same one, with every preset of the same LoRA. A drag without
     length leaves the inverted latents as they are, and an edit that is its own reference needs no
     control; nor is a background held at what the inversion found of it.
     """
@@ -369,7 +369,8 @@ def reconstruction(edit: Edit) -> Edit:
             },
         }
     )
-    return replace(edit, drags=(Drag(center, center),), config=config, scene=None)
+    lora = "off" if edit.no_lora else edit.lora
+    return replace(edit, drags=(Drag(center, center),), config=config, lora=lora, scene=None)
 
 
 def control_picture(name: str, edit: Edit) -> Pixels:

@@ -69,7 +69,7 @@ STAGE = Stage(
     models=("diffusion",),
     run=one_by_one(train_lora),
     also_in_key=lambda config: {"dtype": config.dtype, "seed": config.seed},
-    off=lambda edit: 'lora = "off"' if edit.lora == "off" else "",
+    off=lambda edit: edit.no_lora,
     files=lambda edit: edit.lora.inputs if isinstance(edit.lora, LoraFile) else {},
     per_image=True,
     first_guess=40.0,

@@ -570,7 +570,7 @@ def test_the_doctor_judges_a_job(job):
     found = call("doctor", job)
     assert found.exit_code == 2
     assert "segmenter: missing: segmenter" in found.output  # it is no SAM 2
-    job.write_text('model = "pocket"\nsegmenter = "pocket"\n')
+    job.write_text('model = "pocket"\nsegmenter = "pocket"\npreset = "paper"\n')
     found = call("doctor", job)
     assert found.exit_code == 0, found.output
     assert "room:      cats needs 0 bytes and 12 artifacts of unknown size; " in found.output

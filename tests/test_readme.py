@@ -113,7 +113,7 @@ def test_the_page_on_python_runs_as_it_is_written(tmp_path, monkeypatch, edit, c
     drags = [{"handle": [20, 20], "target": [40, 20]}]
     edits = [{"id": name, "image": "a.png", "prompt": name, "drags": drags} for name in JOB_OF_PAGE]
     Path("edits.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in edits))
-    Path("job.toml").write_text("")
+    Path("job.toml").write_text('preset = "paper"\n')
     finish(load_job(Path("job.toml")).edits[0], ArtifactStore.open(STORE))
     monkeypatch.setattr(presets, "preset", quick_preset)
     page = (ROOT / "docs" / "python.md").read_text("utf-8")

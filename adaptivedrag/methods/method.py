@@ -1,13 +1,17 @@
 """What a drag method is."""
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias
 
 from adaptivedrag.section import LatentScale, Section
 
 if TYPE_CHECKING:
     from adaptivedrag.drag import DragProblem, DragResult, Hooks
     from adaptivedrag.model.diffusion import DiffusionModel
+
+
+LoraChoice: TypeAlias = Literal["auto", "train", "off"]
+"""Whether a LoRA is fitted to the image; "auto" leaves it to the drag method."""
 
 
 class DragMethod(Section, ABC):
@@ -17,6 +21,9 @@ class DragMethod(Section, ABC):
     """Whether it reads the working image."""
     needs_segments: ClassVar[bool] = False
     """Whether it finds content, and so needs SAM 2's automatic segments."""
+
+    gains_by_lora: ClassVar[bool] = True
+    """Whether its results are better with a LoRA of the image."""
 
     method: str
     """Its name in `METHODS`."""
@@ -30,6 +37,12 @@ class DragMethod(Section, ABC):
     def draws(self) -> bool:
         """Whether it draws noise."""
         return False
+
+    def no_lora(self, choice: LoraChoice) -> str:
+        """Say why no LoRA is fitted to the image; "" if one is."""
+        if choice == "auto" and not self.gains_by_lora:
+            return f'the method "{self.method}" gains nothing by it'
+        return 'lora = "off"' if choice == "off" else ""
 
     @abstractmethod
     def drag(self, model: "DiffusionModel", problem: "DragProblem", hooks: "Hooks") -> "DragResult":

@@ -21,6 +21,7 @@ class Warp(DragMethod):
 
     reads_image: ClassVar[bool] = True
     needs_segments: ClassVar[bool] = True
+    gains_by_lora: ClassVar[bool] = False
 
     method: Literal["warp"] = "warp"
     stop_distance: PositiveFloat = 2.0

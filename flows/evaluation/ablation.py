@@ -12,6 +12,7 @@ from adaptivedrag.config import BuildMaskConfig, EditConfig, overlaid
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.methods.optimization import Optimization
 from adaptivedrag.methods.supervised import SupervisedMethod
+from adaptivedrag.presets import DEFAULT_PRESET
 from adaptivedrag.presets import preset as find_preset
 from flows.evaluation.judging import Evaluated, Jury, write_evaluation, write_row
 from flows.outcomes import InvalidRequest
@@ -29,7 +30,7 @@ ROWS = "ablation.toml"
 def evaluate_ablation(
     directory: Path,
     *,
-    preset: str = "paper",
+    preset: str | None = None,
     only: Sequence[str] = (),
     store_location: str | Path,
     out: Path,
@@ -44,24 +45,26 @@ def evaluate_ablation(
 
     Args:
         directory: folder of a dataset with its `job.toml`.
-        preset: the method whose modules are switched off one by one.
+        preset: the method whose modules are switched one by one; the default one if None.
         only: names of rows; all by default.
 
     Raises:
         InvalidRequest: for a row that does not exist.
         InvalidEdit, ModelUnavailable, StoreUnavailable, ReportUnwritable: nothing could start.
     """
+    preset = preset or DEFAULT_PRESET
     find_preset(preset)
     dataset = load_job(directory / "job.toml")
     rows = _chosen(ablation_rows(preset), only)
     jury = Jury.open(dataset, store_location, dift, device, console)
     judged: list[Row] = []
+    jobs: dict[str, Job] = {}
     silent = interrupted = False
     for name, changes in rows.items():
         with writing(directory):
             path = write_row_job(directory, name, changes)
         try:
-            job = load_job(path)
+            job = jobs[name] = load_job(path)
             request = RunRequest(out=str(out / "runs" / name))
             summary = run(job, store_location, request, console=console)
         except InvalidEdit as error:  # this row cannot be run; the others can
@@ -75,7 +78,7 @@ def evaluate_ablation(
         if interrupted:
             break
     reference = preset if preset in rows else judged[0].name
-    judged += jury.control_rows()
+    judged += jury.control_rows(jobs.get(reference, dataset))
     evaluation = jury.evaluation(f"Ablation of {preset}", judged, reference)
     return Evaluated(evaluation, write_evaluation(evaluation, out), interrupted, silent)
 
@@ -91,13 +94,16 @@ def ablation_rows(preset: str) -> dict[str, dict[str, Any]]:
     modules = {
         f"{preset}-{name}": {"preset": preset, **changes}
         for name, changes in table["modules"].items()
-        if "lora" in changes or _changes(own, changes)
+        if _changes(own, changes)
     }
     return {**table["rows"], preset: {"preset": preset}, **modules}
 
 
 def _changes(own: EditConfig, changes: dict[str, Any]) -> bool:
     """Return whether changes make a difference to settings that have what they change."""
+    if "lora" in changes:
+        found, usual = (own.optimize_latent.no_lora(each) for each in (changes["lora"], "auto"))
+        return bool(found) != bool(usual)
     drag = changes.get("optimize_latent", {})
     if "method" not in drag and drag.keys() - {*type(own.optimize_latent).model_fields}:
         return False

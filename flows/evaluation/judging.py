@@ -111,7 +111,7 @@ def evaluate_job(
     rows = [jury.job_row(each) for each in jobs]
     for each, row in zip(jobs, rows, strict=True):
         jury.show(each, row, out)
-    rows += jury.control_rows()
+    rows += jury.control_rows(job)
     evaluation = jury.evaluation(job.name, rows, job.name)
     return Evaluated(evaluation, write_evaluation(evaluation, out))
 
@@ -199,15 +199,17 @@ class Jury:
         with writing(out):
             write_extremes(row, result, out / "pictures" / f"{_file_name(row.name)}.png")
 
-    def control_rows(self) -> list[Row]:
-        """Judge the controls on all edits of the dataset."""
-        return [self._control_row(name) for name in CONTROLS]
+    def control_rows(self, job: Job) -> list[Row]:
+        """Judge the controls on all edits of the dataset, with the settings of a job."""
+        settings = {edit.id: edit for edit in job.edits}
+        return [self._control_row(name, settings) for name in CONTROLS]
 
-    def _control_row(self, name: str) -> Row:
+    def _control_row(self, name: str, settings: Mapping[str, Edit]) -> Row:
 
         def find(edit: Edit) -> tuple[Candidate, None]:
             if name == RECONSTRUCT:
-                return Candidate.of_record(self.store, self._reconstructed(edit)), None
+                record = self._reconstructed(settings.get(edit.id, edit))
+                return Candidate.of_record(self.store, record), None
             return Candidate.of_control(name, edit), None
 
         return replace(self._row(name, self.dataset.edits, find), control=True)

@@ -13,6 +13,7 @@ from rich.filesize import decimal
 
 from adaptivedrag.config import EditConfig
 from adaptivedrag.errors import AdaptiveDragError
+from adaptivedrag.model.lora_files import LoraFile
 from adaptivedrag.presets import POCKET
 from artifacts import ArtifactError, ArtifactStore
 from flows.outcomes import ALL_DONE, NOT_STARTED
@@ -21,7 +22,7 @@ from flows.prefect_settings import PrefectUnavailable, configured_api_url
 from flows.preflight import NotReady, check_device, check_memory, check_room, free_memory
 from flows.terminal.console import say
 from flows.terminal.jobs import load
-from stages.jobs.edit import Job
+from stages.jobs.edit import Edit, Job
 from stages.planning.forecast import forecast
 from stages.planning.memory import Peak, peak_of
 from stages.planning.models import check_segmenter, diffusion_files, segmenter_files
@@ -141,7 +142,7 @@ def _segmenter(name: str) -> str:
 def _needs(
     models: Iterable[tuple[str, str | None]], segmenters: Iterable[str], device: str
 ) -> list[tuple[str, Check]]:
-    """Judge an edit of 512×512 pixels with the usual settings."""
+    """Judge an edit of 512×512 pixels with the settings of `paper`, which trains a LoRA."""
     settings = [
         Setting.of(EditConfig(), *model, segmenter, 512, 512)
         for model, segmenter in product(models, segmenters)
@@ -153,13 +154,15 @@ def _needs(
 def _needs_of_job(job: Job, store: str, device: str) -> list[tuple[str, Check]]:
     opened = ArtifactStore.open_to_read(store)
     plan = plan_job(job, opened)
-    peaks = [
-        peak_of(each.resolved.setting, trains=each.edit.lora == "train") for each in plan.edits
-    ]
+    peaks = [peak_of(each.resolved.setting, trains=_trains(each.edit)) for each in plan.edits]
     return [
         ("memory", lambda: _memory(peaks, device)),
         ("room", lambda: _room(plan, opened, device)),
     ]
+
+
+def _trains(edit: Edit) -> bool:
+    return not (edit.no_lora or isinstance(edit.lora, LoraFile))
 
 
 def _memory(peaks: Sequence[Peak], device: str) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NoReturn
 
+from adaptivedrag.presets import DEFAULT_PRESET
 from flows.evaluation.ablation import evaluate_ablation
 from flows.evaluation.judging import Evaluated, evaluate_job
 from flows.run_job import end_process
@@ -37,7 +38,7 @@ def measure_job(
 
 def run_ablation(
     directory: Path,
-    preset: str,
+    preset: str | None,
     only: str | None,
     out: Path | None,
     dift: str | None,
@@ -50,7 +51,7 @@ def run_ablation(
         preset=preset,
         only=[name.strip() for name in only.split(",")] if only else (),
         store_location=store,
-        out=out or Path("results") / f"ablation-{preset}",
+        out=out or Path("results") / f"ablation-{preset or DEFAULT_PRESET}",
         dift=dift,
         device=device,
         console=console(),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from adaptivedrag.presets import DEFAULT_PRESET
 from adaptivedrag.scenes import Scene, SceneDrag, demo_edits, render
 from stages.images import Pixels
 
@@ -36,7 +37,7 @@ def write_demo(folder: Path) -> DemoJob:
         _save(truths[name], render(drag.after, SIZE).image)
         edits.append(_line(name, scene, caption, drag))
     _write(folder / "edits.jsonl", "".join(f"{line}\n" for line in edits).encode())
-    _write(folder / "demo.toml", b'model = "pocket"\nsegmenter = "pocket"\npreset = "plus"\n')
+    _write(folder / "demo.toml", f'preset = "{DEFAULT_PRESET}"\n'.encode())
     return DemoJob(folder / "demo.toml", truths)
 
 

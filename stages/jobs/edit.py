@@ -4,11 +4,12 @@ import difflib
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from adaptivedrag.config import EditConfig
 from adaptivedrag.drag_notes import drag_notes
 from adaptivedrag.errors import InvalidEdit
+from adaptivedrag.methods.method import LoraChoice
 from adaptivedrag.model.lora_files import LoraFile
 from adaptivedrag.points import Drag
 from artifacts import Digest
@@ -17,7 +18,7 @@ from stages.jobs.image_files import ImageInfo
 BROKEN = "broken JSON"
 """How reasons begin that say that a line is no JSON."""
 
-Lora: TypeAlias = Literal["train", "off"] | LoraFile
+Lora: TypeAlias = LoraChoice | LoraFile
 
 
 class NoSuchEdit(InvalidEdit, KeyError):
@@ -64,6 +65,13 @@ class Edit:
     """How its mask is used and read, and what is odd about it."""
     prompt_notes: tuple[str, ...] = field(default=(), compare=False)
     """Where its model stops reading its prompt, if it is too long; found by planning."""
+
+    @property
+    def no_lora(self) -> str:
+        """Why it goes without a LoRA; "" if it has one."""
+        if isinstance(self.lora, LoraFile):
+            return ""
+        return self.config.optimize_latent.no_lora(self.lora)
 
     @property
     def points(self) -> list[list[float]]:

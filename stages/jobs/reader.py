@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from pydantic import ValidationError
 
 from adaptivedrag.config import EditConfig
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.mask_warnings import mask_warnings
+from adaptivedrag.methods.method import LoraChoice
 from adaptivedrag.model.lora_files import find_lora
 from adaptivedrag.model.prompts import is_plain
 from adaptivedrag.points import MIN_SIDE, Drag, outside
@@ -374,14 +375,14 @@ def _folder(name: str, value: str, folder: Path) -> Path:
 
 
 def _lora(value: str, folder: Path) -> Lora:
-    if value in ("train", "off"):
-        return "train" if value == "train" else "off"
+    if value in get_args(LoraChoice):
+        return cast(LoraChoice, value)
     # Not the place that a link leads to: in a hub's cache that has another name.
     named = (folder / Path(value).expanduser()).absolute()
     if not (_place("lora", value, folder).is_file() or named.is_dir()):
         raise InvalidEdit(
-            f'lora {printable(value)} is not "train", "off", a .safetensors file or a folder with '
-            f"one in {folder}: correct it"
+            f'lora {printable(value)} is not "auto", "train", "off", a .safetensors file or a '
+            f"folder with one in {folder}: correct it"
         )
     return find_lora(named)
 

@@ -19,7 +19,7 @@ from adaptivedrag.methods import settings_of_others
 from adaptivedrag.model.prompts import LONGEST_PROMPT, is_plain
 from adaptivedrag.pictures.limit import LARGEST_LIMIT, PIXEL_LIMIT
 from adaptivedrag.points import Drag, ImagePoint
-from adaptivedrag.presets import POCKET, preset
+from adaptivedrag.presets import DEFAULT_PRESET, POCKET, preset
 from stages.jobs.complaints import first_complaint, printable
 from stages.pipeline import STAGES, JobConfig
 
@@ -67,7 +67,7 @@ class JobSpec(_Spec):
     vae: Name | None = None
     """In the place of the model's own."""
     segmenter: Name = POCKET
-    preset: Name = "paper"
+    preset: Name = DEFAULT_PRESET
     edits: Name = EDITS_FILE
     image_root: Name = "."
     """Folder of the images, relative to the job file; nothing outside it is read."""
@@ -78,7 +78,8 @@ class JobSpec(_Spec):
     use_mask: Annotated[bool, Field(strict=True)] = True
     """Whether a mask that an edit names is where it may change, in every preset. If not, its masks
     are left aside, unless `build_mask.mode = "user"` asks for them."""
-    lora: Name = "train"
+    lora: Name = "auto"
+    """"auto", "train" or "off", or the file of one."""
     dtype: Dtype | None = None
     seed: Whole | None = None
     working_size: Whole | None = None

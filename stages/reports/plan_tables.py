@@ -53,12 +53,11 @@ def edit_lines(plan: JobPlan) -> Iterator[str]:
 
 
 def reason_lines(plan: JobPlan) -> Iterator[str]:
-    """Return why stages have to run; edits with the same reason share a line."""
+    """Return why stages have to run, or are off; edits with the same reason share a line."""
     found: dict[tuple[str, str], list[str]] = {}
     for each in plan.edits:
-        for name in each.to_make:
-            staged = each.stages[name]
-            if staged.why:
+        for name, staged in each.stages.items():
+            if staged.why and (name in each.to_make or staged.status is Status.OFF):
                 reason = (name, f"{staged.status}: {staged.why}")
                 found.setdefault(reason, []).append(each.edit.id)
     for (stage, why), ids in found.items():

@@ -49,7 +49,7 @@ TABLE, PAGE, OWNER, IMAGES, THUMBS, ROWS = (
 )
 THUMB = 256
 """Longest side of a small picture, in pixels."""
-_FORM = 2
+_FORM = 3
 """Raise when rows change, so that old ones are not taken over."""
 _DRAWING = 1
 """Raise when small pictures are drawn differently, so that old ones are not taken for new."""
@@ -527,7 +527,7 @@ def _made_of(plan: EditPlan, failure: Failure | None) -> str:
     """Return a digest of everything that a row says."""
     edit = plan.edit
     stages = [
-        (staged.status.value, staged.key, staged.found and staged.found.number)
+        (staged.status.value, staged.key or staged.why, staged.found and staged.found.number)
         for staged in plan.stages.values()
     ]
     image = edit.image_path, edit.image.digest, edit.notes
@@ -553,6 +553,7 @@ def _facts(plan: EditPlan) -> ResultRow:
         "points": drag.get("points", []),
         "steps": drag.get("steps"),
         "budget": drag.get("budget"),
+        "off": {name: s.why for name, s in plan.stages.items() if s.status is Status.OFF},
         "warnings": warnings,
         "seconds": round(sum(seconds.values()), 3),
         "stage_seconds": seconds,

@@ -73,7 +73,9 @@ def write_dataset(folder: Path, edits: int, per_image: int = 1) -> Path:
             }
             file.write(json.dumps(edit) + "\n")
     job = folder / "job.toml"
-    job.write_text('model = "model"\nsegmenter = "segmenter.pt"\nimage_root = "images"\n')
+    job.write_text(
+        'preset = "paper"\nmodel = "model"\nsegmenter = "segmenter.pt"\nimage_root = "images"\n'
+    )
     return job
 
 

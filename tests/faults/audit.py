@@ -18,6 +18,7 @@ from fault_rows import Row, Stopwatch
 
 ROOT = Path(__file__).parents[2]
 QUICK = """
+preset = "paper"
 [train_lora]
 steps = 2
 [invert_image]

@@ -24,7 +24,7 @@ MEMORY_LIMIT = 1_200_000_000
 
 from support import hostile_cases as cases  # noqa: E402
 
-QUICK = 'lora = "off"\n[invert_image]\nnum_steps = 4\ninverted_steps = 3\n' + (
+QUICK = 'preset = "paper"\nlora = "off"\n[invert_image]\nnum_steps = 4\ninverted_steps = 3\n' + (
     "[optimize_latent]\nsteps = 2\nmax_steps = 3\n"
 )
 MEASURED = """

@@ -20,7 +20,7 @@ from stages.jobs.reader import load_job
 from stages.planning.plan import plan_edits
 
 
-def write_job(folder: Path, toml: str = "") -> Path:
+def write_job(folder: Path, toml: str = 'preset = "paper"') -> Path:
     """Write a job of three edits of one image, on the pocket models, and a line that is bad."""
     Image.new("RGB", (96, 64), (90, 120, 40)).save(folder / "a.png")
     drags = [{"handle": [30, 30], "target": [50, 30]}]

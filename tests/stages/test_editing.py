@@ -11,10 +11,12 @@ import adaptivedrag
 import cli
 from adaptivedrag.config import Runtime
 from adaptivedrag.given import given_lora
+from adaptivedrag.methods import Optimization
 from adaptivedrag.model.lora_files import find_lora
-from adaptivedrag.presets import preset
+from adaptivedrag.presets import DEFAULT_PRESET, preset
 from artifacts import ArtifactStore
 from stages.images import read_image
+from stages.jobs.spec import JobSpec
 from stages.pipeline import STAGE_NAMES
 from stages.planning.models import adaptable_layers
 from stages.workbench import Workbench
@@ -76,6 +78,9 @@ def test_a_mask_that_is_given_is_used_in_every_preset(edit):
     assert 'build_mask.mode = "superpixel_line" is not used, because the' in " ".join(result.notes)
 
 
+DEFAULTS = {"preset": JobSpec().preset, "lora": JobSpec().lora}
+
+
 def test_the_preset_is_that_of_the_command_line_unless_one_is_named(edit, monkeypatch):
     """Settings are taken before the model is looked for, which is not here."""
     taken = []
@@ -88,7 +93,17 @@ def test_the_preset_is_that_of_the_command_line_unless_one_is_named(edit, monkey
     for given in ({}, {"preset": "released"}):
         with pytest.raises(adaptivedrag.ModelUnavailable):
             adaptivedrag.edit(edit.image_path, edit.drags, model="no-such-model", **given)
-    assert taken == [signature(cli.edit).parameters["preset"].default, "released"]
+    assert taken == [DEFAULT_PRESET, "released"]
+    assert JobSpec().preset == DEFAULT_PRESET
+
+
+def test_the_command_line_leaves_preset_and_lora_to_the_job_and_names_what_they_are_then():
+    said = {name: f'"{value}" (default)' for name, value in DEFAULTS.items()}
+    for command, names in ((cli.edit, DEFAULTS), (cli.eval_ablation, ["preset"])):
+        for name in names:
+            option = signature(command).parameters[name]
+            assert option.default is None
+            assert said[name] in option.annotation.__metadata__[0].help
 
 
 def test_a_preset_and_a_config_are_not_taken_together(edit):
@@ -119,9 +134,25 @@ def test_a_lora_file_is_taken_as_the_stages_take_it(edit, tmp_path):
 
 
 def test_a_lora_is_trained_or_left_out_as_on_the_command_line():
-    assert [given_lora(lora) for lora in (True, "train", False, "off")] == [
-        *("train", "train", "off", "off")
+    assert [given_lora(lora) for lora in (True, "train", False, "off", "auto")] == [
+        *("train", "train", "off", "off", "auto")
     ]
+    assert signature(adaptivedrag.edit).parameters["lora"].default == JobSpec().lora
+
+
+@pytest.mark.parametrize("gains", [True, False])
+def test_a_lora_is_trained_by_itself_only_for_a_method_that_gains_by_it(edit, monkeypatch, gains):
+    monkeypatch.setattr(Optimization, "gains_by_lora", gains)
+
+    def losses(**given) -> int:
+        few = edit.config.merged({"invert_image": {"num_steps": 2, "inverted_steps": 1}})
+        result = adaptivedrag.edit(
+            edit.image_path, edit.drags, model=edit.model, config=few, **given
+        )
+        return len(result.lora_losses)
+
+    assert losses() == (2 if gains else 0)
+    assert losses(lora="off" if gains else "train") == (0 if gains else 2)
 
 
 REFUSED = {
@@ -129,8 +160,8 @@ REFUSED = {
     "a list of prompts": ({"prompt": ["a"]}, "prompt is a list: give a text"),
     "a control character": ({"prompt": "a\0b"}, "holds a control character: remove it"),
     "a long prompt": ({"prompt": "a" * 2001}, "prompt has 2001 characters, and 2000 are taken"),
-    "a LoRA that is not there": ({"lora": "no.safetensors"}, 'give "train", "off", a .safetens'),
-    "a LoRA by a wrong word": ({"lora": "Off"}, "lora is 'Off': give \"train\""),
+    "a LoRA that is not there": ({"lora": "no.safetensors"}, 'give "auto", "train", "off", a .saf'),
+    "a LoRA by a wrong word": ({"lora": "Off"}, "lora is 'Off': give \"auto\""),
     "a LoRA that is none": ({"lora": None}, "lora is None: give"),
     "a device that is not there": ({"runtime": Runtime("gpu")}, "device 'gpu' cannot be used"),
     "a device by its name": ({"runtime": "gpu"}, "device 'gpu' cannot be used: .* has cpu"),

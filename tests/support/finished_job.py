@@ -43,7 +43,7 @@ def write_job(
     ]
     (folder / "edits.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     names = f'model = {json.dumps(str(model or shared_model()))}\nsegmenter = "segmenter.pt"\n'
-    (folder / "job.toml").write_text(names + toml)
+    (folder / "job.toml").write_text(f'preset = "paper"\n{names}{toml}')
     return folder / "job.toml"
 
 

@@ -180,7 +180,7 @@ JOBS: dict[str, tuple[bytes, str]] = {
     "a seed that is a text": (b'seed = "1"', "valid integer"),
     "a setting that is a text": (b'[train_lora]\nsteps = "80"', "valid integer"),
     "a setting that is true": (b"[train_lora]\nsteps = true", "valid integer"),
-    "a switch that is a text": (b'[optimize_latent]\nbacktracking = "no"', "valid boolean"),
+    "a switch that is a text": (b'[sample_image]\nhold_background = "no"', "valid boolean"),
     "a setting of astronomical size": (
         b"[extract_superpixels]\ncount = 99999999999999999999",
         "give a whole number up to 1000000000",

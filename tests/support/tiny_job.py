@@ -9,6 +9,7 @@ from PIL import Image
 SETTINGS = """
 model = {model}
 segmenter = {segmenter}
+preset = "paper"
 
 [train_lora]
 steps = 2

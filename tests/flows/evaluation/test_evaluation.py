@@ -26,6 +26,7 @@ from stages.workbench import Workbench
 SCENES = ((0, 0), (0, 1), (5, 1))
 SETTINGS = """
 model = {model}
+preset = "paper"
 
 [train_lora]
 steps = 1
@@ -238,6 +239,7 @@ def test_jobs_of_one_name_cannot_be_compared(finished):
 def ablate(folder: Path, *only: str):
     return evaluate_ablation(
         folder,
+        preset="paper",
         only=only,
         store_location=folder / "store",
         out=folder / "ablation",
@@ -293,6 +295,9 @@ def test_only_modules_that_a_preset_has_are_switched_off():
     plus, paper = set(ablation_rows("plus")), set(ablation_rows("paper"))
     assert {"plus-no-relocation", "plus-no-held-background", "plus-no-content-mask"} <= plus
     assert "paper-no-backtracking" in paper
+    # A LoRA is trained only for `paper`, so that each may have what it has not.
+    assert {"plus-lora", "paper-no-lora"} <= plus | paper
+    assert not {"plus-no-lora", "paper-lora"} & (plus | paper)
     # `plus` optimizes nothing.
     idle = ("no-backtracking", "no-background-loss", "no-regions-in-tracking", "no-line-extension")
     assert not plus & {f"plus-{name}" for name in idle}
@@ -315,4 +320,4 @@ def test_every_row_of_the_ablation_is_a_job(dataset, name, tmp_path):
     assert not job.bad
     (plain,) = {edit.config for edit in load_job(folder / "job.toml").edits}
     (own,) = {edit.config for edit in job.edits}
-    assert (own != plain) or name == "plus" or job.edits[0].lora == "off"
+    assert (own != plain) or name == "plus" or job.edits[0].lora == "train"

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from adaptivedrag.errors import InvalidEdit
+from adaptivedrag.presets import DEFAULT_PRESET, PRESETS
 from adaptivedrag.scenes import benchmark_scene, drags, render
 from stages.jobs.importers import import_drag100, import_dragbench, import_dragscenes
 from stages.jobs.importers.dragbench import load_arrays
@@ -149,7 +150,7 @@ def test_an_imported_job_loads_with_its_masks(tmp_path):
     mask = np.asarray(Image.open(tmp_path / "bench" / "user_mask" / "animals.one.png"))
     assert np.array_equal(mask > 0, good_meta()["mask"])
     assert job.edits[0].mask_digest == job.edits[1].mask_digest is not None
-    assert job.edits[0].config.build_mask.mode == "superpixel_line"
+    assert job.edits[0].config.build_mask.mode == PRESETS[DEFAULT_PRESET].build_mask.mode
     assert job.edits[0].notes == ("its mask is left aside, because use_mask is false",)
     assert "\n# The benchmark's protocol has no masks" in done.job.read_text()
 

@@ -10,7 +10,7 @@ from support.pictures import matrix_profile
 
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.points import Drag, ImagePoint
-from adaptivedrag.presets import PRESETS
+from adaptivedrag.presets import DEFAULT_PRESET, PRESETS
 from stages.jobs.edit import select_edits
 from stages.jobs.reader import load_job, single_edit
 from stages.jobs.spec import JobSpec
@@ -115,9 +115,9 @@ BAD_EDITS = {
         "cannot be used",
     ),
     "unknown setting": (
-        edit("bad", settings={"optimize_latent": {"learn_rate": 1}}),
-        "settings.optimize_latent.learn_rate",
-        "did you mean 'learning_rate'",
+        edit("bad", settings={"build_mask": {"content_marginal": 1}}),
+        "settings.build_mask.content_marginal",
+        "did you mean 'content_margin'",
     ),
     "unknown stage": (edit("bad", settings={"drag": {}}), "settings.drag", "unknown key"),
     "setting out of range": (
@@ -229,7 +229,8 @@ def test_an_edit_is_read_with_all_that_it_says(folder):
     assert found.prompt == "a cat – sitting"
     assert found.tags == ("animals",)
     assert found.mask_digest is not None
-    assert (found.model, found.segmenter, found.lora) == ("pocket", "pocket", "train")
+    assert (found.model, found.segmenter, found.lora) == ("pocket", "pocket", "auto")
+    assert found.config.optimize_latent == PRESETS[DEFAULT_PRESET].optimize_latent
 
 
 def test_an_edit_of_a_scene_names_its_number_and_drag(folder):
@@ -241,7 +242,7 @@ def test_an_edit_of_a_scene_names_its_number_and_drag(folder):
 
 
 def test_settings_of_an_edit_lie_over_those_of_the_job_over_the_preset(folder):
-    toml = "seed = 3\n[optimize_latent]\nlearning_rate = 0.02\npatience = 7\n"
+    toml = 'preset = "paper"\nseed = 3\n[optimize_latent]\nlearning_rate = 0.02\npatience = 7\n'
     own = {"optimize_latent": {"patience": 9}}
     plain, special = load_job(write(folder, edit("a"), edit("b", settings=own), toml=toml)).edits
     assert plain.config.seed == special.config.seed == 3

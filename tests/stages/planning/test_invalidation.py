@@ -321,12 +321,12 @@ def test_a_pixel_of_the_users_mask_reruns_the_mask_where_it_is_used(edit, place)
 
 def test_a_lora_that_is_off_or_given_reruns_what_reads_it(edit, place):
     off = replace(edit, lora="off")
-    assert changed(actions(edit, same_values=True), actions(off, same_values=True)) == {
-        LORA,
-        INVERSION,
-        DRAG,
-        IMAGE,
-    }
+    readers = {LORA, INVERSION, DRAG, IMAGE}
+    assert changed(actions(edit, same_values=True), actions(off, same_values=True)) == readers
+    # "auto" is "train" or "off", by the drag method; a file is always taken.
+    check(edit, replace(edit, lora="auto"), set())
+    warp = with_setting(edit, "optimize_latent.method", "warp")
+    check(replace(warp, lora="off"), replace(warp, lora="auto"), set())
     edit = replace(edit, model="pocket")
     one, copy, two = (
         find_lora(write_lora(place.folder / f"{name}.safetensors", edit.model, factor))
@@ -334,6 +334,9 @@ def test_a_lora_that_is_off_or_given_reruns_what_reads_it(edit, place):
     )
     given = replace(edit, lora=one)
     check(edit, given, {LORA})
+    auto = replace(warp, model="pocket", lora="auto")
+    found = [actions(each, same_values=True) for each in (auto, replace(auto, lora=one))]
+    assert changed(*found) == readers
     check(given, replace(given, lora=copy), set())
     check(given, replace(given, lora=two), {LORA})
     for name, value in (("train_lora.rank", 4), ("seed", 1)):

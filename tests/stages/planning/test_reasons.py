@@ -117,6 +117,8 @@ def test_a_lora_that_is_off_or_from_a_file_is_named(edit, store, tmp_path):
     off = replace(edit, lora="off")
     assert why(off, store, "train_lora") == 'lora = "off"'
     assert why(off, store, "invert_image") == "input train_lora is not used any more"
+    auto = with_settings(replace(edit, lora="auto"), optimize_latent={"method": "warp"})
+    assert why(auto, store, "train_lora") == 'the method "warp" gains nothing by it'
     given = replace(edit, lora=find_lora(write_lora(tmp_path / "given.safetensors", edit.model)))
     assert why(given, store, "train_lora") == "never made"
     make_lora_again(given, store, 2.0)

@@ -103,6 +103,18 @@ def test_the_page_refers_to_nothing_but_its_own_files(tmp_path, store, out):
     assert "<b>" not in text
 
 
+def test_the_page_says_which_stage_is_off_and_why(tmp_path, store, out):
+    job = load_job(write_job(tmp_path / "job", edits=1, toml='lora = "auto"\n'))
+    (edit,) = job.edits
+    warp = replace(edit, config=edit.config.merged({"optimize_latent": {"method": "warp"}}))
+    for each, why in ((warp, 'the method "warp" gains nothing by it'), (edit, "")):
+        finish(each, store)
+        write_results(replace(job, edits=(each,)), store, out)
+        (row,) = rows(out).values()
+        assert row["off"] == ({"train_lora": why} if why else {})
+        assert ("train_lora is off" in (out / "index.html").read_text()) == bool(why)
+
+
 def test_edits_that_failed_are_there_with_their_reason(tmp_path, store, out):
     path = write_job(tmp_path / "job", edits=3)
     with path.with_name("edits.jsonl").open("a") as file:
