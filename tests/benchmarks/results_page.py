@@ -44,7 +44,7 @@ OF_MODULES = (
 )
 """Metrics in the table of modules."""
 
-BASELINES = ("dragdiffusion-80", "dragdiffusion-300", "released", "paper", "plus")
+BASELINES = tuple(name for name in ablation_rows("paper") if name in ablation_rows("plus"))
 """The order of the rows; modules follow their preset."""
 
 
