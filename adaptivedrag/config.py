@@ -122,6 +122,15 @@ class SampleImageConfig(Section):
     """Latents outside the mask are those of the inversion at every step; not in the paper."""
 
 
+class LocateHandlesConfig(Section):
+    """The independent witness (`adaptivedrag.witness`); not in the paper."""
+
+    timestep: Annotated[int, Field(ge=0, lt=1000)] = 261
+    """Noise level at which the image and the edited one are compared; drags work at another."""
+    draws: Positive = 3
+    """Draws of noise whose features are averaged."""
+
+
 class EditConfig(Section):
     """All settings of an edit; section names are stage names."""
 
@@ -137,6 +146,7 @@ class EditConfig(Section):
     build_mask: BuildMaskConfig = BuildMaskConfig()
     optimize_latent: AnyMethod = Optimization()
     sample_image: SampleImageConfig = SampleImageConfig()
+    locate_handles: LocateHandlesConfig = LocateHandlesConfig()
 
     @model_validator(mode="after")
     def _levels_exist(self) -> Self:

@@ -18,7 +18,7 @@ from adaptivedrag.points import Drag, FeaturePoint, Frame, ImagePoint
 from adaptivedrag.superpixels import Segments, Superpixels
 
 Verdict = Literal["reached", "stalled", "lost", "no-op"]
-"""How a drag ended, according to the tracker."""
+"""How a drag ended, according to the method's tracker or to the witness."""
 
 DragState = Mapping[str, Tensor]
 """Everything that a method needs to resume after a step, by name."""
@@ -73,7 +73,29 @@ class PointReport:
     target: ImagePoint
     verdict: Verdict
     distance: float
-    """From the handle's last tracked position to its target, in pixels of the image."""
+    """From where the handle ended to its target, in pixels of the image."""
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return {
+            "handle": list(self.handle),
+            "end": list(self.end),
+            "target": list(self.target),
+            "verdict": self.verdict,
+            "distance": self.distance,
+        }
+
+
+def verdict_of(points: Sequence[PointReport]) -> str:
+    """Return an edit's verdict: that of all its moving points; of mixed ones "partial" if some
+    arrived, else "stalled".
+    """
+    verdicts = {point.verdict for point in points} - {"no-op"}
+    if not verdicts:
+        return "no-op"
+    if len(verdicts) == 1:
+        return verdicts.pop()
+    return "partial" if "reached" in verdicts else "stalled"
 
 
 @dataclass(frozen=True)
@@ -96,15 +118,8 @@ class DragResult:
 
     @property
     def verdict(self) -> str:
-        """The edit's verdict: that of all its moving points; of mixed ones "partial" if some
-        arrived, else "stalled".
-        """
-        verdicts = {point.verdict for point in self.points} - {"no-op"}
-        if not verdicts:
-            return "no-op"
-        if len(verdicts) == 1:
-            return verdicts.pop()
-        return "partial" if "reached" in verdicts else "stalled"
+        """The edit's verdict, according to the method's own tracker."""
+        return verdict_of(self.points)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from adaptivedrag import presets
 from adaptivedrag.config import EditConfig, Runtime
 from adaptivedrag.drag import DragProblem, DragResult, Hooks
 from adaptivedrag.drag_notes import drag_notes
-from adaptivedrag.errors import InvalidEdit
+from adaptivedrag.errors import InvalidEdit, NotFinite
 from adaptivedrag.given import (
     GivenDrag,
     GivenImage,
@@ -40,11 +40,12 @@ from adaptivedrag.model.lora_files import LoraFile, check_fit, read_lora
 from adaptivedrag.model.weights import find_model
 from adaptivedrag.pictures.decoding import Pixels
 from adaptivedrag.pictures.masks import DecodedMask
-from adaptivedrag.points import Frame, outside
+from adaptivedrag.points import Drag, Frame, outside
 from adaptivedrag.presets import POCKET
 from adaptivedrag.sampling import DraggedEdit, Reference, sample
 from adaptivedrag.segmenter.kinds import load_segmenter
 from adaptivedrag.superpixels import Superpixels, divide_image
+from adaptivedrag.witness import Testimony, locate_handles
 
 CPU = Runtime()
 
@@ -59,6 +60,10 @@ class EditResult:
     """Editable mask at the image's own size."""
     superpixels: Superpixels
     drag: DragResult
+    """What the drag method did; its verdict and points are those of its own tracker."""
+    witness: Testimony | None
+    """Where the independent witness found the handles; None, and a line of `warnings`, if it
+    failed."""
     lora_losses: tuple[float, ...]
     warnings: tuple[str, ...] = ()
     """What is odd about the mask, a line each."""
@@ -178,13 +183,17 @@ def edit(
             settings.sample_image,
             settings.invert_image.num_steps,
         )
+    image = native_image(diffusion.decode(clean), frame)
+    seen = working_image(image, frame)
+    testimony, unheard = _testimony(diffusion, working, seen, prompt, pairs, frame, settings)
     return EditResult(
-        image=native_image(diffusion.decode(clean), frame),
+        image=image,
         mask=image_mask(editable, frame),
         superpixels=superpixels,
         drag=dragged,
+        witness=testimony,
         lora_losses=tuple(losses),
-        warnings=tuple(warnings),
+        warnings=(*warnings, *unheard),
         notes=(
             *decoded.notes,
             *drag_notes(pairs),
@@ -193,6 +202,24 @@ def edit(
             *_idle_mode(config, user_mask),
         ),
     )
+
+
+def _testimony(
+    diffusion: DiffusionModel,
+    source: Pixels,
+    edited: Pixels,
+    prompt: str,
+    pairs: Sequence[Drag],
+    frame: Frame,
+    settings: EditConfig,
+) -> tuple[Testimony | None, tuple[str, ...]]:
+    """Ask the witness; where it fails the picture is good all the same, and a warning says so."""
+    try:
+        return locate_handles(
+            diffusion, source, edited, prompt, pairs, frame, settings.locate_handles
+        ), ()
+    except NotFinite as error:
+        return None, (f"not witnessed: {error}",)
 
 
 def _settings(

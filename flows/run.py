@@ -33,7 +33,7 @@ from flows.time_limits import TimeLimit, time_limits
 from stages.failures import Failure
 from stages.jobs.edit import Edit, Job, select_edits
 from stages.jobs.reader import load_job
-from stages.pipeline import RESULT
+from stages.pipeline import RESULT, WANTED
 from stages.planning.plan import EditPlan, Status, bring_up_to_date, plan_edits
 from stages.planning.work import WorkItem
 from stages.reports.results import ReportUnwritable, Results
@@ -238,8 +238,9 @@ class Run:
             plans = [self.plans[name] for name in item.sharers]
             bring_up_to_date(plans, item.stage, {item.key: outcome.record}, self.store)
             self.progress.reached(stage, item.sharers, self.seconds.of(stage))
-            for plan in plans if stage == RESULT.name else ():
-                self._put_result(plan, None)
+            for plan in plans if item.stage in WANTED else ():
+                if plan.done and not {*plan.to_make} & {*self.request.stages}:
+                    self._put_result(plan, None)
         return True
 
     def fail(self, failure: Failure) -> None:
@@ -263,7 +264,7 @@ class Run:
         """Return what the run has done, by what its plans say is done now."""
         failed = dict(self.failures)
         for name, plan in self.plans.items():
-            if name not in failed and not plan.done and (lasting := plan.lasting_failure):
+            if name not in failed and (lasting := plan.lasting_failure):
                 failed[name] = lasting
         names = [edit.id for edit in self.job.edits]
         settled = {*failed, *(name for name, plan in self.plans.items() if plan.done)}
@@ -361,7 +362,7 @@ class Run:
         return [
             name
             for name, plan in self.plans.items()
-            if (force or not plan.done)  # most are, in a run that goes on
+            if (force or plan.to_make)  # most have nothing to do, in a run that goes on
             and (retry or force or not plan.quarantined)
             and (
                 stage in plan.to_make

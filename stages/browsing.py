@@ -102,8 +102,17 @@ class MadeEdit:
 
     @property
     def drag(self) -> Mapping[str, Any]:
-        """The verdict and the points of the drag, with steps and budget; {} if it is not made."""
+        """What the drag's own tracker says: its verdict, points, steps and budget; {} if the drag
+        is not made.
+        """
         return self._plan.drag
+
+    @property
+    def witness(self) -> Mapping[str, Any]:
+        """What the independent witness says of the edited image: its verdict and points; {} if it
+        was not asked.
+        """
+        return self._plan.witness
 
     @property
     def original(self) -> Pixels:

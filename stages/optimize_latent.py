@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    from adaptivedrag.drag import DragProblem, PointReport
+    from adaptivedrag.drag import DragProblem
     from adaptivedrag.model.diffusion import DiffusionModel
 
 STAGE_VERSION = 2
@@ -42,7 +42,7 @@ def optimize_latent(work: Work) -> Made:
         "resumed_after": int(begun["step"]) if begun else 0,
         "budget": result.budget,
         "verdict": result.verdict,
-        "points": [_as_json(point) for point in result.points],
+        "points": [point.document() for point in result.points],
         **result.details,
         **model.passes.since(before),
     }
@@ -69,16 +69,6 @@ def _problem(work: Work, model: "DiffusionModel") -> "DragProblem":
         inversion=work.config.invert_image,
         seed=work.config.seed,
     )
-
-
-def _as_json(point: "PointReport") -> dict[str, Any]:
-    return {
-        "handle": list(point.handle),
-        "end": list(point.end),
-        "target": list(point.target),
-        "verdict": point.verdict,
-        "distance": point.distance,
-    }
 
 
 def _key_section(method: DragMethod) -> Mapping[str, JSON]:

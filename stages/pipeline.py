@@ -7,6 +7,7 @@ from stages import (
     build_mask,
     extract_superpixels,
     invert_image,
+    locate_handles,
     optimize_latent,
     sample_image,
     train_lora,
@@ -20,6 +21,7 @@ STAGES: tuple[Stage, ...] = (
     build_mask.STAGE,
     optimize_latent.STAGE,
     sample_image.STAGE,
+    locate_handles.STAGE,
 )
 
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
@@ -27,6 +29,13 @@ BY_NAME = {stage.name: stage for stage in STAGES}
 
 RESULT = next(stage for stage in reversed(STAGES) if stage.result)
 """The stage whose result is the edited image of a job."""
+
+WITNESS, TRACKER = locate_handles.STAGE, optimize_latent.STAGE
+"""The stages that say where handles are: by the first verdicts speak, by the second the drag's own
+tracker."""
+
+WANTED = STAGES[STAGES.index(RESULT) :]
+"""The stages that every edit is to have in the end: its result, and what is said of it."""
 
 
 def settings_class() -> type[EditConfig]:

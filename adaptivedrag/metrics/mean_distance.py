@@ -7,12 +7,15 @@ compares the pixels around the target with those that were around the handle.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from adaptivedrag.points import Drag, ImagePoint
+
+ARRIVED_WITHIN = 1 / 16
+"""A point has arrived within this part of the image's shorter side."""
 
 
 def find_handles(
@@ -43,19 +46,36 @@ def find_handles(
         raise ValueError("the mask in which handles are to be found is empty")
     height, width = size
     pixels = [_pixel(handle).clip(0, (height - 1, width - 1)) for handle in handles]
+    found = []
+    maps = similarities(source, edited, pixels, size)
+    for (x, y), (row, col), similarity in zip(handles, pixels, maps, strict=True):
+        inside = similarity if within is None else np.where(within, similarity, -np.inf)
+        match_row, match_col = np.unravel_index(inside.argmax(), size)
+        found.append(ImagePoint(x + float(match_col - col), y + float(match_row - row)))
+    return found
+
+
+def similarities(
+    source: Float[np.ndarray, "c h w"],
+    edited: Float[np.ndarray, "c h w"],
+    pixels: Sequence[Int[np.ndarray, "2"]],
+    size: tuple[int, int],
+) -> Iterator[Float[np.ndarray, "rows cols"]]:
+    """Yield how like every pixel of an edited picture is to each of some pixels of its source.
+
+    The cosine of the features at the edited pixel and at the source's, times the length of the
+    latter.
+
+    Args:
+        pixels: (row, col) inside the picture.
+        size: as in `find_handles`.
+    """
     grid = _Upsampling(source.shape[1:], size)
     wanted = np.stack([grid.at(source.astype(float), *pixel) for pixel in pixels])
     edited = edited.astype(float)
-    lengths = np.sqrt(grid.squared_norms(edited))
-    products = np.einsum("nc,chw->nhw", wanted, edited)
-    found = []
-    for (x, y), (row, col), product in zip(handles, pixels, products, strict=True):
-        similarity = grid.full(product) / np.maximum(lengths, np.finfo(float).tiny)
-        if within is not None:
-            similarity = np.where(within, similarity, -np.inf)
-        match_row, match_col = np.unravel_index(similarity.argmax(), size)
-        found.append(ImagePoint(x + float(match_col - col), y + float(match_row - row)))
-    return found
+    lengths = np.sqrt(grid.squared_norms(edited)).clip(np.finfo(float).tiny)
+    for product in np.einsum("nc,chw->nhw", wanted, edited):
+        yield grid.full(product) / lengths
 
 
 def distances(ends: Sequence[ImagePoint], targets: Sequence[ImagePoint]) -> list[float]:

@@ -221,7 +221,7 @@ class Jury:
         for shared in ("train_lora", "invert_image"):
             if plan.stages[shared].status not in (Status.HIT, Status.KNOWN, Status.OFF):
                 raise _Missing("not made", f"needs {shared}: run the job first")
-        while plan.to_make:
+        while not plan.done:
             self.bench.advance(plan)
         return plan.records[RESULT]
 

@@ -53,7 +53,7 @@ def edit(
     if plan.to_make:
         check_ready(job, [plan], opened, device)
     code = _make(Workbench(opened, Runtime(device)), plan)
-    if code == ALL_DONE:
+    if plan.done:  # also where the witness has failed
         with writing(target):
             _save(plan, opened, target)
     return code
@@ -111,4 +111,4 @@ def _save(plan: EditPlan, store: ArtifactStore, target: Path) -> None:
     picture = Image.fromarray(store.read(record)[RESULT.result])
     save_png(picture, target, {SOURCE: plan.edit.image.digest})
     panel = write_panel(plan.edit, store, _panel_of(target))
-    say(f"{target}: {plan.drag.get('verdict', 'done')} (all stages: {panel})")
+    say(f"{target}: {plan.verdict} (all stages: {panel})")

@@ -7,13 +7,13 @@ from artifacts import ArtifactStore, Digest, Key
 from artifacts.upkeep.survey import actions, stages_of
 from stages import evaluate
 from stages.jobs.edit import Edit
-from stages.pipeline import STAGE_NAMES
+from stages.pipeline import RESULT, STAGE_NAMES
 from stages.planning.plan import EditPlan, plan_edits
 
 KNOWN_STAGES = (*STAGE_NAMES, evaluate.STAGE)
 """All stages that inputs may come from."""
 
-_RESULT = STAGE_NAMES[-1]
+_RESULT = RESULT.name
 _GIVEN = ("image", "prompt", "drags")
 
 

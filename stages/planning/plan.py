@@ -14,7 +14,7 @@ from artifacts import Action, ArtifactStore, Key, Lookup, Record
 from stages.failures import Attempt, Failure, Policy
 from stages.garbage import collector_paused
 from stages.jobs.edit import Edit, Job
-from stages.pipeline import BY_NAME, RESULT, STAGE_NAMES, STAGES
+from stages.pipeline import BY_NAME, RESULT, STAGE_NAMES, STAGES, TRACKER, WANTED, WITNESS
 from stages.planning.prompts import with_prompt_notes
 from stages.planning.reasons import Explanation, History, with_causes
 from stages.planning.resolved import Resolved, resolver
@@ -99,9 +99,31 @@ class EditPlan:
 
     @property
     def drag(self) -> Mapping[str, Any]:
-        """What the stage that drags says of it: verdict, points, steps; {} if it is not made."""
-        summaries = (record.summary for record in self.records.values())
-        return next((summary for summary in summaries if "points" in summary), {})
+        """What the drag's own tracker says: verdict, points, steps; {} if it is not made."""
+        return self._said_by(TRACKER)
+
+    @property
+    def witness(self) -> Mapping[str, Any]:
+        """What the independent witness says of the result: verdict, points; {} if not made."""
+        return self._said_by(WITNESS)
+
+    @property
+    def not_witnessed(self) -> str:
+        """Why there is a result and no witness's verdict on it; "" otherwise."""
+        staged = self.stages[WITNESS.name]
+        if not self.done or staged.found:
+            return ""
+        return f"{WITNESS.name} failed: {staged.failure}" if staged.failure else "not made"
+
+    @property
+    def verdict(self) -> str:
+        """The witness's verdict; "not witnessed" and why where a result has none; or ""."""
+        reason = self.not_witnessed
+        return f"not witnessed ({reason})" if reason else str(self.witness.get("verdict", ""))
+
+    def _said_by(self, stage: Stage) -> Mapping[str, Any]:
+        record = self.stages[stage.name].record
+        return record.summary if record else {}
 
     @property
     def failed(self) -> StagePlan | None:
@@ -132,10 +154,10 @@ class EditPlan:
 
     @property
     def to_make(self) -> tuple[str, ...]:
-        """Stages that have to run for the edited image, in order."""
-        if self.done:
+        """Stages that have to run for the edited image and the witness's verdict, in order."""
+        if all(self.stages[stage.name].status is Status.HIT for stage in WANTED):
             return ()
-        wanted, missing = {RESULT.name}, []
+        wanted, missing = {stage.name for stage in WANTED}, []
         for stage in reversed(STAGES):
             status = self.stages[stage.name].status
             if stage.name in wanted and status not in (Status.HIT, Status.OFF):

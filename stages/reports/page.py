@@ -6,6 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from stages.pipeline import STAGES
+from stages.reports.wording import ended
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -30,9 +31,15 @@ def render_page(name: str, rows: "Sequence[ResultRow]", banner: str = "") -> str
         figures=["before", *titles, "after"],
         failures=[row for row in rows if row["status"] in ("failed", "bad")],
         counts=Counter(row["status"] for row in rows),
-        verdicts=Counter(row["verdict"] for row in rows if row.get("verdict")),
+        verdict=_verdict,
+        ended=ended,
+        verdicts=Counter(said for row in rows if (said := _verdict(row))),
         seconds=sum(row.get("seconds", 0) for row in rows),
     )
+
+
+def _verdict(row: "ResultRow") -> str:
+    return "not witnessed" if row.get("not_witnessed") else row.get("verdict") or ""
 
 
 @cache

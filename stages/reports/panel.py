@@ -13,6 +13,7 @@ from stages.pipeline import STAGES
 from stages.planning.plan import EditPlan, Status, plan_edits
 from stages.reports.srgb_png import save_png
 from stages.reports.tiles import PAPER, TILE, Color, drag_tile
+from stages.reports.wording import ended
 from stages.stage import Look, Stage
 
 COLUMNS = 3
@@ -68,8 +69,7 @@ def _read(plan: EditPlan, stage: Stage, store: ArtifactStore) -> Mapping[str, An
 
 
 def _title(plan: EditPlan) -> str:
-    verdict = plan.drag.get("verdict")
-    return f"{plan.edit.id}: {verdict}" if verdict else plan.edit.id
+    return f"{plan.edit.id}: {plan.verdict}" if plan.verdict else plan.edit.id
 
 
 def _subtitle(plan: EditPlan) -> str:
@@ -83,7 +83,7 @@ def _subtitle(plan: EditPlan) -> str:
 
 def _points(plan: EditPlan, pixels: Pixels) -> Image.Image:
     """Write what became of each point, in place of a picture."""
-    lines = list(_point_lines(plan)) if plan.drag else ["not dragged yet"]
+    lines = list(_point_lines(plan))
     tile = Image.new("RGB", drag_tile(pixels, ()).size, (246, 247, 248))
     draw = ImageDraw.Draw(tile)
     for number, line in enumerate(lines):
@@ -92,10 +92,12 @@ def _points(plan: EditPlan, pixels: Pixels) -> Image.Image:
 
 
 def _point_lines(plan: EditPlan) -> Iterable[str]:
-    drag = plan.drag
-    yield f"{drag.get('steps', 0)} of {drag.get('budget', 0)} steps"
-    for number, point in enumerate(drag["points"], start=1):
-        yield f"{number}  {point['verdict']}, tracked {point['distance']:.1f} px from its target"
+    drag, seen = plan.drag, plan.witness.get("points", [])
+    yield f"{drag.get('steps', 0)} of {drag.get('budget', 0)} steps" if drag else "not dragged yet"
+    for number, point in enumerate(seen, start=1):
+        yield f"{number}  {ended(point)}"
+    for number, point in enumerate(drag.get("points", []), start=1):
+        yield f"{number}  the tracker: {ended(point)}"
     for record in plan.records.values():
         yield from warnings_of(record)
 

@@ -8,7 +8,7 @@ from rich.filesize import decimal
 from artifacts import ArtifactStore
 from stages.planning.forecast import Forecast, StageForecast
 from stages.planning.plan import EditPlan, JobPlan, Reason, Status
-from stages.reports.wording import Table, count, duration
+from stages.reports.wording import Table, count, duration, ended
 
 SCHEMA = 1
 IDS_SHOWN = 3
@@ -194,9 +194,6 @@ def _summary_line(summary: Mapping[str, Any]) -> str:
         for name, value in short.items()
         if value not in (None, "")
     ]
-    points = [
-        f"{point['verdict']} (tracked {point['distance']:.1f} px from its target)"
-        for point in summary.get("points", [])
-    ]
+    points = map(ended, summary.get("points", []))
     warnings = [str(warning) for warning in summary.get("warnings", [])]
     return ", ".join([*lines, *points, *warnings])

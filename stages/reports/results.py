@@ -1,8 +1,8 @@
 """What a run leaves for the user, as soon as each edit is done, whichever process does it.
 
     OUT/images/<id>.png    the edited images
-    OUT/results.jsonl      lines about edits: verdict, paths, keys, seconds, or the reason; the last
-                           line of an edit counts
+    OUT/results.jsonl      lines about edits: the witness's verdict and the tracker's, paths, keys,
+                           seconds, or the reason; the last line of an edit counts
     OUT/index.html         before, mask and after of every edit; small pictures in OUT/thumbs
     OUT/job.json           whose results these are
 
@@ -30,7 +30,7 @@ from artifacts.places.backend import Backend, Entry
 from stages.failures import Failure
 from stages.garbage import collector_paused
 from stages.jobs.edit import BadEdit, Edit, Job
-from stages.pipeline import RESULT, STAGES
+from stages.pipeline import RESULT, STAGES, WITNESS
 from stages.planning.plan import EditPlan, Status
 from stages.stage import Look, Tile
 
@@ -289,8 +289,11 @@ class Results:
         row = {**_facts(plan), "id": plan.edit.id, "status": "unfinished", "thumbs": {}}
         if draws or plan.done:
             row["thumbs"] = self._thumbs(plan)
+        reason = f"{failure.stage}: {failure.kind}: {failure.message}" if failure else ""
+        if plan.done and failure and failure.stage == WITNESS.name:  # the picture is good
+            row["not_witnessed"] = reason
+            failure = None
         if failure:
-            reason = f"{failure.stage}: {failure.kind}: {failure.message}"
             row |= {"status": "failed", "reason": reason}
         elif plan.done:
             return row | self._result(plan, old, row["thumbs"])
@@ -549,8 +552,10 @@ def _facts(plan: EditPlan) -> ResultRow:
         "height": edit.image.height,
         "notes": list(edit.notes),
         "drags": [[*map(list, drag)] for drag in edit.drags],
-        "verdict": drag.get("verdict"),
-        "points": drag.get("points", []),
+        "verdict": plan.witness.get("verdict"),
+        "points": plan.witness.get("points", []),
+        "not_witnessed": plan.not_witnessed,
+        "tracker": {"verdict": drag.get("verdict"), "points": drag.get("points", [])},
         "steps": drag.get("steps"),
         "budget": drag.get("budget"),
         "off": {name: s.why for name, s in plan.stages.items() if s.status is Status.OFF},

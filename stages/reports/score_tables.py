@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from adaptivedrag.metrics.mean_distance import ARRIVED_WITHIN
 from stages.evaluate import DAI_RADII, Measures
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ RESAMPLES = 2000
 SEED = 0
 SHORT = 16
 """Digits of a digest in CSVs."""
-
-ARRIVED_WITHIN = 1 / 16
-"""A point has arrived within this part of the image's shorter side."""
 
 NO_REGION = "no region"
 """Reason of a missing control if nothing says what is dragged; not a fault of the job."""

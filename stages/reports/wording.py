@@ -1,7 +1,7 @@
 """Counts, times and tables in words."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 
 class Table(NamedTuple):
@@ -14,6 +14,11 @@ class Table(NamedTuple):
 def count(number: int, noun: str) -> str:
     """Return a number with its noun: "1 edit", "2 edits"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def ended(point: Mapping[str, Any]) -> str:
+    """Say how one drag ended, by what a stage keeps of it."""
+    return f"{point['verdict']}, {point['distance']:.1f} px from its target"
 
 
 def duration(seconds: float) -> str:

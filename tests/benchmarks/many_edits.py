@@ -18,7 +18,15 @@ import numpy as np
 from PIL import Image
 from support.tiny_models import write_model
 
-from artifacts import ArtifactStore, Circumstances, Picture, Record, TensorFile, digest_json
+from artifacts import (
+    ArtifactStore,
+    Circumstances,
+    Document,
+    Picture,
+    Record,
+    TensorFile,
+    digest_json,
+)
 from artifacts.payload import Encoded, Payload, encode, object_id
 from artifacts.places.backend import Backend
 from artifacts.records import MANIFEST, Manifest, StoredFile
@@ -176,6 +184,10 @@ def _payloads() -> dict[str, tuple[Payload, Mapping[str, Any]]]:
             drag,
         ),
         "sample_image": ({"image": Picture(pixels)}, {"unet": 50}),
+        "locate_handles": (
+            {"handles": Document([point])},
+            {"verdict": "reached", "points": [point]},
+        ),
     }
 
 

@@ -52,10 +52,11 @@ EACH = {
         f"out/{{edit}}/{name}"
         for name in ("train_lora", "invert_image", "extract_superpixels", "optimize_latent")
     ],
+    "locate_handles": ["images/{edit}.png", "out/{edit}/sample_image"],
 }
 
 rule all:
-    input: expand("out/{edit}/sample_image", edit=EDITS)
+    input: expand("out/{edit}/locate_handles", edit=EDITS)
 """
 RULE = """
 rule {name}:

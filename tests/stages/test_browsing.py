@@ -54,9 +54,9 @@ def test_everything_of_a_finished_edit_is_there(path):
     assert made.superpixels.ndim == 2
     assert made.latents.ndim == 4
     assert np.array_equal(made.lora["weight"], np.ones(3))
-    assert made.drag["verdict"] == "reached"
+    assert (made.drag["verdict"], made.witness["verdict"]) == ("reached", "stalled")
     assert set(made.read("optimize_latent")) == {"latent", "tracks"}
-    assert len(made.made) == 6
+    assert len(made.made) == 7
     assert made.edit.id == "peak"
 
 

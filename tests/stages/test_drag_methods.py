@@ -24,7 +24,7 @@ def test_a_method_of_its_own_is_planned_run_and_shown_like_the_others(bench, sto
     perform_all(bench, edit)
     rolled = changed(config={"optimize_latent": {"method": "roll"}})
     (plan,) = plan_edits([rolled], store, explain=True)
-    assert plan.to_make == ("optimize_latent", "sample_image")
+    assert plan.to_make == ("optimize_latent", "sample_image", "locate_handles")
     assert plan.stages["optimize_latent"].why == "optimize_latent.method optimization → roll"
     records = perform_all(bench, rolled)
     assert records["optimize_latent"].config["method"] == "roll"

@@ -35,6 +35,9 @@ def test_an_edit_in_memory_equals_the_staged_one(edit, tmp_path):
     staged = bench.store.read(records["sample_image"])["image"]
     assert np.array_equal(result.image, staged)
     assert result.drag.verdict == records["optimize_latent"].summary["verdict"]
+    assert [point.document() for point in result.witness.points] == (
+        records["locate_handles"].summary["points"]
+    )
     assert len(result.lora_losses) == edit.config.train_lora.steps
 
 

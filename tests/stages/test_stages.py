@@ -56,6 +56,7 @@ def test_before_anything_the_plan_says_miss_and_follows(store, edit):
         "build_mask": "follows",
         "optimize_latent": "follows",
         "sample_image": "follows",
+        "locate_handles": "follows",
     }
 
 
@@ -72,23 +73,30 @@ def test_every_stage_gives_the_same_bytes_again(bench, edit, tmp_path):
 
 
 CHANGES = [
-    ({"prompt": "a dog"}, {"train_lora", "invert_image", "optimize_latent", "sample_image"}),
+    (
+        {"prompt": "a dog"},
+        {"train_lora", "invert_image", "optimize_latent", "sample_image", "locate_handles"},
+    ),
     (
         {"drags": (Drag(ImagePoint(40, 50), ImagePoint(60, 90)),)},
-        {"build_mask", "optimize_latent", "sample_image"},
+        {"build_mask", "optimize_latent", "sample_image", "locate_handles"},
     ),
     (
         {"config": {"train_lora": {"learning_rate": 1e-3}}},
-        {"train_lora", "invert_image", "optimize_latent", "sample_image"},
+        {"train_lora", "invert_image", "optimize_latent", "sample_image", "locate_handles"},
     ),
     (
         {"config": {"optimize_latent": {"learning_rate": 0.2}}},
-        {"optimize_latent", "sample_image"},
+        {"optimize_latent", "sample_image", "locate_handles"},
     ),
-    ({"config": {"sample_image": {"reference_control": False}}}, {"sample_image"}),
+    (
+        {"config": {"sample_image": {"reference_control": False}}},
+        {"sample_image", "locate_handles"},
+    ),
+    ({"config": {"locate_handles": {"timestep": 100}}}, {"locate_handles"}),
     (
         {"config": {"extract_superpixels": {"count": 60}}},
-        {"extract_superpixels", "build_mask", "optimize_latent", "sample_image"},
+        {"extract_superpixels", "build_mask", "optimize_latent", "sample_image", "locate_handles"},
     ),
     ({"id": "another-name", "tags": ("x",)}, set()),
 ]

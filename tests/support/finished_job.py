@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 from support.tiny_models import shared_model
 
-from artifacts import ArtifactStore, Circumstances, Picture, Record, TensorFile
+from artifacts import ArtifactStore, Circumstances, Document, Picture, Record, TensorFile
 from stages.jobs.edit import Edit
 from stages.pipeline import STAGES
 from stages.planning.resolved import Resolved
@@ -48,7 +48,7 @@ def write_job(
 
 
 def finish(
-    edit: Edit, store: ArtifactStore, *, until: str = "sample_image", shade: int = 128
+    edit: Edit, store: ArtifactStore, *, until: str = "locate_handles", shade: int = 128
 ) -> dict[str, Record]:
     """Publish made-up results of an edit's stages, in order."""
     resolved, records = Resolved.of(edit), dict[str, Record]()
@@ -89,3 +89,5 @@ def _payloads(
     yield "build_mask", ({"mask": labels > 100, "picture": Picture(mask)}, {"warnings": []})
     yield "optimize_latent", ({"latent": latents[:1], "tracks": steps[:, None]}, drag)
     yield "sample_image", ({"image": Picture(result)}, {})
+    seen = {"verdict": "stalled", "points": [{**point, "verdict": "stalled", "distance": 19.0}]}
+    yield "locate_handles", ({"handles": Document(seen["points"])}, seen)

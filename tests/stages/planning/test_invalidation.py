@@ -29,20 +29,21 @@ from stages.jobs.image_files import inspect_image, inspect_mask
 from stages.pipeline import STAGE_NAMES, STAGES
 from stages.planning.reasons import differences
 
-LORA, INVERSION, SUPERPIXELS, MASK, DRAG, IMAGE = STAGE_NAMES
+LORA, INVERSION, SUPERPIXELS, MASK, DRAG, IMAGE, WITNESS = STAGE_NAMES
 ALL = set(STAGE_NAMES)
 AFTER = {
-    LORA: {INVERSION, DRAG, IMAGE},
-    INVERSION: {DRAG, IMAGE},
-    SUPERPIXELS: {MASK, DRAG, IMAGE},
-    MASK: {DRAG, IMAGE},
-    DRAG: {IMAGE},
-    IMAGE: set(),
+    LORA: {INVERSION, DRAG, IMAGE, WITNESS},
+    INVERSION: {DRAG, IMAGE, WITNESS},
+    SUPERPIXELS: {MASK, DRAG, IMAGE, WITNESS},
+    MASK: {DRAG, IMAGE, WITNESS},
+    DRAG: {IMAGE, WITNESS},
+    IMAGE: {WITNESS},
+    WITNESS: set(),
 }
 """What reruns after a stage that came out different."""
 
 FIELDS = {
-    "dtype": {LORA, INVERSION, DRAG, IMAGE},
+    "dtype": {LORA, INVERSION, DRAG, IMAGE, WITNESS},
     "seed": {LORA},
     "working_size": ALL,
     "train_lora": ({LORA}, "rank steps batch_size learning_rate weight_decay"),
@@ -61,6 +62,7 @@ FIELDS = {
         "hold_background reference_control reference_first_layer correspondence"
         " correspondence_radius correspondence_temperature correspondence_rate",
     ),
+    "locate_handles": ({WITNESS}, "timestep draws"),
 }
 """Which keys each field of the settings enters. A new field has to be named here."""
 
@@ -287,7 +289,7 @@ def test_another_way_to_find_content_reruns_the_stages_that_find_it(
 
 def test_other_weights_rerun_the_stages_that_load_them(edit, place):
     other = str(shared_model(seed=1))
-    check(edit, replace(edit, model=other), {LORA, INVERSION, DRAG, IMAGE})
+    check(edit, replace(edit, model=other), {LORA, INVERSION, DRAG, IMAGE, WITNESS})
     same = str(shutil.copytree(shared_model(), place.folder / "copy"))
     check(edit, replace(edit, model=same), set())
     segmenter = str(place.file("other.pt", b"other weights"))
@@ -297,7 +299,7 @@ def test_other_weights_rerun_the_stages_that_load_them(edit, place):
 
 
 def test_a_pixel_reruns_what_reads_the_image_and_a_copy_nothing(edit, place):
-    direct = {LORA, INVERSION, SUPERPIXELS}
+    direct = {LORA, INVERSION, SUPERPIXELS, WITNESS}
     check(edit, replace(edit, **place.image("dot.png", dot=(7, 9))), direct)
     check(edit, replace(edit, **place.image("copy.png")), set())
     warped = with_setting(edit, "optimize_latent.method", "warp")
@@ -306,9 +308,9 @@ def test_a_pixel_reruns_what_reads_the_image_and_a_copy_nothing(edit, place):
 
 def test_a_point_a_prompt_and_a_name_rerun_what_reads_them(edit):
     moved = (Drag(ImagePoint(40, 50), ImagePoint(66, 41)),)
-    check(edit, replace(edit, drags=moved), {MASK, DRAG, IMAGE})
-    check(edit, replace(edit, drags=edit.drags * 2), {MASK, DRAG, IMAGE})
-    check(edit, replace(edit, prompt="a hill."), {LORA, INVERSION, DRAG, IMAGE})
+    check(edit, replace(edit, drags=moved), {MASK, DRAG, IMAGE, WITNESS})
+    check(edit, replace(edit, drags=edit.drags * 2), {MASK, DRAG, IMAGE, WITNESS})
+    check(edit, replace(edit, prompt="a hill."), {LORA, INVERSION, DRAG, IMAGE, WITNESS})
     check(edit, replace(edit, id="other", tags=("x",)), set())
 
 

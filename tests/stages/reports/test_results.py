@@ -83,10 +83,10 @@ def test_a_report_has_images_a_row_and_a_page_for_each_edit(tmp_path, store, out
         assert pixels.shape == (64, 96, 3)
         assert (pixels == 100 + number).all()
         row = rows(out)[name]
-        assert (row["status"], row["verdict"], row["steps"]) == ("done", "reached", 11)
-        assert row["seconds"] == pytest.approx(9.0)
+        assert (row["status"], row["verdict"], row["steps"]) == ("done", "stalled", 11)
+        assert row["seconds"] == pytest.approx(10.5)
         assert set(row["keys"]) == set(row["stage_seconds"])
-        assert len(row["keys"]) == 6
+        assert len(row["keys"]) == 7
 
 
 def test_the_page_refers_to_nothing_but_its_own_files(tmp_path, store, out):
