@@ -25,13 +25,13 @@ from adaptivedrag.points import Drag, FeaturePoint, Frame
 SEED = 0
 """Of the draws, the same for source and result: a picture matches itself exactly."""
 
-OFF_THE_WAY = 0.4
+OFF_THE_WAY = 0.6
 """What a match loses in likeness for lying off its drag's way by the drag's length."""
 
 BEYOND = 0.25
 """The way goes on by this share of the drag before the handle and behind the target."""
 
-SHORTEST = 1 / 32
+SHORTEST = 1 / 8
 """A shorter drag counts as this long in `OFF_THE_WAY`, as a share of the shorter side."""
 
 LOST = 0.2

@@ -291,7 +291,7 @@ def test_a_plan_tells_what_is_missing_for_other_programs_too(done):
     with done.open("a") as file:
         file.write("[optimize_latent]\nlearning_rate = 0.02\n")
     told = call("plan", done)
-    assert "To make: 6 artifacts: about 9.0 s on cpu" in told.output
+    assert "To make: 9 artifacts: about 14 s on cpu" in told.output
     document = json.loads(call("plan", done, "--json").output)
     assert document["schema"] == 1
     assert (document["edits"], document["done"], document["device"]) == (3, 0, "cpu")
@@ -302,13 +302,16 @@ def test_a_plan_tells_what_is_missing_for_other_programs_too(done):
         "unknown": 0,
         "seconds": 4.5,
         "bytes": document["to_make"]["bytes"]
-        - document["stages"]["sample_image"]["to_make"]["bytes"],
+        - sum(
+            document["stages"][name]["to_make"]["bytes"]
+            for name in ("sample_image", "locate_handles")
+        ),
         "records": 3,
     }
     page = (ROOT / "docs" / "plan.md").read_text("utf-8")
     assert all(f"`{name}" in page for name in (*document, *document["to_make"]))
     first = document["plans"][0]
-    assert first["to_make"] == ["optimize_latent", "sample_image"]
+    assert first["to_make"] == ["optimize_latent", "sample_image", "locate_handles"]
     why = "optimize_latent.learning_rate 0.01 → 0.02"
     assert first["stages"]["optimize_latent"]["why"] == why
     assert set(first["stages"]["train_lora"]) == {"status", "key", "why"}
@@ -573,7 +576,7 @@ def test_the_doctor_judges_a_job(job):
     job.write_text('model = "pocket"\nsegmenter = "pocket"\npreset = "paper"\n')
     found = call("doctor", job)
     assert found.exit_code == 0, found.output
-    assert "room:      cats needs 0 bytes and 12 artifacts of unknown size; " in found.output
+    assert "room:      cats needs 0 bytes and 15 artifacts of unknown size; " in found.output
 
 
 def test_the_report_is_written_at_any_time(job):

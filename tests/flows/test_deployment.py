@@ -83,7 +83,7 @@ def test_workers_get_the_stages_and_the_retries_that_were_asked_for(
     forced = RunRequest.of(from_stage="optimize_latent", force=True)
     [run_id] = submit(job, store, forced, deployment=name)
     asked = parameters_of(run_id, users_server)
-    assert asked["request"]["stages"] == ["optimize_latent", "sample_image"]
+    assert asked["request"]["stages"] == ["optimize_latent", "sample_image", "locate_handles"]
     assert asked["request"]["force"] == ["optimize_latent"]
     assert asked["edit_ids"] == edits_before
 

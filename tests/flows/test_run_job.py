@@ -42,6 +42,7 @@ EVERYTHING = {
     "build_mask": 2,
     "optimize_latent": 4,
     "sample_image": 4,
+    "locate_handles": 4,
 }
 
 
@@ -132,7 +133,7 @@ def test_a_forced_stage_reruns_what_follows_exactly_where_its_bytes_changed(make
     store.publish(trained.action, payload, trained.circumstances, replace=True)
     assert run_here(job).exit_code == 0
     again = run_here(job, from_stage="train_lora", force=True)
-    after = {"invert_image": 1, "optimize_latent": 2, "sample_image": 2}
+    after = {"invert_image": 1, "optimize_latent": 2, "sample_image": 2, "locate_handles": 2}
     assert again.made == {"train_lora": 1} | after
     assert len(again.done) == 2
     once_more = run_here(job, from_stage="train_lora", force=True)
@@ -150,7 +151,7 @@ def test_a_run_with_nothing_to_do_reads_no_earlier_ones(make_job, run_here, monk
 
     monkeypatch.setattr(ArtifactStore, "get_run", reading)
     run_here(job)
-    assert run_here(job, from_stage="sample_image", force=True).made == {"sample_image": 1}
+    assert run_here(job, from_stage="locate_handles", force=True).made == {"locate_handles": 1}
     assert asked
     asked.clear()
     assert run_here(job).made == {}

@@ -165,6 +165,7 @@ def test_a_result_made_again_with_other_values_reruns_what_follows_and_says_so(e
         "build_mask": "hit",
         "optimize_latent": "follows",
         "sample_image": "follows",
+        "locate_handles": "follows",
     }
     cause = "made again with other values, record 1 → 3"
     assert why(edit, store, "invert_image") == f"input train_lora changed ({cause})"
@@ -197,7 +198,7 @@ def test_a_failure_is_told_with_its_kind_and_keeps_others_waiting(job, edit, sto
     told = "failed before: NotFinite: at 3; optimize_latent.learning_rate 0.01 → 9.0"
     assert why(wild, store, "optimize_latent") == told
     one = replace(job, edits=(wild,))
-    assert forecast(plan_job(one, store), store).total.missing == 2
+    assert forecast(plan_job(one, store), store).total.missing == 3
     store.add_attempt("optimize_latent", key, failure | {"policy": "quarantine"})
     found = explain_edit(wild, store)
     assert found["optimize_latent"].status is Status.QUARANTINED
@@ -228,11 +229,12 @@ def test_nothing_is_foretold_where_nothing_is_recorded(job, store):
         "build_mask": 3,
         "optimize_latent": 3,
         "sample_image": 3,
+        "locate_handles": 3,
     }
-    assert found.total.unknown == found.total.missing == 12
+    assert found.total.unknown == found.total.missing == 15
     assert found.device == ""
     assert [*forecast_lines(found)] == [
-        "To make: 12 artifacts; time and size are unknown: the store has no similar ones"
+        "To make: 15 artifacts; time and size are unknown: the store has no similar ones"
     ]
 
 
@@ -242,8 +244,9 @@ def test_time_and_room_are_foretold_from_records_shared_artifacts_once(job, edit
         "build_mask": 2,
         "optimize_latent": 2,
         "sample_image": 2,
+        "locate_handles": 2,
     }
-    assert found.total.seconds == pytest.approx(6 * CIRCUMSTANCES.seconds)
+    assert found.total.seconds == pytest.approx(8 * CIRCUMSTANCES.seconds)
     (plan,) = plan_edits([edit], store)
     sizes = [plan.stages[name].record.size for name in ("build_mask", "optimize_latent")]
     assert [found.stages[name].size for name in ("build_mask", "optimize_latent")] == [
@@ -251,7 +254,7 @@ def test_time_and_room_are_foretold_from_records_shared_artifacts_once(job, edit
     ]
     assert found.device == "cpu"
     assert found.free
-    assert "about 9.0 s on cpu" in next(forecast_lines(found))
+    assert "about 12 s on cpu" in next(forecast_lines(found))
     full = replace(found, free=10)
     assert [*forecast_lines(full)][1] == "Not enough disk space: only 10 bytes free"
 
@@ -267,7 +270,7 @@ def test_time_follows_the_steps_that_a_stage_is_set_to(job, edit, store):
 
 
 def test_records_of_another_device_or_other_weights_tell_nothing(job, edit, store):
-    assert told(job, store, device="cuda").total.unknown == 6
+    assert told(job, store, device="cuda").total.unknown == 8
     precise = replace(job, edits=(with_settings(edit, dtype="float32"),))
     found = told(precise, store)
     assert found.stages["train_lora"].unknown == 1
