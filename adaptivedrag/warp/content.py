@@ -1,74 +1,143 @@
 """The content under the handles, and how the drags move it; not in the paper (preset `plus`).
 
-A drag says where one point goes, not what goes with it. Here its content is the segment of middle
-size at its handle: SAM 2 finds parts, things and groups of things. A handle inside its content
-carries it along; a handle at an end of it stretches it in the direction of the drag, its other side
-staying, or turns it about its other end where the drag goes across; two handles on one content
-turn, stretch and carry it. All on the feature grid, (row, col).
+A drag says where one point goes, not what goes with it. SAM 2 finds parts, things and groups of
+things at a handle; content is the smallest of them that is no mere pattern on another: one that
+lies within a segment not much larger goes with it. Handles that go the same way move one content,
+if a segment holds them. A thin part that sticks out of a segment (a sleeve, a tail) is content by
+itself, attached to the rest.
+
+How it moves (`adaptivedrag.warp.motion`), all on the feature grid, (row, col):
+
+    one handle inside          carries its content
+    at an end, along           stretches it; its other side stays
+    at an end, across          turns it about its other end
+    at the edge of a disc      grows it about its center
+    in a part that sticks out  turns and stretches the part; where it is attached it stays (a field)
+    two handles                turn, stretch and carry
+    three and more             a field in which each arrives; where it would fold over, the affine
+                               map that comes nearest
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from adaptivedrag.points import Drag, Frame
 from adaptivedrag.superpixels import Segments, Superpixels
+from adaptivedrag.warp.motion import (
+    Affine,
+    Point,
+    Points,
+    Region,
+    Sources,
+    carried,
+    cells,
+    field,
+    folds,
+    grown,
+    looked_up,
+    moved,
+    nearest_affine,
+    sources,
+    stretched,
+    swung,
+)
 
 LARGEST = 0.5
 """A segment of more than this share of the image is background, not content."""
 
+LIKE = 1.7
+"""A segment that is at most this many times as large shows the same thing."""
+
+AROUND = 3.0
+"""A segment that is at most this many times as large, and surrounds most of the border of another,
+shows the thing that the other one lies on."""
+
+EDGE = 3
+"""Cells from the outline of a segment within which a border is no longer surrounded by it."""
+
 SAME = 0.5
 """Contents that share more than this part of the smaller one are merged."""
 
-END = 0.3
-"""A handle in the outermost part of its content, seen from the centroid, lies at an end of it."""
+TOGETHER = 0.3
+"""Drags whose ways differ by at most this part of the longer one go the same way."""
 
 ALIKE = 0.6
 """Segments that overlap the chosen one by more than this (intersection over union) show the same
 thing, and vote on its cells."""
 
+THIN = 0.6
+"""A part is thin if its half width is at most this part of its segment's."""
+
+STICKS_OUT = 0.4
+"""A part of more than this share of its segment does not stick out of it."""
+
+END = 0.3
+"""A handle in the outermost part of its content, seen from the centroid, lies at an end of it."""
+
 ALONG = 0.6
 """A drag at an end that goes along the line from the centroid (cosine) stretches the content; one
 across turns it."""
 
-STRETCHES = (0.25, 4.0)
-"""Content is never stretched by more than this."""
+ROUND = 0.76
+"""Content that overlaps a disc of its size by more than this (intersection over union) is one."""
 
-Points = Float[np.ndarray, "p 2"]
-Region = Bool[np.ndarray, "h w"]
+
+RADIAL = 0.9
+"""A drag at the rim of a disc that goes along its radius (cosine) grows it."""
+
+RIM = 0.8
+"""A handle at least this part of a disc's radius from its center is at its rim."""
+
+MOST_AFFINE = 2
+"""Handles on one content that an affine map brings to their targets; for more it takes a field."""
+
+CONTROLS = 24
+"""About as many cells of a hinge, and of what hangs on it, are followed by a field."""
+
+NOTICED = 0.02
+"""Share of content that leaves the image from which it is worth a warning."""
+
+OUT = 1.3
+"""A handle in a part that sticks out is at least this many times half its width from the rest."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """The content that one or more handles drag, and the affine map by which it moves."""
+    """The content that one or more handles drag, and how it moves.
+
+    Attributes:
+        came_from: for every cell of the grid, the (row, col) of what is found there after the
+            motion; smooth, and defined everywhere.
+        motion: its name.
+        warnings: what is odd about it, a line each.
+    """
 
     region: Region
-    motion: Float[np.ndarray, "2 3"]
-    """Maps (row, col, 1) of the feature grid to (row, col)."""
-
-    @property
-    def back(self) -> Float[np.ndarray, "2 3"]:
-        """The inverse of `motion`."""
-        linear = np.linalg.inv(self.motion[:, :2])
-        return np.column_stack([linear, -linear @ self.motion[:, 2]])
-
-    @property
-    def came_from(self) -> Float[np.ndarray, "h w 2"]:
-        """For every cell of the grid, the (row, col) of what is found there after the motion."""
-        places = _mapped(self.back, _cells(np.ones_like(self.region)))
-        return places.reshape(*self.region.shape, 2)
+    came_from: Sources
+    motion: str = "carried"
+    warnings: tuple[str, ...] = ()
 
     @property
     def arrival(self) -> Region:
         """Return the cells of the grid where the content lies after its motion."""
-        came_from = np.rint(self.came_from.reshape(-1, 2)).astype(int)
-        rows, cols = came_from.T
-        inside = (came_from >= 0).all(axis=1) & (came_from < self.region.shape).all(axis=1)
-        arrival = np.zeros(self.region.size, dtype=bool)
-        arrival[inside] = self.region[rows[inside], cols[inside]]
-        return arrival.reshape(self.region.shape)
+        return looked_up(self.region, self.came_from)
+
+
+@dataclass(frozen=True)
+class _Thing:
+    """What one or more drags move.
+
+    Attributes:
+        hinge: the cells at which it is attached to what stays; empty if it is free.
+    """
+
+    region: Region
+    hinge: Region
+    drags: tuple[Drag, ...]
 
 
 def find_contents(
@@ -78,18 +147,19 @@ def find_contents(
 
     If no segment of at most half of the image holds a handle, its superpixel is its content.
     """
-    moving = [drag for drag in drags if drag.handle != drag.target]
-    groups: list[tuple[Region, list[Drag]]] = []
-    for drag in moving:
-        region = _region_at(segments, superpixels, frame.to_cell(drag.handle))
-        for place, (other, others) in enumerate(groups):
-            shared = (region & other).sum()
-            if shared > SAME * min(region.sum(), other.sum()):
-                groups[place] = (region | other, [*others, drag])
+    things: list[_Thing] = []
+    for drag in drags:
+        if drag.handle == drag.target:
+            continue
+        thing = _thing_at(segments, superpixels, drag, frame)
+        for place, other in enumerate(things):
+            joined = _joined(segments, other, thing, frame)
+            if joined is not None:
+                things[place] = joined
                 break
         else:
-            groups.append((region, [drag]))
-    contents = [Content(region, _motion(region, own, frame)) for region, own in groups]
+            things.append(thing)
+    contents = [_content(thing, drags, frame) for thing in things]
     return tuple(sorted(contents, key=lambda content: -int(content.region.sum())))
 
 
@@ -103,102 +173,217 @@ def content_mask(contents: Sequence[Content], shape: tuple[int, int], margin: in
     return binary_dilation(mask, iterations=margin) if margin else mask
 
 
-def _region_at(segments: Segments, superpixels: Superpixels, cell: tuple[int, int]) -> Region:
-    """Return the segment of middle size at a cell, in one piece and without holes.
+def _thing_at(segments: Segments, superpixels: Superpixels, drag: Drag, frame: Frame) -> _Thing:
+    from scipy.ndimage import binary_dilation
 
-    Its cells are those of at least half of the similar segments that hold the cell.
+    cell = frame.to_cell(drag.handle)
+    region = _segment_holding(segments, [cell])
+    if region is None:
+        region = _piece(superpixels.labels == superpixels.labels[cell], cell)
+    part = _part_that_sticks_out(region, cell)
+    if part is None:
+        return _Thing(region, np.zeros_like(region), (drag,))
+    return _Thing(part, part & binary_dilation(region & ~part), (drag,))
+
+
+def _joined(segments: Segments, one: _Thing, other: _Thing, frame: Frame) -> _Thing | None:
+    """Return what moves two things as one; None if they move by themselves."""
+    drags = (*one.drags, *other.drags)
+    if all(_go_together(*pair, frame) for pair in pairwise(drags)):
+        common = _segment_holding(segments, [frame.to_cell(drag.handle) for drag in drags])
+        if common is not None:
+            return _Thing(common, np.zeros_like(common), drags)
+    shared = (one.region & other.region).sum()
+    if shared <= SAME * min(one.region.sum(), other.region.sum()):
+        return None
+    return _Thing(one.region | other.region, one.hinge | other.hinge, drags)
+
+
+def _go_together(one: Drag, other: Drag, frame: Frame) -> bool:
+    ways = [_way(drag, frame) for drag in (one, other)]
+    return bool(np.linalg.norm(ways[0] - ways[1]) <= TOGETHER * max(map(np.linalg.norm, ways)))
+
+
+def _segment_holding(segments: Segments, handles: Sequence[tuple[int, int]]) -> Region | None:
+    """Return the smallest segment at all handles that is no pattern on another; None without one.
+
+    It is in one piece and without holes; its cells are those of at least half of the segments like
+    it that hold the handles.
     """
+    holding = [
+        segment
+        for segment in segments[::-1]
+        if segment.mean() <= LARGEST and all(segment[cell] for cell in handles)
+    ]
+    if not holding:
+        return None
+    chosen = holding[0]
+    for segment in holding[1:]:
+        if segment.sum() <= LIKE * chosen.sum() or (
+            segment.sum() <= AROUND * chosen.sum() and _surrounds(segment, chosen)
+        ):
+            chosen = segment
+    alike = [each for each in holding if (each & chosen).sum() > ALIKE * (each | chosen).sum()]
+    return _piece(np.mean(alike, axis=0) >= 0.5, handles[0])
+
+
+def _surrounds(segment: Region, other: Region) -> bool:
+    """Return whether most of the border of another segment lies well within a segment."""
+    from scipy.ndimage import binary_erosion
+
+    border = other & ~binary_erosion(other)
+    within = binary_erosion(segment, iterations=EDGE, border_value=1)
+    return bool((border & within).sum() >= 0.5 * border.sum())
+
+
+def _piece(region: Region, cell: tuple[int, int]) -> Region:
+    """Return the piece of a region at a cell, without holes."""
     from scipy.ndimage import binary_fill_holes, label
 
-    holding = [segment for segment in segments if segment[cell] and segment.mean() <= LARGEST]
-    if holding:
-        middle = sorted(holding, key=np.sum)[len(holding) // 2]
-        alike = [each for each in holding if (each & middle).sum() > ALIKE * (each | middle).sum()]
-        region = np.mean(alike, axis=0) >= 0.5
-    else:
-        region = superpixels.labels == superpixels.labels[cell]
     pieces, _ = label(region)
-    return binary_fill_holes(pieces == pieces[cell])
+    filled: Region = binary_fill_holes(pieces == pieces[cell]) if region[cell] else region
+    return filled
 
 
-def _motion(region: Region, drags: Sequence[Drag], frame: Frame) -> Float[np.ndarray, "2 3"]:
-    handles = np.array([frame.to_feature(drag.handle) for drag in drags])
-    targets = np.array([frame.to_feature(drag.target) for drag in drags])
-    if len(drags) > 2:
-        return _nearest_affine(handles, targets)
-    if len(drags) == 2:
-        return _swing(handles, targets)
-    far = _other_end(region, handles[0])
+def _part_that_sticks_out(region: Region, handle: tuple[int, int]) -> Region | None:
+    """Return the thin part of a region that holds a handle; None if the handle is in no such part.
+
+    Half the width of a part is the radius of the largest disc within the region that holds the
+    handle; the part is what no disc a third larger reaches.
+    """
+    from scipy.ndimage import distance_transform_edt, label
+
+    depth = distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
+    rows, cols = np.indices(region.shape)
+    away = np.hypot(rows - handle[0], cols - handle[1])
+    half_width = float(depth[away <= depth].max(initial=0))
+    if not 0 < half_width <= THIN * depth.max():
+        return None
+    wide = distance_transform_edt(depth < 4 / 3 * half_width) < 4 / 3 * half_width
+    pieces, _ = label(region & ~wide)
+    part: Region = (pieces == pieces[handle]) & region
+    beyond = distance_transform_edt(part | ~region)[handle] > OUT * half_width
+    if wide[handle] or part.sum() > STICKS_OUT * region.sum() or not beyond:
+        return None
+    return part
+
+
+def _content(thing: _Thing, drags: Sequence[Drag], frame: Frame) -> Content:
+    """Return how a thing moves, with what is odd about it."""
+    shape = thing.region.shape
+    handles = np.array([frame.to_feature(drag.handle) for drag in thing.drags])
+    targets = np.array([frame.to_feature(drag.target) for drag in thing.drags])
+    name, motion = _motion(thing, handles, targets)
+    came_from, odd = sources(motion, shape), [*_odd_places(thing.region, motion, frame)]
+    if thing.hinge.any() or len(handles) > MOST_AFFINE:
+        bent = field(*_controls(thing, motion, handles, targets), shape)
+        if folds(bent, thing.region):
+            odd.append("it would fold over itself if it bent, so it is moved as a whole")
+        else:
+            name, came_from = "bent", bent
+    if name != "bent":
+        odd += _short_of_targets(moved(motion, handles), targets, frame)
+    numbers = sorted({drags.index(drag) + 1 for drag in thing.drags})
+    who = f"content of drag{'s' * (len(numbers) > 1)} {' and '.join(map(str, numbers))}"
+    return Content(thing.region, came_from, name, tuple(f"{who}: {line}" for line in odd))
+
+
+def _motion(thing: _Thing, handles: Points, targets: Points) -> tuple[str, Affine]:
+    """Return the affine motion of a thing, and its name."""
+    if len(handles) > MOST_AFFINE:
+        return "fitted", nearest_affine(handles, targets)
+    if len(handles) == MOST_AFFINE:
+        return "swung", swung(handles, targets)
+    if thing.hinge.any():
+        return "swung", _about(cells(thing.hinge).mean(axis=0), handles[0], targets[0])
+    return _motion_of_one(thing.region, handles[0], targets[0])
+
+
+def _motion_of_one(region: Region, handle: Point, target: Point) -> tuple[str, Affine]:
+    """Return the affine motion of a free thing by one handle, and its name."""
+    far = _other_end(region, handle)
     if far is None:
-        return np.column_stack([np.eye(2), (targets - handles)[0]])
-    line, way = handles[0] - _cells(region).mean(axis=0), targets[0] - handles[0]
+        return "carried", carried(target - handle)
+    center = cells(region).mean(axis=0)
+    line, way = handle - center, target - handle
     cosine = line @ way / (np.linalg.norm(line) * np.linalg.norm(way))
+    if cosine >= RADIAL and _at_rim_of_disc(region, handle):
+        return "grown", grown(center, handle, target)
     if abs(cosine) >= ALONG:
-        return _stretch(region, handles[0], way, outwards=cosine > 0)
-    return _swing(np.stack([far, handles[0]]), np.stack([far, targets[0]]))
+        return "stretched", stretched(region, handle, way, outwards=cosine > 0)
+    return "swung", _about(far, handle, target)
 
 
-def _other_end(region: Region, handle: Float[np.ndarray, "2"]) -> Float[np.ndarray, "2"] | None:
+def _about(pivot: Point, handle: Point, target: Point) -> Affine:
+    return swung(np.stack([pivot, handle]), np.stack([pivot, target]))
+
+
+def _other_end(region: Region, handle: Point) -> Point | None:
     """Return the far end of a region whose end the handle lies at; None for a handle inside."""
-    cells = _cells(region)
-    center = cells.mean(axis=0)
+    places = cells(region)
+    center = places.mean(axis=0)
     reach = np.linalg.norm(handle - center)
     if reach == 0:
         return None
-    along = (cells - center) @ ((handle - center) / reach)
+    along = (places - center) @ ((handle - center) / reach)
     if reach < (1 - END) * along.max():
         return None
-    return cells[along <= np.quantile(along, 0.1)].mean(axis=0)
+    end: Point = places[along <= np.quantile(along, 0.1)].mean(axis=0)
+    return end
 
 
-def _stretch(
-    region: Region, handle: Float[np.ndarray, "2"], way: Float[np.ndarray, "2"], outwards: bool
-) -> Float[np.ndarray, "2 3"]:
-    """Return the map that moves a handle along its way and keeps the far side of its region.
+def _at_rim_of_disc(region: Region, handle: Point) -> bool:
+    """Return whether a region is a disc, and a handle lies at its rim."""
+    center = cells(region).mean(axis=0)
+    radius = np.sqrt(region.sum() / np.pi)
+    away = np.linalg.norm(np.moveaxis(np.indices(region.shape), 0, -1) - center, axis=-1)
+    disc = away <= radius
+    alike = (disc & region).sum() / (disc | region).sum()
+    return bool(alike > ROUND and np.linalg.norm(handle - center) >= RIM * radius)
 
-    Beyond `STRETCHES` the handle stops short of its target.
+
+def _controls(
+    thing: _Thing, motion: Affine, handles: Points, targets: Points
+) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n 2"]]:
+    """Return the points that a field follows, and where they go.
+
+    The hinge stays. What is farther from it than it is long follows the affine motion, so that
+    only the rest bends.
     """
-    length = np.linalg.norm(way)
-    along = way / length
-    places = _cells(region) @ along
-    side = places.min() if outwards else places.max()
-    stretch = np.clip(1 + length / (handle @ along - side), *STRETCHES)
-    linear = np.eye(2) + (stretch - 1) * np.outer(along, along)
-    return np.column_stack([linear, (1 - stretch) * side * along])
+    from scipy.ndimage import distance_transform_edt
+
+    if not thing.hinge.any():
+        return handles, targets
+    hinge = _thinned(thing.hinge)
+    away = distance_transform_edt(~thing.hinge)
+    free = _thinned(thing.region & (away > np.sqrt(thing.hinge.sum())))
+    ends = moved(motion, free)
+    return np.concatenate([hinge, free, handles]), np.concatenate([hinge, ends, targets])
 
 
-def _swing(handles: Points, targets: Points) -> Float[np.ndarray, "2 3"]:
-    """Return the map of two points that turns, stretches along their line, and translates."""
-    before, after = handles[1] - handles[0], targets[1] - targets[0]
-    length, wanted = np.linalg.norm(before), np.linalg.norm(after)
-    if min(length, wanted) == 0:
-        return np.column_stack([np.eye(2), (targets - handles).mean(axis=0)])
-    old, new = before / length, after / wanted
-    cosine, sine = old @ new, old[0] * new[1] - old[1] * new[0]
-    turn = np.array([[cosine, -sine], [sine, cosine]])
-    stretch = np.clip(wanted / length, *STRETCHES)
-    linear = turn @ (np.eye(2) + (stretch - 1) * np.outer(old, old))
-    return np.column_stack([linear, targets[0] - linear @ handles[0]])
+def _thinned(region: Region) -> Points:
+    """Return a few dozen cells of a region, evenly along its rows."""
+    places = cells(region)
+    return places[:: max(1, len(places) // CONTROLS)]
 
 
-def _nearest_affine(handles: Points, targets: Points) -> Float[np.ndarray, "2 3"]:
-    """Return the least-squares affine map; for handles on one line, the smallest one.
-
-    It neither mirrors nor stretches content beyond `STRETCHES`, even if the targets ask for it.
-    """
-    center = handles.mean(axis=0)
-    offsets = (targets - handles) - (targets - handles).mean(axis=0)
-    change, *_ = np.linalg.lstsq(handles - center, offsets, rcond=1e-3)
-    left, stretches, right = np.linalg.svd(np.eye(2) + change.T)
-    if np.linalg.det(left @ right) < 0:
-        left[:, 1] *= -1
-    linear = left @ np.diag(np.clip(stretches, *STRETCHES)) @ right
-    return np.column_stack([linear, targets.mean(axis=0) - linear @ center])
+def _odd_places(region: Region, motion: Affine, frame: Frame) -> Iterator[str]:
+    """Say so if content is nearly everything, leaves the image, or is cut by its border."""
+    if region.mean() > LARGEST:
+        yield f"it is {region.mean():.0%} of the image, and little is left to fill its place from"
+    ends = moved(motion, cells(region))
+    outside = float(((ends < -0.5) | (ends > np.array(frame.image_cells) - 0.5)).any(axis=1).mean())
+    if outside >= NOTICED:
+        yield f"{outside:.0%} of it leaves the image"
 
 
-def _cells(region: Region) -> Points:
-    return np.argwhere(region).astype(float)
+def _short_of_targets(ends: Points, targets: Points, frame: Frame) -> Iterator[str]:
+    """Say so if the handles do not arrive."""
+    scale = frame.pixels_per_feature * frame.image_width / frame.width
+    short = float(np.linalg.norm(ends - targets, axis=1).max())
+    if short > 1:
+        yield f"it cannot follow its drags all the way: {short * scale:.0f} pixels are left"
 
 
-def _mapped(motion: Float[np.ndarray, "2 3"], points: Points) -> Points:
-    return points @ motion[:, :2].T + motion[:, 2]
+def _way(drag: Drag, frame: Frame) -> Point:
+    return np.subtract(frame.to_feature(drag.target), frame.to_feature(drag.handle))

@@ -1,5 +1,7 @@
 """Content under the handles: which segment it is, and how drags move it."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from adaptivedrag.points import Drag, Frame, ImagePoint
 from adaptivedrag.superpixels import Superpixels
 from adaptivedrag.warp.content import Content, content_mask, find_contents
+from adaptivedrag.warp.motion import carried, folds, sources
 
 FRAME = Frame.of_image(256, 256, factor=8, working_size=768)
 SIDE = FRAME.feature_size[0]
@@ -32,9 +35,20 @@ def found(segments, *drags):
 
 
 def moved(content, point):
-    """Where a point of the image goes."""
-    place = content.motion @ np.array([*FRAME.to_feature(ImagePoint(*point)), 1])
+    """Where a point of the image goes, exactly where the motion is affine."""
+    wanted = np.array(FRAME.to_feature(ImagePoint(*point)))
+    away = np.linalg.norm(content.came_from - wanted, axis=-1)
+    row, col = (int(side) for side in np.unravel_index(away.argmin(), away.shape))
+    slopes = np.stack([each[row, col] for each in np.gradient(content.came_from, axis=(0, 1))])
+    way = np.linalg.solve(slopes.T, wanted - content.came_from[row, col])
+    place = np.add([row, col], way)
     return FRAME.to_image(tuple(place))
+
+
+def slopes(content):
+    """How the sources of what came from the content's middle change along rows and columns."""
+    row, col = (int(side.mean()) for side in np.nonzero(content.arrival))
+    return np.stack([each[row, col] for each in np.gradient(content.came_from, axis=(0, 1))])
 
 
 BOX = box(80, 80, 160, 120)
@@ -71,15 +85,14 @@ def test_how_far_across_a_drag_goes_decides_between_stretching_and_turning():
     for degrees, turns in ((45, False), (60, True), (120, True), (135, False)):
         way = 20 * np.array([np.sin(np.deg2rad(degrees)), -np.cos(np.deg2rad(degrees))])
         (content,) = found([BOX], drag((99.5, 82), np.array([99.5, 82]) + way))
-        linear = content.motion[:, :2]
-        assert (not np.allclose(linear, linear.T)) == turns
+        assert (not np.allclose(slopes(content), slopes(content).T)) == turns
 
 
 def test_a_handle_at_an_end_turns_content_about_its_other_end():
     (content,) = found([BOX], drag((99.5, 82), (130, 90)))
     assert moved(content, (99.5, 82)) == pytest.approx((130, 90))
     assert moved(content, (99.5, 155.5)) == pytest.approx((99.5, 155.5), abs=2.5)
-    assert abs(np.linalg.det(content.motion[:, :2])) == pytest.approx(1, abs=0.1)
+    assert abs(np.linalg.det(slopes(content))) == pytest.approx(1, abs=0.1)
 
 
 def test_two_handles_on_one_content_both_arrive():
@@ -89,19 +102,20 @@ def test_two_handles_on_one_content_both_arrive():
         assert moved(content, each.handle) == pytest.approx(tuple(each.target))
 
 
-def test_three_handles_that_an_affine_map_fits_all_arrive():
+def test_three_handles_all_arrive():
     pairs = [((90, 90), (100, 95)), ((110, 90), (130, 99)), ((90, 150), (88, 160))]
     (content,) = found([BOX], *(drag(*pair) for pair in pairs))
     for handle, target in pairs:
-        assert moved(content, handle) == pytest.approx(target, abs=1e-6)
+        assert moved(content, handle) == pytest.approx(target, abs=0.2)
+    assert content.warnings == ()
 
 
 POINT = st.tuples(st.floats(82, 118), st.floats(82, 158))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(POINT, min_size=3, max_size=5, unique=True), st.data())
-def test_many_handles_never_stretch_mirror_or_lose_content(handles, data):
+def test_many_handles_never_fold_or_lose_content(handles, data):
     """Targets in one place, on a line, or mirrored: an affine map alone would follow them."""
     place = st.tuples(st.floats(90, 160), st.floats(90, 160))
     targets = data.draw(
@@ -112,34 +126,116 @@ def test_many_handles_never_stretch_mirror_or_lose_content(handles, data):
         )
     )
     for content in found([BOX], *map(drag, handles, targets)):
-        linear = content.motion[:, :2]
-        stretches = np.linalg.svd(linear, compute_uv=False)
-        assert 0.25 - 1e-9 <= stretches.min() <= stretches.max() <= 4 + 1e-9
-        assert np.linalg.det(linear) > 0
+        assert not folds(content.came_from, content.region)
         assert content.arrival.any()
 
 
 def test_handles_on_two_contents_move_each_by_itself():
     other = box(180, 80, 220, 120)
     contents = found([BOX, other], drag((99, 121), (109, 121)), drag((99, 199), (89, 199)))
-    shifts = {tuple(content.motion[:, 2]) for content in contents}
+    grid = np.moveaxis(np.indices(FRAME.feature_size), 0, -1)
+    shifts = {tuple((grid - content.came_from)[0, 0]) for content in contents}
     assert shifts == {(0.0, 5.0), (0.0, -5.0)}
 
 
-def test_of_several_segments_at_a_handle_the_middle_one_by_size_is_its_content():
-    part, group = box(100, 90, 140, 110), box(60, 60, 200, 200)
-    (content,) = found([BOX, part, group], drag((99, 121), (109, 121)))
-    assert np.array_equal(content.region, BOX)
-    (content,) = found([part, BOX], drag((99, 121), (109, 121)))
-    assert np.array_equal(content.region, BOX)
+def test_content_is_the_smallest_segment_that_is_no_pattern_on_another():
+    carries = drag((99, 121), (109, 121))
+    part, group = box(100, 90, 150, 110), box(40, 40, 200, 200)
+    (content,) = found([part, BOX, group], carries)
+    assert np.array_equal(content.region, part)  # BOX is more than three times as large
+    pattern = box(90, 86, 150, 114)
+    (content,) = found([pattern, BOX, group], carries)
+    assert np.array_equal(content.region, BOX)  # twice as large, and surrounds it
+    end = box(110, 80, 160, 120) & ~box(150, 80, 160, 100)
+    (content,) = found([end, BOX, group], carries)
+    assert np.array_equal(content.region, end)  # most of its border is BOX's own
 
 
 def test_segments_that_are_alike_vote_on_the_cells_of_content():
-    unlike = [box(120, 80, 160, 120), box(130, 80, 160, 120)]
     dented, wider = BOX & ~box(80, 90, 100, 110), box(80, 80, 164, 120)
-    # The dented one is of middle size.
-    (content,) = found([*unlike, dented, BOX, wider], drag((99, 141), (109, 141)))
+    (content,) = found([dented, BOX, wider], drag((99, 141), (109, 141)))
     assert np.array_equal(content.region, BOX)
+
+
+SHIRT, SLEEVE = box(80, 80, 180, 160), box(90, 160, 110, 220)
+
+
+@pytest.mark.parametrize("target", [(209, 119), (229, 99), (189, 99)])
+def test_a_part_that_sticks_out_is_content_attached_to_the_rest(target):
+    pulled = drag((209, 99), target)
+    (content,) = found([SHIRT | SLEEVE], pulled)
+    assert (content.region & SLEEVE).sum() > 0.9 * SLEEVE.sum()
+    assert (content.region & SHIRT).sum() < 0.02 * SHIRT.sum()
+    assert moved(content, pulled.handle) == pytest.approx(target, abs=0.5)
+    assert moved(content, (162, 99)) == pytest.approx((162, 99), abs=3)
+
+
+def test_a_sleeve_that_bends_stays_where_it_is_attached():
+    (content,) = found([SHIRT | SLEEVE], drag((209, 99), (207, 113)))
+    assert content.motion == "bent"
+    for seam in ((161, 93), (161, 99), (161, 107)):
+        assert moved(content, seam) == pytest.approx(seam, abs=1)
+
+
+def test_two_sleeves_are_two_contents():
+    other = box(90, 20, 110, 80)
+    pulled = drag((209, 99), (209, 119)), drag((31, 99), (31, 79))
+    contents = found([SHIRT | SLEEVE | other], *pulled)
+    assert [content.region.sum() < 0.2 * SHIRT.sum() for content in contents] == [True, True]
+
+
+def test_handles_that_go_the_same_way_move_what_holds_both():
+    upper, lower = box(80, 80, 120, 120), box(120, 80, 160, 120)
+    handles = (99, 99), (99, 139)
+    same = [drag(handle, (handle[0] + 20, handle[1])) for handle in handles]
+    (content,) = found([upper, lower, BOX], *same)
+    assert np.array_equal(content.region, BOX)
+    assert len(found([upper, lower], *same)) == 2
+    apart = same[0], drag(handles[1], (79, 139))
+    assert len(found([upper, lower, BOX], *apart)) == 2
+
+
+def test_a_drag_outwards_at_the_rim_of_a_disc_grows_it():
+    rows, cols = np.indices(FRAME.feature_size)
+    disc = np.hypot(rows - 60, cols - 60) <= 20
+    (content,) = found([disc], drag((120.5, 156.5), (120.5, 174.5)))
+    assert content.motion == "grown"
+    assert moved(content, (120.5, 156.5)) == pytest.approx((120.5, 174.5))
+    assert moved(content, (84.5, 120.5)) == pytest.approx((66.5, 120.5))
+    (content,) = found([BOX], drag((99.5, 82), (99.5, 60)))
+    assert content.motion == "stretched"
+
+
+@pytest.mark.parametrize(
+    ("segments", "drags", "words"),
+    [
+        ([BOX], [drag((99, 121), (109, 121))], None),
+        ([BOX], [drag((99, 121), (245, 121))], "content of drag 1: 2.% of it leaves the image"),
+        (
+            [BOX],
+            [drag((99, 90), (99, 10)), drag((99, 100), (99, 240))],
+            "content of drags 1 and 2: it cannot follow its drags all the way: .* pixels are left",
+        ),
+        (
+            [BOX],
+            [drag((90, 90), (110, 90)), drag((110, 90), (90, 90)), drag((100, 150), (100, 150.5))],
+            "content of drags 1 and 2 and 3: it would fold over itself",
+        ),
+    ],
+)
+def test_what_is_odd_about_content_is_said(segments, drags, words):
+    warnings = [line for content in found(segments, *drags) for line in content.warnings]
+    if words is None:
+        assert warnings == []
+    else:
+        assert any(re.search(words, line) for line in warnings), warnings
+
+
+def test_content_that_is_nearly_everything_is_named():
+    whole = Superpixels(np.zeros(FRAME.feature_size, np.int32))
+    no_segments = np.zeros((0, *FRAME.feature_size), bool)
+    (content,) = find_contents(no_segments, whole, [drag((99, 121), (109, 121))], FRAME)
+    assert "it is 100% of the image" in content.warnings[0]
 
 
 def test_content_has_no_holes_and_no_pieces_elsewhere():
@@ -166,15 +262,6 @@ def test_the_mask_holds_content_before_and_after_and_its_margin():
     assert wide[bare].all()
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.tuples(*[st.floats(20, 235)] * 4), st.tuples(*[st.floats(20, 235)] * 4))
-def test_the_way_back_undoes_the_motion(handles, targets):
-    pairs = [drag(handles[i : i + 2], targets[i : i + 2]) for i in (0, 2)]
-    for content in found([], *pairs):
-        there = content.motion @ [10.0, 20.0, 1.0]
-        assert content.back @ [*there, 1] == pytest.approx([10, 20], abs=1e-5)
-
-
 def test_a_region_that_leaves_the_grid_loses_what_is_outside():
-    content = Content(BOX, np.array([[1.0, 0, -60], [0, 1.0, 0]]))
+    content = Content(BOX, sources(carried(np.array([-60.0, 0.0])), BOX.shape))
     assert 0 < content.arrival.sum() < BOX.sum()

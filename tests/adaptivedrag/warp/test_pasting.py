@@ -5,6 +5,7 @@ import pytest
 
 from adaptivedrag.points import Frame
 from adaptivedrag.warp.content import Content
+from adaptivedrag.warp.motion import sources
 from adaptivedrag.warp.pasting import paste
 
 STEP = 2
@@ -32,7 +33,7 @@ def ball_region(center, radius=14.0, size=SIZE):
 
 def carried(right, down):
     """A motion by pixels, in feature cells."""
-    return np.array([[1.0, 0, down / STEP], [0, 1.0, right / STEP]])
+    return sources(np.array([[1.0, 0, down / STEP], [0, 1.0, right / STEP]]), (SIZE // STEP,) * 2)
 
 
 def error(made, wanted, region=...):
@@ -59,7 +60,7 @@ def test_content_is_stretched_about_its_far_end():
     region[30:50, 30:34] = True
     foot = 49.5  # the lower edge of its last cell
     longer = np.array([[1.5, 0, foot - 1.5 * foot], [0, 1.0, 0]])
-    moved = paste(image, [Content(region, longer)], FRAME).picture
+    moved = paste(image, [Content(region, sources(longer, region.shape))], FRAME).picture
     around = (slice(36, 104), slice(56, 72))
     assert error(moved, wanted, around) < 0.3 * error(image, wanted, around)
 
