@@ -102,8 +102,7 @@ def ablation_rows(preset: str) -> dict[str, dict[str, Any]]:
 def _changes(own: EditConfig, changes: dict[str, Any]) -> bool:
     """Return whether changes make a difference to settings that have what they change."""
     if "lora" in changes:
-        found, usual = (own.optimize_latent.no_lora(each) for each in (changes["lora"], "auto"))
-        return bool(found) != bool(usual)
+        return (changes["lora"] == "off") != bool(own.optimize_latent.no_lora("auto"))
     drag = changes.get("optimize_latent", {})
     if "method" not in drag and drag.keys() - {*type(own.optimize_latent).model_fields}:
         return False
