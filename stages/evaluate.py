@@ -353,7 +353,7 @@ def reconstruction(edit: Edit) -> Edit:
 
     All edits of an image have the same one, with every preset of the same LoRA. A drag without
     length leaves the inverted latents as they are, and an edit that is its own reference needs no
-    control; nor is a background held at what the inversion found of it.
+    control; nor is anything kept of the image that the model has not made.
     """
     center = ImagePoint(edit.image.width // 2, edit.image.height // 2)
     plain = EditConfig()
@@ -363,9 +363,9 @@ def reconstruction(edit: Edit) -> Edit:
             "build_mask": plain.build_mask.model_dump(),
             "optimize_latent": plain.optimize_latent.model_dump(),
             "sample_image": {
+                **plain.sample_image.model_dump(),
                 "reference_control": False,
                 "correspondence": "off",
-                "hold_background": False,
             },
         }
     )

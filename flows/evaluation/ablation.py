@@ -102,7 +102,8 @@ def ablation_rows(preset: str) -> dict[str, dict[str, Any]]:
 def _changes(own: EditConfig, changes: dict[str, Any]) -> bool:
     """Return whether changes make a difference to settings that have what they change."""
     if "lora" in changes:
-        return (changes["lora"] == "off") != bool(own.optimize_latent.no_lora("auto"))
+        trained: bool = changes["lora"] == "train"
+        return trained == bool(own.optimize_latent.no_lora("auto"))
     drag = changes.get("optimize_latent", {})
     if "method" not in drag and drag.keys() - {*type(own.optimize_latent).model_fields}:
         return False
