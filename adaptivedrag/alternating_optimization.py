@@ -8,9 +8,9 @@ the latents are denoised to the level below. An update goes down the gradient of
 where dᵢ leads toward the target, by the length of a step or the distance that is left. F⁰ₜ and
 z⁰_{t−1} are of the inversion's own latents at that level. Each level begins with a fresh Adam.
 
-GoodDrag's program differs: it tracks in the features from before the last update, where here each
-tracking sees what the updates made, in the very pass that the next update needs; and a flag that
-it overwrites while it updates cannot end a level too early here.
+GoodDrag's program tracks in the features from before the last update. Here each tracking sees what
+the updates made, in the very pass that the next update needs. Nor is there a counterpart of the
+flag that its program overwrites inside a step.
 """
 
 import torch

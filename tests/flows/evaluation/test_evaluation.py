@@ -301,6 +301,9 @@ def test_only_modules_that_a_preset_has_are_switched_off():
     # `plus` optimizes nothing.
     idle = ("no-backtracking", "no-background-loss", "no-regions-in-tracking", "no-line-extension")
     assert not plus & {f"plus-{name}" for name in idle}
+    alternating = {"no-first-patch", "no-alternation", "renoising", "no-regions-in-supervision"}
+    assert {f"alternating-{name}" for name in alternating} <= {*ablation_rows("alternating")}
+    assert not paper & {f"paper-{name}" for name in ("no-first-patch", "renoising")}
     # Nor has a baseline what acts only beside what it lacks.
     for name in ("released", "dragdiffusion"):
         rows = ablation_rows(name)
