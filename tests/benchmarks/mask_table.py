@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from jaxtyping import Bool, Int
+from marked_tables import written
 from scipy.ndimage import distance_transform_edt
 
 from adaptivedrag.config import BuildMaskConfig, EditConfig, ExtractSuperpixelsConfig
@@ -37,7 +38,6 @@ from stages.jobs.edit import Edit
 from stages.jobs.importers import import_dragbench
 from stages.jobs.reader import load_job
 
-MARKS = "<!-- tables -->", "<!-- end of tables -->"
 FACTOR, CHANNELS = 8, 8
 """Factor and channels of the pocket VAE; the factor is that of Stable Diffusion too."""
 
@@ -281,13 +281,6 @@ def _mean(scores: Sequence[BorderScore], field: str) -> float:
 def _interval(values: Sequence[float]) -> str:
     found = mean_interval(values, range(len(values)))
     return f"{found.mean:.3f} ({found.low:.3f} to {found.high:.3f})"
-
-
-def written(document: str, rows: Sequence[str]) -> str:
-    """Put rows between the marks of a document."""
-    before, rest = document.split(MARKS[0])
-    _, after = rest.split(MARKS[1])
-    return "\n".join([before + MARKS[0], "", *rows, "", MARKS[1] + after])
 
 
 def main(directory: Path, document: Path) -> None:

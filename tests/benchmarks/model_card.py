@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mask_table import written
+from marked_tables import written
 from PIL import Image
 
 from adaptivedrag.config import InvertImageConfig

@@ -22,6 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from many_edits import fill, write_dataset
+from marked_tables import written
 
 from adaptivedrag.config import Runtime
 from artifacts import ArtifactStore
@@ -30,7 +31,6 @@ from stages.jobs.reader import load_job
 from stages.pipeline import STAGE_NAMES
 from stages.workbench import Workbench
 
-MARKS = "<!-- tables -->", "<!-- end of tables -->"
 SIZES = {1_000: 1, 10_000: 1, 100_000: 20}
 """Number of edits, and of edits per image."""
 REPEATS = 3
@@ -213,13 +213,6 @@ def measured(folder: Path, sizes: Sequence[int], snakemake: Path | None) -> list
         f"({100 * inside / total:.2f} %) were spent in the store."
     )
     return [*rows, "", share]
-
-
-def written(document: str, rows: Sequence[str]) -> str:
-    """Put rows between the marks of a document."""
-    before, rest = document.split(MARKS[0])
-    _, after = rest.split(MARKS[1])
-    return "\n".join([before + MARKS[0], "", *rows, "", MARKS[1] + after])
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -3,14 +3,16 @@
     python tests/benchmarks/results_page.py docs/results
 
 reads one CSV per row from the folders `hundred` and `ablation`, as `adaptivedrag eval ablation`
-writes them to `OUT/rows`, and writes means, intervals and comparisons as Markdown beside them. It
-needs neither a model nor a store.
+writes them to `OUT/rows`, and writes means, intervals and comparisons as Markdown beside them, and
+the short table of `docs/results.md`. It needs neither a model nor a store.
 """
 
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+
+from marked_tables import written
 
 from adaptivedrag.config import EditConfig
 from flows.evaluation.ablation import ablation_rows
@@ -46,6 +48,17 @@ OF_MODULES = (
 
 BASELINES = tuple(name for name in ablation_rows("paper") if name in ablation_rows("plus"))
 """The order of the rows; modules follow their preset."""
+
+
+SHORT_ROWS = (
+    *("do nothing", "erase", "paste", "dragdiffusion-80", "dragdiffusion-300"),
+    *("released", "paper", "alternating", "plus"),
+)
+SHORT_METRICS = (
+    *("arrival_recovery", "departure_recovery", "preservation", "true_distance"),
+    *("true_arrived", "tracked_arrived", "witness_arrived"),
+)
+"""Rows and columns of the short table, as far as they were measured."""
 
 
 def read_rows(folder: Path) -> tuple[Row, ...]:
@@ -104,6 +117,22 @@ def modules(rows: tuple[Row, ...], preset: str = "paper") -> Iterator[str]:
         yield f"| `{name.removeprefix(f'{preset}-')}` | {found.edits} | {' | '.join(cells)} |"
 
 
+def short_table(rows: tuple[Row, ...]) -> Iterator[str]:
+    """Yield the lines of the short table: means without their intervals."""
+    by_name = {row.name: row for row in rows}
+    shown = [by_name[name] for name in SHORT_ROWS if name in by_name]
+    by_metric = {metric.name: metric for metric in METRICS}
+    metrics = [by_metric[name] for name in SHORT_METRICS if any(name in row.means for row in shown)]
+    arrows = {"higher": "↑", "lower": "↓"}
+    heads = (f"{metric.title} {arrows[metric.better]}" for metric in metrics)
+    yield f"| row | {' | '.join(heads)} |"
+    yield f"| --- |{' ---: |' * len(metrics)}"
+    for row in shown:
+        means = ((metric, row.means.get(metric.name)) for metric in metrics)
+        cells = (f"{mean.mean:.{metric.digits}f}" if mean else "–" for metric, mean in means)
+        yield f"| {row.name} | {' | '.join(cells)} |"
+
+
 def _sections(rows: tuple[Row, ...], reference: str) -> dict[str, str]:
     """Return the sections of a page of `eval` by title; the main table has the title ""."""
     page = as_markdown(Evaluation("", rows, reference, MEASURED_WITH.in_words, ()))
@@ -127,9 +156,12 @@ def _page(title: str, *parts: str) -> str:
 
 
 def main(results: Path) -> None:
-    """Write all pages into the folder."""
+    """Write all pages into the folder, and the short table into the page beside it."""
     for name, text in pages(results):
         (results / f"{name}.md").write_text(text, "utf-8")
+    summary = results.with_suffix(".md")
+    table = [*short_table(read_rows(results / "hundred"))]
+    summary.write_text(written(summary.read_text("utf-8"), table), "utf-8")
 
 
 if __name__ == "__main__":

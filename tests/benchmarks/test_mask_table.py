@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from marked_tables import MARKS, written
 from mask_table import (
-    MARKS,
     PAPER,
     BorderScore,
     MaskScore,
@@ -15,7 +15,6 @@ from mask_table import (
     mask_rows,
     score_borders,
     score_photographs,
-    written,
 )
 
 from adaptivedrag.points import Drag, ImagePoint
