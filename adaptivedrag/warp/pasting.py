@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from adaptivedrag.points import Frame
 from adaptivedrag.warp.content import Content
+from adaptivedrag.warp.glow import Glow, find_glow
 
 RIM = 1
 """Margin that moves with content, since anti-aliasing leaves some of it there."""
@@ -49,23 +50,38 @@ class Pasted:
 
 
 def paste(image: UInt8[np.ndarray, "h w 3"], contents: Sequence[Content], frame: Frame) -> Pasted:
-    """Move contents in an image, later ones in front; without contents nothing changes."""
+    """Move contents in an image, later ones in front; without contents nothing changes.
+
+    A glow around content goes with it (`adaptivedrag.warp.glow`).
+    """
     nothing = np.zeros(image.shape[:2], dtype=bool)
     if not contents:
         return Pasted(image.copy(), nothing, nothing)
     scale = _scale(frame)
-    regions = [_grown(_at_own_size(content.region, frame), RIM * scale) for content in contents]
+    outlines = [_at_own_size(content.region, frame) for content in contents]
+    regions = [_grown(outline, RIM * scale) for outline in outlines]
     gap = _grown(np.any(regions, axis=0), FRINGE * scale)
     source = image.astype(np.float32)
-    result = filled(source, gap, frame)
+    glows = [find_glow(source, outline, scale) for outline in outlines]
+    left = [_glow(glow, outline) for glow, outline in zip(glows, outlines, strict=True)]
+    come = [
+        _glow(glow, _at_own_size(content.arrival, frame))
+        for glow, content in zip(glows, contents, strict=True)
+    ]
+    result = filled(source - sum(left), gap, frame) + sum(come)
     covered = np.zeros(image.shape[:2], np.float32)
     for content, region in zip(contents, regions, strict=True):
         _lay(content, region, source, frame, result, covered)
+    lit = (np.abs([*left, *come]) > 0.5).any(axis=(0, -1))
     return Pasted(
         picture=result.round().clip(0, 255).astype(np.uint8),
         hole=gap & (covered < 0.5),
-        changed=gap | (covered > 0),
+        changed=gap | (covered > 0) | lit,
     )
+
+
+def _glow(glow: Glow | None, region: Region) -> Float[np.ndarray, "h w 3"]:
+    return glow.around(region) if glow else np.zeros((*region.shape, 3), np.float32)
 
 
 def filled(
