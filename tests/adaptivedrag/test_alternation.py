@@ -131,6 +131,12 @@ def test_every_switch_changes_the_latents(tiny, scenario, plain, change):
     assert (plain.latents - switched.latents).abs().mean() > 1e-5
 
 
+def test_tracking_sees_what_the_update_made(tiny, scenario):
+    """In the features from before the first update every handle would be found where it was."""
+    result = run(tiny, scenario, levels=1, trackings=1, learning_rate=1.0)
+    assert (result.tracks[1] != result.tracks[0]).any()
+
+
 def test_only_renoising_draws(tiny, scenario, plain):
     assert torch.equal(plain.latents, run(tiny, scenario, seed=1).latents)
     drawn, other = (run(tiny, scenario, seed=seed, renoising=True).latents for seed in (0, 1))
@@ -182,6 +188,8 @@ def test_nothing_is_done_once_all_have_arrived(tracked):
 def test_handles_that_stand_still_end_the_level(tracked):
     result, _ = tracked(0, trackings=9, patience=3)
     assert (result.level, result.steps) == (LEVEL - 2, 6)
+    moving, _ = tracked(2, trackings=9, patience=3)
+    assert (moving.level, moving.steps) == (LEVEL, 5)
 
 
 def test_a_handle_at_its_target_takes_no_step(tiny, scenario):
