@@ -44,6 +44,11 @@ def plain(tiny, scenario):
     return run(tiny, scenario)
 
 
+@pytest.fixture(scope="module")
+def renoised(tiny, scenario):
+    return run(tiny, scenario, renoising=True)
+
+
 def test_two_levels_equal_a_plain_derivation_of_them_in_float64(double, scenario):
     """Two updates at each level, and the denoising after each, against the formulas."""
     drag = Drag(ImagePoint(40.5, 50.5), ImagePoint(66.5, 50.5))  # along a row of the grid
@@ -118,7 +123,6 @@ def test_the_last_step_ends_at_the_target(double, scenario):
     [
         {"first_patch": False},
         {"alternation": False},
-        {"renoising": True},
         {"regions_in_supervision": False},
         {"regions_in_tracking": False},
         {"region_anchor": "transported"},
@@ -137,10 +141,11 @@ def test_tracking_sees_what_the_update_made(tiny, scenario):
     assert (result.tracks[1] != result.tracks[0]).any()
 
 
-def test_only_renoising_draws(tiny, scenario, plain):
+def test_renoising_changes_the_latents_and_nothing_else_draws(tiny, scenario, plain, renoised):
+    assert (plain.latents - renoised.latents).abs().mean() > 1e-5
     assert torch.equal(plain.latents, run(tiny, scenario, seed=1).latents)
-    drawn, other = (run(tiny, scenario, seed=seed, renoising=True).latents for seed in (0, 1))
-    assert (drawn - other).abs().mean() > 1e-2
+    other = run(tiny, scenario, seed=1, renoising=True)
+    assert (other.latents - renoised.latents).abs().mean() > 1e-2
 
 
 def test_renoising_puts_back_what_may_not_change(tiny, scenario):
@@ -156,9 +161,10 @@ def tracked(tiny, scenario, monkeypatch):
     """Run with a tracker that moves every handle by a number of columns each time."""
     handle, target = (scenario.frame.to_image(FeaturePoint(20, col)) for col in (10, 20))
 
-    def run_with(columns, **changes):
+    def run_with(columns, distance=0.0, **changes):
         def moved(_features, _initial, handles, *_rest):
-            return Track(handles + torch.tensor([0, columns]), torch.zeros(len(handles)))
+            cells = handles + torch.tensor([0, columns])
+            return Track(cells, torch.full((len(handles),), distance))
 
         monkeypatch.setattr("adaptivedrag.handle_motion.track_points", moved)
         before = tiny.passes.unet_forwards
@@ -185,6 +191,10 @@ def test_nothing_is_done_once_all_have_arrived(tracked):
     assert (later.level, later.steps, later.verdict) == (LEVEL - 1, 3, "reached")
 
 
+def test_a_handle_that_is_like_nothing_any_more_is_lost(tracked):
+    assert tracked(0, distance=1e9, levels=1, trackings=1)[0].verdict == "lost"
+
+
 def test_handles_that_stand_still_end_the_level(tracked):
     result, _ = tracked(0, trackings=9, patience=3)
     assert (result.level, result.steps) == (LEVEL - 2, 6)
@@ -201,7 +211,7 @@ def test_a_handle_at_its_target_takes_no_step(tiny, scenario):
 
 
 @pytest.mark.parametrize("cut", [2, 3], ids=["a level begins", "in the middle of one"])
-def test_what_was_cut_off_ends_with_the_bytes_of_what_was_not(tiny, scenario, cut):
+def test_what_was_cut_off_ends_with_the_bytes_of_what_was_not(tiny, scenario, renoised, cut):
     kept = {}
 
     def keep(step, state):
@@ -213,10 +223,9 @@ def test_what_was_cut_off_ends_with_the_bytes_of_what_was_not(tiny, scenario, cu
         run(tiny, scenario, Hooks(on_state=keep, state_every=1), renoising=True)
     assert (int(kept["step"]), int(kept["round"]), int(kept["taken"])) == (cut, 1, cut - 2)
     resumed = run(tiny, scenario, Hooks(resume_from=kept), renoising=True)
-    whole = run(tiny, scenario, renoising=True)
-    assert torch.equal(resumed.latents, whole.latents)
-    assert (resumed.tracks == whole.tracks).all()
-    assert (resumed.points, resumed.level) == (whole.points, whole.level)
+    assert torch.equal(resumed.latents, renoised.latents)
+    assert (resumed.tracks == renoised.tracks).all()
+    assert (resumed.points, resumed.level) == (renoised.points, renoised.level)
 
 
 def test_states_are_handed_over_at_each_level_and_before_a_stop(tiny, scenario):
