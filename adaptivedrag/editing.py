@@ -45,7 +45,7 @@ from adaptivedrag.presets import POCKET
 from adaptivedrag.sampling import DraggedEdit, Reference, sample
 from adaptivedrag.segmenter.kinds import load_segmenter
 from adaptivedrag.superpixels import Superpixels, divide_image
-from adaptivedrag.witness import Testimony, locate_handles
+from adaptivedrag.witness import WitnessResult, locate_handles
 
 CPU = Runtime()
 
@@ -61,7 +61,7 @@ class EditResult:
     superpixels: Superpixels
     drag: DragResult
     """What the drag method did; its verdict and points are those of its own tracker."""
-    witness: Testimony | None
+    witness: WitnessResult | None
     """Where the independent witness found the handles; None, and a line of `warnings`, if it
     failed."""
     lora_losses: tuple[float, ...]
@@ -212,7 +212,7 @@ def _testimony(
     pairs: Sequence[Drag],
     frame: Frame,
     settings: EditConfig,
-) -> tuple[Testimony | None, tuple[str, ...]]:
+) -> tuple[WitnessResult | None, tuple[str, ...]]:
     """Ask the witness; where it fails the picture is good all the same, and a warning says so."""
     try:
         return locate_handles(

@@ -40,7 +40,7 @@ average."""
 
 
 @dataclass(frozen=True)
-class Testimony:
+class WitnessResult:
     """Where the handles of an edit were found in its result.
 
     A point is *reached* if it was found within 1/16 of the image's shorter side from its target,
@@ -65,12 +65,8 @@ def locate_handles(
     drags: Sequence[Drag],
     frame: Frame,
     settings: LocateHandlesConfig,
-) -> Testimony:
+) -> WitnessResult:
     """Find the handles of an edit in its result, which takes `2 · draws` passes of the UNet.
-
-    Features are those of the architecture's feature block, less the mean of the source's. The match
-    is the cell of the feature grid with the largest cosine, where cells off the drag's way count
-    for less.
 
     Args:
         model: without a LoRA.
@@ -79,12 +75,42 @@ def locate_handles(
     Raises:
         NotFinite: if features are not finite.
     """
-    protocol = DiftProtocol(settings.timestep, model.architecture.feature_block, settings.draws)
     before, after = (
-        dift_features(model, picture, prompt, protocol, SEED) for picture in (source, edited)
+        seen_by_witness(model, picture, prompt, settings) for picture in (source, edited)
     )
-    if not (np.isfinite(before).all() and np.isfinite(after).all()):
+    return compare(before, after, drags, frame)
+
+
+def seen_by_witness(
+    model: DiffusionModel,
+    picture: UInt8[np.ndarray, "h w 3"],
+    prompt: str,
+    settings: LocateHandlesConfig,
+) -> Float[np.ndarray, "c rows cols"]:
+    """Return the features of a picture, from the architecture's feature block.
+
+    Raises:
+        NotFinite: if they are not finite.
+    """
+    block = model.architecture.feature_block
+    protocol = DiftProtocol(settings.timestep, block, settings.draws)
+    features = dift_features(model, picture, prompt, protocol, SEED)
+    if not np.isfinite(features).all():
         raise NotFinite("the witness's features are not finite: use a wider dtype")
+    return features
+
+
+def compare(
+    before: Float[np.ndarray, "c rows cols"],
+    after: Float[np.ndarray, "c rows cols"],
+    drags: Sequence[Drag],
+    frame: Frame,
+) -> WitnessResult:
+    """Find the handles of a source in its result by the features of both.
+
+    The match of a handle is the cell of the feature grid whose feature is most like its own, by the
+    cosine after the mean of the source's is taken away; cells off the drag's way count for less.
+    """
     mean = before.mean(axis=(1, 2), keepdims=True)
     cells = [np.array(frame.to_cell(drag.handle)) for drag in drags]
     maps = (
@@ -92,7 +118,7 @@ def locate_handles(
         for each in (before, after)
     )
     found = zip(drags, cells, *maps, strict=True)
-    return Testimony(tuple(_report(*each, frame) for each in found))
+    return WitnessResult(tuple(_report(*each, frame) for each in found))
 
 
 def _report(

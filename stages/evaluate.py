@@ -86,16 +86,23 @@ class Candidate:
         result: digest of what the stage made; None for a control.
         control: the control's name.
         read: returns the picture, uint8 RGB; called only if it was not judged before.
+        witnessed: distances from where the witness found the handles to their targets, in pixels;
+            None where it was not asked yet.
     """
 
     result: Digest | None
     control: str | None
     read: Callable[[], Pixels]
+    witnessed: tuple[float, ...] | None = None
 
     @classmethod
-    def of_record(cls, store: ArtifactStore, record: Record) -> "Candidate":
-        """Take the image that a record of `sample_image` names."""
-        return cls(record.logical, None, lambda: store.read(record)["image"])
+    def of_record(
+        cls, store: ArtifactStore, record: Record, witness: Record | None = None
+    ) -> "Candidate":
+        """Take the image that a record of `sample_image` names, and what its witness said."""
+        points: Any = witness.summary["points"] if witness else ()
+        witnessed = tuple(point["distance"] for point in points) if witness else None
+        return cls(record.logical, None, lambda: store.read(record)["image"], witnessed)
 
     @classmethod
     def of_control(cls, name: str, edit: Edit) -> "Candidate":
@@ -185,9 +192,10 @@ class Judge:
         """Measure with `instruments`; models are loaded when they are needed."""
         self.store = store
         self.instruments = instruments
-        self._load_dift = lru_cache(maxsize=1)(self._loaded)
+        self._load = lru_cache(maxsize=2)(self._loaded)  # for DIFT and for the witness
         self._sources: dict[tuple[str, ...], npt.NDArray[np.float32]] = {}
         self._last: tuple[tuple[str, ...], npt.NDArray[np.float32]] | None = None
+        self._witnessed: tuple[tuple[Any, ...], npt.NDArray[np.float32]] | None = None
 
     def judge(self, edit: Edit, candidate: Candidate) -> Judgment:
         """Return what the store knows of a picture, or measure it.
@@ -201,7 +209,7 @@ class Judge:
 
         def measure() -> Produced:
             watch = Stopwatch(self.instruments.device)
-            made = self._measured(edit, candidate.read())
+            made = self._measured(edit, candidate)
             return Produced(made.payload, watch.circumstances(STAGE), made.summary)
 
         record = self.store.ensure(action, measure)
@@ -209,7 +217,10 @@ class Judge:
             found = self.store.read(record)
         except ArtifactCorrupt:  # the store knows it now, so the judgment is made again
             found = self.store.read(self.store.ensure(action, measure))
-        return Judgment(found["judgement"]["measures"], found["judgement"]["kind"])
+        measures: Measures = found["judgement"]["measures"]
+        if candidate.witnessed is not None:
+            measures = {**measures, "witness_distance": [*candidate.witnessed]}
+        return Judgment(measures, found["judgement"]["kind"])
 
     def _action(self, edit: Edit, candidate: Candidate) -> Action:
         instruments, dift = self.instruments, self.instruments.dift_files(edit)
@@ -229,16 +240,20 @@ class Judge:
             "fidelity": instruments.fidelity is not None,
             "clip": instruments.clip is not None,
         }
+        models = {"dift": dift.digest} if dift else {}
+        if candidate.witnessed is None:
+            config["witness"] = _witness_settings(edit)
+            models["witness"] = diffusion_files(edit.model, edit.vae).digest
         return Action(
             STAGE,
             STAGE_VERSION,
             config,
             {name: digest for name, digest in inputs.items() if digest is not None},
-            {"dift": dift.digest} if dift else {},
+            models,
         )
 
-    def _measured(self, edit: Edit, picture: Pixels) -> Made:
-        image = source_image(edit)
+    def _measured(self, edit: Edit, candidate: Candidate) -> Made:
+        picture, image = candidate.read(), source_image(edit)
         if picture.shape != image.shape:
             raise OtherSize(
                 f"edit {edit.id}: the result is {picture.shape[1]}x{picture.shape[0]} and the "
@@ -249,6 +264,8 @@ class Judge:
             self._against_truth(edit, drag, picture) if drag else _outside_mask(edit, picture)
         )
         measures |= self._by_features(edit, picture) | self._by_pixels(edit, picture)
+        if candidate.witnessed is None:
+            measures |= self._by_witness(edit, picture)
         summary = {"kind": drag.kind if drag else "", "measures": measures}
         return Made({"judgement": Document(summary)}, summary)
 
@@ -292,6 +309,27 @@ class Judge:
             found["masked_distance"] = distances(ends, targets)
         return cast(Measures, found)
 
+    def _by_witness(self, edit: Edit, picture: Pixels) -> Measures:
+        """Ask the witness as the stage `locate_handles` does, in float32."""
+        from adaptivedrag.model.diffusion import working_image
+        from adaptivedrag.witness import compare, seen_by_witness
+
+        files, settings = diffusion_files(edit.model, edit.vae), edit.config.locate_handles
+        model = self._load(files)
+        height, width = picture.shape[:2]
+        frame = model.frame(height, width, edit.config.working_size)
+
+        def seen(pixels: Pixels) -> "npt.NDArray[np.float32]":
+            return seen_by_witness(model, working_image(pixels, frame), edit.prompt, settings)
+
+        key = (files, edit.image.digest, edit.prompt, settings, edit.config.working_size)
+        if self._witnessed is None or self._witnessed[0] != key:
+            self._witnessed = key, seen(source_image(edit))
+        source = self._witnessed[1]
+        same = np.array_equal(picture, source_image(edit))
+        found = compare(source, source if same else seen(picture), edit.drags, frame)
+        return {"witness_distance": [point.distance for point in found.points]}
+
     def _by_pixels(self, edit: Edit, picture: Pixels) -> Measures:
         from adaptivedrag.metrics import drag_accuracy_index, legacy_drag_accuracy_index
 
@@ -327,7 +365,7 @@ class Judge:
 
         key = (files.digest, digest_pixels(picture), prompt)
         if self._last is None or self._last[0] != key:
-            model = self._load_dift(files)
+            model = self._load(files)
             found = dift_features(model, picture, prompt, self.instruments.protocol, SEED)
             self._last = key, found
         return self._last[1]
@@ -336,6 +374,11 @@ class Judge:
         from adaptivedrag.model.diffusion import DiffusionModel
 
         return DiffusionModel.load(files.source, "float32", self.instruments.device)
+
+
+def _witness_settings(edit: Edit) -> dict[str, Any]:
+    size = edit.config.working_size
+    return {**edit.config.locate_handles.model_dump(mode="json"), "working_size": size}
 
 
 def _outside_mask(edit: Edit, picture: Pixels) -> Measures:

@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -36,6 +35,7 @@ from stages.evaluate import (
 from stages.images import Pixels
 from stages.jobs.edit import Edit, Job
 from stages.pipeline import RESULT as RESULT_STAGE
+from stages.pipeline import WITNESS
 from stages.planning.plan import EditPlan, Status, plan_edits
 from stages.reports.extremes import write_extremes
 from stages.reports.results import writing
@@ -166,7 +166,7 @@ class Jury:
         plans = {plan.edit.id: plan for plan in self._plans(job.edits)}
         dataset = {edit.id: edit for edit in self.dataset.edits}
 
-        def find(edit: Edit) -> tuple[Candidate, Record | None]:
+        def find(edit: Edit) -> tuple[Candidate, EditPlan]:
             plan = plans[edit.id]
             if not plan.done:
                 raise _Missing(*_why_missing(plan))
@@ -175,8 +175,8 @@ class Jury:
                 raise _Missing("another edit", f"not the edit of this id in {self.dataset.path}")
             record = plan.stages[RESULT].record
             assert record is not None
-            drag = plan.stages["optimize_latent"].record
-            return Candidate.of_record(self.store, record), drag
+            witness = plan.stages[WITNESS.name].record
+            return Candidate.of_record(self.store, record, witness), plan
 
         absent = [name for name in self.dataset.order if name not in job.order]
         unmade = [MissingResult(each.id, "cannot be done", each.reason) for each in job.bad]
@@ -235,7 +235,7 @@ class Jury:
         self,
         name: str,
         edits: Sequence[Edit],
-        find: Callable[[Edit], tuple[Candidate, Record | None]],
+        find: Callable[[Edit], tuple[Candidate, EditPlan | None]],
         unmade: Sequence[MissingResult] = (),
     ) -> Row:
         scored, missing = dict[str, ScoredEdit](), list(unmade)
@@ -255,16 +255,15 @@ class Jury:
         in_order = tuple(scored[edit.id] for edit in edits if edit.id in scored)
         return Row(name, in_order, tuple(missing))
 
-    def _scored(self, edit: Edit, candidate: Candidate, drag: Record | None) -> ScoredEdit:
+    def _scored(self, edit: Edit, candidate: Candidate, plan: EditPlan | None) -> ScoredEdit:
         judgment = self.judge.judge(edit, candidate)
         measures = dict(judgment.measures)
         shorter = min(edit.image.width, edit.image.height)
-        if drag is not None:
-            points: Any = drag.summary["points"]
-            measures["tracked_distance"] = [point["distance"] for point in points]
-            measures["tracked_arrived"] = arrived(measures["tracked_distance"], shorter)
-        if "true_distance" in measures:
-            measures["true_arrived"] = arrived(measures["true_distance"], shorter)
+        if plan is not None and plan.drag:
+            measures["tracked_distance"] = [point["distance"] for point in plan.drag["points"]]
+        for by in ("tracked", "witness", "true"):
+            if f"{by}_distance" in measures:
+                measures[f"{by}_arrived"] = arrived(measures[f"{by}_distance"], shorter)
         kind = judgment.kind or next(iter(edit.tags), "")
         return ScoredEdit(edit.id, edit.image.digest, kind, len(edit.drags), measures)
 

@@ -98,6 +98,15 @@ METRICS: tuple[Metric, ...] = (
         by_pair=True,
     ),
     Metric(
+        "witness_distance",
+        "witnessed end (px)",
+        "lower",
+        1,
+        "from where the independent witness found the handle in the result to the target, that of "
+        "doing nothing if it is lost; over pairs",
+        by_pair=True,
+    ),
+    Metric(
         "true_distance",
         "true end (px)",
         "lower",
@@ -111,6 +120,14 @@ METRICS: tuple[Metric, ...] = (
         "higher",
         3,
         "share of pairs whose tracked end lies within 1/16 of the image's shorter side",
+        by_pair=True,
+    ),
+    Metric(
+        "witness_arrived",
+        "arrived (witness)",
+        "higher",
+        3,
+        "share of pairs whose witnessed end lies within 1/16 of the image's shorter side",
         by_pair=True,
     ),
     Metric(
@@ -436,6 +453,14 @@ def _row_document(row: Row) -> dict[str, Any]:
     }
 
 
+AGREEMENT = "Where points ended, by the truth, the witness and the tracker"
+DISTANCES = {
+    "truth": "true_distance",
+    "witness": "witness_distance",
+    "tracker": "tracked_distance",
+}
+"""Metrics of who says where points ended."""
+
 BY_KIND = ("arrival_recovery", "departure_recovery", "true_distance", "matched_distance")
 """Metrics that have a table by kind of drag in Markdown; JSON has all."""
 
@@ -455,6 +480,7 @@ def _sections(evaluation: Evaluation) -> Iterator[str]:
     for metric in evaluation.metrics:
         if metric.name in BY_KIND:
             yield from _kind_table(evaluation, metric)
+    yield from _agreement_table(evaluation)
     yield from _comparison_table(evaluation)
     yield from ["", "## Missing results", ""]
     lines = [f"- {row.name}: {gone}" for row in evaluation.rows for gone in row.missing]
@@ -486,6 +512,43 @@ def _kind_table(evaluation: Evaluation, metric: Metric) -> Iterator[str]:
         counts = [f" ({mean.pairs})" if mean else "" for mean in found]
         cells = [_cell(mean, metric) for mean in found]
         yield _line([row.name, *(cell + n for cell, n in zip(cells, counts, strict=True))])
+
+
+def _agreement_table(evaluation: Evaluation) -> Iterator[str]:
+    """Yield how well the witness and the tracker agree with the truth, row by row and over all."""
+    judged = [row for row in evaluation.rows if {*DISTANCES.values()} & row.means.keys()]
+    if not any({"true_distance", "witness_distance"} <= row.means.keys() for row in judged):
+        return
+    yield from ["", f"## {AGREEMENT}", ""]
+    yield "r: correlation of distances to the target with the true ones, over pairs."
+    yield ""
+    others = ("witness", "tracker")
+    heads = [f"arrived ({name})" for name in DISTANCES]
+    yield from _head(["row", *heads, *(f"r ({name})" for name in others)])
+    for row in judged:
+        shares = [_share(row, name) for name in DISTANCES]
+        yield _line([row.name, *shares, *(_correlation(row.scored, name) for name in others)])
+    everything = [edit for row in judged for edit in row.scored]
+    pooled = [_correlation(everything, name) for name in others]
+    yield _line(["all rows", *["–"] * len(heads), *pooled])
+
+
+def _share(row: Row, name: str) -> str:
+    """Return the share of a row's pairs that arrived, by one that says where points ended."""
+    mean = row.means.get(DISTANCES[name].replace("_distance", "_arrived"))
+    return f"{mean.mean:.0%}" if mean else "–"
+
+
+def _correlation(edits: Sequence[ScoredEdit], name: str) -> str:
+    """Return Pearson's r of distances with the true ones; "–" if it is undefined."""
+    import numpy as np
+
+    true, other = DISTANCES["truth"], DISTANCES[name]
+    both = [edit.measures for edit in edits if {true, other} <= edit.measures.keys()]
+    pairs = np.hstack([np.zeros((2, 0)), *([found[true], found[other]] for found in both)])
+    if not pairs.size or not pairs.std(axis=1).all():
+        return "–"
+    return f"{np.corrcoef(pairs)[0, 1]:.2f}"
 
 
 def _comparison_table(evaluation: Evaluation) -> Iterator[str]:

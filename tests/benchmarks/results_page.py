@@ -17,7 +17,15 @@ from marked_tables import written
 from adaptivedrag.config import EditConfig
 from flows.evaluation.ablation import ablation_rows
 from stages.evaluate import CONTROLS, Instruments
-from stages.reports.score_tables import METRICS, Evaluation, Row, as_markdown, compare, from_csv
+from stages.reports.score_tables import (
+    AGREEMENT,
+    METRICS,
+    Evaluation,
+    Row,
+    as_markdown,
+    compare,
+    from_csv,
+)
 
 DATASETS = {"hundred": ("plus", "paper"), "ablation": ("paper", "plus")}
 """Folders of CSVs, and the rows that all others are compared with."""
@@ -87,7 +95,7 @@ def tables(rows: tuple[Row, ...], references: Sequence[str]) -> Iterator[str]:
     """Yield the lines of the tables of one dataset, as `eval` writes them."""
     first, *others = (_sections(rows, reference) for reference in references)
     yield from (first.pop(""), "")
-    for title in (title for title in first if title.endswith("by kind of drag")):
+    for title in (title for title in first if title.endswith(("by kind of drag", AGREEMENT))):
         yield from (f"## {title}", "", first[title], "")
     for found in (first, *others):
         for title in (title for title in found if title.endswith("paired")):

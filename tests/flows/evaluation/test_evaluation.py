@@ -104,7 +104,8 @@ def test_a_finished_job_is_measured_beside_all_controls(evaluated):
         assert row.counts["edits"] == 3
         assert row.counts["images"] == 2
         assert row.missing == ()
-    assert {"tracked_distance", "true_distance", "matched_distance"} <= rows["scenes"].means.keys()
+    measured = {f"{name}_distance" for name in ("tracked", "witness", "true", "matched")}
+    assert measured <= rows["scenes"].means.keys()
     assert "tracked_distance" not in rows["erase"].means
     assert rows["scenes"].seeds == (0,)
     pictures = evaluated.report.parent / "pictures"
@@ -119,6 +120,7 @@ def test_doing_nothing_is_exact(evaluated, finished):
     assert row.means["arrival_recovery"].mean == 0
     assert row.means["departure_recovery"].mean == 0
     assert row.means["matched_distance"].mean == pytest.approx(mean(lengths))
+    assert row.means["witness_distance"].mean == pytest.approx(mean(lengths))
     assert row.means["preservation"].mean == 99
 
 

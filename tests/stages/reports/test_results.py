@@ -135,6 +135,28 @@ def test_edits_that_failed_are_there_with_their_reason(tmp_path, store, out):
     assert [path.name for path in (out / "images").iterdir()] == ["edit-0.png"]
 
 
+def test_a_result_without_a_witness_is_there_and_says_so(tmp_path, store, out):
+    job = load_job(write_job(tmp_path / "job", edits=2))
+    for edit in job.edits:
+        finish(edit, store, until="sample_image")
+    write_results(job, store, out, [Failure("edit-1", "locate_handles", "NotFinite", "too wide")])
+    reasons = "not made", "locate_handles: NotFinite: too wide"
+    for row, reason in zip(rows(out).values(), reasons, strict=True):
+        assert (row["status"], row["verdict"], row["points"]) == ("done", None, [])
+        assert row["not_witnessed"] == reason
+        assert row["tracker"]["verdict"] == "reached"
+        assert (out / row["image"]).is_file()
+    text = (out / "index.html").read_text("utf-8")
+    assert text.count('<span class="verdict not witnessed">not witnessed</span>') == 2
+    assert "not witnessed: locate_handles: NotFinite: too wide" in text
+    assert "· 2 not witnessed" in text
+    for edit in job.edits:
+        finish(edit, store)
+    write_results(job, store, out)
+    assert [row["verdict"] for row in rows(out).values()] == ["stalled", "stalled"]
+    assert "the tracker: reached, 0.4 px from its target" in (out / "index.html").read_text("utf-8")
+
+
 def test_a_second_report_of_the_same_results_writes_no_picture(tmp_path, store, out):
     job = load_job(write_job(tmp_path / "job"))
     for edit in job.edits:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from stages.reports.score_tables import (
+    AGREEMENT,
     NO_REGION,
     Evaluation,
     MissingResult,
@@ -52,6 +53,25 @@ def test_a_mean_is_over_all_pairs_pooled_and_lies_in_its_interval():
 def test_a_value_that_is_undefined_is_counted_and_in_no_mean():
     mean = THEIRS.means["arrival_recovery"]
     assert (mean.mean, mean.pairs, mean.missing) == (0.5, 2, 1)
+
+
+def test_the_agreement_with_the_truth_is_told_row_by_row_and_over_all():
+    def row(name: str, witness: list[float], tracker: list[float]) -> Row:
+        true = [0.0, 10.0, 20.0]
+        told = {"true": true, "witness": witness, "tracked": tracker}
+        measures = {f"{by}_distance": found for by, found in told.items()}
+        measures |= {f"{by}_arrived": arrived(found, 160) for by, found in told.items()}
+        return Row(name, (ScoredEdit("a", "image", "move", 3, measures),), ())
+
+    rows = (
+        row("ours", [1.0, 11.0, 21.0], [0.0, 0.0, 0.0]),
+        row("theirs", [20.0, 10.0, 0.0], [5.0] * 3),
+    )
+    page = as_markdown(Evaluation("cats", rows, "ours", "", ()))
+    assert "| ours | 67% | 33% | 100% | 1.00 | – |" in page
+    assert "| theirs | 67% | 67% | 100% | -1.00 | – |" in page
+    assert "| all rows | – | – | – | 0.00 | 0.00 |" in page
+    assert AGREEMENT not in as_markdown(BOTH)
 
 
 def recovered(name: str, error: int, at_stake: int, *, kind: str = "move") -> ScoredEdit:
