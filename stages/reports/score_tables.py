@@ -545,7 +545,8 @@ def _correlation(edits: Sequence[ScoredEdit], name: str) -> str:
 
     true, other = DISTANCES["truth"], DISTANCES[name]
     both = [edit.measures for edit in edits if {true, other} <= edit.measures.keys()]
-    pairs = np.hstack([np.zeros((2, 0)), *([found[true], found[other]] for found in both)])
+    distances = [[d for found in both for d in found[key]] for key in (true, other)]
+    pairs = np.array(distances, float)
     if not pairs.size or not pairs.std(axis=1).all():
         return "–"
     return f"{np.corrcoef(pairs)[0, 1]:.2f}"
