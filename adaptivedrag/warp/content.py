@@ -9,7 +9,7 @@ itself, attached to the rest.
 How it moves (`adaptivedrag.warp.motion`), all on the feature grid, (row, col):
 
     one handle inside          carries its content
-    at an end, along           stretches it; its other side stays
+    at an end, along           stretches it; its other side stays, unless it would be pressed flat
     at an end, across          turns it about its other end
     at the edge of a disc      grows it about its center
     in a part that sticks out  turns and stretches the part; where it is attached it stays (a field)
@@ -49,6 +49,9 @@ from adaptivedrag.warp.motion import (
 LARGEST = 0.5
 """A segment of more than this share of the image is background, not content."""
 
+BORDER = 0.35
+"""A segment with more than this share of its outline on the image's border is background."""
+
 LIKE = 1.7
 """A segment that is at most this many times as large shows the same thing."""
 
@@ -81,6 +84,9 @@ END = 0.3
 ALONG = 0.6
 """A drag at an end that goes along the line from the centroid (cosine) stretches the content; one
 across turns it."""
+
+PRESSED = 0.45
+"""A drag inwards that would press content to less than this carries it instead."""
 
 ROUND = 0.76
 """Content that overlaps a disc of its size by more than this (intersection over union) is one."""
@@ -213,7 +219,8 @@ def _segment_holding(segments: Segments, handles: Sequence[tuple[int, int]]) -> 
     holding = [
         segment
         for segment in segments[::-1]
-        if segment.mean() <= LARGEST and all(segment[cell] for cell in handles)
+        if not _is_background(segment)
+        and _piece(segment, handles[0])[tuple(zip(*handles, strict=True))].all()
     ]
     if not holding:
         return None
@@ -225,6 +232,15 @@ def _segment_holding(segments: Segments, handles: Sequence[tuple[int, int]]) -> 
             chosen = segment
     alike = [each for each in holding if (each & chosen).sum() > ALIKE * (each | chosen).sum()]
     return _piece(np.mean(alike, axis=0) >= 0.5, handles[0])
+
+
+def _is_background(segment: Region) -> bool:
+    """Return whether a segment is too large for a thing, or lies along the image's border."""
+    from scipy.ndimage import binary_erosion
+
+    outline = (segment & ~binary_erosion(segment)).sum()
+    sides = segment[[0, -1]].sum() + segment[1:-1, [0, -1]].sum()
+    return bool(segment.mean() > LARGEST or sides > BORDER * outline)
 
 
 def _surrounds(segment: Region, other: Region) -> bool:
@@ -301,17 +317,27 @@ def _motion(thing: _Thing, handles: Points, targets: Points) -> tuple[str, Affin
 
 def _motion_of_one(region: Region, handle: Point, target: Point) -> tuple[str, Affine]:
     """Return the affine motion of a free thing by one handle, and its name."""
+    line, way = handle - cells(region).mean(axis=0), target - handle
     far = _other_end(region, handle)
     if far is None:
-        return "carried", carried(target - handle)
-    center = cells(region).mean(axis=0)
-    line, way = handle - center, target - handle
+        return "carried", carried(way)
+    center = handle - line
     cosine = line @ way / (np.linalg.norm(line) * np.linalg.norm(way))
     if cosine >= RADIAL and _at_rim_of_disc(region, handle):
         return "grown", grown(center, handle, target)
-    if abs(cosine) >= ALONG:
-        return "stretched", stretched(region, handle, way, outwards=cosine > 0)
-    return "swung", _about(far, handle, target)
+    if abs(cosine) < ALONG:
+        return "swung", _about(far, handle, target)
+    if cosine < 0 and _leaves_too_little(region, handle, way):
+        return "carried", carried(way)
+    return "stretched", stretched(region, handle, way, outwards=cosine > 0)
+
+
+def _leaves_too_little(region: Region, handle: Point, way: Point) -> bool:
+    """Return whether a way inwards from an end of a region would press it too much."""
+    length = np.linalg.norm(way)
+    along = way / length
+    room = (cells(region) @ along).max() - handle @ along
+    return bool(room - length < PRESSED * room)
 
 
 def _about(pivot: Point, handle: Point, target: Point) -> Affine:
@@ -328,8 +354,8 @@ def _other_end(region: Region, handle: Point) -> Point | None:
     along = (places - center) @ ((handle - center) / reach)
     if reach < (1 - END) * along.max():
         return None
-    end: Point = places[along <= np.quantile(along, 0.1)].mean(axis=0)
-    return end
+    far: Point = places[along <= np.quantile(along, 0.1)].mean(axis=0)
+    return far
 
 
 def _at_rim_of_disc(region: Region, handle: Point) -> bool:

@@ -75,9 +75,11 @@ def test_a_drag_along_content_stretches_it_and_leaves_its_far_side(rise):
     assert across == pytest.approx(-30)
 
 
-def test_a_drag_inwards_leaves_no_less_than_a_quarter():
-    (content,) = found([BOX], drag((99.5, 82), (99.5, 155)))
-    assert moved(content, (99.5, 82))[1] == pytest.approx(158.5 - (158.5 - 82) / 4)
+def test_a_drag_inwards_that_would_leave_too_little_carries_content():
+    (content,) = found([BOX], drag((99.5, 82), (99.5, 115)))
+    assert content.motion == "stretched"
+    (content,) = found([BOX], drag((99.5, 82), (99.5, 140)))
+    assert content.motion == "carried"
 
 
 def test_how_far_across_a_drag_goes_decides_between_stretching_and_turning():
@@ -151,6 +153,14 @@ def test_content_is_the_smallest_segment_that_is_no_pattern_on_another():
     assert np.array_equal(content.region, end)  # most of its border is BOX's own
 
 
+def test_what_lies_along_the_border_is_background():
+    table = box(160, 0, 256, 256)
+    (content,) = found([table], drag((99, 201), (109, 201)))
+    assert np.array_equal(content.region, HALVES.labels == 1)
+    (content,) = found([box(160, 80, 256, 120)], drag((99, 201), (109, 201)))
+    assert content.region.sum() == box(160, 80, 256, 120).sum()
+
+
 def test_segments_that_are_alike_vote_on_the_cells_of_content():
     dented, wider = BOX & ~box(80, 90, 100, 110), box(80, 80, 164, 120)
     (content,) = found([dented, BOX, wider], drag((99, 141), (109, 141)))
@@ -191,6 +201,8 @@ def test_handles_that_go_the_same_way_move_what_holds_both():
     (content,) = found([upper, lower, BOX], *same)
     assert np.array_equal(content.region, BOX)
     assert len(found([upper, lower], *same)) == 2
+    pieces = BOX & ~box(118, 80, 122, 120)
+    assert len(found([upper, lower, pieces], *same)) == 2
     apart = same[0], drag(handles[1], (79, 139))
     assert len(found([upper, lower, BOX], *apart)) == 2
 
