@@ -13,6 +13,7 @@ from PIL import Image
 from support.finished_job import finish, write_job
 from typer.testing import CliRunner
 
+from adaptivedrag.errors import NotFinite
 from artifacts import ArtifactStore
 from cli import app
 from flows.outcomes import last_failed
@@ -639,6 +640,23 @@ def test_one_image_is_edited_and_a_second_time_everything_is_there(edit_cat):
     assert again.exit_code == 0
     assert "optimize_latent" not in again.output
     assert np.array_equal(np.asarray(Image.open("other.png")), picture)
+
+
+def test_a_witness_that_fails_takes_no_picture_away(edit_cat, monkeypatch):
+    def fails(*_arguments: object) -> None:
+        raise NotFinite("too wide")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("adaptivedrag.witness.seen_by_witness", fails)
+        ended = edit_cat("cats/cat.png")
+    assert (ended.exit_code, "locate_handles: too wide" in ended.stderr) == (1, True)
+    assert "cat.png: not witnessed" in ended.output
+    picture = Path("results/cat.png").read_bytes()
+    again = edit_cat("cats/cat.png")
+    assert again.exit_code == 0
+    assert "sample_image" not in again.output
+    assert "not witnessed" not in again.output
+    assert Path("results/cat.png").read_bytes() == picture
 
 
 def test_an_edit_replaces_no_picture_of_another_image(edit_cat):

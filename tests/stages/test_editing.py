@@ -10,6 +10,7 @@ from support.lora_forms import Written, attentions, diffusers, draw_pairs, named
 import adaptivedrag
 import cli
 from adaptivedrag.config import Runtime
+from adaptivedrag.errors import NotFinite
 from adaptivedrag.given import given_lora
 from adaptivedrag.methods import Optimization
 from adaptivedrag.model.lora_files import find_lora
@@ -39,6 +40,19 @@ def test_an_edit_in_memory_equals_the_staged_one(edit, tmp_path):
         records["locate_handles"].summary["points"]
     )
     assert len(result.lora_losses) == edit.config.train_lora.steps
+
+
+def test_a_witness_that_fails_leaves_a_warning_and_the_picture(edit, monkeypatch):
+    def fails(*_arguments: object) -> None:
+        raise NotFinite("too wide")
+
+    monkeypatch.setattr("adaptivedrag.witness.seen_by_witness", fails)
+    pixels = read_image(edit.image_path)
+    config = edit.config.merged({"optimize_latent": {"steps": 1, "max_steps": 1}})
+    result = adaptivedrag.edit(pixels, edit.drags, model=edit.model, config=config, lora=False)
+    assert result.witness is None
+    assert result.warnings[-1] == "not witnessed: too wide"
+    assert result.image.shape == pixels.shape
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ from stages.planning.plan import plan_edits
 from stages.reports.score_tables import SUMS
 from stages.stage import InputChanged
 
-PICTURE_METRICS = {"dai_1", "dai_1_legacy", "dai_20", "dai_20_legacy"}
+PICTURE_METRICS = {"dai_1", "dai_1_legacy", "dai_20", "dai_20_legacy", "witness_distance"}
 TRUTH_METRICS = {
     "arrival_recovery",
     "departure_recovery",
@@ -108,6 +108,13 @@ def test_what_was_judged_is_read_from_the_store(judge, scene_edit):
     assert judge.judge(scene_edit, Candidate(None, "made here", never)) == first
 
 
+def test_a_witness_that_was_asked_in_its_job_is_not_asked_again(judge, store, scene_edit):
+    given = replace(picture(truth(scene_edit), "witnessed"), witnessed=(1.5,))
+    assert judge.judge(scene_edit, given).measures["witness_distance"] == [1.5]
+    (record,) = store.records_of("evaluate")
+    assert (record.models.keys(), record.config.get("witness")) == ({"dift"}, None)
+
+
 def test_features_of_an_image_are_made_once_for_all_rows(judge, dataset, monkeypatch):
     edits = load_job(dataset / "job.toml").edits
     made = []
@@ -166,7 +173,7 @@ def test_an_evaluation_is_named_by_all_that_it_depends_on(judge, store, scene_ed
             other.judge(edit, candidate)
     assert record.config["seed"] == 0
     assert record.inputs.keys() == {"image", "prompt", "drags", "user_mask"}
-    assert record.models.keys() == {"dift"}
+    assert record.models.keys() == {"dift", "witness"}
 
 
 def test_a_record_says_threads_and_memory_as_those_of_other_stages_do(judge, store, scene_edit):
