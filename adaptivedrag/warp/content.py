@@ -3,8 +3,9 @@
 A drag says where one point goes, not what goes with it. SAM 2 finds parts, things and groups of
 things at a handle; content is the smallest of them that is no mere pattern on another: one that
 lies within a segment not much larger goes with it. Handles that go the same way move one content,
-if a segment holds them. A thin part that sticks out of a segment (a sleeve, a tail) is content by
-itself, attached to the rest.
+if a segment holds them. A thin part that sticks out of a segment (a sleeve, a tail), and a lobe
+that a neck joins to the rest of it (one of two leaves), is content by itself; a long one stays
+attached.
 
 How it moves (`adaptivedrag.warp.motion`), all on the feature grid, (row, col):
 
@@ -12,7 +13,7 @@ How it moves (`adaptivedrag.warp.motion`), all on the feature grid, (row, col):
     at an end, along           stretches it; its other side stays, unless it would be pressed flat
     at an end, across          turns it about its other end
     at the edge of a disc      grows it about its center
-    in a part that sticks out  turns and stretches the part; where it is attached it stays (a field)
+    in an attached part        turns and stretches the part; where it is attached it stays (a field)
     two handles                turn, stretch and carry
     three and more             a field in which each arrives; where it would fold over, the affine
                                map that comes nearest
@@ -77,6 +78,15 @@ THIN = 0.6
 
 STICKS_OUT = 0.4
 """A part of more than this share of its segment does not stick out of it."""
+
+NECK = 0.5
+"""A lobe is joined to the rest of its segment by a neck of at most this part of its width."""
+
+LOBE = 0.6
+"""A lobe of more than this share of its segment is the segment."""
+
+LONG = 2.0
+"""A lobe at least this many times as long as wide (standard deviations) hangs on its neck."""
 
 END = 0.3
 """A handle in the outermost part of its content, seen from the centroid, lies at an end of it."""
@@ -186,10 +196,12 @@ def _thing_at(segments: Segments, superpixels: Superpixels, drag: Drag, frame: F
     region = _segment_holding(segments, [cell])
     if region is None:
         region = _piece(superpixels.labels == superpixels.labels[cell], cell)
-    part = _part_that_sticks_out(region, cell)
-    if part is None:
-        return _Thing(region, np.zeros_like(region), (drag,))
-    return _Thing(part, part & binary_dilation(region & ~part), (drag,))
+    free = np.zeros_like(region)
+    part, lobe = _part_that_sticks_out(region, cell), _lobe(region, cell)
+    if part is None and (lobe is None or not _is_long(lobe)):
+        return _Thing(region if lobe is None else lobe, free, (drag,))
+    attached = lobe if part is None else part
+    return _Thing(attached, attached & binary_dilation(region & ~attached), (drag,))
 
 
 def _joined(segments: Segments, one: _Thing, other: _Thing, frame: Frame) -> _Thing | None:
@@ -269,10 +281,8 @@ def _part_that_sticks_out(region: Region, handle: tuple[int, int]) -> Region | N
     """
     from scipy.ndimage import distance_transform_edt, label
 
-    depth = distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
-    rows, cols = np.indices(region.shape)
-    away = np.hypot(rows - handle[0], cols - handle[1])
-    half_width = float(depth[away <= depth].max(initial=0))
+    depth, middle = _largest_disc(region, handle)
+    half_width = depth[middle]
     if not 0 < half_width <= THIN * depth.max():
         return None
     wide = distance_transform_edt(depth < 4 / 3 * half_width) < 4 / 3 * half_width
@@ -282,6 +292,44 @@ def _part_that_sticks_out(region: Region, handle: tuple[int, int]) -> Region | N
     if wide[handle] or part.sum() > STICKS_OUT * region.sum() or not beyond:
         return None
     return part
+
+
+def _lobe(region: Region, handle: tuple[int, int]) -> Region | None:
+    """Return the lobe of a region that holds a handle, joined to the rest by a neck; None without.
+
+    A neck is at most half as wide as the lobe at the handle.
+    """
+    from scipy.ndimage import distance_transform_edt, label
+
+    depth, middle = _largest_disc(region, handle)
+    neck = NECK * depth[middle]
+    pieces, _ = label(depth > neck)
+    away, nearest = distance_transform_edt(pieces == 0, return_indices=True)
+    # Corners are farther from what is left of the lobe than its sides are.
+    lobe: Region = region & (pieces[*nearest] == pieces[middle]) & (away <= 1.5 * neck)
+    return lobe if 0 < lobe.sum() <= LOBE * region.sum() else None
+
+
+def _largest_disc(
+    region: Region, handle: tuple[int, int]
+) -> tuple[Float[np.ndarray, "h w"], tuple[int, int]]:
+    """Return how deep in a region each cell lies, and the middle of the largest disc at a handle.
+
+    The depth there is its radius; of a handle outside the region it is 0.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    depth = distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
+    rows, cols = np.indices(region.shape)
+    holding = np.hypot(rows - handle[0], cols - handle[1]) <= depth
+    row, col = np.unravel_index(np.where(holding, depth, 0).argmax(), depth.shape)
+    return depth, (int(row), int(col)) if holding.any() else handle
+
+
+def _is_long(region: Region) -> bool:
+    """Return whether a region is much longer than wide."""
+    spread = np.linalg.eigvalsh(np.cov(cells(region).T))
+    return bool(spread[1] >= LONG**2 * spread[0])
 
 
 def _content(thing: _Thing, drags: Sequence[Drag], frame: Frame) -> Content:

@@ -35,9 +35,10 @@ def found(segments, *drags):
 
 
 def moved(content, point):
-    """Where a point of the image goes, exactly where the motion is affine."""
+    """Where a point of content goes, exactly where the motion is affine."""
     wanted = np.array(FRAME.to_feature(ImagePoint(*point)))
     away = np.linalg.norm(content.came_from - wanted, axis=-1)
+    away[~content.arrival] = np.inf
     row, col = (int(side) for side in np.unravel_index(away.argmin(), away.shape))
     slopes = np.stack([each[row, col] for each in np.gradient(content.came_from, axis=(0, 1))])
     way = np.linalg.solve(slopes.T, wanted - content.came_from[row, col])
@@ -187,6 +188,24 @@ def test_a_sleeve_that_bends_stays_where_it_is_attached():
         assert moved(content, seam) == pytest.approx(seam, abs=1)
 
 
+def test_a_lobe_behind_a_neck_is_content_by_itself():
+    other, neck, lobe = box(80, 20, 130, 80), box(100, 80, 110, 110), box(80, 110, 130, 160)
+    (content,) = found([other | neck | lobe], drag((135, 105), (155, 105)))
+    assert (content.region & lobe).sum() > 0.95 * lobe.sum()
+    assert not (content.region & other).any()
+    assert content.motion == "carried"
+    wide = box(88, 80, 122, 110)
+    (content,) = found([other | wide | lobe], drag((135, 105), (155, 105)))
+    assert np.array_equal(content.region, other | wide | lobe)
+
+
+def test_a_long_lobe_turns_about_its_neck():
+    other, neck, leaf = box(80, 20, 130, 80), box(100, 80, 106, 110), box(90, 110, 116, 190)
+    (content,) = found([other | neck | leaf], drag((165, 103), (160, 120)))
+    assert moved(content, (165, 103)) == pytest.approx((160, 120), abs=0.5)
+    assert moved(content, (113, 103)) == pytest.approx((113, 103), abs=5)
+
+
 def test_two_sleeves_are_two_contents():
     other = box(90, 20, 110, 80)
     pulled = drag((209, 99), (209, 119)), drag((31, 99), (31, 79))
@@ -248,6 +267,12 @@ def test_content_that_is_nearly_everything_is_named():
     no_segments = np.zeros((0, *FRAME.feature_size), bool)
     (content,) = find_contents(no_segments, whole, [drag((99, 121), (109, 121))], FRAME)
     assert "it is 100% of the image" in content.warnings[0]
+
+
+def test_segments_that_are_outvoted_at_the_handle_still_make_content():
+    around = [BOX & ~box(116, 96, 126, 106), BOX & ~box(114, 94, 128, 108)]
+    (content,) = found([*around, box(100, 84, 160, 120)], drag((99, 121), (109, 121)))
+    assert content.region.sum() > 0.5 * BOX.sum()
 
 
 def test_content_has_no_holes_and_no_pieces_elsewhere():
