@@ -114,10 +114,15 @@ def moved(motion: Affine, points: Points) -> Points:
 
 
 def folds(came_from: Sources, region: Region) -> bool:
-    """Return whether a field turns over anything that came from a region."""
+    """Return whether a field turns over what came from a region, or presses it to nearly nothing.
+
+    Nearly nothing is an area that is pressed more than `STRETCHES` allow along both axes.
+    """
     down, right = np.gradient(came_from, axis=(0, 1))
-    turned = down[..., 0] * right[..., 1] - down[..., 1] * right[..., 0] <= 0
-    return bool((turned & looked_up(region, came_from)).any())
+    area = down[..., 0] * right[..., 1] - down[..., 1] * right[..., 0]
+    there = looked_up(region, came_from)
+    pressed = (area <= 0) | (area > STRETCHES[1] ** 2)
+    return bool(pressed[there].any() or not there.any())
 
 
 def looked_up(region: Region, came_from: Sources) -> Region:

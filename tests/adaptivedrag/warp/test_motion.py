@@ -56,7 +56,8 @@ def test_a_field_that_turns_something_over_folds():
     assert not folds(field(handles, handles + 1, SHAPE), everything)
     crossed = points((4, 20), (4, 4), (20, 12))
     assert folds(field(handles, crossed, SHAPE), everything)
-    assert not folds(field(handles, crossed, SHAPE), ~everything)
+    together = points((10, 10), (10, 11), (10.5, 10))
+    assert folds(field(handles, together, SHAPE), everything)
 
 
 def test_nothing_comes_from_outside_the_grid():
