@@ -120,6 +120,16 @@ class SampleImageConfig(Section):
     """Step size of the update, in units of the latents, per sampling step."""
     hold_background: bool = False
     """Latents outside the mask are those of the inversion at every step; not in the paper."""
+    composite: bool = False
+    """Pixels outside what changed are those of the image; not in the paper."""
+    keep_texture: bool = False
+    """Content that was moved in the picture gets back what the VAE took from it; not in the paper,
+    and of no effect where latents were moved."""
+    holes: Literal["smooth", "paint"] = "smooth"
+    """What content leaves where it was moved in the picture: the smooth filling stays, and no model
+    is used; or the model paints it. Not in the paper."""
+    hole_rounds: Positive = 3
+    """Times that each level of the painting is denoised."""
 
 
 class LocateHandlesConfig(Section):
@@ -163,6 +173,11 @@ class EditConfig(Section):
         by_mask = self.build_mask.mode in ("segment", "union", "swept", "content")
         by_drag = self.optimize_latent.needs_segments
         return by_mask or by_drag or self.extract_superpixels.source == "segments"
+
+    @property
+    def samples(self) -> bool:
+        """Whether the edited image comes from a model."""
+        return self.optimize_latent.needs_latents or self.sample_image.holes == "paint"
 
     @property
     def needs_segmenter(self) -> bool:

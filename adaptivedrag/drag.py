@@ -1,9 +1,13 @@
-"""Input and output of a drag method: the problem, the result, and the handles."""
+"""Input and output of a drag method: the problem, the result, and the handles.
+
+A method that moves latents gets a `DragProblem` and returns a `DragResult`; one that moves content
+in the picture gets a `PictureProblem` and returns a `MovedPicture`.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -16,6 +20,11 @@ from adaptivedrag.model.conditioning import Conditioning
 from adaptivedrag.model.lora import seed_of_draws
 from adaptivedrag.points import Drag, FeaturePoint, Frame, ImagePoint
 from adaptivedrag.superpixels import Segments, Superpixels
+
+if TYPE_CHECKING:
+    from adaptivedrag.warp.pasting import Pasted
+
+CPU = torch.device("cpu")
 
 Verdict = Literal["reached", "stalled", "lost", "no-op"]
 """How a drag ended, according to the method's tracker or to the witness."""
@@ -30,8 +39,6 @@ class DragProblem:
 
     Attributes:
         trajectory: clean latents, then those after each inversion step; never changed in place.
-        image: the working image; None for a method that does not read it.
-        segments: None if nothing needs them.
         mask: True where the image may change, on the feature grid. An empty one holds nothing.
         inversion: the settings that `trajectory` was made with.
         seed: seed of the draws, for a method that draws noise.
@@ -39,10 +46,8 @@ class DragProblem:
 
     trajectory: Float[Tensor, "levels c h w"]
     conditioning: Conditioning
-    image: UInt8[np.ndarray, "hp wp 3"] | None
     drags: Sequence[Drag]
     superpixels: Superpixels
-    segments: Segments | None
     mask: Bool[np.ndarray, "hf wf"]
     frame: Frame
     inversion: InvertImageConfig
@@ -62,6 +67,23 @@ class DragProblem:
     def level(self) -> int:
         """Number of inversion steps from clean latents to `inverted`."""
         return self.inversion.inverted_steps
+
+
+@dataclass(frozen=True)
+class PictureProblem:
+    """An image whose content has to be moved.
+
+    Attributes:
+        image: at its own size.
+        mask: True where the image may change, on the feature grid. An empty one holds nothing.
+    """
+
+    image: UInt8[np.ndarray, "h w 3"]
+    drags: Sequence[Drag]
+    superpixels: Superpixels
+    segments: Segments
+    mask: Bool[np.ndarray, "hf wf"]
+    frame: Frame
 
 
 @dataclass(frozen=True)
@@ -98,28 +120,47 @@ def verdict_of(points: Sequence[PointReport]) -> str:
     return "partial" if "reached" in verdicts else "stalled"
 
 
-@dataclass(frozen=True)
-class DragResult:
-    """Latents in which the handles are moved, and how they came about.
+@dataclass(frozen=True, kw_only=True)
+class DragReport:
+    """How the handles were moved.
 
     Attributes:
-        level: number of inversion steps from clean latents to `latents`; sampling takes as many.
-        tracks: tracked (row, col) of every handle on the feature grid, the start included.
+        tracks: (row, col) of every handle on the feature grid, the start included: where it was
+            tracked, or where it was put.
         details: further results of the method, as JSON.
+        warnings: what is odd about them, a line each.
     """
 
-    latents: Float[Tensor, "1 c h w"]
-    level: int
     tracks: Float[np.ndarray, "steps_1 p 2"]
     points: tuple[PointReport, ...]
     steps: int
     budget: int
     details: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> str:
         """The edit's verdict, according to the method's own tracker."""
         return verdict_of(self.points)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DragResult(DragReport):
+    """Latents in which the handles are moved.
+
+    Attributes:
+        level: number of inversion steps from clean latents to `latents`; sampling takes as many.
+    """
+
+    latents: Float[Tensor, "1 c h w"]
+    level: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class MovedPicture(DragReport):
+    """A picture in which content is moved."""
+
+    pasted: "Pasted"
 
 
 @dataclass(frozen=True)
@@ -159,7 +200,12 @@ class Handles:
     stop_distance: float
 
     @classmethod
-    def of(cls, problem: DragProblem, stop_distance: float, device: torch.device) -> Self:
+    def of(
+        cls,
+        problem: DragProblem | PictureProblem,
+        stop_distance: float,
+        device: torch.device = CPU,
+    ) -> Self:
         """Put the handles of a problem on `device`."""
         drags, frame = problem.drags, problem.frame
         first = torch.tensor([frame.to_cell(drag.handle) for drag in drags], device=device)

@@ -10,8 +10,16 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from adaptivedrag import presets
+from adaptivedrag.compositing import composite
 from adaptivedrag.config import EditConfig, Runtime
-from adaptivedrag.drag import DragProblem, DragResult, Hooks
+from adaptivedrag.drag import (
+    DragProblem,
+    DragReport,
+    DragResult,
+    Hooks,
+    MovedPicture,
+    PictureProblem,
+)
 from adaptivedrag.drag_notes import drag_notes
 from adaptivedrag.errors import InvalidEdit, NotFinite
 from adaptivedrag.given import (
@@ -28,6 +36,8 @@ from adaptivedrag.given import (
 )
 from adaptivedrag.inversion import invert
 from adaptivedrag.masks import build_mask, image_mask, latent_mask
+from adaptivedrag.methods import LatentMethod, PictureMethod
+from adaptivedrag.model.conditioning import Conditioning
 from adaptivedrag.model.diffusion import DiffusionModel, native_image, working_image
 from adaptivedrag.model.lora import (
     LoraWeights,
@@ -38,6 +48,7 @@ from adaptivedrag.model.lora import (
 )
 from adaptivedrag.model.lora_files import LoraFile, check_fit, read_lora
 from adaptivedrag.model.weights import find_model
+from adaptivedrag.painting import needs_painting, paint_hole
 from adaptivedrag.pictures.decoding import Pixels
 from adaptivedrag.pictures.masks import DecodedMask
 from adaptivedrag.points import Drag, Frame, outside
@@ -59,14 +70,14 @@ class EditResult:
     mask: Bool[np.ndarray, "h w"]
     """Editable mask at the image's own size."""
     superpixels: Superpixels
-    drag: DragResult
+    drag: DragReport
     """What the drag method did; its verdict and points are those of its own tracker."""
     witness: WitnessResult | None
     """Where the independent witness found the handles; None, and a line of `warnings`, if it
     failed."""
     lora_losses: tuple[float, ...]
     warnings: tuple[str, ...] = ()
-    """What is odd about the mask, a line each."""
+    """What is odd about the mask, the content or its hole, a line each."""
     notes: tuple[str, ...] = ()
     """What was converted of the image, and how the mask was read."""
 
@@ -160,37 +171,40 @@ def edit(
         user_mask.values if user_mask else None,
     )
     with lora_applied(diffusion, weights):
-        conditioning = diffusion.encode_prompt(prompt)  # a LoRA may be for the text encoder, too
-        (trajectory,) = invert(diffusion, posterior[0], conditioning, settings.invert_image)
-        problem = DragProblem(
-            trajectory=trajectory,
-            conditioning=conditioning,
-            image=working,
-            drags=pairs,
-            superpixels=superpixels,
-            segments=segments,
-            mask=editable,
-            frame=frame,
-            inversion=settings.invert_image,
-            seed=settings.seed,
-        )
-        dragged = settings.optimize_latent.drag(diffusion, problem, Hooks())
-        held = torch.from_numpy(latent_mask(editable)).to(diffusion.device)
-        _, clean = sample(
-            diffusion,
-            [Reference(trajectory[: dragged.level + 1], conditioning)],
-            [DraggedEdit(dragged.latents, 0, pairs, frame, held)],
-            settings.sample_image,
-            settings.invert_image.num_steps,
-        )
-    image = native_image(diffusion.decode(clean), frame)
+        # A LoRA may be for the text encoder, too.
+        task = _Task(diffusion, settings, frame, prompt, diffusion.encode_prompt(prompt))
+        drag: DragReport
+        if isinstance(method := settings.optimize_latent, PictureMethod):
+            assert segments is not None
+            picture_problem = PictureProblem(pixels, pairs, superpixels, segments, editable, frame)
+            drag = moved = method.move(picture_problem)
+            image, odd = _painted(task, moved)
+            warnings += [*moved.warnings, *odd]
+        else:
+            assert isinstance(method, LatentMethod)
+            (trajectory,) = invert(
+                diffusion, posterior[0], task.conditioning, settings.invert_image
+            )
+            problem = DragProblem(
+                trajectory=trajectory,
+                conditioning=task.conditioning,
+                drags=pairs,
+                superpixels=superpixels,
+                mask=editable,
+                frame=frame,
+                inversion=settings.invert_image,
+                seed=settings.seed,
+            )
+            drag = dragged = method.drag(diffusion, problem, Hooks())
+            image = _sampled(task, problem, dragged, pixels)
+            warnings += dragged.warnings
     seen = working_image(image, frame)
     testimony, unheard = _testimony(diffusion, working, seen, prompt, pairs, frame, settings)
     return EditResult(
         image=image,
         mask=image_mask(editable, frame),
         superpixels=superpixels,
-        drag=dragged,
+        drag=drag,
         witness=testimony,
         lora_losses=tuple(losses),
         warnings=(*warnings, *unheard),
@@ -202,6 +216,45 @@ def edit(
             *_idle_mode(config, user_mask),
         ),
     )
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What an edit is made with."""
+
+    model: DiffusionModel
+    settings: EditConfig
+    frame: Frame
+    prompt: str
+    conditioning: Conditioning
+
+
+def _painted(task: _Task, moved: MovedPicture) -> tuple[Pixels, tuple[str, ...]]:
+    """Return the moved picture, its hole painted if the settings ask for it, with warnings."""
+    pasted = moved.pasted
+    if not needs_painting(pasted, task.settings.sample_image):
+        return pasted.picture, ()
+    seed = seed_of_draws(task.settings.seed, pasted.picture, task.prompt)
+    painted = paint_hole(
+        task.model, pasted, task.conditioning, task.frame, task.settings, seed=seed
+    )
+    return painted.picture, painted.warnings
+
+
+def _sampled(task: _Task, problem: DragProblem, dragged: DragResult, image: Pixels) -> Pixels:
+    """Sample from dragged latents, within the image itself if the settings ask for it."""
+    held = torch.from_numpy(latent_mask(problem.mask)).to(task.model.device)
+    _, clean = sample(
+        task.model,
+        [Reference(problem.trajectory[: dragged.level + 1], task.conditioning)],
+        [DraggedEdit(dragged.latents, 0, problem.drags, task.frame, held)],
+        task.settings.sample_image,
+        task.settings.invert_image.num_steps,
+    )
+    sampled = native_image(task.model.decode(clean), task.frame)
+    if not task.settings.sample_image.composite or not problem.mask.any():
+        return sampled
+    return composite(image, sampled, image_mask(problem.mask, task.frame), task.frame)
 
 
 def _testimony(

@@ -11,7 +11,7 @@ all frames, as in bilinear resizing with `align_corners=False`.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 from adaptivedrag.errors import InvalidEdit
@@ -119,12 +119,6 @@ class Frame:
     def _padded(self, side: int) -> int:
         stride = self.factor * UNET_STRIDE
         return math.ceil(side / stride) * stride
-
-    @property
-    def padded(self) -> Self:
-        """The frame of the padded working image by itself."""
-        rows, cols = self.padded_height, self.padded_width
-        return replace(self, image_height=rows, image_width=cols, height=rows, width=cols)
 
     @property
     def latent_size(self) -> tuple[int, int]:

@@ -1,9 +1,10 @@
 """Named settings: the paper's method, what its authors released, the baseline of both, the best
 published optimization, and ours.
 
-`plus` does three things that the paper does not: it finds the content under the handles, moves it
-in the picture and inverts that, and holds everything else. Optimizing the latents after that
-brought nothing nearer to its target and tore the moved content.
+`plus` does what the paper does not: it finds the content under the handles, moves it in the
+picture, and lets the model paint what it leaves; all other pixels stay. Optimizing the latents
+after that brought nothing nearer to its target and tore the moved content. `paste` is `plus`
+without a model: what content leaves is filled smoothly.
 """
 
 from adaptivedrag.config import Dtype, EditConfig
@@ -47,12 +48,15 @@ PRESETS: dict[str, EditConfig] = {
 # regions and sampling.
 PRESETS["alternating"] = PRESETS["paper"].merged({"optimize_latent": {"method": "alternation"}})
 
-PRESETS["plus"] = PRESETS["paper"].merged(
+PRESETS["paste"] = PRESETS["paper"].merged(
     {
         "build_mask": {"mode": "content"},
         "optimize_latent": {"method": "warp"},
-        "sample_image": {"hold_background": True},
     }
+)
+
+PRESETS["plus"] = PRESETS["paste"].merged(
+    {"sample_image": {"composite": True, "keep_texture": True, "holes": "paint"}}
 )
 
 DEFAULT_PRESET = "plus"

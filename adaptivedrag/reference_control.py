@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from adaptivedrag.config import SampleImageConfig
 from adaptivedrag.model.diffusion import DiffusionModel
 
 
@@ -38,7 +39,8 @@ class _ReferenceProcessor:
 
         query = heads(attn.to_q(hidden_states))
         key, value = map(heads, self._keys_and_values(attn, hidden_states))
-        mixed = functional.scaled_dot_product_attention(query, key, value)
+        seen = self.control.seen(key.shape[-2])
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=seen)
         return attn.to_out[1](attn.to_out[0](mixed.transpose(1, 2).flatten(2)))
 
     def _keys_and_values(
@@ -60,11 +62,25 @@ class ReferenceControl:
 
     Attributes:
         references: for each reading item, the index of its reference in the batch that wrote.
+        hidden: latent cells of the references that nothing reads.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hidden: Bool[Tensor, "h w"] | None = None) -> None:
         self.mode: Literal["off", "write", "read"] = "off"
         self.references: Tensor | None = None
+        self.hidden = hidden
+
+    def seen(self, tokens: int) -> Bool[Tensor, "1 tokens"] | None:
+        """Return which of a layer's tokens are read; None for all of them.
+
+        A token that shows any hidden cell is left out, unless that would leave none.
+        """
+        if self.hidden is None or self.mode != "read":
+            return None
+        rows, cols = self.hidden.shape
+        side = round((rows * cols / tokens) ** 0.5)
+        hidden = functional.max_pool2d(self.hidden[None].float(), side).flatten() > 0
+        return None if hidden.all() else ~hidden[None]
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -86,12 +102,19 @@ class ReferenceControl:
 
 
 @contextmanager
-def reference_control(model: DiffusionModel, first_layer: int | None) -> Iterator[ReferenceControl]:
+def reference_control(
+    model: DiffusionModel,
+    first_layer: int | None,
+    hidden: Bool[Tensor, "h w"] | None = None,
+) -> Iterator[ReferenceControl]:
     """Install reference control from self-attention `first_layer` on, in call order, or nowhere.
 
     The previous processors are restored on exit.
+
+    Args:
+        hidden: latent cells of the references whose keys and values are not read.
     """
-    control = ReferenceControl()
+    control = ReferenceControl(hidden)
     every = list(model.self_attentions().values())
     attentions = [] if first_layer is None else every[first_layer:]
     originals = [attention.processor for attention in attentions]
@@ -102,3 +125,11 @@ def reference_control(model: DiffusionModel, first_layer: int | None) -> Iterato
     finally:
         for attention, processor in zip(attentions, originals, strict=True):
             attention.set_processor(processor)
+
+
+def first_controlled(model: DiffusionModel, config: SampleImageConfig) -> int | None:
+    """Return the self-attention at which reference control begins; None if it is off."""
+    if not config.reference_control:
+        return None
+    first = config.reference_first_layer
+    return model.architecture.first_controlled if first is None else first

@@ -13,7 +13,7 @@ from adaptivedrag.errors import NotFinite
 from adaptivedrag.model.conditioning import Conditioning
 from adaptivedrag.model.diffusion import DiffusionModel
 from adaptivedrag.points import Drag, Frame
-from adaptivedrag.reference_control import reference_control
+from adaptivedrag.reference_control import first_controlled, reference_control
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ def sample(
     edit_prompts = Conditioning.concatenate([prompts[place] for place in places])
     held = torch.stack([edit.held for edit in edits])[:, None]
 
-    first_layer = _first_controlled(model, config)
+    first_layer = first_controlled(model, config)
     needs_references = first_layer is not None or config.correspondence != "off"
     level = trajectories.shape[1] - 1
     timesteps = model.schedule.timesteps(num_steps)[num_steps - level :]
@@ -104,14 +104,6 @@ def sample(
     if not edited.isfinite().all():
         raise NotFinite("sampled latents are not finite: use a wider dtype")
     return reference, edited
-
-
-def _first_controlled(model: DiffusionModel, config: SampleImageConfig) -> int | None:
-    """Return the self-attention at which reference control begins; None if it is off."""
-    if not config.reference_control:
-        return None
-    first = config.reference_first_layer
-    return model.architecture.first_controlled if first is None else first
 
 
 def _corresponding(

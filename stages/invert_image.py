@@ -8,6 +8,7 @@ from adaptivedrag.config import InvertImageConfig
 from stages.stage import Made, Stage, Work
 
 if TYPE_CHECKING:
+    from stages.jobs.edit import Edit
     from stages.planning.work import WorkItem
 
 STAGE_VERSION = 1
@@ -45,6 +46,11 @@ def invert_image(works: Sequence[Work]) -> list[Made]:
     ]
 
 
+def _off(edit: "Edit") -> str:
+    method = edit.config.optimize_latent
+    return "" if method.needs_latents else f'the method "{method.method}" moves the picture'
+
+
 def _together(item: "WorkItem") -> Hashable:
     """Return what works of a batch have in common."""
     resolved, lora = item.resolved, item.inputs.get("train_lora")
@@ -64,6 +70,7 @@ STAGE = Stage(
     run=invert_image,
     also_in_key=lambda config: {"dtype": config.dtype},
     together=_together,
+    off=_off,
     per_image=True,
     first_guess=5.0,
     steps=lambda config: config["inverted_steps"],

@@ -1,33 +1,69 @@
-"""Drag: move the handles in the inverted latents, by the method that the settings name."""
+"""Drag: move the handles, in the inverted latents or in the picture, as the method has it."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from adaptivedrag.config import EditConfig
-from adaptivedrag.methods import DragMethod
+from adaptivedrag.methods import DragMethod, LatentMethod, PictureMethod
 from adaptivedrag.warp import CONTENT_VERSION
-from artifacts import JSON, Document
+from artifacts import JSON, Document, Picture
 from stages.stage import EditInput, Look, Made, Stage, Tile, Work, one_by_one
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    from adaptivedrag.drag import DragProblem
+    from adaptivedrag.drag import DragProblem, DragReport
     from adaptivedrag.model.diffusion import DiffusionModel
 
 STAGE_VERSION = 2
 
 
 def optimize_latent(work: Work) -> Made:
-    """Everything before it + prompt + drags, and the image for a method that reads it -> parts
-    `latent` and `tracks`, and `level` where that is not the level of the inversion.
+    """Everything before it + drags, and the prompt or the image -> parts `tracks` and, of a method
+    that moves latents, `latent`, with `level` where that is not the level of the inversion; of one
+    that moves content in the picture, `picture`, `cleared`, `hole`, `rim` and `changed`, native
+    size (`adaptivedrag.warp.pasting.Pasted`).
     """
+    method: DragMethod = work.config.optimize_latent
+    if isinstance(method, PictureMethod):
+        return _moved(work, method)
+    assert isinstance(method, LatentMethod)
+    return _dragged(work, method)
+
+
+def _moved(work: Work, method: PictureMethod) -> Made:
+    from adaptivedrag.drag import PictureProblem
+    from adaptivedrag.superpixels import Superpixels
+
+    divided = work.upstream["extract_superpixels"]
+    problem = PictureProblem(
+        image=work.image(),
+        drags=work.edit.drags,
+        superpixels=Superpixels(divided["labels"]),
+        segments=divided["segments"],
+        mask=work.upstream["build_mask"]["mask"],
+        frame=work.frame,
+    )
+    moved = method.move(problem)
+    pasted = moved.pasted
+    payload: dict[str, Any] = {
+        "picture": Picture(pasted.picture),
+        "cleared": Picture(pasted.cleared),
+        "hole": pasted.hole,
+        "rim": pasted.rim,
+        "changed": pasted.changed,
+        "tracks": moved.tracks,
+    }
+    summary = {"hole": float(pasted.hole.mean()), "changed": float(pasted.changed.mean())}
+    return Made(payload, {**_summary(moved), **summary})
+
+
+def _dragged(work: Work, method: LatentMethod) -> Made:
     from adaptivedrag.drag import Hooks
     from adaptivedrag.model.lora import lora_applied
 
-    method: DragMethod = work.config.optimize_latent
     model = work.load_diffusion()
     before = replace(model.passes)
     begun = work.checkpoints.latest()
@@ -37,16 +73,8 @@ def optimize_latent(work: Work) -> Made:
     payload: dict[str, Any] = {"latent": result.latents.cpu().numpy(), "tracks": result.tracks}
     if result.level != work.config.invert_image.inverted_steps:
         payload["level"] = Document(result.level)
-    summary = {
-        "steps": result.steps,
-        "resumed_after": int(begun["step"]) if begun else 0,
-        "budget": result.budget,
-        "verdict": result.verdict,
-        "points": [point.document() for point in result.points],
-        **result.details,
-        **model.passes.since(before),
-    }
-    return Made(payload, summary)
+    resumed = {"resumed_after": int(begun["step"]) if begun else 0}
+    return Made(payload, {**_summary(result), **resumed, **model.passes.since(before)})
 
 
 def _problem(work: Work, model: "DiffusionModel") -> "DragProblem":
@@ -55,20 +83,28 @@ def _problem(work: Work, model: "DiffusionModel") -> "DragProblem":
     from adaptivedrag.drag import DragProblem
     from adaptivedrag.superpixels import Superpixels
 
-    divided = work.upstream["extract_superpixels"]
     trajectory = torch.from_numpy(work.upstream["invert_image"]["latents"].copy())
     return DragProblem(
         trajectory=trajectory.to(model.device),
         conditioning=model.encode_prompt(work.edit.prompt),
-        image=work.working_image() if work.config.optimize_latent.reads_image else None,
         drags=work.edit.drags,
-        superpixels=Superpixels(divided["labels"]),
-        segments=divided.get("segments"),
+        superpixels=Superpixels(work.upstream["extract_superpixels"]["labels"]),
         mask=work.upstream["build_mask"]["mask"],
         frame=work.frame,
         inversion=work.config.invert_image,
         seed=work.config.seed,
     )
+
+
+def _summary(report: "DragReport") -> dict[str, Any]:
+    return {
+        "steps": report.steps,
+        "budget": report.budget,
+        "verdict": report.verdict,
+        "points": [point.document() for point in report.points],
+        "warnings": [*report.warnings],
+        **report.details,
+    }
 
 
 def _key_section(method: DragMethod) -> Mapping[str, JSON]:
@@ -85,21 +121,22 @@ def _key_section(method: DragMethod) -> Mapping[str, JSON]:
 
 
 def _also_in_key(config: EditConfig) -> Mapping[str, JSON]:
-    content = {"content": CONTENT_VERSION} if config.optimize_latent.needs_segments else {}
-    seed = {"seed": config.seed} if config.optimize_latent.draws else {}
+    method = config.optimize_latent
+    if not isinstance(method, LatentMethod):
+        return {"content": CONTENT_VERSION}
+    seed = {"seed": config.seed} if method.draws else {}
     inversion = config.invert_image.model_dump(mode="json")
-    return {"dtype": config.dtype, "inversion": inversion, **content, **seed}
+    return {"dtype": config.dtype, "inversion": inversion, **seed}
 
 
 def _steps(config: Mapping[str, Any]) -> int:
     if "updates" in config:
         return int(config["levels"] * config["trackings"] * config["updates"])
-    return int(config.get("steps", config["inversion"]["inverted_steps"]))
+    return int(config.get("steps", 1))
 
 
 def _reads(config: EditConfig) -> tuple[EditInput, ...]:
-    of_the_edit: tuple[EditInput, ...] = ("prompt", "drags")
-    return ("relocated_image", *of_the_edit) if config.optimize_latent.reads_image else of_the_edit
+    return ("prompt", "drags") if config.optimize_latent.needs_latents else ("image", "drags")
 
 
 def _draw_paths(tracks: "np.ndarray", look: Look) -> "Image.Image":

@@ -1,12 +1,12 @@
-"""Sample the edited image from the optimized latents."""
+"""Sample the edited image: from the optimized latents, or in the hole of the moved picture."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from adaptivedrag.config import SampleImageConfig
-from artifacts import Picture
-from stages.stage import Look, Made, Stage, Tile, Work
+from adaptivedrag.config import EditConfig, SampleImageConfig
+from artifacts import JSON, Picture
+from stages.stage import EditInput, Look, Made, Stage, Tile, Work
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,22 +26,51 @@ def sample_image(works: Sequence[Work]) -> list[Made]:
     Works of a batch have the same diffusion model, dtype, LoRA (or none), latent size, number of
     inversion steps and settings `sample_image`. Those that begin at one level are sampled together;
     those of them with equal inverted latents and prompts share the passes of their reference, which
-    count in equal shares for all that are sampled together.
+    count in equal shares for all that are sampled together. Moved pictures are finished one by one.
     """
-    places: dict[int, list[int]] = {}
+    places: dict[int | None, list[int]] = {}
     for place, work in enumerate(works):
         places.setdefault(_level(work), []).append(place)
     mades: dict[int, Made] = {}
     for level, same in places.items():
-        mades.update(zip(same, _sample([works[place] for place in same], level), strict=True))
+        together = [works[place] for place in same]
+        made = [*map(_finish, together)] if level is None else _sample(together, level)
+        mades.update(zip(same, made, strict=True))
     return [mades[place] for place in range(len(works))]
 
 
-def _level(work: Work) -> int:
-    """Return the inversion steps that the edited latents are away from clean ones."""
-    return int(
-        work.upstream["optimize_latent"].get("level", work.config.invert_image.inverted_steps)
-    )
+def _finish(work: Work) -> Made:
+    """Take over the moved picture, and let the model paint its hole if the settings ask for it."""
+    from adaptivedrag.model.lora import lora_applied, seed_of_draws
+    from adaptivedrag.painting import needs_painting, paint_hole
+    from adaptivedrag.warp.pasting import PARTS, Pasted
+
+    moved = work.upstream["optimize_latent"]
+    pasted = Pasted(**{name: moved[name] for name in PARTS})
+    if not needs_painting(pasted, work.config.sample_image):
+        return Made({"image": Picture(pasted.picture)}, {"warnings": []})
+    model, prompt = work.load_diffusion(), work.edit.prompt
+    before = replace(model.passes)
+    with lora_applied(model, work.upstream.get("train_lora", {}).get("lora")):
+        painted = paint_hole(
+            model,
+            pasted,
+            model.encode_prompt(prompt),
+            work.frame,
+            work.config,
+            seed=seed_of_draws(work.config.seed, pasted.picture, prompt),
+            on_step=work.on_step,
+        )
+    summary = {**painted.details, "warnings": [*painted.warnings], **model.passes.since(before)}
+    return Made({"image": Picture(painted.picture)}, summary)
+
+
+def _level(work: Work) -> int | None:
+    """Return the inversion steps that edited latents are away from clean ones; None without any."""
+    dragged = work.upstream["optimize_latent"]
+    if "latent" not in dragged:
+        return None
+    return int(dragged.get("level", work.config.invert_image.inverted_steps))
 
 
 def _sample(works: Sequence[Work], level: int) -> list[Made]:
@@ -66,11 +95,25 @@ def _sample(works: Sequence[Work], level: int) -> list[Made]:
             on_step=on_step,
         )
     images = [
-        Picture(native_image(model.decode(latents[None]), work.frame))
+        _composited(work, native_image(model.decode(latents[None]), work.frame))
         for work, latents in zip(works, sampled, strict=True)
     ]
     shares = model.passes.shares(before, len(works))
-    return [Made({"image": image}, passes) for image, passes in zip(images, shares, strict=True)]
+    return [
+        Made({"image": Picture(image)}, passes)
+        for image, passes in zip(images, shares, strict=True)
+    ]
+
+
+def _composited(work: Work, sampled: "np.ndarray") -> "np.ndarray":
+    """Return what was sampled, within the image itself if the settings ask for it."""
+    from adaptivedrag.compositing import composite
+    from adaptivedrag.masks import image_mask
+
+    mask = work.upstream["build_mask"]["mask"]
+    if not work.config.sample_image.composite or not mask.any():
+        return sampled
+    return composite(work.image(), sampled, image_mask(mask, work.frame), work.frame)
 
 
 def _references_and_edits(
@@ -100,6 +143,34 @@ def _references_and_edits(
     return references, edits
 
 
+def _key_section(section: SampleImageConfig) -> Mapping[str, JSON]:
+    """Return what enters the key: what is off does not, so that older results are still found."""
+    settings = section.model_dump(mode="json")
+    if section.holes == "smooth":
+        del settings["holes"], settings["hole_rounds"]
+    return {
+        name: value
+        for name, value in settings.items()
+        if value or name not in ("composite", "keep_texture")
+    }
+
+
+def _also_in_key(config: EditConfig) -> Mapping[str, JSON]:
+    seed = {"seed": config.seed} if config.sample_image.holes == "paint" else {}
+    return {
+        "dtype": config.dtype,
+        "inversion": config.invert_image.model_dump(mode="json"),
+        **seed,
+    }
+
+
+def _reads(config: EditConfig) -> tuple[EditInput, ...]:
+    """Return what it reads of an edit; the image itself for what it composites into it."""
+    if config.sample_image.composite and config.optimize_latent.needs_latents:
+        return ("image", "prompt", "drags")
+    return ("prompt", "drags")
+
+
 def _draw_result(image: "np.ndarray", look: Look) -> "Image.Image":
     from stages.reports.tiles import drag_tile
 
@@ -119,14 +190,12 @@ STAGE = Stage(
     name="sample_image",
     version=STAGE_VERSION,
     section=SampleImageConfig,
-    reads=lambda _config: ("prompt", "drags"),
+    reads=_reads,
     needs=("train_lora", "invert_image", "build_mask", "optimize_latent"),
     models=("diffusion",),
     run=sample_image,
-    also_in_key=lambda config: {
-        "dtype": config.dtype,
-        "inversion": config.invert_image.model_dump(mode="json"),
-    },
+    also_in_key=_also_in_key,
+    key_section=_key_section,
     together=_together,
     first_guess=10.0,
     steps=lambda config: config["inversion"]["inverted_steps"],

@@ -57,9 +57,8 @@ def as_planned(edit: Edit, path: Path) -> Iterator[Callable[[bool], None]]:
 OnStep: TypeAlias = Callable[[int, int], None]
 """Takes the number of finished steps and of all steps."""
 
-EditInput = Literal["image", "relocated_image", "prompt", "drags", "user_mask"]
-"""What a stage may read of an edit itself; `relocated_image` is the image, for a drag method that
-reads it."""
+EditInput = Literal["image", "prompt", "drags", "user_mask"]
+"""What a stage may read of an edit itself."""
 
 ModelKind = Literal["diffusion", "segmenter"]
 
@@ -90,19 +89,28 @@ class Work:
     rung: Rung = TOP
     """The measures to save memory."""
 
-    def working_image(self) -> "np.ndarray":
-        """Return the image as the models see it, uint8 RGB, padded.
+    def image(self) -> "np.ndarray":
+        """Return the image at its own size, uint8 RGB.
 
         Raises:
             InputChanged: if the file's pixels are not those that the plan was made for.
         """
-        from adaptivedrag.model.diffusion import working_image
         from stages.images import read_image
 
         with as_planned(self.edit, self.edit.image_path) as check:
             pixels = read_image(self.edit.image_path, self.edit.image.pixels)
             check(digest_pixels(pixels) == self.edit.image.digest)
-        return working_image(pixels, self.frame)
+        return pixels
+
+    def working_image(self) -> "np.ndarray":
+        """Return the image as the models see it, uint8 RGB, padded.
+
+        Raises:
+            InputChanged: as `image`.
+        """
+        from adaptivedrag.model.diffusion import working_image
+
+        return working_image(self.image(), self.frame)
 
 
 Run: TypeAlias = Callable[[Sequence[Work]], Sequence[Made]]

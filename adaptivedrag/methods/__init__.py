@@ -1,4 +1,4 @@
-"""The drag methods: each takes inverted latents to those of the edit.
+"""The drag methods: each moves the handles, in inverted latents or in the picture.
 
 A method is one file here and one line in `METHODS`. Importing a method loads no torch.
 """
@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, SerializeAsAny, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from adaptivedrag.methods.alternation import Alternation
-from adaptivedrag.methods.method import DragMethod
+from adaptivedrag.methods.method import DragMethod, LatentMethod, PictureMethod
 from adaptivedrag.methods.optimization import Optimization
 from adaptivedrag.methods.warp import Warp
 
@@ -20,7 +20,9 @@ __all__ = [
     "Alternation",
     "AnyMethod",
     "DragMethod",
+    "LatentMethod",
     "Optimization",
+    "PictureMethod",
     "Warp",
     "settings_of_others",
 ]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias
 from adaptivedrag.section import LatentScale, Section
 
 if TYPE_CHECKING:
-    from adaptivedrag.drag import DragProblem, DragResult, Hooks
+    from adaptivedrag.drag import DragProblem, DragResult, Hooks, MovedPicture, PictureProblem
     from adaptivedrag.model.diffusion import DiffusionModel
 
 
@@ -15,13 +15,12 @@ LoraChoice: TypeAlias = Literal["auto", "train", "off"]
 
 
 class DragMethod(Section, ABC):
-    """The settings of a drag method, and the method itself."""
+    """The settings of a drag method, and the method: a `LatentMethod` or a `PictureMethod`."""
 
-    reads_image: ClassVar[bool] = False
-    """Whether it reads the working image."""
+    needs_latents: ClassVar[bool] = True
+    """Whether it moves inverted latents, and not the picture."""
     needs_segments: ClassVar[bool] = False
     """Whether it finds content, and so needs SAM 2's automatic segments."""
-
     gains_by_lora: ClassVar[bool] = True
     """Whether its results are better with a LoRA of the image."""
 
@@ -44,6 +43,14 @@ class DragMethod(Section, ABC):
             return f'the method "{self.method}" gains nothing by it'
         return 'lora = "off"' if choice == "off" else ""
 
+    def fitted_to(self, scale: LatentScale) -> Self:
+        """Fit settings given for 4×64×64 latents to another size."""
+        return self
+
+
+class LatentMethod(DragMethod):
+    """A method that moves the handles in inverted latents."""
+
     @abstractmethod
     def drag(self, model: "DiffusionModel", problem: "DragProblem", hooks: "Hooks") -> "DragResult":
         """Return latents in which the handles have moved toward their targets.
@@ -52,6 +59,12 @@ class DragMethod(Section, ABC):
             NotFinite: if latents are not finite.
         """
 
-    def fitted_to(self, scale: LatentScale) -> Self:
-        """Fit settings given for 4×64×64 latents to another size."""
-        return self
+
+class PictureMethod(DragMethod):
+    """A method that moves content in the picture, without a model."""
+
+    needs_latents = False
+
+    @abstractmethod
+    def move(self, problem: "PictureProblem") -> "MovedPicture":
+        """Return the picture in which what is at the handles has moved."""

@@ -3,7 +3,7 @@
 from abc import ABC
 from typing import Literal, Self
 
-from adaptivedrag.methods.method import DragMethod
+from adaptivedrag.methods.method import LatentMethod
 from adaptivedrag.section import (
     LatentScale,
     NonNegativeFloat,
@@ -13,7 +13,7 @@ from adaptivedrag.section import (
 )
 
 
-class SupervisedMethod(DragMethod, ABC):
+class SupervisedMethod(LatentMethod, ABC):
     """Motion supervision and point tracking. Lengths are in pixels of the feature grid."""
 
     learning_rate: PositiveFloat = 0.01

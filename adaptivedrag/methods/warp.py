@@ -1,4 +1,4 @@
-"""The warp: content is moved in the picture, and the picture inverted (preset `plus`).
+"""The warp: content is moved in the picture (presets `plus` and `paste`).
 
 The optimization pulls the latents toward the target a little at a time. Where features at the
 start timestep follow the latents and the picture does not follow the features, that leaves the
@@ -6,41 +6,31 @@ content behind. The warp moves content in the picture, by fractions of a pixel, 
 only be moved by whole cells of eight. Not in the paper.
 """
 
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
-from adaptivedrag.methods.method import DragMethod
-from adaptivedrag.section import LatentScale, Positive, PositiveFloat, RadiusRange
+from adaptivedrag.methods.method import PictureMethod
+from adaptivedrag.section import LatentScale, PositiveFloat
 
 if TYPE_CHECKING:
-    from adaptivedrag.drag import DragProblem, DragResult, Hooks
-    from adaptivedrag.model.diffusion import DiffusionModel
+    from adaptivedrag.drag import MovedPicture, PictureProblem
 
 
-class Warp(DragMethod):
-    """Where the moved handles are looked for. Lengths are in pixels of the feature grid."""
+class Warp(PictureMethod):
+    """When a moved handle has arrived. Lengths are in pixels of the feature grid."""
 
-    reads_image: ClassVar[bool] = True
-    needs_segments: ClassVar[bool] = True
-    gains_by_lora: ClassVar[bool] = False
+    needs_segments = True
+    gains_by_lora = False
 
     method: Literal["warp"] = "warp"
     stop_distance: PositiveFloat = 2.0
-    """A handle that is found within this distance of its target has arrived."""
-    tracking_radius: Positive | None = None
-    """None: from the spacing of the superpixels, within `tracking_radius_range`."""
-    tracking_radius_range: RadiusRange = (3, 20)
+    """A handle that is put within this distance of its target has arrived."""
 
-    def drag(self, model: "DiffusionModel", problem: "DragProblem", hooks: "Hooks") -> "DragResult":
-        """Move the contents under the handles in the picture, and invert that."""
+    def move(self, problem: "PictureProblem") -> "MovedPicture":
+        """Move the contents under the handles in the picture."""
         from adaptivedrag.warp.relocation import relocate
 
-        result: DragResult = relocate(model, problem, self, hooks)
-        return result
+        return relocate(problem, self)
 
     def fitted_to(self, scale: LatentScale) -> Self:
         """Fit lengths."""
-        return self.replaced(
-            stop_distance=self.stop_distance * scale.length,
-            tracking_radius=scale.radius(self.tracking_radius),
-            tracking_radius_range=scale.bounds(self.tracking_radius_range),
-        )
+        return self.replaced(stop_distance=self.stop_distance * scale.length)

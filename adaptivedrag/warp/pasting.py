@@ -5,7 +5,7 @@ which the models see it. Lengths below are in pixels of the working image.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
@@ -22,6 +22,16 @@ FRINGE = 2
 
 SOFTNESS = 0.7
 """Width (standard deviation) of the soft edge of moved content."""
+
+GLOW = 0.08
+"""How far around a gap its glow, shadow and remains are looked for, as a share of the shorter side
+of the working image."""
+
+NOTICED = 3.0
+"""Least difference in gray levels that counts as a glow."""
+
+NOTICED_LIGHT = 0.5
+"""Change of a glow in gray levels from which a pixel counts as changed."""
 
 SMOOTHING = 40
 """Rounds of smoothing of the filled gap."""
@@ -42,11 +52,19 @@ class Pasted:
             smoothly; of the image's own size, as are the masks.
         hole: what was filled: content has left, and nothing has come.
         changed: where the picture may differ from the image.
+        rim: around the hole, what differs from what lies beyond by more than that varies: glow,
+            shadow, remains of the content. The picture shows it as it was.
+        cleared: the picture with the rim filled too.
     """
 
     picture: UInt8[np.ndarray, "h w 3"]
     hole: Region
     changed: Region
+    rim: Region
+    cleared: UInt8[np.ndarray, "h w 3"]
+
+
+PARTS = tuple(part.name for part in fields(Pasted))
 
 
 def paste(image: UInt8[np.ndarray, "h w 3"], contents: Sequence[Content], frame: Frame) -> Pasted:
@@ -56,7 +74,7 @@ def paste(image: UInt8[np.ndarray, "h w 3"], contents: Sequence[Content], frame:
     """
     nothing = np.zeros(image.shape[:2], dtype=bool)
     if not contents:
-        return Pasted(image.copy(), nothing, nothing)
+        return Pasted(image.copy(), nothing, nothing, nothing, image.copy())
     scale = _scale(frame)
     outlines = [_at_own_size(content.region, frame) for content in contents]
     regions = [_grown(outline, RIM * scale) for outline in outlines]
@@ -68,16 +86,18 @@ def paste(image: UInt8[np.ndarray, "h w 3"], contents: Sequence[Content], frame:
         _glow(glow, _at_own_size(content.arrival, frame))
         for glow, content in zip(glows, contents, strict=True)
     ]
-    result = filled(source - sum(left), gap, frame) + sum(come)
+    unlit, light = source - sum(left), sum(come)
+    result = filled(unlit, gap, frame) + light
     covered = np.zeros(image.shape[:2], np.float32)
     for content, region in zip(contents, regions, strict=True):
         _lay(content, region, source, frame, result, covered)
-    lit = (np.abs([*left, *come]) > 0.5).any(axis=(0, -1))
-    return Pasted(
-        picture=result.round().clip(0, 255).astype(np.uint8),
-        hole=gap & (covered < 0.5),
-        changed=gap | (covered > 0) | lit,
-    )
+    lit = (np.abs([*left, *come]) > NOTICED_LIGHT).any(axis=(0, -1))
+    hole, covers = gap & (covered < 0.5), covered > 0
+    rim = _rim(unlit, gap, frame) & ~covers
+    rim = _touching(hole | rim, hole) & rim
+    behind = filled(unlit, gap | rim, frame) + light
+    cleared = np.where((hole | rim)[..., None], behind, result)
+    return Pasted(_as_pixels(result), hole, gap | covers | lit, rim, _as_pixels(cleared))
 
 
 def _glow(glow: Glow | None, region: Region) -> Float[np.ndarray, "h w 3"]:
@@ -103,6 +123,38 @@ def filled(
         part[inside] = uniform_filter(part, (2 * reach + 1, 2 * reach + 1, 0))[inside]
     result[box] = part
     return result
+
+
+def _rim(source: Float[np.ndarray, "h w 3"], gap: Region, frame: Frame) -> Region:
+    """Return what around a gap differs from a filling from beyond, by more than that varies."""
+    from scipy.ndimage import gaussian_filter
+
+    reach = GLOW * min(frame.height, frame.width) * _scale(frame)
+    wide = _grown(gap, reach)
+    beyond = _grown(wide, reach) & ~wide
+    if not beyond.any():
+        return np.zeros_like(gap)
+    box = _box(wide | beyond, round(8 * _scale(frame)))
+    narrow, broad = 2 * _scale(frame), 8 * _scale(frame)
+    seen, filling = source[box], filled(source, wide, frame)[box]
+
+    def blurred(picture: Float[np.ndarray, "h w 3"], width: float) -> Float[np.ndarray, "h w 3"]:
+        return gaussian_filter(picture, (width, width, 0))
+
+    varies = np.abs(blurred(seen, narrow) - blurred(seen, broad)).mean(axis=2)[beyond[box]]
+    differs = np.abs(blurred(seen - filling, narrow)).mean(axis=2)
+    rim = np.zeros_like(gap)
+    rim[box] = differs > max(NOTICED, float(np.percentile(varies, 95)))
+    return _grown(_touching((rim & wide) | gap, gap), _scale(frame)) & wide & ~gap
+
+
+def _touching(region: Region, core: Region) -> Region:
+    """Return the pieces of a region that touch its core."""
+    from scipy.ndimage import label
+
+    pieces, _ = label(region)
+    found = np.unique(pieces[core])
+    return np.isin(pieces, found[found > 0])
 
 
 def _lay(
@@ -163,6 +215,10 @@ def _grown(region: Region, width: float) -> Region:
     from scipy.ndimage import binary_dilation
 
     return binary_dilation(region, iterations=max(1, round(width)))
+
+
+def _as_pixels(picture: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    return picture.round().clip(0, 255).astype(np.uint8)
 
 
 def _scale(frame: Frame) -> float:

@@ -1,51 +1,32 @@
-"""Relocation: content is moved in the picture, and the picture inverted (`methods.warp`)."""
+"""Relocation: the contents under the handles are moved in the picture (`methods.warp`)."""
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Bool, Int
 
-from adaptivedrag.drag import DragProblem, DragResult, Handles, Hooks, looks
-from adaptivedrag.errors import NotFinite
-from adaptivedrag.features import window
-from adaptivedrag.inversion import invert
+from adaptivedrag.drag import Handles, MovedPicture, PictureProblem
+from adaptivedrag.masks import image_mask
 from adaptivedrag.methods.warp import Warp
-from adaptivedrag.model.diffusion import DiffusionModel
-from adaptivedrag.point_tracking import TRACKING_SHARE, Track, track_points
-from adaptivedrag.semantic_region import RegionMap
 from adaptivedrag.warp.content import Content, find_contents
-from adaptivedrag.warp.pasting import paste
+from adaptivedrag.warp.pasting import Pasted, paste
+
+CUT = 0.01
+"""Share of what changes from which a mask that leaves it out is worth a warning."""
 
 
-@torch.no_grad()
-def relocate(
-    model: DiffusionModel, problem: DragProblem, settings: Warp, hooks: Hooks
-) -> DragResult:
-    """Return the inverted latents of the picture in which the contents under the handles moved.
-
-    Then the handles are searched once around their targets, which shows how far the motion appears
-    in the features.
-
-    Raises:
-        NotFinite: if latents are not finite.
-    """
-    handles = Handles.of(problem, settings.stop_distance, model.device)
+def relocate(problem: PictureProblem, settings: Warp) -> MovedPicture:
+    """Move the contents of all drags that have a length, within the mask."""
+    handles = Handles.of(problem, settings.stop_distance)
     contents = find_contents(problem.segments, problem.superpixels, problem.drags, problem.frame)
-    initial, chance = looks(_features(model, problem, problem.inverted), handles.first)
-    latents, tracks = problem.inverted, [handles.first]
-    lost = torch.zeros_like(handles.still)
-    if handles.pending(handles.first).any():
-        latents = relocated_latents(model, problem, contents, hooks)
-        features = _features(model, problem, latents)
-        found = _found_near_targets(features, initial, handles, problem, settings)
-        tracks.append(found.cells)
-        lost = found.distances >= chance
-    return DragResult(
-        latents=latents,
-        level=problem.level,
-        tracks=torch.stack(tracks).float().cpu().numpy(),
-        points=handles.reports(tracks[-1], lost),
+    pasted, warnings = _within_mask(paste(problem.image, contents, problem.frame), problem)
+    ends, left = _ends(contents, handles.first)
+    tracks = [handles.first] if handles.still.all() else [handles.first, ends]
+    return MovedPicture(
+        pasted=pasted,
+        tracks=torch.stack(tracks).float().numpy(),
+        points=handles.reports(ends, left),
         steps=len(tracks) - 1,
         budget=1,
         details={
@@ -54,48 +35,44 @@ def relocate(
                 for content in contents
             ]
         },
+        warnings=(*warnings, *(line for each in contents for line in each.warnings)),
     )
 
 
-def relocated_latents(
-    model: DiffusionModel, problem: DragProblem, contents: Sequence[Content], hooks: Hooks
-) -> Float[Tensor, "1 c h w"]:
-    """Return the inverted latents of the working image whose contents have been moved.
-
-    Raises:
-        NotFinite: if latents are not finite.
-    """
-    moved = paste(problem.image, contents, problem.frame.padded).picture
-    clean = model.posterior(moved)[0]
-    try:
-        return invert(model, clean, problem.conditioning, problem.inversion, on_step=hooks.on_step)[
-            :, -1
-        ]
-    except NotFinite as error:
-        raise NotFinite(f"content that was moved: {error}") from error
-
-
-def _features(
-    model: DiffusionModel, problem: DragProblem, latents: Float[Tensor, "1 c h w"]
-) -> Float[Tensor, "d h w"]:
-    start = model.schedule.start(problem.inversion.num_steps, problem.level)
-    return model.predict_with_features(latents, start, problem.conditioning)[1]
-
-
-def _found_near_targets(
-    features: Float[Tensor, "c h w"],
-    initial: Float[Tensor, "p c"],
-    handles: Handles,
-    problem: DragProblem,
-    settings: Warp,
-) -> Track:
-    """Find the handles in whole windows around their targets, if they should have moved."""
-    ends = [problem.frame.to_cell(drag.target) for drag in problem.drags]
-    targets = torch.tensor(ends, device=handles.first.device)
-    cells = torch.where(handles.still[:, None], handles.first, targets)
-    radius, reach = RegionMap.of(problem.superpixels, cells.device).radius(
-        cells, TRACKING_SHARE, settings.tracking_radius_range, settings.tracking_radius
+def _within_mask(pasted: Pasted, problem: PictureProblem) -> tuple[Pasted, list[str]]:
+    """Keep the image outside the mask, and say so if content is cut by it."""
+    if not problem.mask.any():
+        return pasted, []
+    may = image_mask(problem.mask, problem.frame)
+    cut = pasted.changed & ~may
+    if not cut.any():
+        return pasted, []
+    share = cut.sum() / pasted.changed.sum()
+    warnings = [
+        f"the mask cuts what moves: {share:.0%} of it lies outside, and stays as it was; "
+        "widen the mask, or leave it out"
+    ]
+    kept = Pasted(
+        picture=np.where(may[..., None], pasted.picture, problem.image),
+        hole=pasted.hole & may,
+        changed=pasted.changed & may,
+        rim=pasted.rim & may,
+        cleared=np.where(may[..., None], pasted.cleared, problem.image),
     )
-    everywhere = torch.ones(window(cells, reach).shape[:2], dtype=torch.bool, device=cells.device)
-    size = problem.frame.image_cells
-    return track_points(features, initial, cells, everywhere, radius, reach, size)
+    return kept, warnings if share >= CUT else []
+
+
+def _ends(
+    contents: Sequence[Content], handles: Int[torch.Tensor, "p 2"]
+) -> tuple[Int[torch.Tensor, "p 2"], Bool[torch.Tensor, "p"]]:
+    """Return the cells where handles were put, and which of them left the picture."""
+    ends, left = handles.clone(), torch.zeros(len(handles), dtype=torch.bool)
+    for content in contents:
+        for place, handle in enumerate(handles.tolist()):
+            if not content.region[tuple(handle)]:
+                continue
+            away = np.linalg.norm(content.came_from - handle, axis=-1)
+            end = np.unravel_index(away.argmin(), away.shape)
+            ends[place] = torch.tensor([int(side) for side in end])
+            left[place] = bool(away[end] > 1)
+    return ends, left

@@ -282,3 +282,33 @@ def test_a_batch_with_an_item_that_is_not_finite_is_refused(tiny, references, ed
     bad = replace(edits[1], latents=edits[1].latents * torch.nan)
     with pytest.raises(NotFinite, match="sampled latents are not finite"):
         sampled_batch(tiny, references, [edits[0], bad, *edits[2:]])
+
+
+def sampled_along(tiny, scenario, trajectory, editable, **settings):
+    edit = DraggedEdit(trajectory[-1:] + 0.2, 0, scenario.drags, scenario.frame, editable)
+    reference = Reference(trajectory, scenario.conditioning)
+    config = SampleImageConfig(**settings)
+    return sample(tiny, [reference], [edit], config, INVERSION.num_steps)[1]
+
+
+def test_the_background_is_held_at_the_inversions_own_latents(tiny, scenario):
+    trajectory = torch.cat([scenario.latents + 0.1 * step for step in range(6)])
+    editable = torch.zeros(scenario.latents.shape[-2:], dtype=torch.bool)
+    editable[4:9, 4:9] = True
+    results = {
+        held: sampled_along(tiny, scenario, trajectory, editable, hold_background=held)
+        for held in (True, False)
+    }
+    assert torch.equal(results[True][..., ~editable], trajectory[:1][..., ~editable])
+    assert (results[True] - results[False])[..., ~editable].abs().mean() > 0.01
+    assert (results[True] - trajectory[:1])[..., editable].abs().mean() > 0.01
+
+
+def test_an_empty_mask_holds_no_background(tiny, scenario):
+    trajectory = torch.cat([scenario.latents + 0.1 * step for step in range(6)])
+    nothing = torch.zeros(scenario.latents.shape[-2:], dtype=torch.bool)
+    held, free = (
+        sampled_along(tiny, scenario, trajectory, nothing, hold_background=hold)
+        for hold in (True, False)
+    )
+    assert torch.equal(held, free)

@@ -5,13 +5,13 @@ from typing import Literal
 import torch
 
 from adaptivedrag.drag import DragProblem, DragResult, Handles, Hooks
-from adaptivedrag.methods import DragMethod
+from adaptivedrag.methods import LatentMethod
 from adaptivedrag.model.diffusion import DiffusionModel
 from adaptivedrag.points import FEATURES_PER_LATENT
 from adaptivedrag.section import NonNegative
 
 
-class Roll(DragMethod):
+class Roll(LatentMethod):
     """Rolls all latents by the first drag, in whole cells."""
 
     method: Literal["roll"] = "roll"

@@ -1,0 +1,230 @@
+"""Painting: the model generates what content has left, the rest of the picture being known.
+
+Not in the paper. The hole is denoised from noise while everything around it follows the trajectory
+of its own inversion. At every level it is denoised and noised again several times, so that it
+comes to agree with what surrounds it (RePaint; Lugmayr et al., 2022, Sec. 4.2). It reads the keys
+and values of the known picture, and not of what was in the hole.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import inf
+from operator import mul
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from adaptivedrag.coherence import incoherence
+from adaptivedrag.compositing import blended, composite, feathered, with_texture
+from adaptivedrag.config import EditConfig, SampleImageConfig
+from adaptivedrag.errors import NotFinite
+from adaptivedrag.inversion import invert
+from adaptivedrag.masks import latent_mask, user_mask
+from adaptivedrag.model.conditioning import Conditioning
+from adaptivedrag.model.diffusion import DiffusionModel, native_image, working_image
+from adaptivedrag.points import Frame
+from adaptivedrag.reference_control import first_controlled, reference_control
+from adaptivedrag.warp.pasting import Pasted
+
+MOST = 0.5
+"""A hole of more than this share of the picture is not painted."""
+
+PAINTED = 1.0
+"""How the incoherence of a painting counts beside that of a filling."""
+
+Pixels = UInt8[np.ndarray, "h w 3"]
+Region = Bool[np.ndarray, "h w"]
+
+
+@torch.no_grad()
+def paint(
+    model: DiffusionModel,
+    trajectory: Float[Tensor, "level_1 c h w"],
+    hole: Bool[Tensor, "h w"],
+    hidden: Bool[Tensor, "h w"],
+    conditioning: Conditioning,
+    *,
+    num_steps: int,
+    rounds: int,
+    first_layer: int | None,
+    generator: torch.Generator,
+    on_step: Callable[[int, int], None] = lambda _step, _steps: None,
+) -> Float[Tensor, "1 c h w"]:
+    """Return clean latents of a picture whose hole is painted; outside it they are its own.
+
+    Args:
+        trajectory: clean latents of the picture, then those after each inversion step.
+        hole: True where the picture is not known.
+        hidden: True where it shows what the hole should not be like: its keys and values are not
+            read.
+        num_steps: sampling steps from pure noise, of which those below the level are taken.
+        rounds: times that each level is denoised.
+        first_layer: self-attention from which keys and values of the picture are read, if any.
+        generator: of the noise, on the CPU.
+
+    Raises:
+        NotFinite: if the latents are not finite.
+    """
+    level, schedule = len(trajectory) - 1, model.schedule
+    timesteps = schedule.timesteps(num_steps)[num_steps - level :]
+
+    def noised(latents: Tensor, kept: float) -> Tensor:
+        """Noise latents of which a share of the variance is kept, as alpha names it."""
+        noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+        return kept**0.5 * latents + (1 - kept) ** 0.5 * noise
+
+    place = torch.zeros(1, dtype=torch.long, device=model.device)
+    painted = noised(trajectory[:1], schedule.alpha(timesteps[0]))
+    with reference_control(model, first_layer, hidden=hidden) as control:
+        for step, timestep in enumerate(timesteps, start=1):
+            below = schedule.previous(timestep, num_steps)
+            known, next_known = trajectory[level - step + 1, None], trajectory[level - step, None]
+            if first_layer is not None:
+                with control.writing():
+                    model.predict_noise(known, timestep, conditioning)
+            for again in reversed(range(rounds)):
+                painted = torch.where(hole, painted, known)
+                with control.reading(place):
+                    noise = model.predict_noise(painted, timestep, conditioning)
+                painted = schedule.move(painted, noise, timestep, below)
+                if again:
+                    painted = noised(painted, schedule.alpha(timestep) / schedule.alpha(below))
+            painted = torch.where(hole, painted, next_known)
+            on_step(step, level)
+    if not painted.isfinite().all():
+        raise NotFinite("painted latents are not finite: use a wider dtype")
+    return painted
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A moved picture whose hole is painted.
+
+    Attributes:
+        details: what was done, as JSON.
+        warnings: a line each.
+    """
+
+    picture: Pixels
+    details: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
+
+
+def needs_painting(pasted: Pasted, settings: SampleImageConfig) -> bool:
+    """Return whether a model has anything to do for a moved picture."""
+    return settings.holes == "paint" and bool(pasted.hole.any())
+
+
+def paint_hole(
+    model: DiffusionModel,
+    pasted: Pasted,
+    conditioning: Conditioning,
+    frame: Frame,
+    config: EditConfig,
+    *,
+    seed: int,
+    on_step: Callable[[int, int], None] = lambda _step, _steps: None,
+) -> Painted:
+    """Let the model paint the hole of a moved picture and its rim, where that looks better.
+
+    Each piece of the hole becomes what is nearest to its surroundings: the smooth filling, the
+    filling of the hole and its rim, or the painting of both.
+
+    Args:
+        seed: of the noise.
+
+    Raises:
+        NotFinite: if latents are not finite.
+    """
+    wide = pasted.hole | pasted.rim
+    if wide.mean() > MOST:
+        return Painted(
+            pasted.picture,
+            {"holes": []},
+            (
+                f"the hole is {wide.mean():.0%} of the picture, too much to paint from the rest: "
+                "it stays filled smoothly; drag something smaller",
+            ),
+        )
+    drawn = _drawn(model, pasted, conditioning, frame, config, seed, on_step)
+    fillings = {"smooth": pasted.picture, "cleared": pasted.cleared, "painted": drawn}
+    return _nearest_to_surroundings(fillings, pasted, frame)
+
+
+def _drawn(
+    model: DiffusionModel,
+    pasted: Pasted,
+    conditioning: Conditioning,
+    frame: Frame,
+    config: EditConfig,
+    seed: int,
+    on_step: Callable[[int, int], None],
+) -> Pixels:
+    """Paint the hole and its rim whole; the settings say what else is kept of the picture."""
+    settings, inversion = config.sample_image, config.invert_image
+    wide, changed = pasted.hole | pasted.rim, pasted.changed | pasted.rim
+    clean = model.posterior(working_image(pasted.cleared, frame))[0]
+    (trajectory,) = invert(model, clean, conditioning, inversion)
+    latents = paint(
+        model,
+        trajectory,
+        torch.from_numpy(_latent_cells(wide, frame)).to(model.device),
+        torch.from_numpy(_latent_cells(changed, frame)).to(model.device),
+        conditioning,
+        num_steps=inversion.num_steps,
+        rounds=settings.hole_rounds,
+        first_layer=first_controlled(model, settings),
+        generator=torch.Generator().manual_seed(seed),
+        on_step=on_step,
+    )
+    picture = native_image(model.decode(latents), frame)
+    if settings.keep_texture:
+        round_trip = native_image(model.decode(clean), frame)
+        moved = changed & ~wide
+        picture = with_texture(picture, round_trip, pasted.cleared, wide, moved, frame)
+    if settings.composite:
+        picture = composite(pasted.cleared, picture, changed, frame)
+    return picture
+
+
+def _nearest_to_surroundings(
+    fillings: Mapping[str, Pixels], pasted: Pasted, frame: Frame
+) -> Painted:
+    """Choose a filling for each piece of the hole.
+
+    What is outside the pieces is as in the painting, which the settings made.
+    """
+    from scipy.ndimage import label
+
+    wide = pasted.hole | pasted.rim
+    known = _working(~wide & ~pasted.changed, frame)
+    shrunk = [
+        working_image(each, frame)[: frame.height, : frame.width] for each in fillings.values()
+    ]
+    pieces, count = label(wide)
+    picture, choices = fillings["painted"].copy(), []
+    for number in range(1, count + 1):
+        piece = pieces == number
+        found = incoherence(shrunk, _working(piece, frame), known)
+        weights = [1.0, 1.0, PAINTED]
+        scores = [inf] * 3 if found is None else [*map(mul, found, weights)]
+        name = [*fillings][int(np.argmin(scores))]
+        share = feathered(piece, frame)
+        picture = blended(picture, fillings[name], share)
+        choices.append({"share": float(piece.mean()), "filling": name, "incoherence": found})
+    return Painted(picture, {"holes": choices})
+
+
+def _working(region: Region, frame: Frame) -> Bool[np.ndarray, "hw ww"]:
+    """Bring a region of the image to the working image, without its padding."""
+    rows = ((np.arange(frame.height) + 0.5) * frame.image_height / frame.height).astype(int)
+    cols = ((np.arange(frame.width) + 0.5) * frame.image_width / frame.width).astype(int)
+    return region[np.ix_(rows, cols)]
+
+
+def _latent_cells(region: Region, frame: Frame) -> Bool[np.ndarray, "hl wl"]:
+    """Bring a region of the image to the latent grid: a cell that it touches is True."""
+    return latent_mask(user_mask(region, frame))
