@@ -75,14 +75,15 @@ class PictureProblem:
 
     Attributes:
         image: at its own size.
-        mask: True where the image may change, on the feature grid. An empty one holds nothing.
+        mask: True where the image may change, on the feature grid; None, and an empty one: wherever
+            content, its glow and its shadow are and go.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
     drags: Sequence[Drag]
     superpixels: Superpixels
     segments: Segments
-    mask: Bool[np.ndarray, "hf wf"]
+    mask: Bool[np.ndarray, "hf wf"] | None
     frame: Frame
 
 

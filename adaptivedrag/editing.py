@@ -35,7 +35,7 @@ from adaptivedrag.given import (
     given_runtime,
 )
 from adaptivedrag.inversion import invert
-from adaptivedrag.masks import build_mask, image_mask, latent_mask
+from adaptivedrag.masks import build_mask, image_mask, latent_mask, limits_content
 from adaptivedrag.methods import LatentMethod, PictureMethod
 from adaptivedrag.model.conditioning import Conditioning
 from adaptivedrag.model.diffusion import DiffusionModel, native_image, working_image
@@ -176,8 +176,10 @@ def edit(
         drag: DragReport
         if isinstance(method := settings.optimize_latent, PictureMethod):
             assert segments is not None
-            picture_problem = PictureProblem(pixels, pairs, superpixels, segments, editable, frame)
-            drag = moved = method.move(picture_problem)
+            limit = editable if limits_content(settings.build_mask) else None
+            drag = moved = method.move(
+                PictureProblem(pixels, pairs, superpixels, segments, limit, frame)
+            )
             image, odd = _painted(task, moved)
             warnings += [*moved.warnings, *odd]
         else:

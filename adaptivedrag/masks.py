@@ -41,6 +41,11 @@ def build_mask(
     return mask, warnings + mask_warnings(share, lambda point: mask[frame.to_cell(point)], drags)
 
 
+def limits_content(config: BuildMaskConfig) -> bool:
+    """Return whether a mask says where moved content ends; that of the content itself does not."""
+    return config.mode != "content"
+
+
 def _masked(
     config: BuildMaskConfig,
     superpixels: Superpixels,

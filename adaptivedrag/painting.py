@@ -172,7 +172,7 @@ def _drawn(
         model,
         trajectory,
         torch.from_numpy(_latent_cells(wide, frame)).to(model.device),
-        torch.from_numpy(_latent_cells(changed, frame)).to(model.device),
+        torch.from_numpy(_latent_cells(wide | pasted.arrived, frame)).to(model.device),
         conditioning,
         num_steps=inversion.num_steps,
         rounds=settings.hole_rounds,
@@ -200,7 +200,7 @@ def _nearest_to_surroundings(
     from scipy.ndimage import label
 
     wide = pasted.hole | pasted.rim
-    known = _working(~wide & ~pasted.changed, frame)
+    known = _working(~wide & ~pasted.arrived, frame)
     shrunk = [
         working_image(each, frame)[: frame.height, : frame.width] for each in fillings.values()
     ]

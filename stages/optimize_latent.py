@@ -23,8 +23,8 @@ STAGE_VERSION = 2
 def optimize_latent(work: Work) -> Made:
     """Everything before it + drags, and the prompt or the image -> parts `tracks` and, of a method
     that moves latents, `latent`, with `level` where that is not the level of the inversion; of one
-    that moves content in the picture, `picture`, `cleared`, `hole`, `rim` and `changed`, native
-    size (`adaptivedrag.warp.pasting.Pasted`).
+    that moves content in the picture, `picture`, `cleared`, `hole`, `rim`, `arrived` and `changed`,
+    native size (`adaptivedrag.warp.pasting.Pasted`).
     """
     method: DragMethod = work.config.optimize_latent
     if isinstance(method, PictureMethod):
@@ -35,15 +35,17 @@ def optimize_latent(work: Work) -> Made:
 
 def _moved(work: Work, method: PictureMethod) -> Made:
     from adaptivedrag.drag import PictureProblem
+    from adaptivedrag.masks import limits_content
     from adaptivedrag.superpixels import Superpixels
 
     divided = work.upstream["extract_superpixels"]
+    mask = work.upstream["build_mask"]["mask"]
     problem = PictureProblem(
         image=work.image(),
         drags=work.edit.drags,
         superpixels=Superpixels(divided["labels"]),
         segments=divided["segments"],
-        mask=work.upstream["build_mask"]["mask"],
+        mask=mask if limits_content(work.config.build_mask) else None,
         frame=work.frame,
     )
     moved = method.move(problem)
@@ -53,6 +55,7 @@ def _moved(work: Work, method: PictureMethod) -> Made:
         "cleared": Picture(pasted.cleared),
         "hole": pasted.hole,
         "rim": pasted.rim,
+        "arrived": pasted.arrived,
         "changed": pasted.changed,
         "tracks": moved.tracks,
     }

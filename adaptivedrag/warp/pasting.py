@@ -51,6 +51,7 @@ class Pasted:
         picture: the image with the contents at their new places, the gaps behind them filled
             smoothly; of the image's own size, as are the masks.
         hole: what was filled: content has left, and nothing has come.
+        arrived: where content was laid.
         changed: where the picture may differ from the image.
         rim: around the hole, what differs from what lies beyond by more than that varies: glow,
             shadow, remains of the content. The picture shows it as it was.
@@ -59,6 +60,7 @@ class Pasted:
 
     picture: UInt8[np.ndarray, "h w 3"]
     hole: Region
+    arrived: Region
     changed: Region
     rim: Region
     cleared: UInt8[np.ndarray, "h w 3"]
@@ -74,7 +76,7 @@ def paste(image: UInt8[np.ndarray, "h w 3"], contents: Sequence[Content], frame:
     """
     nothing = np.zeros(image.shape[:2], dtype=bool)
     if not contents:
-        return Pasted(image.copy(), nothing, nothing, nothing, image.copy())
+        return Pasted(image.copy(), nothing, nothing, nothing, nothing, image.copy())
     scale = _scale(frame)
     outlines = [_at_own_size(content.region, frame) for content in contents]
     regions = [_grown(outline, RIM * scale) for outline in outlines]
@@ -92,12 +94,13 @@ def paste(image: UInt8[np.ndarray, "h w 3"], contents: Sequence[Content], frame:
     for content, region in zip(contents, regions, strict=True):
         _lay(content, region, source, frame, result, covered)
     lit = (np.abs([*left, *come]) > NOTICED_LIGHT).any(axis=(0, -1))
-    hole, covers = gap & (covered < 0.5), covered > 0
-    rim = _rim(unlit, gap, frame) & ~covers
+    hole, arrived = gap & (covered < 0.5), covered > 0
+    rim = _rim(unlit, gap, frame) & ~arrived
     rim = _touching(hole | rim, hole) & rim
     behind = filled(unlit, gap | rim, frame) + light
     cleared = np.where((hole | rim)[..., None], behind, result)
-    return Pasted(_as_pixels(result), hole, gap | covers | lit, rim, _as_pixels(cleared))
+    changed = gap | arrived | lit
+    return Pasted(_as_pixels(result), hole, arrived, changed, rim, _as_pixels(cleared))
 
 
 def _glow(glow: Glow | None, region: Region) -> Float[np.ndarray, "h w 3"]:

@@ -41,7 +41,7 @@ def relocate(problem: PictureProblem, settings: Warp) -> MovedPicture:
 
 def _within_mask(pasted: Pasted, problem: PictureProblem) -> tuple[Pasted, list[str]]:
     """Keep the image outside the mask, and say so if content is cut by it."""
-    if not problem.mask.any():
+    if problem.mask is None or not problem.mask.any():
         return pasted, []
     may = image_mask(problem.mask, problem.frame)
     cut = pasted.changed & ~may
@@ -55,6 +55,7 @@ def _within_mask(pasted: Pasted, problem: PictureProblem) -> tuple[Pasted, list[
     kept = Pasted(
         picture=np.where(may[..., None], pasted.picture, problem.image),
         hole=pasted.hole & may,
+        arrived=pasted.arrived & may,
         changed=pasted.changed & may,
         rim=pasted.rim & may,
         cleared=np.where(may[..., None], pasted.cleared, problem.image),
