@@ -37,7 +37,7 @@ def test_an_unknown_key_is_refused():
     ("settings", "where", "message"),
     [
         ({"learning_rat": 1.0}, "learning_rat", "'optimization' has no .* mean 'learning_rate'"),
-        ({"method": "warp", "steps": 4}, "steps", "the method 'warp' has no .* stop_distance, "),
+        ({"method": "warp", "steps": 4}, "steps", "the method 'warp' has no .* stop_distance"),
         ({"method": "warp", "stop_distance": -1.0}, "stop_distance", "greater than 0"),
         ({"method": "relocation"}, "method", "choose optimization or alternation or warp"),
         ({"method": ["warp"]}, "method", "choose optimization or alternation or warp"),

@@ -23,7 +23,7 @@ from adaptivedrag.points import Drag, ImagePoint
 from adaptivedrag.section import Section
 from adaptivedrag.warp import CONTENT_VERSION
 from artifacts import StatCache
-from stages import build_mask, optimize_latent
+from stages import build_mask, optimize_latent, sample_image
 from stages.jobs.edit import Edit
 from stages.jobs.image_files import inspect_image, inspect_mask
 from stages.pipeline import STAGE_NAMES, STAGES
@@ -60,8 +60,10 @@ FIELDS = {
     "sample_image": (
         {IMAGE},
         "hold_background reference_control reference_first_layer correspondence"
-        " correspondence_radius correspondence_temperature correspondence_rate",
+        " correspondence_radius correspondence_temperature correspondence_rate"
+        " composite keep_texture holes",
     ),
+    "sample_image.hole_rounds": set(),  # while holes are not painted
     "locate_handles": ({WITNESS}, "timestep draws"),
 }
 """Which keys each field of the settings enters. A new field has to be named here."""
@@ -71,7 +73,7 @@ VALUES = {
     "build_mask.mode": {
         mode: {SUPERPIXELS, MASK} for mode in ("segment", "union", "swept", "content")
     },
-    "optimize_latent.method": {"alternation": {DRAG}, "warp": {SUPERPIXELS, DRAG}},
+    "optimize_latent.method": {"alternation": {DRAG}, "warp": ALL - {MASK, WITNESS}},
     "working_size": {700: set()},  # the image is smaller still
 }
 """Values that enter other keys than their field does."""
@@ -224,6 +226,27 @@ def test_a_setting_of_another_method_reruns_the_drag(edit, method, field):
         check(plain, with_setting(plain, f"optimize_latent.{field}", value), {DRAG})
 
 
+def test_rounds_and_the_seed_rerun_what_is_painted(edit):
+    painted = with_setting(edit, "sample_image.holes", "paint")
+    check(painted, with_setting(painted, "sample_image.hole_rounds", 4), {IMAGE})
+    check(painted, with_setting(painted, "seed", 1), {LORA, IMAGE})
+
+
+def test_what_was_sampled_before_there_were_composites_is_still_found():
+    """Its part of the key, as the version before wrote it."""
+    assert sample_image.STAGE.key_config(EditConfig()) == {
+        "reference_control": True,
+        "reference_first_layer": None,
+        "correspondence": "contrastive",
+        "correspondence_radius": 5,
+        "correspondence_temperature": 0.07,
+        "correspondence_rate": 0.01,
+        "hold_background": False,
+        "dtype": "float32",
+        "inversion": {"num_steps": 50, "inverted_steps": 35},
+    }
+
+
 def test_the_seed_reruns_a_drag_that_draws(edit):
     alternating = with_setting(edit, "optimize_latent.method", "alternation")
     check(alternating, with_setting(alternating, "seed", 1), {LORA})
@@ -303,7 +326,10 @@ def test_a_pixel_reruns_what_reads_the_image_and_a_copy_nothing(edit, place):
     check(edit, replace(edit, **place.image("dot.png", dot=(7, 9))), direct)
     check(edit, replace(edit, **place.image("copy.png")), set())
     warped = with_setting(edit, "optimize_latent.method", "warp")
-    check(warped, replace(warped, **place.image("dot.png", dot=(7, 9))), direct | {DRAG})
+    of_the_warp = direct - {LORA, INVERSION} | {DRAG}
+    check(warped, replace(warped, **place.image("dot.png", dot=(7, 9))), of_the_warp)
+    composited = with_setting(edit, "sample_image.composite", True)
+    check(composited, replace(composited, **place.image("dot.png", dot=(7, 9))), direct | {IMAGE})
 
 
 def test_a_point_a_prompt_and_a_name_rerun_what_reads_them(edit):
@@ -338,7 +364,7 @@ def test_a_lora_that_is_off_or_given_reruns_what_reads_it(edit, place):
     check(edit, given, {LORA})
     auto = replace(warp, model="pocket", lora="auto")
     found = [actions(each, same_values=True) for each in (auto, replace(auto, lora=one))]
-    assert changed(*found) == readers
+    assert changed(*found) == {LORA, DRAG, IMAGE}
     check(given, replace(given, lora=copy), set())
     check(given, replace(given, lora=two), {LORA})
     for name, value in (("train_lora.rank", 4), ("seed", 1)):
