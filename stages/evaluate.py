@@ -16,7 +16,7 @@ from adaptivedrag.config import EditConfig
 from adaptivedrag.errors import InvalidEdit, MetricUnavailable
 from adaptivedrag.pictures.masks import Mask
 from adaptivedrag.points import Drag, ImagePoint
-from adaptivedrag.presets import POCKET
+from adaptivedrag.presets import POCKET, preset
 from artifacts import (
     Action,
     ArtifactCorrupt,
@@ -52,9 +52,10 @@ SOURCES = 32
 POINT_DIGITS = 0.01
 """Points of scenes are written with two digits."""
 
-DO_NOTHING, RECONSTRUCT, ERASE, FLAT, BLUR = CONTROLS = (
+DO_NOTHING, RECONSTRUCT, PASTE, ERASE, FLAT, BLUR = CONTROLS = (
     "do nothing",
     "reconstruct only",
+    "paste",
     "erase",
     "flat",
     "blur",
@@ -414,6 +415,18 @@ def reconstruction(edit: Edit) -> Edit:
     )
     lora = "off" if edit.no_lora else edit.lora
     return replace(edit, drags=(Drag(center, center),), config=config, lora=lora, scene=None)
+
+
+def pasted(edit: Edit) -> Edit:
+    """Return the edit by preset `paste`: its content laid on at its place, without a model.
+
+    The segmenter, the size that it sees, and whether the user's mask is heeded stay.
+    """
+    own = edit.config
+    kept: dict[str, Any] = {name: getattr(own, name) for name in ("dtype", "seed", "working_size")}
+    if own.build_mask.mode == "user":
+        kept["build_mask"] = {"mode": "user"}
+    return replace(edit, config=preset("paste", edit.model).merged(kept), lora="auto")
 
 
 def control_picture(name: str, edit: Edit) -> Pixels:

@@ -10,19 +10,20 @@ What was judged before is read from the store, so that an evaluation resumes.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
 
 from adaptivedrag.config import Runtime
-from adaptivedrag.errors import AdaptiveDragError
+from adaptivedrag.errors import AdaptiveDragError, ModelUnavailable
 from artifacts import ArtifactCorrupt, ArtifactStore, Record
 from flows.outcomes import ALL_DONE, INTERRUPTED, SOME_FAILED, InvalidRequest
 from flows.preflight import check_device
 from flows.terminal.console import step_bar
 from stages.evaluate import (
     CONTROLS,
+    PASTE,
     RECONSTRUCT,
     Candidate,
     Instruments,
@@ -30,6 +31,7 @@ from stages.evaluate import (
     NoRegion,
     NotTheScene,
     OtherSize,
+    pasted,
     reconstruction,
 )
 from stages.images import Pixels
@@ -40,6 +42,7 @@ from stages.planning.plan import EditPlan, Status, plan_edits
 from stages.reports.extremes import write_extremes
 from stages.reports.results import writing
 from stages.reports.score_tables import (
+    NO_CONTENT,
     NO_REGION,
     Evaluation,
     MissingResult,
@@ -122,13 +125,18 @@ def _file_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class Jury:
-    """Judges rows over the edits of one dataset."""
+    """Judges rows over the edits of one dataset.
+
+    Attributes:
+        unmade: one line for each control that could not be made, with why.
+    """
 
     dataset: Job
     store: ArtifactStore
     judge: Judge
     bench: Workbench
     console: Console
+    unmade: list[str] = field(default_factory=list)
 
     @classmethod
     def open(
@@ -153,7 +161,7 @@ class Jury:
     def evaluation(self, name: str, rows: Sequence[Row], reference: str) -> Evaluation:
         """Return rows with their protocols, and what could not be measured."""
         instruments = self.judge.instruments
-        lacking = list(instruments.unavailable)
+        lacking = [*instruments.unavailable, *self.unmade]
         if any(instruments.dift_files(edit) is None for edit in self.dataset.edits):
             lacking.append(
                 "MD and m-MD of photographs need Stable Diffusion 2.1, as the public protocol "
@@ -200,19 +208,39 @@ class Jury:
             write_extremes(row, result, out / "pictures" / f"{_file_name(row.name)}.png")
 
     def control_rows(self, job: Job) -> list[Row]:
-        """Judge the controls on all edits of the dataset, with the settings of a job."""
+        """Judge the controls on all edits of the dataset, with the settings of a job.
+
+        One that needs a model that is not here is left out, and noted.
+        """
         settings = {edit.id: edit for edit in job.edits}
-        return [self._control_row(name, settings) for name in CONTROLS]
+        rows = []
+        for name in CONTROLS:
+            try:
+                rows.append(self._control_row(name, settings))
+            except ModelUnavailable as error:
+                self.unmade.append(f"{name}: {error}")
+        return rows
 
     def _control_row(self, name: str, settings: Mapping[str, Edit]) -> Row:
+        made = {RECONSTRUCT: self._reconstructed, PASTE: self._pasted}
 
         def find(edit: Edit) -> tuple[Candidate, None]:
-            if name == RECONSTRUCT:
-                record = self._reconstructed(settings.get(edit.id, edit))
-                return Candidate.of_record(self.store, record), None
-            return Candidate.of_control(name, edit), None
+            if name not in made:
+                return Candidate.of_control(name, edit), None
+            record = made[name](settings.get(edit.id, edit))
+            return Candidate.of_record(self.store, record), None
 
         return replace(self._row(name, self.dataset.edits, find), control=True)
+
+    def _pasted(self, edit: Edit) -> Record:
+        """Return the image in which the content is laid on at its place."""
+        (plan,) = plan_edits([pasted(edit)], self.store)
+        try:
+            return self._finished(plan)
+        except ModelUnavailable:
+            raise
+        except AdaptiveDragError as error:
+            raise _Missing(NO_CONTENT, str(error)) from error
 
     def _reconstructed(self, edit: Edit) -> Record:
         """Return the image that sampling without a drag gives; it is made once per image."""
@@ -220,6 +248,9 @@ class Jury:
         (plan,) = plan_edits([plain], self.store)
         if plan.stages["train_lora"].status not in (Status.HIT, Status.KNOWN, Status.OFF):
             raise _Missing("not made", "needs train_lora: run the job first")
+        return self._finished(plan)
+
+    def _finished(self, plan: EditPlan) -> Record:
         while not plan.done:
             self.bench.advance(plan)
         return plan.records[RESULT]
@@ -247,6 +278,8 @@ class Jury:
                     scored[edit.id] = self._scored(edit, *find(edit))
                 except _Missing as gone:
                     missing.append(MissingResult(edit.id, gone.kind, str(gone)))
+                except ModelUnavailable:  # it is the same for all edits
+                    raise
                 except (AdaptiveDragError, ArtifactCorrupt) as error:
                     kind = MISSING_KINDS.get(type(error), "cannot be judged")
                     missing.append(MissingResult(edit.id, kind, str(error)))

@@ -26,8 +26,9 @@ SEED = 0
 SHORT = 16
 """Digits of a digest in CSVs."""
 
-NO_REGION = "no region"
-"""Reason of a missing control if nothing says what is dragged; not a fault of the job."""
+NO_REGION, NO_CONTENT = NO_FAULTS = ("no region", "no content")
+"""Reasons of a missing control that are no faults of the job: nothing says what is dragged, or
+content that could be pasted is not found."""
 
 
 @dataclass(frozen=True)
@@ -279,7 +280,7 @@ class Evaluation:
     @property
     def complete(self) -> bool:
         """Whether no result is missing."""
-        return all(missing.kind == NO_REGION for row in self.rows for missing in row.missing)
+        return all(missing.kind in NO_FAULTS for row in self.rows for missing in row.missing)
 
     @cached_property
     def comparisons(self) -> tuple[Comparison, ...]:

@@ -262,7 +262,7 @@ def test_controls_of_a_photograph_need_its_mask(edit, changed, tmp_path):
         different = (made != control_picture(DO_NOTHING, edit)).any(axis=2)
         assert different.any()
         assert not different[~with_fringe(mask > 0)].any()
-    assert len(CONTROLS) == 5
+    assert len(CONTROLS) == 6
 
 
 def test_reconstructing_drags_nothing_and_shares_lora_and_inversion(bench, store, edit):

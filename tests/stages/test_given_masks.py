@@ -1,14 +1,13 @@
 """A mask that an edit names is where the image may change, in every preset."""
 
 import json
-from importlib.resources import files
 from pathlib import Path
-from shutil import copy
 
 import numpy as np
 import pytest
 from PIL import Image
 from support.actions import actions
+from support.quick_segmenter import write_quick_segmenter
 
 from adaptivedrag.config import Runtime
 from adaptivedrag.presets import PRESETS
@@ -21,9 +20,6 @@ from stages.planning.plan import explain_edit
 from stages.workbench import Workbench
 
 SIZE = 64
-SHIPPED = Path(str(files("adaptivedrag"))) / "pocket" / "segmenter"
-AUTOMATIC = {"points_per_side": 1, "pred_iou_thresh": 0.0, "stability_score_thresh": 0}
-"""How the segmenter is asked: at one point, since it is asked for each preset."""
 QUICK = {
     "lora": "off",
     "invert_image": {"num_steps": 3, "inverted_steps": 2},
@@ -47,11 +43,7 @@ def folder(tiny_model_directory, tmp_path_factory) -> Path:
     mask[:, : SIZE // 2 + 8] = 255
     Image.fromarray(mask).save(folder / "mask.png")
     Image.fromarray(255 - mask).save(folder / "inverse.png")
-    (folder / "segmenter").mkdir()
-    config = json.loads((SHIPPED / "config.json").read_text("utf-8"))
-    text = json.dumps(config | {"automatic": AUTOMATIC})
-    (folder / "segmenter" / "config.json").write_text(text, "utf-8")
-    copy(SHIPPED / "model.safetensors", folder / "segmenter")
+    write_quick_segmenter(folder / "segmenter")
     (folder / "model").symlink_to(tiny_model_directory)
     return folder
 

@@ -4,19 +4,23 @@ import csv
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
 import numpy as np
 import pytest
 from rich.console import Console
+from support.quick_segmenter import write_quick_segmenter
 
 from adaptivedrag.config import Runtime
+from adaptivedrag.presets import preset
 from artifacts import ArtifactStore, Circumstances, Picture
+from flows.evaluation import judging
 from flows.evaluation.ablation import ablation_rows, evaluate_ablation, write_row_job
 from flows.evaluation.judging import evaluate_job
 from flows.outcomes import InvalidRequest
-from stages.evaluate import CONTROLS
+from stages.evaluate import CONTROLS, PASTE, pasted
 from stages.jobs.importers import import_dragscenes
 from stages.jobs.reader import load_job
 from stages.pipeline import STAGE_NAMES
@@ -26,6 +30,7 @@ from stages.workbench import Workbench
 SCENES = ((0, 0), (0, 1), (5, 1))
 SETTINGS = """
 model = {model}
+segmenter = {segmenter}
 preset = "paper"
 
 [train_lora]
@@ -52,7 +57,9 @@ def dataset(tiny_model_directory, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("scenes") / "scenes"
     import_dragscenes(folder, SCENES, size=64)
     with (folder / "job.toml").open("a") as file:
-        file.write(SETTINGS.format(model=json.dumps(str(tiny_model_directory))))
+        segmenter = write_quick_segmenter(folder.with_name("segmenter"))
+        names = {"model": tiny_model_directory, "segmenter": segmenter}
+        file.write(SETTINGS.format(**{name: json.dumps(str(path)) for name, path in names.items()}))
     return folder
 
 
@@ -131,9 +138,44 @@ def test_erasing_leaves_nothing_where_the_part_was(evaluated):
     assert erased.means["content_found"].mean == 0
 
 
+def test_a_job_whose_segmenter_is_not_there_is_told_in_one_line_that_nothing_is_pasted(copied):
+    job = copied / "job.toml"
+    text = job.read_text()
+    (line,) = (line for line in text.splitlines() if line.startswith("segmenter"))
+    job.write_text(text.replace(line, 'segmenter = "none.pt"'))
+    evaluated = evaluate(copied)
+    assert evaluated.exit_code == 0
+    assert tuple(rows_of(evaluated)) == ("scenes", *(name for name in CONTROLS if name != PASTE))
+    (said,) = (line for line in evaluated.evaluation.unavailable if line.startswith("paste: "))
+    assert "none.pt" in said
+    assert f"- {said}" in evaluated.report.read_text()
+
+
+def test_pasting_is_what_the_preset_makes_of_the_edits(evaluated, finished):
+    usual = preset("paste").model_dump(include={"invert_image", "extract_superpixels"})
+    job = write_row_job(finished, "pasted", {"preset": "paste", **usual})
+    plans = plan_edits(load_job(job).edits, ArtifactStore.open(finished / "store"))
+    assert all(plan.done for plan in plans)
+    means = rows_of(evaluated)["paste"].means
+    assert "tracked_distance" not in means
+    assert means["arrival_recovery"].mean > 0 < means["preservation"].mean < 99
+
+
+def test_content_that_cannot_be_pasted_is_named_and_no_fault_of_the_job(copied, monkeypatch):
+    def of_another_image(edit):
+        return replace(pasted(edit), image=replace(edit.image, digest="0" * 64))
+
+    monkeypatch.setattr(judging, "pasted", of_another_image)
+    evaluated = evaluate(copied)
+    missing = rows_of(evaluated)["paste"].missing
+    assert {gone.kind for gone in missing} == {"no content"}
+    assert "changed after it was planned" in missing[0].reason
+    assert (len(missing), evaluated.exit_code) == (3, 0)
+
+
 def test_reconstructing_is_made_once_per_image(evaluated, finished):
     sampled = len(list((finished / "store" / "actions" / "sample_image").glob("*/*/*.json")))
-    assert sampled == len(SCENES) + 2
+    assert sampled == 2 * len(SCENES) + 2  # and each edit is pasted
     assert rows_of(evaluated)["reconstruct only"].means["preservation"].mean < 99
 
 
@@ -153,7 +195,7 @@ def test_tables_name_protocols_counts_and_intervals(evaluated, finished):
     assert "## Missing results\n\nNone." in text
     assert "IF needs" in text
     document = json.loads((finished / "evaluation" / "results.json").read_text())
-    assert len(document["rows"]) == 6
+    assert len(document["rows"]) == 7
     assert [each["second"] for each in document["comparisons"]] == list(CONTROLS)
     with (finished / "evaluation" / "rows" / "scenes.csv").open() as file:
         lines = list(csv.DictReader(file))
