@@ -104,12 +104,14 @@ def evaluate_job(
         dift: the model whose features MD compares; see `Instruments`.
 
     Raises:
-        InvalidRequest: if both jobs have the same name.
+        InvalidRequest: if both jobs have the same name, or one that of a control.
         ModelUnavailable, StoreUnavailable, ReportUnwritable: the message is one line.
     """
     jobs = [job] if against is None else [job, against]
     if against is not None and against.name == job.name:
         raise InvalidRequest(f"Both jobs are called {job.name!r}: rename one of the files.")
+    if taken := {each.name for each in jobs} & {*CONTROLS}:
+        raise InvalidRequest(f"A job is called {min(taken)!r}, as a control is: rename its file.")
     jury = Jury.open(job, store_location, dift, device, console)
     rows = [jury.job_row(each) for each in jobs]
     for each, row in zip(jobs, rows, strict=True):

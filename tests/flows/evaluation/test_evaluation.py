@@ -280,6 +280,13 @@ def test_jobs_of_one_name_cannot_be_compared(finished):
         evaluate(finished, against=load_job(finished / "job.toml"))
 
 
+def test_a_job_that_is_called_like_a_control_is_refused(finished):
+    path = write_row_job(finished, PASTE, {})
+    with pytest.raises(InvalidRequest, match="A job is called 'paste', as a control is"):
+        evaluate(finished, against=load_job(path))
+    path.unlink()
+
+
 def ablate(folder: Path, *only: str):
     return evaluate_ablation(
         folder,
