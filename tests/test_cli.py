@@ -509,6 +509,7 @@ def test_results_are_measured_and_what_is_missing_is_named(done):
     assert "worse: cannot be done: drags is empty" in ended.output
     assert "edit-0: no region" in ended.output
     assert "IF needs" in ended.output
+    assert re.search(r"paste: segmenter\s+\S+\s+cannot be read as a SAM 2", ended.output)
     assert "MD and m-MD of photographs need Stable Diffusion 2.1" in ended.output
     folder = Path("results/cats/evaluation")
     assert str(folder / "results.md") in ended.output

@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from adaptivedrag.config import Runtime
-from adaptivedrag.errors import AdaptiveDragError, ModelUnavailable
+from adaptivedrag.errors import AdaptiveDragError, ModelUnavailable, UnsupportedModel
 from artifacts import ArtifactCorrupt, ArtifactStore, Record
 from flows.outcomes import ALL_DONE, INTERRUPTED, SOME_FAILED, InvalidRequest
 from flows.preflight import check_device
@@ -56,6 +56,8 @@ from stages.reports.score_tables import (
 from stages.workbench import Workbench
 
 RESULT = RESULT_STAGE.name
+WITHOUT_MODEL = (ModelUnavailable, UnsupportedModel)
+"""Errors that are the same for all edits."""
 MISSING_KINDS: Mapping[type[Exception], str] = {
     OtherSize: "other size",
     NotTheScene: "not the scene",
@@ -212,14 +214,14 @@ class Jury:
     def control_rows(self, job: Job) -> list[Row]:
         """Judge the controls on all edits of the dataset, with the settings of a job.
 
-        One that needs a model that is not here is left out, and noted.
+        One that needs a model that is not here, or cannot be used, is left out and noted.
         """
         settings = {edit.id: edit for edit in job.edits}
         rows = []
         for name in CONTROLS:
             try:
                 rows.append(self._control_row(name, settings))
-            except ModelUnavailable as error:
+            except WITHOUT_MODEL as error:
                 self.unmade.append(f"{name}: {error}")
         return rows
 
@@ -239,7 +241,7 @@ class Jury:
         (plan,) = plan_edits([pasted(edit)], self.store)
         try:
             return self._finished(plan)
-        except ModelUnavailable:
+        except WITHOUT_MODEL:
             raise
         except AdaptiveDragError as error:
             raise _Missing(NO_CONTENT, str(error)) from error
@@ -280,7 +282,7 @@ class Jury:
                     scored[edit.id] = self._scored(edit, *find(edit))
                 except _Missing as gone:
                     missing.append(MissingResult(edit.id, gone.kind, str(gone)))
-                except ModelUnavailable:  # it is the same for all edits
+                except WITHOUT_MODEL:
                     raise
                 except (AdaptiveDragError, ArtifactCorrupt) as error:
                     kind = MISSING_KINDS.get(type(error), "cannot be judged")
