@@ -92,7 +92,7 @@ def test_requests_grow_with_the_artifacts_and_not_faster(path, remote):
     half, whole = first_edits(job, EDITS // 2), job
     for edits, name in ((half, "half"), (whole, "whole")):
         number = len(edits.edits)
-        artifacts = number // EACH * 3 + number * 3
+        artifacts = number // EACH * 3 + number * 4
         asked, most = requests(remote, name, edits)
         assert asked["get"] == artifacts  # each record once
         assert asked["list"] <= 2 * artifacts
