@@ -118,7 +118,10 @@ JudgedModel = Annotated[Text, option("MODEL", "As in a job; the pocket model wit
 JudgedSegmenter = Annotated[Text, option("MODEL", "As in a job; the pocket one without a job.")]
 Preset = Annotated[
     Text,
-    option(None, '"plus" (default), "paper", "released", "dragdiffusion" or "alternating".'),
+    option(
+        None,
+        '"plus" (default), "paste", "paper", "released", "dragdiffusion" or "alternating".',
+    ),
 ]
 Lora = Annotated[Text, option(None, '"auto" (default), "train", "off", or a .safetensors file.')]
 Settings = Annotated[list[str] | None, option("KEY=VALUE", "Such as train_lora.steps=40.", "--set")]

@@ -344,13 +344,14 @@ def test_a_row_that_is_unknown_starts_nothing(finished):
 
 def test_only_modules_that_a_preset_has_are_switched_off():
     plus, paper = set(ablation_rows("plus")), set(ablation_rows("paper"))
-    assert {"plus-no-relocation", "plus-no-held-background", "plus-no-content-mask"} <= plus
+    of_plus = ("no-relocation", "no-content-mask", "no-composite", "no-kept-texture", "one-round")
+    assert {f"plus-{name}" for name in (*of_plus, "smooth-holes", "no-reference-control")} <= plus
     assert "paper-no-backtracking" in paper
     # A LoRA is trained only for `paper`, so that each may have what it has not.
     assert {"plus-lora", "paper-no-lora"} <= plus | paper
     assert not {"plus-no-lora", "paper-lora"} & (plus | paper)
     # `plus` optimizes nothing.
-    idle = ("no-backtracking", "no-background-loss", "no-regions-in-tracking", "no-line-extension")
+    idle = ("no-backtracking", "no-background-loss", "no-line-extension", "no-correspondence")
     assert not plus & {f"plus-{name}" for name in idle}
     alternating = {"no-first-patch", "no-alternation", "renoising", "no-regions-in-supervision"}
     assert {f"alternating-{name}" for name in alternating} <= {*ablation_rows("alternating")}
@@ -362,7 +363,10 @@ def test_only_modules_that_a_preset_has_are_switched_off():
         assert not {f"{name}-{idle}" for idle in ("no-line-extension", "no-overshoot-returns")} & {
             *rows
         }
-    assert not paper & {f"paper-{name}" for name in ("no-relocation", "no-held-background")}
+    assert not paper & {
+        f"paper-{name}"
+        for name in ("no-relocation", "no-kept-texture", "smooth-holes", "one-round")
+    }
 
 
 @pytest.mark.parametrize("name", ablation_rows("plus"))
