@@ -103,7 +103,7 @@ def _changes(own: EditConfig, changes: dict[str, Any]) -> bool:
     """Return whether changes make a difference to settings that have what they change."""
     if "lora" in changes:
         trained: bool = changes["lora"] == "train"
-        return trained == bool(own.optimize_latent.no_lora("auto"))
+        return own.samples and trained == bool(own.optimize_latent.no_lora("auto"))
     drag = changes.get("optimize_latent", {})
     if "method" not in drag and drag.keys() - {*type(own.optimize_latent).model_fields}:
         return False

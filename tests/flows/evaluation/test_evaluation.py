@@ -350,6 +350,7 @@ def test_only_modules_that_a_preset_has_are_switched_off():
     # A LoRA is trained only for `paper`, so that each may have what it has not.
     assert {"plus-lora", "paper-no-lora"} <= plus | paper
     assert not {"plus-no-lora", "paper-lora"} & (plus | paper)
+    assert not {"paste-lora", "paste-no-lora"} & {*ablation_rows("paste")}  # it has no model
     # `plus` optimizes nothing.
     idle = ("no-backtracking", "no-background-loss", "no-line-extension", "no-correspondence")
     assert not plus & {f"plus-{name}" for name in idle}
