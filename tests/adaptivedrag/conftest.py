@@ -42,10 +42,8 @@ class Scenario:
             DragProblem(
                 trajectory=self.latents,
                 conditioning=self.conditioning,
-                image=working_image(self.image, self.frame),
                 drags=self.drags,
                 superpixels=self.superpixels,
-                segments=None,
                 mask=np.ones(self.frame.feature_size, bool),
                 frame=self.frame,
                 inversion=self.config.invert_image,

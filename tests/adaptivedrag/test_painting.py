@@ -1,0 +1,175 @@
+"""Holes that the model paints, and what becomes of them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from adaptivedrag import painting
+from adaptivedrag.config import EditConfig
+from adaptivedrag.errors import NotFinite
+from adaptivedrag.inversion import invert
+from adaptivedrag.painting import needs_painting, paint, paint_hole
+from adaptivedrag.presets import PRESETS
+from adaptivedrag.warp.pasting import Pasted
+
+ROUNDS, STEPS, INVERTED = 2, 8, 5
+
+
+@pytest.fixture(scope="module")
+def config() -> EditConfig:
+    return PRESETS["plus"].merged(
+        {
+            "invert_image": {"num_steps": STEPS, "inverted_steps": INVERTED},
+            "sample_image": {"hole_rounds": ROUNDS},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def pasted(scenario) -> Pasted:
+    """A photograph with a gray hole, a rim around it, and content beside it."""
+    nothing = np.zeros(scenario.image.shape[:2], bool)
+    hole, rim, arrived = nothing.copy(), nothing.copy(), nothing.copy()
+    hole[40:70, 30:50], rim[36:74, 26:54], arrived[40:70, 54:74] = True, True, True
+    rim &= ~hole
+    picture, cleared = scenario.image.copy(), scenario.image.copy()
+    picture[hole], cleared[hole | rim] = 128, 128
+    return Pasted(picture, hole, arrived, hole | arrived, rim, cleared)
+
+
+@pytest.fixture(scope="module")
+def trajectory(tiny, scenario, config):
+    return invert(tiny, scenario.latents, scenario.conditioning, config.invert_image)[0]
+
+
+@pytest.fixture(scope="module")
+def hole(scenario):
+    cells = torch.zeros(scenario.frame.latent_size, dtype=torch.bool)
+    cells[4:9, 3:8] = True
+    return cells
+
+
+def painted(tiny, scenario, trajectory, hole, **changes):
+    given = {
+        "hidden": hole,
+        "num_steps": STEPS,
+        "rounds": ROUNDS,
+        "first_layer": 10,
+        "generator": torch.Generator().manual_seed(0),
+    }
+    given |= changes
+    return paint(tiny, trajectory, hole, conditioning=scenario.conditioning, **given)
+
+
+def test_latents_outside_the_hole_are_those_of_the_picture(tiny, scenario, trajectory, hole):
+    made = painted(tiny, scenario, trajectory, hole)
+    assert torch.equal(made[..., ~hole], trajectory[:1][..., ~hole])
+    assert (made - trajectory[:1])[..., hole].abs().mean() > 0.05
+
+
+def test_hidden_cells_are_not_read(tiny, scenario, trajectory, hole):
+    """Keys and values of far cells reach the hole only through attention."""
+    corner = torch.zeros_like(hole)
+    corner[-2:, -2:] = True
+    shown, hidden = (
+        painted(tiny, scenario, trajectory, hole, hidden=cells)
+        for cells in (torch.zeros_like(hole), corner)
+    )
+    assert not torch.equal(shown, hidden)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rounds": 1},
+        {"first_layer": None},
+        {"generator": torch.Generator().manual_seed(1)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_rounds_reference_and_seed_change_the_hole(tiny, scenario, trajectory, hole, change):
+    usual = painted(tiny, scenario, trajectory, hole)
+    assert torch.equal(usual, painted(tiny, scenario, trajectory, hole))
+    assert not torch.equal(usual, painted(tiny, scenario, trajectory, hole, **change))
+
+
+def test_a_round_is_one_pass_and_each_level_one_more_of_the_picture(
+    tiny, scenario, trajectory, hole
+):
+    before = replace(tiny.passes)
+    painted(tiny, scenario, trajectory, hole)
+    assert tiny.passes.since(before)["unet_forwards"] == INVERTED * (1 + ROUNDS)
+
+
+def test_latents_that_are_not_finite_are_refused(tiny, scenario, trajectory, hole):
+    with pytest.raises(NotFinite, match="painted latents are not finite"):
+        painted(tiny, scenario, trajectory * torch.nan, hole)
+
+
+def made_of(tiny, scenario, pasted, config, **settings):
+    asked = config.merged({"sample_image": settings})
+    return paint_hole(tiny, pasted, scenario.conditioning, scenario.frame, asked, seed=0)
+
+
+@pytest.fixture
+def always_painted(monkeypatch):
+    """The tiny model's paintings are noise: take them all the same."""
+    monkeypatch.setattr(painting, "PAINTED", 0.0)
+
+
+@pytest.mark.usefixtures("always_painted")
+def test_the_hole_is_painted_and_everything_that_did_not_change_has_its_bytes(
+    tiny, scenario, pasted, config
+):
+    made = made_of(tiny, scenario, pasted, config)
+    assert [piece["filling"] for piece in made.details["holes"]] == ["painted"]
+    assert np.abs(made.picture[pasted.hole].astype(int) - 128).mean() > 1
+    assert np.array_equal(made.picture[:, 85:], scenario.image[:, 85:])
+
+
+@pytest.mark.usefixtures("always_painted")
+@pytest.mark.parametrize("switch", ["composite", "keep_texture"])
+def test_every_switch_of_the_painting_changes_the_picture(tiny, scenario, pasted, config, switch):
+    usual = made_of(tiny, scenario, pasted, config).picture
+    without = made_of(tiny, scenario, pasted, config, **{switch: False}).picture
+    changed = (usual != without).any(axis=2)
+    where = pasted.arrived if switch == "keep_texture" else ~(pasted.changed | pasted.rim)
+    assert changed[where].mean() > 0.3
+
+
+def test_a_piece_becomes_what_is_nearest_to_its_surroundings(tiny, scenario, pasted, config):
+    """A gray ground goes on in the gray filling, and not in what the tiny model paints."""
+    gray = np.full_like(pasted.picture, 128)
+    gray[pasted.arrived] = pasted.picture[pasted.arrived]
+    even = replace(pasted, picture=gray, cleared=gray)
+    made = made_of(tiny, scenario, even, config)
+    (piece,) = made.details["holes"]
+    assert piece["filling"] == "smooth"
+    assert piece["incoherence"][0] < piece["incoherence"][2]
+    assert np.array_equal(made.picture[pasted.hole], gray[pasted.hole])
+
+
+def test_a_rim_that_is_unlike_the_surroundings_goes_with_the_hole(tiny, scenario, pasted, config):
+    gray = np.full_like(pasted.picture, 128)
+    glowing = gray.copy()
+    glowing[pasted.rim] = (250, 240, 120)
+    made = made_of(tiny, scenario, replace(pasted, picture=glowing, cleared=gray), config)
+    assert [piece["filling"] for piece in made.details["holes"]] == ["cleared"]
+    assert np.abs(made.picture[pasted.rim].astype(int) - 128).max() <= 1
+
+
+def test_a_hole_larger_than_what_is_left_stays_filled_and_says_so(tiny, scenario, pasted, config):
+    large = replace(pasted, hole=np.indices(pasted.hole.shape)[0] > 50)
+    made = made_of(tiny, scenario, large, config)
+    assert made.picture is large.picture
+    (line,) = made.warnings
+    assert line.startswith("the hole is ")
+    assert "it stays filled smoothly" in line
+
+
+def test_nothing_is_painted_without_a_hole_or_where_holes_are_smooth(pasted, config):
+    assert needs_painting(pasted, config.sample_image)
+    assert not needs_painting(replace(pasted, hole=pasted.hole & False), config.sample_image)
+    assert not needs_painting(pasted, PRESETS["paste"].sample_image)
