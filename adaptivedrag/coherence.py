@@ -38,7 +38,8 @@ def incoherence(
     from scipy.spatial import cKDTree
 
     near = binary_dilation(region, iterations=SURROUNDINGS)
-    around = near & known & ~binary_dilation(~known, iterations=PATCH)
+    touched = binary_dilation(~known, np.ones((2 * PATCH + 1, 2 * PATCH + 1), bool))
+    around = near & known & ~touched
     if around.sum() < FEWEST:
         return None
     inside = _thinned(region, MOST[1])
