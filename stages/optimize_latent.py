@@ -148,6 +148,12 @@ def _draw_paths(tracks: "np.ndarray", look: Look) -> "Image.Image":
     return path_tile(look.pixels, tracks, look.edit.drags, look.frame, look.longest)
 
 
+def _draw_moved(picture: "np.ndarray", look: Look) -> "Image.Image":
+    from stages.reports.tiles import drag_tile
+
+    return drag_tile(picture, (), look.longest)
+
+
 STAGE = Stage(
     name="optimize_latent",
     version=STAGE_VERSION,
@@ -162,5 +168,8 @@ STAGE = Stage(
     steps=_steps,
     checkpoints=True,
     saves_memory_by=("gradient checkpointing",),
-    tiles=(Tile("paths", "tracks", _draw_paths),),
+    tiles=(
+        Tile("paths", "tracks", _draw_paths),
+        Tile("moved", "picture", _draw_moved, is_optional=True),
+    ),
 )

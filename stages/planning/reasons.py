@@ -14,6 +14,9 @@ GIVEN = ("image", "prompt", "drags")
 
 METHOD = "optimize_latent.method"
 
+NOT_USED = "not used"
+"""In place of the value of a setting that is left out of a key, since it does nothing there."""
+
 COMPARED = 32
 """The most records to compare with: the latest of those that have something in common."""
 
@@ -26,7 +29,8 @@ class Difference:
 
     Attributes:
         name: of a setting as a job names it, of an input, or of a model.
-        old: a setting's value, a version, or a digest; None where there was none.
+        old: a setting's value, a version, or a digest; None where there was none, or a setting had
+            nothing to say.
         said: what the job says of a setting that was fitted to the size of the latents.
         cause: of an input that a stage made: what that stage did otherwise.
     """
@@ -38,6 +42,11 @@ class Difference:
     said: Any = None
     cause: str = ""
 
+    @property
+    def is_of_another_image(self) -> bool:
+        """Whether the images differ; a stage may also begin or cease to read the same one."""
+        return (self.kind, self.name) == ("input", "image") and bool(self.old and self.new)
+
     def __str__(self) -> str:
         match self.kind:
             case "version":
@@ -46,7 +55,8 @@ class Difference:
                 said = (
                     "" if self.said is None else f" (fitted to the latents, {self.said} in the job)"
                 )
-                return f"{self.name} {self.old} → {self.new}{said}"
+                old, new = (NOT_USED if each is None else each for each in (self.old, self.new))
+                return f"{self.name} {old} → {new}{said}"
             case "model" if self.old and self.new:
                 weights = f"{self.old[:_SHORT]} → {self.new[:_SHORT]}"
                 return f"model {self.name} changed (weights {weights})"
@@ -72,7 +82,7 @@ class Explanation:
         if self.nearest is None:
             return "never made"
         differences = "; ".join(map(str, self.differences))
-        if any((each.kind, each.name) == ("input", "image") for each in self.differences):
+        if any(each.is_of_another_image for each in self.differences):
             return f"never made; the nearest of other images differs by: {differences}"
         return differences
 
@@ -217,9 +227,9 @@ def _settings(action: Action) -> Iterator[tuple[str, Any]]:
 
 
 def _said(name: str, fitted: Any, resolved: Resolved | None) -> Any:
-    """Return what the job says of a setting, if that is not what it was fitted to."""
+    """Return what the job says of a setting that is used, if it was fitted to something else."""
     section, _, field = name.partition(".")
     settings = getattr(resolved.edit.config, section, None) if resolved and field else None
     said = getattr(settings, field, None)
     said = list(said) if isinstance(said, tuple) else said
-    return None if said == fitted else said
+    return None if fitted in (None, said) else said

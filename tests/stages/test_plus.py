@@ -18,6 +18,8 @@ from stages.jobs.reader import load_job
 from stages.jobs.toml import toml_document
 from stages.pipeline import STAGE_NAMES
 from stages.planning.plan import plan_edits
+from stages.reports.panel import CAPTION, COLUMNS, GAP, HEADER, write_panel
+from stages.reports.tiles import TILE
 from stages.workbench import Workbench
 
 SIZE = 64
@@ -107,6 +109,21 @@ def test_paste_uses_no_model_and_plus_paints_the_hole_that_it_leaves(folder, one
     assert np.array_equal(image, moved["picture"])
     assert by_plus["sample_image"].summary["unet_forwards"] == 2 + 2 * (1 + 3)
     assert by_plus["sample_image"].summary["holes"]
+
+
+def test_a_panel_shows_the_moved_picture_before_the_result(folder, one_bench, tmp_path):
+    (edit,) = edits(folder, "paste", **SHORT)
+    perform_all(one_bench, edit)
+    panel = Image.open(write_panel(edit, one_bench.store, tmp_path / "panel.png"))
+
+    def tile(number: int) -> np.ndarray:
+        left = GAP + number % COLUMNS * (TILE + GAP)
+        top = HEADER + number // COLUMNS * (TILE + CAPTION + GAP) + CAPTION
+        return np.asarray(panel.crop((left, top, left + TILE, top + TILE - 2)))
+
+    _, _, _, _, paths, moved, result = map(tile, range(7))
+    assert np.array_equal(moved, result)
+    assert not np.array_equal(moved, paths)
 
 
 def test_an_edit_in_memory_has_the_bytes_of_the_stages(folder, one_bench):

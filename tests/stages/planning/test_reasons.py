@@ -92,6 +92,24 @@ def test_a_fitted_setting_says_that_it_is_and_what_the_job_says(edit, store):
     assert distance.endswith(FITTED)
 
 
+def test_settings_and_the_image_that_were_not_used_before_are_used_now(edit, store):
+    painted = with_settings(edit, sample_image={"holes": "paint", "composite": True})
+    said = why(painted, store, "sample_image")
+    assert said == (
+        "sample_image.composite not used → True; sample_image.hole_rounds not used → 3; "
+        "sample_image.holes not used → paint; seed not used → 0; input image is used now"
+    )
+
+
+def test_a_setting_that_is_not_used_any_more_has_not_been_fitted(job, store):
+    painted = with_settings(job.edits[0], sample_image={"holes": "paint"})
+    finish(painted, store)
+    assert why(job.edits[0], store, "sample_image") == (
+        "sample_image.hole_rounds 3 → not used; sample_image.holes paint → not used; "
+        "seed 0 → not used"
+    )
+
+
 def test_a_smaller_working_image_is_named_by_its_sizes(edit, store):
     said = why(with_settings(edit, working_size=64), store, "train_lora")
     assert said == "working image 96x64 → 78x52"
