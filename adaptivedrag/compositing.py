@@ -23,20 +23,18 @@ def composite(image: Pixels, edited: Pixels, changed: Region, frame: Frame) -> P
 
 
 def with_texture(
-    decoded: Pixels, round_trip: Pixels, picture: Pixels, hole: Region, moved: Region, frame: Frame
+    decoded: Pixels, round_trip: Pixels, picture: Pixels, hole: Region, frame: Frame
 ) -> Pixels:
-    """Give content back what the VAE took from it.
+    """Give a picture back what the VAE took from it, outside its hole.
 
     Args:
         decoded: the sampled picture.
         round_trip: the moved picture after it went through the VAE and back.
         picture: the moved picture.
         hole: what was generated, and so has no texture to give back.
-        moved: where content was laid, or anything else but the hole changed.
     """
     lost = picture.astype(np.float32) - round_trip
-    share = np.where(moved, 1 - feathered(hole, frame), 0)[..., None]
-    return _as_pixels(decoded + share * lost)
+    return _as_pixels(decoded + (1 - feathered(hole, frame))[..., None] * lost)
 
 
 def feathered(region: Region, frame: Frame) -> Float[np.ndarray, "h w"]:

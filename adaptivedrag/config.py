@@ -121,10 +121,11 @@ class SampleImageConfig(Section):
     hold_background: bool = False
     """Latents outside the mask are those of the inversion at every step; not in the paper."""
     composite: bool = False
-    """Pixels outside what changed are those of the image; not in the paper."""
+    """Pixels that were not generated are those of the image, or of the picture in which content was
+    moved; not in the paper."""
     keep_texture: bool = False
-    """Content that was moved in the picture gets back what the VAE took from it; not in the paper,
-    and of no effect where latents were moved."""
+    """Around a painted hole the picture gets back what the VAE took from it; not in the paper, and
+    of no effect where latents were moved."""
     holes: Literal["smooth", "paint"] = "smooth"
     """What content leaves where it was moved in the picture: the smooth filling stays, and no model
     is used; or the model paints it. Not in the paper."""

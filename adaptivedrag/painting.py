@@ -9,7 +9,6 @@ and values of the known picture, and not of what was in the hole.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
-from operator import mul
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from adaptivedrag.coherence import incoherence
-from adaptivedrag.compositing import blended, composite, feathered, with_texture
+from adaptivedrag.compositing import blended, feathered, with_texture
 from adaptivedrag.config import EditConfig, SampleImageConfig
 from adaptivedrag.errors import NotFinite
 from adaptivedrag.inversion import invert
@@ -32,8 +31,8 @@ from adaptivedrag.warp.pasting import Pasted
 MOST = 0.5
 """A hole of more than this share of the picture is not painted."""
 
-PAINTED = 1.0
-"""How the incoherence of a painting counts beside that of a filling."""
+PREFERENCE = (1.0, 1.0, 1.25, 1.25)
+"""How the incoherence of each filling counts: a rim that is no glow should stay."""
 
 Pixels = UInt8[np.ndarray, "h w 3"]
 Region = Bool[np.ndarray, "h w"]
@@ -150,8 +149,7 @@ def paint_hole(
             ),
         )
     drawn = _drawn(model, pasted, conditioning, frame, config, seed, on_step)
-    fillings = {"smooth": pasted.picture, "cleared": pasted.cleared, "painted": drawn}
-    return _nearest_to_surroundings(fillings, pasted, frame)
+    return _laid_on(pasted, drawn, frame, config.sample_image)
 
 
 def _drawn(
@@ -163,9 +161,9 @@ def _drawn(
     seed: int,
     on_step: Callable[[int, int], None],
 ) -> Pixels:
-    """Paint the hole and its rim whole; the settings say what else is kept of the picture."""
+    """Paint the hole and its rim; around them the picture keeps its texture if it should."""
     settings, inversion = config.sample_image, config.invert_image
-    wide, changed = pasted.hole | pasted.rim, pasted.changed | pasted.rim
+    wide = pasted.hole | pasted.rim
     clean = model.posterior(working_image(pasted.cleared, frame))[0]
     (trajectory,) = invert(model, clean, conditioning, inversion)
     latents = paint(
@@ -180,40 +178,36 @@ def _drawn(
         generator=torch.Generator().manual_seed(seed),
         on_step=on_step,
     )
-    picture = native_image(model.decode(latents), frame)
-    if settings.keep_texture:
-        round_trip = native_image(model.decode(clean), frame)
-        moved = changed & ~wide
-        picture = with_texture(picture, round_trip, pasted.cleared, wide, moved, frame)
-    if settings.composite:
-        picture = composite(pasted.cleared, picture, changed, frame)
-    return picture
+    drawn = native_image(model.decode(latents), frame)
+    if not settings.keep_texture:
+        return drawn
+    round_trip = native_image(model.decode(clean), frame)
+    return with_texture(drawn, round_trip, pasted.cleared, wide, frame)
 
 
-def _nearest_to_surroundings(
-    fillings: Mapping[str, Pixels], pasted: Pasted, frame: Frame
-) -> Painted:
-    """Choose a filling for each piece of the hole.
-
-    What is outside the pieces is as in the painting, which the settings made.
-    """
+def _laid_on(pasted: Pasted, drawn: Pixels, frame: Frame, settings: SampleImageConfig) -> Painted:
+    """Give each piece of the hole the filling that is nearest to its surroundings."""
     from scipy.ndimage import label
 
-    wide = pasted.hole | pasted.rim
-    known = _working(~wide & ~pasted.arrived, frame)
+    around = pasted.picture if settings.composite else drawn
+    rim, hole = pasted.rim, pasted.hole
+    fillings = {
+        "smooth": pasted.picture,
+        "painted": blended(pasted.picture, drawn, feathered(hole, frame)),
+        "smooth, with its rim": pasted.cleared,
+        "painted, with its rim": blended(pasted.cleared, drawn, feathered(hole | rim, frame)),
+    }
     shrunk = [
         working_image(each, frame)[: frame.height, : frame.width] for each in fillings.values()
     ]
-    pieces, count = label(wide)
-    picture, choices = fillings["painted"].copy(), []
+    known = _working(~(hole | rim | pasted.arrived), frame)
+    pieces, count = label(hole | rim)
+    picture, choices = around, []
     for number in range(1, count + 1):
         piece = pieces == number
         found = incoherence(shrunk, _working(piece, frame), known)
-        weights = [1.0, 1.0, PAINTED]
-        scores = [inf] * 3 if found is None else [*map(mul, found, weights)]
-        name = [*fillings][int(np.argmin(scores))]
-        share = feathered(piece, frame)
-        picture = blended(picture, fillings[name], share)
+        name = [*fillings][int(np.argmin(np.multiply(found or [inf], PREFERENCE)))]
+        picture = blended(picture, fillings[name], feathered(piece, frame))
         choices.append({"share": float(piece.mean()), "filling": name, "incoherence": found})
     return Painted(picture, {"holes": choices})
 
