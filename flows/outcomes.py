@@ -47,6 +47,7 @@ class RunSummary:
             told to run some stages only.
         made: artifacts made by this run, per stage.
         stage_seconds: median seconds of an artifact, per stage.
+        warnings: what stages warned of in this run, with the ids of the edits.
         memory_saved_by: the last measures against short memory, per stage.
         seconds: wall time.
         stopped: why the run stopped early, "" if it did not.
@@ -65,6 +66,7 @@ class RunSummary:
     unfinished: tuple[str, ...] = ()
     made: Mapping[str, int] = field(default_factory=dict)
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
+    warnings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     memory_saved_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     stopped: str = ""
     interrupted: bool = False

@@ -37,7 +37,7 @@ from stages.pipeline import RESULT, WANTED
 from stages.planning.plan import EditPlan, Status, bring_up_to_date, plan_edits
 from stages.planning.work import WorkItem
 from stages.reports.results import ReportUnwritable, Results
-from stages.reports.wording import count
+from stages.reports.wording import count, warnings_of
 
 PAGE_SECONDS = 30.0
 """The page of results is renewed at most this often."""
@@ -134,6 +134,7 @@ class Run:
         self.finished = threading.Event()
         """Set when the work is over; Prefect may go on talking."""
         self._made = Counter[str]()
+        self._warnings: dict[str, list[str]] = {}
         self._memory_saved_by: dict[str, tuple[str, ...]] = {}
         self._started, self._clock = datetime.now(UTC), time.monotonic()
         self._page_due = 0.0
@@ -235,6 +236,8 @@ class Run:
             for name in item.sharers:
                 self.fail(replace(outcome.failure, id=name))
         elif outcome.record:
+            for warning in warnings_of(outcome.record.summary):
+                self._warnings.setdefault(warning, []).extend(item.sharers)
             plans = [self.plans[name] for name in item.sharers]
             bring_up_to_date(plans, item.stage, {item.key: outcome.record}, self.store)
             self.progress.reached(stage, item.sharers, self.seconds.of(stage))
@@ -281,6 +284,7 @@ class Run:
             unfinished=tuple(name for name in names if name not in settled),
             made=dict(self._made),
             stage_seconds=self.seconds.seen(),
+            warnings={warning: (*ids,) for warning, ids in self._warnings.items()},
             memory_saved_by=dict(self._memory_saved_by),
             stopped=self._stopped,
             interrupted=self._interrupted,

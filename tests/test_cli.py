@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.finished_job import finish, write_job
+from support.quick_segmenter import write_quick_segmenter
 from typer.testing import CliRunner
 
 from adaptivedrag.errors import NotFinite
@@ -641,6 +642,14 @@ def test_one_image_is_edited_and_a_second_time_everything_is_there(edit_cat):
     assert again.exit_code == 0
     assert "optimize_latent" not in again.output
     assert np.array_equal(np.asarray(Image.open("other.png")), picture)
+
+
+def test_what_a_stage_warns_of_is_said_below_it(edit_cat):
+    write_quick_segmenter(Path("segmenter"))
+    segmenter = ("--segmenter", "segmenter")
+    said = edit_cat("cats/cat.png", *segmenter, preset="paste").output.splitlines()
+    (place,) = (number for number, line in enumerate(said) if line.startswith("build_mask "))
+    assert said[place + 1] == "  handle 1 at (30, 30) lies in no segment"
 
 
 def test_a_witness_that_fails_takes_no_picture_away(edit_cat, monkeypatch):

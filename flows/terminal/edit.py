@@ -24,6 +24,7 @@ from stages.planning.plan import EditPlan, plan_edits
 from stages.reports.panel import write_panel
 from stages.reports.results import writing
 from stages.reports.srgb_png import save_png
+from stages.reports.wording import warnings_of
 from stages.workbench import Workbench
 
 SOURCE = "adaptivedrag-source"
@@ -96,6 +97,8 @@ def _make(bench: Workbench, plan: EditPlan) -> int:
             with step_bar(stage, console()) as advance:
                 record = bench.advance(plan, on_step=advance)
             say(f"{stage} {record.circumstances.seconds:.1f} s")
+            for warning in warnings_of(record.summary):
+                say(f"  {warning}")
         except AdaptiveDragError as error:
             say_error(f"{stage}: {error}")
             return SOME_FAILED

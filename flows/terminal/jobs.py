@@ -90,7 +90,12 @@ def _noted(edits: Iterable[Edit], notes_of: Callable[[Edit], Iterable[str]]) -> 
     for edit in edits:
         for note in notes_of(edit):
             found.setdefault(note, []).append(edit.id)
-    return [f"{_first_of(ids)}: {note}" for note, ids in found.items()]
+    return lines_of(found)
+
+
+def lines_of(notes: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return a line for each note, with the first of the edits that have it."""
+    return [f"{_first_of(ids)}: {note}" for note, ids in notes.items()]
 
 
 def first_lines(lines: Sequence[str]) -> list[str]:

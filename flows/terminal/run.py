@@ -9,7 +9,7 @@ from flows.outcomes import ALL_DONE, SOME_FAILED, RunSummary
 from flows.request import RunRequest
 from flows.run_job import end_process, run
 from flows.terminal.console import console, say, say_list
-from flows.terminal.jobs import bad_lines, load, note_inputs, note_pocket
+from flows.terminal.jobs import bad_lines, first_lines, lines_of, load, note_inputs, note_pocket
 from flows.time_limits import seconds_of
 from stages.jobs.edit import Job, select_edits
 from stages.jobs.reader import load_job
@@ -75,7 +75,8 @@ def _run(
 
 
 def say_summary(summary: RunSummary) -> None:
-    """Print what became of a run: failures, what was done where memory was short, counts."""
+    """Print what became of a run: warnings, failures, measures against short memory, counts."""
+    say_list("Warnings", first_lines(lines_of(summary.warnings)))
     say_list("Failed", [*map(str, summary.failed), *bad_lines(summary.bad)])
     savings = summary.memory_saved_by.items()
     lines = [f"{stage}: {', '.join(measures)}" for stage, measures in savings]

@@ -6,14 +6,14 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from artifacts import ArtifactCorrupt, ArtifactStore, Record
+from artifacts import ArtifactCorrupt, ArtifactStore
 from stages.images import Pixels, read_image
 from stages.jobs.edit import Edit
 from stages.pipeline import STAGES
 from stages.planning.plan import EditPlan, Status, plan_edits
 from stages.reports.srgb_png import save_png
 from stages.reports.tiles import PAPER, TILE, Color, drag_tile
-from stages.reports.wording import ended
+from stages.reports.wording import ended, warnings_of
 from stages.stage import Look, Stage
 
 COLUMNS = 3
@@ -99,13 +99,7 @@ def _point_lines(plan: EditPlan) -> Iterable[str]:
     for number, point in enumerate(drag.get("points", []), start=1):
         yield f"{number}  the tracker: {ended(point)}"
     for record in plan.records.values():
-        yield from warnings_of(record)
-
-
-def warnings_of(record: Record) -> list[str]:
-    """Return what a stage warns of."""
-    warnings = record.summary.get("warnings")
-    return [str(warning) for warning in warnings] if isinstance(warnings, list) else []
+        yield from warnings_of(record.summary)
 
 
 def sheet(

@@ -8,7 +8,7 @@ from rich.filesize import decimal
 from artifacts import ArtifactStore
 from stages.planning.forecast import Forecast, StageForecast
 from stages.planning.plan import EditPlan, JobPlan, Reason, Status
-from stages.reports.wording import Table, count, duration, ended
+from stages.reports.wording import Table, count, duration, ended, warnings_of
 
 SCHEMA = 1
 IDS_SHOWN = 3
@@ -195,5 +195,4 @@ def _summary_line(summary: Mapping[str, Any]) -> str:
         if value not in (None, "")
     ]
     points = map(ended, summary.get("points", []))
-    warnings = [str(warning) for warning in summary.get("warnings", [])]
-    return ", ".join([*lines, *points, *warnings])
+    return ", ".join([*lines, *points, *warnings_of(summary)])

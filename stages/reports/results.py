@@ -32,6 +32,7 @@ from stages.garbage import collector_paused
 from stages.jobs.edit import BadEdit, Edit, Job
 from stages.pipeline import RESULT, STAGES, WITNESS
 from stages.planning.plan import EditPlan, Status
+from stages.reports.wording import warnings_of
 from stages.stage import Look, Tile
 
 if TYPE_CHECKING:
@@ -542,7 +543,7 @@ def _facts(plan: EditPlan) -> ResultRow:
     """Return what is known of an edit, whatever became of it."""
     edit, records, drag = plan.edit, plan.records, plan.drag
     seconds = {name: record.circumstances.seconds for name, record in records.items()}
-    warnings = [w for record in records.values() for w in _texts(record.summary.get("warnings"))]
+    warnings = [w for record in records.values() for w in warnings_of(record.summary)]
     return {
         "form": _FORM,
         "prompt": edit.prompt,
@@ -564,10 +565,6 @@ def _facts(plan: EditPlan) -> ResultRow:
         "stage_seconds": seconds,
         "keys": {name: record.key for name, record in records.items()},
     }
-
-
-def _texts(value: Any) -> list[str]:
-    return [str(text) for text in value] if isinstance(value, list) else []
 
 
 def _bad_row(bad: BadEdit) -> ResultRow:

@@ -21,6 +21,12 @@ def ended(point: Mapping[str, Any]) -> str:
     return f"{point['verdict']}, {point['distance']:.1f} px from its target"
 
 
+def warnings_of(summary: Mapping[str, Any]) -> list[str]:
+    """Return what a stage warns of, by what it says of its work."""
+    warnings = summary.get("warnings")
+    return [str(warning) for warning in warnings] if isinstance(warnings, list) else []
+
+
 def duration(seconds: float) -> str:
     """Return a time in the two units that matter."""
     if seconds < 10:

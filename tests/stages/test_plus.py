@@ -1,13 +1,12 @@
 """Presets that move content in the picture, through the stages: what they make and cost."""
 
 import json
-from importlib.resources import files
 from pathlib import Path
-from shutil import copy
 
 import numpy as np
 import pytest
 from PIL import Image
+from support.quick_segmenter import write_quick_segmenter
 
 import adaptivedrag
 from adaptivedrag.config import Runtime
@@ -23,7 +22,6 @@ from stages.reports.tiles import TILE
 from stages.workbench import Workbench
 
 SIZE = 64
-SHIPPED = Path(str(files("adaptivedrag"))) / "pocket" / "segmenter"
 ENCODE, DECODE = 1.39, 3.13
 """Costs of the VAE's passes, in forward passes of the UNet."""
 
@@ -41,12 +39,7 @@ def folder(tiny_model_directory, tmp_path_factory) -> Path:
     image = np.repeat((cols // 4 % 2 * 40 + 100).astype(np.uint8)[..., None], 3, axis=2)
     image[np.hypot(rows - 32, cols - 32) < 9] = (230, 60, 40)
     Image.fromarray(image).save(folder / "disk.png")
-    (folder / "segmenter").mkdir()
-    config = json.loads((SHIPPED / "config.json").read_text("utf-8"))
-    asked = {"points_per_side": 1, "pred_iou_thresh": 0.0, "stability_score_thresh": 0}
-    text = json.dumps(config | {"automatic": asked})
-    (folder / "segmenter" / "config.json").write_text(text, "utf-8")
-    copy(SHIPPED / "model.safetensors", folder / "segmenter")
+    write_quick_segmenter(folder / "segmenter")
     (folder / "model").symlink_to(tiny_model_directory)
     return folder
 
