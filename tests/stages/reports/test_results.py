@@ -5,6 +5,7 @@ import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -107,12 +108,17 @@ def test_the_page_says_which_stage_is_off_and_why(tmp_path, store, out):
     job = load_job(write_job(tmp_path / "job", edits=1, toml='lora = "auto"\n'))
     (edit,) = job.edits
     warp = replace(edit, config=edit.config.merged({"optimize_latent": {"method": "warp"}}))
-    for each, why in ((warp, 'the method "warp" gains nothing by it'), (edit, "")):
+    off = {
+        "train_lora": "no model makes the picture",
+        "invert_image": 'the method "warp" moves the picture',
+    }
+    for each, expected in ((warp, off), (edit, {})):
         finish(each, store)
         write_results(replace(job, edits=(each,)), store, out)
         (row,) = rows(out).values()
-        assert row["off"] == ({"train_lora": why} if why else {})
-        assert ("train_lora is off" in (out / "index.html").read_text()) == bool(why)
+        assert row["off"] == expected
+        page = unescape((out / "index.html").read_text())
+        assert [line for line in off if f"{line} is off: {off[line]}" in page] == [*expected]
 
 
 def test_edits_that_failed_are_there_with_their_reason(tmp_path, store, out):
