@@ -181,6 +181,21 @@ class EditConfig(Section):
         return self.optimize_latent.needs_latents or self.sample_image.holes == "paint"
 
     @property
+    def idle_in_sampling(self) -> dict[str, str]:
+        """Why settings of `sample_image` do nothing beside the others, by their names."""
+        method = f'the method is "{self.optimize_latent.method}"'
+        of_painting = ["keep_texture", "hole_rounds"]
+        if self.optimize_latent.needs_latents:
+            return dict.fromkeys(["holes", *of_painting], method)
+        updates = ("", "_radius", "_temperature", "_rate")
+        of_latents = (*(f"correspondence{name}" for name in updates), "hold_background")
+        idle = dict.fromkeys(of_latents, method)
+        if self.sample_image.holes == "smooth":
+            of_painting += ["composite", "reference_control", "reference_first_layer"]
+            idle |= dict.fromkeys(of_painting, 'sample_image.holes is "smooth"')
+        return idle
+
+    @property
     def needs_segmenter(self) -> bool:
         """Whether SAM 2 is needed at all."""
         return self.needs_segments or self.extract_superpixels.source == "features"

@@ -26,15 +26,16 @@ def sample_image(works: Sequence[Work]) -> list[Made]:
     Works of a batch have the same diffusion model, dtype, LoRA (or none), latent size, number of
     inversion steps and settings `sample_image`. Those that begin at one level are sampled together;
     those of them with equal inverted latents and prompts share the passes of their reference, which
-    count in equal shares for all that are sampled together. Moved pictures are finished one by one.
+    count in equal shares for all that are sampled together. A moved picture is finished alone.
     """
-    places: dict[int | None, list[int]] = {}
+    if "picture" in works[0].upstream["optimize_latent"]:
+        return [*map(_finish, works)]
+    places: dict[int, list[int]] = {}
     for place, work in enumerate(works):
         places.setdefault(_level(work), []).append(place)
     mades: dict[int, Made] = {}
     for level, same in places.items():
-        together = [works[place] for place in same]
-        made = [*map(_finish, together)] if level is None else _sample(together, level)
+        made = _sample([works[place] for place in same], level)
         mades.update(zip(same, made, strict=True))
     return [mades[place] for place in range(len(works))]
 
@@ -65,12 +66,11 @@ def _finish(work: Work) -> Made:
     return Made({"image": Picture(painted.picture)}, summary)
 
 
-def _level(work: Work) -> int | None:
-    """Return the inversion steps that edited latents are away from clean ones; None without any."""
-    dragged = work.upstream["optimize_latent"]
-    if "latent" not in dragged:
-        return None
-    return int(dragged.get("level", work.config.invert_image.inverted_steps))
+def _level(work: Work) -> int:
+    """Return the inversion steps that the edited latents are away from clean ones."""
+    return int(
+        work.upstream["optimize_latent"].get("level", work.config.invert_image.inverted_steps)
+    )
 
 
 def _sample(works: Sequence[Work], level: int) -> list[Made]:
@@ -178,7 +178,9 @@ def _draw_result(image: "np.ndarray", look: Look) -> "Image.Image":
 
 
 def _together(item: "WorkItem") -> Hashable:
-    """Return what works of a batch have in common."""
+    """Return what works of a batch have in common; moved pictures have no pass in common."""
+    if not item.resolved.config.optimize_latent.needs_latents:
+        return item.key
     resolved, config, lora = item.resolved, item.resolved.config, item.inputs.get("train_lora")
     return (
         *(resolved.setting.diffusion.digest, config.dtype, config.invert_image),

@@ -1,7 +1,7 @@
 """Ablations: the rows of the paper's Tables 1 and 2, each run as a job of its own and judged."""
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -113,7 +113,7 @@ def _changes(own: EditConfig, changes: dict[str, Any]) -> bool:
 def _acting(config: EditConfig) -> EditConfig:
     """Return settings with those at their defaults that do nothing beside the others."""
     idle: dict[str, dict[str, Any]] = {"build_mask": {}, "optimize_latent": {}}
-    idle["sample_image"] = SampleImageConfig().model_dump(include={*_idle_in_sampling(config)})
+    idle["sample_image"] = SampleImageConfig().model_dump(include={*config.idle_in_sampling})
     if config.build_mask.mode not in ("superpixel_line", "union"):
         idle["build_mask"]["line_extension"] = BuildMaskConfig().line_extension
     drag = config.optimize_latent
@@ -124,17 +124,6 @@ def _acting(config: EditConfig) -> EditConfig:
     ):
         idle["optimize_latent"]["region_anchor"] = Optimization().region_anchor
     return config.merged(idle)
-
-
-def _idle_in_sampling(config: EditConfig) -> Iterator[str]:
-    """Name the settings that only the other kind of drag method reads, or only a painting."""
-    of_painting = ("keep_texture", "hole_rounds")
-    if config.optimize_latent.needs_latents:
-        yield from ("holes", *of_painting)
-        return
-    yield from ("correspondence", "hold_background")
-    if config.sample_image.holes == "smooth":
-        yield from ("composite", "reference_control", *of_painting)
 
 
 def write_row_job(directory: Path, name: str, changes: Mapping[str, Any]) -> Path:

@@ -74,12 +74,7 @@ def note_inputs(job: Job) -> None:
     with suppress(AdaptiveDragError):  # who needs the model says what is wrong with it
         edits = with_prompt_notes(job.edits)
         say_list("Prompts", first_lines(_noted(edits, lambda edit: edit.prompt_notes)))
-    settings = {
-        f'{name} (the method is "{edit.config.optimize_latent.method}")': None
-        for edit in job.edits
-        for name in edit.unused
-    }
-    say_list("Settings that are not used", first_lines([*settings]))
+    say_list("Settings", first_lines(_noted(job.edits, lambda edit: edit.unused)))
     say_list("Models", [*_model_notes(job)])
     say_list("Masks", first_lines(_noted(job.edits, lambda edit: edit.mask_notes)))
 

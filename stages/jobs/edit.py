@@ -60,7 +60,7 @@ class Edit:
     """In the place of the model's own."""
     scene: SceneEdit | None = None
     unused: tuple[str, ...] = ()
-    """Settings that its drag method does not read."""
+    """Settings that nothing reads, and why."""
     mask_notes: tuple[str, ...] = ()
     """How its mask is used and read, and what is odd about it."""
     prompt_notes: tuple[str, ...] = field(default=(), compare=False)
@@ -83,10 +83,8 @@ class Edit:
     @property
     def notes(self) -> tuple[str, ...]:
         """What its user may not expect: conversions, odd drags, its prompt, settings, its mask."""
-        method = self.config.optimize_latent.method
-        unused = (f'{name} is not used by the method "{method}"' for name in self.unused)
         of_image, of_drags = self.image.notes, drag_notes(self.drags)
-        return (*of_image, *of_drags, *self.prompt_notes, *unused, *self.mask_notes)
+        return (*of_image, *of_drags, *self.prompt_notes, *self.unused, *self.mask_notes)
 
 
 @dataclass(frozen=True)

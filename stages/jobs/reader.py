@@ -44,6 +44,7 @@ from stages.jobs.spec import (
     JobSpec,
     Settings,
     extreme_setting,
+    not_used,
     overlay,
     parse_spec,
 )
@@ -190,7 +191,9 @@ class _Reader:
     segmenter: str
     config: EditConfig
     unused: tuple[str, ...]
-    """Settings of the job that are not used."""
+    """Lines about settings of the job for another drag method."""
+    in_sampling: frozenset[str]
+    """What the job sets of `sample_image`."""
     use_mask: bool
     mask_mode: str | None
     """The mode of `build_mask` that the job names itself."""
@@ -217,6 +220,7 @@ class _Reader:
             segmenter=_local("segmenter", spec.segmenter, folder),
             config=config,
             unused=unused,
+            in_sampling=frozenset(spec.settings.get("sample_image", {})),
             use_mask=spec.use_mask,
             mask_mode=_mask_mode(spec.settings),
             pixel_limit=spec.pixel_limit,
@@ -350,8 +354,16 @@ class _Reader:
                 raise Refused(*first_complaint(error, JobConfig, "settings")) from None
             if extreme := extreme_setting(settings, "settings."):
                 raise Refused(*extreme)
+            unused += (*self._idle_in_sampling(config, settings),)
             seen = self.configs[key] = config.merged(BY_MASK) if is_masked else config, unused
         return seen
+
+    def _idle_in_sampling(self, config: EditConfig, settings: Settings) -> Iterator[str]:
+        """Name what the job or the edit sets of `sample_image` and nothing reads."""
+        named = self.in_sampling | settings.get("sample_image", {}).keys()
+        for name, why in config.idle_in_sampling.items():
+            if name in named:
+                yield not_used(f"sample_image.{name}", why)
 
 
 def _place(name: str, value: str, folder: Path) -> Path:

@@ -93,7 +93,7 @@ class JobSpec(_Spec):
         return {name: value for name, value in given.items() if value not in (None, {})}
 
     def config(self) -> tuple[EditConfig, tuple[str, ...]]:
-        """Return the preset with the settings on top, and the settings that are not used.
+        """Return the preset with the settings on top, and lines about those that are not used.
 
         Raises:
             InvalidEdit: in one line: the key, its value and what to do.
@@ -109,9 +109,10 @@ class JobSpec(_Spec):
 
 
 def overlay(config: EditConfig, settings: Settings) -> tuple[EditConfig, tuple[str, ...]]:
-    """Return a configuration with settings on top, and those of another drag method, left out.
+    """Return a configuration with settings on top, and lines about those of another drag method.
 
-    A job for several presets may have settings of the optimization, which the warp does not read.
+    They are left out: a job for several presets may have settings of the optimization, which the
+    warp does not read.
 
     Raises:
         pydantic.ValidationError: for an unknown key or a value out of range.
@@ -122,7 +123,13 @@ def overlay(config: EditConfig, settings: Settings) -> tuple[EditConfig, tuple[s
     unused = settings_of_others(drag, config.optimize_latent.method)
     own = {name: value for name, value in drag.items() if name not in unused}
     found = config.merged({**settings, "optimize_latent": own})
-    return found, tuple(f"optimize_latent.{name}" for name in unused)
+    why = f'the method is "{found.optimize_latent.method}"'
+    return found, tuple(not_used(f"optimize_latent.{name}", why) for name in unused)
+
+
+def not_used(name: str, why: str) -> str:
+    """Say that a setting does nothing."""
+    return f"{name} is not used, because {why}"
 
 
 _TABLES: dict[str, Any] = {stage.name: (Settings, {}) for stage in STAGES}

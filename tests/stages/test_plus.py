@@ -15,8 +15,9 @@ from artifacts import ArtifactStore
 from stages.images import read_image
 from stages.jobs.reader import load_job
 from stages.jobs.toml import toml_document
-from stages.pipeline import STAGE_NAMES
+from stages.pipeline import BY_NAME, STAGE_NAMES
 from stages.planning.plan import plan_edits
+from stages.planning.work import cut_batches, work_for
 from stages.reports.panel import CAPTION, COLUMNS, GAP, HEADER, write_panel
 from stages.reports.tiles import TILE
 from stages.workbench import Workbench
@@ -102,6 +103,16 @@ def test_paste_uses_no_model_and_plus_paints_the_hole_that_it_leaves(folder, one
     assert np.array_equal(image, moved["picture"])
     assert by_plus["sample_image"].summary["unet_forwards"] == 2 + 2 * (1 + 3)
     assert by_plus["sample_image"].summary["holes"]
+
+
+def test_of_a_batch_each_moved_picture_is_finished_alone(folder, one_bench):
+    """They share no pass, and one that is killed or fails takes no other with it."""
+    two = edits(folder, "paste", ((48, 32), (16, 32)), **SHORT)
+    for edit in two:
+        for stage in ("extract_superpixels", "build_mask", "optimize_latent"):
+            one_bench.perform(stage, edit)
+    items, _ = work_for(BY_NAME["sample_image"], plan_edits(two, one_bench.store), force=True)
+    assert [len(batch) for batch in cut_batches(items, 4)] == [1, 1]
 
 
 def test_a_panel_shows_the_moved_picture_before_the_result(folder, one_bench, tmp_path):

@@ -357,13 +357,27 @@ def test_one_image_makes_a_job_of_one_edit(folder, tmp_path):
         single_edit(folder / "cat.png", [Drag(ImagePoint(10, 12), ImagePoint(300, 12))])
 
 
+def test_settings_of_sampling_that_nothing_reads_are_noted(folder):
+    toml = 'preset = "paste"\n[sample_image]\nhole_rounds = 5\nhold_background = true\n'
+    own = {"sample_image": {"holes": "paint", "composite": True}}
+    smooth, painted = load_job(write(folder, edit("a"), edit("b", settings=own), toml=toml)).edits
+    held = 'sample_image.hold_background is not used, because the method is "warp"'
+    rounds = 'sample_image.hole_rounds is not used, because sample_image.holes is "smooth"'
+    assert smooth.notes == (held, rounds)
+    assert painted.notes == (held,)
+    (dragged,) = load_job(write(folder, edit("c", settings=own), toml='preset = "paper"\n')).edits
+    why = 'is not used, because the method is "optimization"'
+    assert dragged.notes == (f"sample_image.holes {why}",)
+
+
 def test_settings_of_another_drag_method_are_noted_and_those_of_none_refused(folder):
     toml = 'preset = "plus"\n[optimize_latent]\nsteps = 5\n'
     own = {"optimize_latent": {"patience": 3}}
     plain, more = load_job(write(folder, edit("a"), edit("b", settings=own), toml=toml)).edits
     assert plain.config == PRESETS["plus"]
-    assert plain.notes == ('optimize_latent.steps is not used by the method "warp"',)
-    assert more.unused == ("optimize_latent.steps", "optimize_latent.patience")
+    why = 'is not used, because the method is "warp"'
+    assert plain.notes == (f"optimize_latent.steps {why}",)
+    assert more.notes == (f"optimize_latent.steps {why}", f"optimize_latent.patience {why}")
     named = (
         'preset = "plus"\n[optimize_latent]\nmethod = "optimization"\nsteps = 5\nmax_steps = 9\n'
     )
