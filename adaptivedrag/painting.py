@@ -134,6 +134,7 @@ def paint_hole(
 
     Args:
         seed: of the noise.
+        on_step: takes the passes of the inversion and the painting that are done, and all of them.
 
     Raises:
         NotFinite: if latents are not finite.
@@ -165,7 +166,11 @@ def _drawn(
     settings, inversion = config.sample_image, config.invert_image
     wide = pasted.hole | pasted.rim
     clean = model.posterior(working_image(pasted.cleared, frame))[0]
-    (trajectory,) = invert(model, clean, conditioning, inversion)
+    level, of_each = inversion.inverted_steps, 1 + settings.hole_rounds
+    passes = level * (1 + of_each)
+    (trajectory,) = invert(
+        model, clean, conditioning, inversion, on_step=lambda step, _: on_step(step, passes)
+    )
     latents = paint(
         model,
         trajectory,
@@ -176,7 +181,7 @@ def _drawn(
         rounds=settings.hole_rounds,
         first_layer=first_controlled(model, settings),
         generator=torch.Generator().manual_seed(seed),
-        on_step=on_step,
+        on_step=lambda step, _: on_step(level + of_each * step, passes),
     )
     drawn = native_image(model.decode(latents), frame)
     if not settings.keep_texture:

@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from adaptivedrag.config import EditConfig, SampleImageConfig
 from artifacts import JSON, Picture
@@ -171,6 +171,12 @@ def _reads(config: EditConfig) -> tuple[EditInput, ...]:
     return ("prompt", "drags")
 
 
+def _steps(config: Mapping[str, Any]) -> int:
+    """Count the levels, as often as each has a pass where a hole is painted."""
+    levels = int(config["inversion"]["inverted_steps"])
+    return levels * (2 + config["hole_rounds"]) if "hole_rounds" in config else levels
+
+
 def _draw_result(image: "np.ndarray", look: Look) -> "Image.Image":
     from stages.reports.tiles import drag_tile
 
@@ -200,7 +206,8 @@ STAGE = Stage(
     key_section=_key_section,
     together=_together,
     first_guess=10.0,
-    steps=lambda config: config["inversion"]["inverted_steps"],
+    steps=_steps,
+    alike=lambda inputs: "invert_image" in inputs,
     result="image",
     tiles=(Tile("result", "image", _draw_result),),
 )

@@ -4,7 +4,7 @@ Everything that depends on a stage's name is in its declaration. Plans, forecast
 and commands read the tuple `stages.pipeline.STAGES` and know no stage by name.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,6 +173,7 @@ class Stage:
         first_guess: seconds that an artifact takes where no run was before: pocket models on two
             cores.
         steps: what its time grows with, by the settings in its key.
+        alike: what else decides how long a step takes, by the names of its inputs.
         checkpoints: whether it leaves checkpoints while it works.
         saves_memory_by: what it can do where memory is short.
         at_once: items that it takes at once, which smaller batches halve.
@@ -198,6 +199,7 @@ class Stage:
     per_image: bool = False
     first_guess: float = 10.0
     steps: Callable[[Mapping[str, Any]], int] = lambda _config: 1
+    alike: Callable[[Collection[str]], Hashable] = lambda _inputs: None
     checkpoints: bool = False
     saves_memory_by: tuple[Measure, ...] = ()
     at_once: Callable[[EditConfig], int] = lambda _config: 1

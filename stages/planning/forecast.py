@@ -4,13 +4,13 @@ Cheap on purpose: the records that a plan holds already are used first, and of o
 """
 
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from statistics import median, median_low
 from typing import Any
 
-from artifacts import ArtifactStore, Key, Record
+from artifacts import Action, ArtifactStore, Key, Record
 from stages.pipeline import STAGES
 from stages.planning.plan import EditPlan, JobPlan, Status
 from stages.stage import Stage
@@ -166,7 +166,7 @@ def _of_stage(
 ) -> StageForecast:
     alike: dict[Hashable, list[Record]] = {}
     for record in records:
-        alike.setdefault(_kind(record.models, record.config), []).append(record)
+        alike.setdefault(_kind(stage, record, record.inputs), []).append(record)
     rates = {
         kind: (
             # The first one of a process has waited for its model, too.
@@ -177,8 +177,9 @@ def _of_stage(
     }
     seconds, size, unknown = 0.0, 0.0, 0
     for plan in missing:
-        action = plan.action(stage)
-        rate = rates.get(_kind(action.models, action.config))
+        action, off = plan.action(stage), Status.OFF
+        inputs = [name for name in stage.needs if plan.stages[name].status is not off]
+        rate = rates.get(_kind(stage, action, inputs))
         if rate is None:
             unknown += 1
         else:
@@ -187,11 +188,11 @@ def _of_stage(
     return StageForecast(len(missing), unknown, round(seconds, 3), round(size), len(records))
 
 
-def _kind(models: Mapping[str, str], config: Mapping[str, Any]) -> Hashable:
-    deciding = tuple(
-        config.get(name) for name in ("dtype", "source", "segments", "method", "relocation")
-    )
-    return tuple(sorted(models.items())), deciding
+def _kind(stage: Stage, work: Action | Record, inputs: Collection[str]) -> Hashable:
+    """Return what work has in common whose steps take as long."""
+    names = ("dtype", "source", "segments", "method", "relocation", "holes")
+    deciding = tuple(work.config.get(name) for name in names)
+    return tuple(sorted(work.models.items())), deciding, stage.alike(inputs)
 
 
 def _steps(stage: Stage, config: Mapping[str, Any]) -> int:

@@ -20,7 +20,7 @@ from stages.planning.plan import plan_edits
 from stages.planning.work import cut_batches, work_for
 from stages.reports.panel import CAPTION, COLUMNS, GAP, HEADER, write_panel
 from stages.reports.tiles import TILE
-from stages.workbench import Workbench
+from stages.workbench import Workbench, unheard
 
 SIZE = 64
 ENCODE, DECODE = 1.39, 3.13
@@ -67,10 +67,11 @@ def edits(folder, preset, targets=((48, 32),), **settings):
     return load_job(folder / "job.toml").edits
 
 
-def perform_all(bench, edit):
+def perform_all(bench, edit, on_step=unheard):
     (plan,) = plan_edits([edit], bench.store)
     off = {name for name, staged in plan.stages.items() if str(staged.status) == "off"}
-    return {name: bench.perform(name, edit) for name in STAGE_NAMES if name not in off}
+    names = [name for name in STAGE_NAMES if name not in off]
+    return {name: bench.perform(name, edit, on_step=on_step) for name in names}
 
 
 def units(records) -> float:
@@ -95,13 +96,16 @@ def test_an_edit_of_plus_costs_at_most_what_it_may(folder, one_bench):
 
 def test_paste_uses_no_model_and_plus_paints_the_hole_that_it_leaves(folder, one_bench):
     (pasted,), (painted,) = (edits(folder, name, **SHORT) for name in ("paste", "plus"))
-    by_paste, by_plus = (perform_all(one_bench, edit) for edit in (pasted, painted))
+    heard = []
+    by_paste = perform_all(one_bench, pasted)
+    by_plus = perform_all(one_bench, painted, lambda *step: heard.append(step))
     assert by_paste["optimize_latent"].key == by_plus["optimize_latent"].key
     assert by_paste["sample_image"].summary == {"warnings": []}
     moved = one_bench.store.read(by_paste["optimize_latent"])
     image = one_bench.store.read(by_paste["sample_image"])["image"]
     assert np.array_equal(image, moved["picture"])
     assert by_plus["sample_image"].summary["unet_forwards"] == 2 + 2 * (1 + 3)
+    assert heard == [(1, 10), (2, 10), (6, 10), (10, 10)]
     assert by_plus["sample_image"].summary["holes"]
 
 

@@ -293,6 +293,25 @@ def test_time_follows_the_steps_that_a_stage_is_set_to(job, edit, store):
     )
 
 
+def test_a_painting_takes_as_long_as_its_rounds_and_tells_nothing_of_other_sampling(
+    job, edit, store
+):
+    def of_sampling(rounds: int = 3, **settings):
+        moved = with_settings(
+            job.edits[1],
+            optimize_latent={"method": "warp"},
+            sample_image={"hole_rounds": rounds, **settings},
+        )
+        return moved, told(replace(job, edits=(moved,)), store).stages["sample_image"]
+
+    assert of_sampling()[1].unknown == 1
+    painted, untold = of_sampling(holes="paint")
+    assert untold.unknown == 1
+    finish(painted, store)
+    _, expected = of_sampling(rounds=8, holes="paint")
+    assert expected.seconds == pytest.approx(2 * CIRCUMSTANCES.seconds)
+
+
 def test_records_of_another_device_or_other_weights_tell_nothing(job, edit, store):
     assert told(job, store, device="cuda").total.unknown == 8
     precise = replace(job, edits=(with_settings(edit, dtype="float32"),))
