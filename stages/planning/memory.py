@@ -18,6 +18,8 @@ _OF_A_DRAG = 1.25
 """A step that drags keeps this many times what a training step keeps for one item."""
 _WITH_CHECKPOINTS = 0.7
 """With gradient checkpointing, so does the most demanding step; see docs/failures.md."""
+_WITHOUT_GRADIENTS = 0.4
+"""Where none are taken, so does decoding by the VAE; see docs/memory.md."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,9 @@ def peak_of(setting: Setting, *, trains: bool) -> Peak:
         held += sum(file.stat().st_size for file in setting.segmenter.files)
     item = size * _kept_by_a_pass(setting)
     items = max(setting.config.train_lora.batch_size if trains else 0, _OF_A_DRAG)
-    least = size * weights["unet"] + _WITH_CHECKPOINTS * item
+    has_gradients = trains or setting.config.optimize_latent.needs_latents
+    share = _WITH_CHECKPOINTS if has_gradients else _WITHOUT_GRADIENTS
+    least = size * weights["unet"] + share * item
     return Peak(round(held + items * item), round(least))
 
 

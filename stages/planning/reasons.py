@@ -14,9 +14,6 @@ GIVEN = ("image", "prompt", "drags")
 
 METHOD = "optimize_latent.method"
 
-NOT_USED = "not used"
-"""In place of the value of a setting that is left out of a key, since it does nothing there."""
-
 COMPARED = 32
 """The most records to compare with: the latest of those that have something in common."""
 
@@ -29,9 +26,10 @@ class Difference:
 
     Attributes:
         name: of a setting as a job names it, of an input, or of a model.
-        old: a setting's value, a version, or a digest; None where there was none, or a setting had
-            nothing to say.
+        old: a setting's value, a version, or a digest; None where there was none.
         said: what the job says of a setting that was fitted to the size of the latents.
+        used: whether a setting is in the old key, and in the new one: it is left out where it does
+            nothing.
         cause: of an input that a stage made: what that stage did otherwise.
     """
 
@@ -40,6 +38,7 @@ class Difference:
     old: Any
     new: Any
     said: Any = None
+    used: tuple[bool, bool] = (True, True)
     cause: str = ""
 
     @property
@@ -55,7 +54,8 @@ class Difference:
                 said = (
                     "" if self.said is None else f" (fitted to the latents, {self.said} in the job)"
                 )
-                old, new = (NOT_USED if each is None else each for each in (self.old, self.new))
+                values = zip((self.old, self.new), self.used, strict=True)
+                old, new = (value if used else "not used" for value, used in values)
                 return f"{self.name} {old} → {new}{said}"
             case "model" if self.old and self.new:
                 weights = f"{self.old[:_SHORT]} → {self.new[:_SHORT]}"
@@ -184,7 +184,8 @@ def differences(
     for name in sorted(names):
         one, two = before.get(name), after.get(name)
         if one != two:
-            yield Difference("setting", name, one, two, _said(name, two, resolved))
+            used = (name in before, name in after)
+            yield Difference("setting", name, one, two, _said(name, two, resolved), used)
     for name in sorted((old.inputs.keys() | new.inputs.keys()) - set(unknown)):
         if old.inputs.get(name) != new.inputs.get(name):
             yield Difference("input", name, old.inputs.get(name), new.inputs.get(name))

@@ -69,5 +69,7 @@ def test_more_pixels_items_and_digits_take_more(tiny_model_directory):
     assert peak(side=256).usual < peak().usual
     assert peak(trains=False).usual < peak().usual
     assert peak(trains=False).least == peak().least < peak().usual
+    warp = {"optimize_latent": {"method": "warp"}}
+    assert peak(trains=False, **warp).least < peak(**warp).least == peak().least
     assert peak(train_lora={"batch_size": 8}).usual > peak().usual
     assert peak(dtype="float32").least > peak(dtype="bfloat16").least

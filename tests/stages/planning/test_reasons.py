@@ -110,6 +110,12 @@ def test_a_setting_that_is_not_used_any_more_has_not_been_fitted(job, store):
     )
 
 
+def test_a_setting_that_leaves_a_choice_is_used_all_the_same(edit, store):
+    other = with_settings(edit, optimize_latent={"tracking_radius": 3})
+    said = why(other, store, "optimize_latent")
+    assert said.startswith("optimize_latent.tracking_radius None → ")
+
+
 def test_a_smaller_working_image_is_named_by_its_sizes(edit, store):
     said = why(with_settings(edit, working_size=64), store, "train_lora")
     assert said == "working image 96x64 → 78x52"
