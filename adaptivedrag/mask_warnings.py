@@ -18,15 +18,15 @@ def mask_warnings(
         holds: tells whether a point may change.
     """
     if share == 0:
-        return ["the mask is empty: nothing holds the background"]
+        return ["the mask is empty: it holds nothing"]
     return [*_too_large(share), *_outside(holds, drags)]
 
 
 def _too_large(share: float) -> Iterator[str]:
     if share == 1:
-        yield "the mask is the whole image: nothing holds the background"
+        yield "the mask is the whole image: it holds nothing"
     elif share >= NEARLY_WHOLE:
-        yield f"the mask is {min(share, 0.999):.1%} of the image: almost nothing holds the rest"
+        yield f"the mask is {min(share, 0.999):.1%} of the image: it holds almost nothing"
 
 
 def _outside(holds: Callable[[ImagePoint], bool], drags: Sequence[Drag]) -> Iterator[str]:

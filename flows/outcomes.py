@@ -47,6 +47,7 @@ class RunSummary:
             told to run some stages only.
         made: artifacts made by this run, per stage.
         stage_seconds: median seconds of an artifact, per stage.
+        verdicts: how many edits the witness found where, in this run.
         warnings: what stages warned of in this run, with the ids of the edits.
         memory_saved_by: the last measures against short memory, per stage.
         seconds: wall time.
@@ -66,6 +67,7 @@ class RunSummary:
     unfinished: tuple[str, ...] = ()
     made: Mapping[str, int] = field(default_factory=dict)
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
+    verdicts: Mapping[str, int] = field(default_factory=dict)
     warnings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     memory_saved_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     stopped: str = ""

@@ -33,7 +33,7 @@ from flows.time_limits import TimeLimit, time_limits
 from stages.failures import Failure
 from stages.jobs.edit import Edit, Job, select_edits
 from stages.jobs.reader import load_job
-from stages.pipeline import RESULT, WANTED
+from stages.pipeline import RESULT, WANTED, WITNESS
 from stages.planning.plan import EditPlan, Status, bring_up_to_date, plan_edits
 from stages.planning.work import WorkItem
 from stages.reports.results import ReportUnwritable, Results
@@ -134,6 +134,7 @@ class Run:
         self.finished = threading.Event()
         """Set when the work is over; Prefect may go on talking."""
         self._made = Counter[str]()
+        self._verdicts = Counter[str]()
         self._warnings: dict[str, list[str]] = {}
         self._memory_saved_by: dict[str, tuple[str, ...]] = {}
         self._started, self._clock = datetime.now(UTC), time.monotonic()
@@ -236,6 +237,8 @@ class Run:
             for name in item.sharers:
                 self.fail(replace(outcome.failure, id=name))
         elif outcome.record:
+            if item.stage is WITNESS:
+                self._verdicts[str(outcome.record.summary["verdict"])] += len(item.sharers)
             for warning in warnings_of(outcome.record.summary):
                 self._warnings.setdefault(warning, []).extend(item.sharers)
             plans = [self.plans[name] for name in item.sharers]
@@ -284,6 +287,7 @@ class Run:
             unfinished=tuple(name for name in names if name not in settled),
             made=dict(self._made),
             stage_seconds=self.seconds.seen(),
+            verdicts=dict(self._verdicts),
             warnings={warning: (*ids,) for warning, ids in self._warnings.items()},
             memory_saved_by=dict(self._memory_saved_by),
             stopped=self._stopped,

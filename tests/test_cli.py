@@ -597,7 +597,7 @@ def test_masks_that_are_left_aside_and_odd_ones_are_noted(done):
     Image.new("L", (96, 64), 255).save("cats/mask.png")
     text = "".join(json.dumps(line | {"mask": "mask.png"}) + "\n" for line in lines)
     Path("cats/edits.jsonl").write_text(text)
-    whole = "the mask is the whole image: nothing holds the background"
+    whole = "the mask is the whole image: it holds nothing"
     assert f"edit-0, edit-1, edit-2: {whole}" in call("plan", done).output
     document = json.loads(call("plan", done, "--json").output)
     assert document["plans"][0]["notes"] == [whole]

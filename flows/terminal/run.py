@@ -75,12 +75,15 @@ def _run(
 
 
 def say_summary(summary: RunSummary) -> None:
-    """Print what became of a run: warnings, failures, measures against short memory, counts."""
+    """Print what became of a run: warnings, failures, measures against short memory, verdicts."""
     say_list("Warnings", first_lines(lines_of(summary.warnings)))
     say_list("Failed", [*map(str, summary.failed), *bad_lines(summary.bad)])
     savings = summary.memory_saved_by.items()
     lines = [f"{stage}: {', '.join(measures)}" for stage, measures in savings]
     say_list("Memory was short; these measures helped", lines)
+    if summary.verdicts:
+        found = (f"{number} {verdict}" for verdict, number in sorted(summary.verdicts.items()))
+        say(f"By the witness: {', '.join(found)}")
     if summary.stopped:
         say(f"Stopped early: {summary.stopped}")
     say(f"{summary.job}: {summary}")

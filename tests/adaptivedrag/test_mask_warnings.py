@@ -13,13 +13,13 @@ TARGET = "target 1 at (200, 9) lies outside the mask"
 @pytest.mark.parametrize(
     ("share", "right", "said"),
     [
-        (0.0, 0, ["the mask is empty: nothing holds the background"]),
+        (0.0, 0, ["the mask is empty: it holds nothing"]),
         (0.2, 300, []),
         (0.2, 100, [TARGET]),
         (0.2, 2, [HANDLE, TARGET]),
-        (0.96, 300, ["the mask is 96.0% of the image: almost nothing holds the rest"]),
-        (0.9999, 300, ["the mask is 99.9% of the image: almost nothing holds the rest"]),
-        (1.0, 300, ["the mask is the whole image: nothing holds the background"]),
+        (0.96, 300, ["the mask is 96.0% of the image: it holds almost nothing"]),
+        (0.9999, 300, ["the mask is 99.9% of the image: it holds almost nothing"]),
+        (1.0, 300, ["the mask is the whole image: it holds nothing"]),
     ],
 )
 def test_what_is_odd_about_a_mask_is_said(share, right, said):

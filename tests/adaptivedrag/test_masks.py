@@ -159,7 +159,7 @@ def test_without_any_segment_the_mask_is_empty_and_that_is_said():
         assert not mask.any()
         assert warnings == [
             "handle 1 at (60, 60) lies in no segment",
-            "the mask is empty: nothing holds the background",
+            "the mask is empty: it holds nothing",
         ]
 
 

@@ -32,7 +32,7 @@ def test_of_many_notes_the_first_are_shown(job, capsys):
     assert converted[0] == "Converted:"
     assert converted[1].startswith("  0.png: ")
     assert converted[-1] == "  and 2 more"
-    whole = "the mask is the whole image: nothing holds the background"
+    whole = "the mask is the whole image: it holds nothing"
     assert masks == ["Masks:", f"  edit-0, edit-1, edit-2 and 9 more: {whole}"]
 
 
