@@ -53,7 +53,7 @@ def workplace(tmp_path_factory, edit: Edit) -> Path:
     """A folder with the README's own job, on the tiny model and a photograph."""
     folder = tmp_path_factory.mktemp("readme")
     job, _ = blocks("toml")
-    job = job[: job.index("[train_lora]")].replace('"pocket"', f'"{edit.model}"', 1)
+    job = job[: job.index("[sample_image]")].replace('"pocket"', f'"{edit.model}"', 1)
     (folder / "job.toml").write_text(job + QUICK, "utf-8")
     (folder / "edits.jsonl").write_text(blocks("json")[0], "utf-8")
     (folder / "images").mkdir()
