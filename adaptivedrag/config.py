@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.methods import AnyMethod, Optimization
+from adaptivedrag.methods.method import LoraChoice
 from adaptivedrag.section import (
     REFERENCE,
     LatentScale,
@@ -179,6 +180,12 @@ class EditConfig(Section):
     def samples(self) -> bool:
         """Whether the edited image comes from a model."""
         return self.optimize_latent.needs_latents or self.sample_image.holes == "paint"
+
+    def no_lora(self, choice: LoraChoice) -> str:
+        """Say why no LoRA is fitted to the image; "" if one is."""
+        if not self.samples:
+            return "no model makes the picture"
+        return self.optimize_latent.no_lora(choice)
 
     @property
     def idle_in_sampling(self) -> dict[str, str]:

@@ -147,7 +147,7 @@ def edit(
     if isinstance(given, LoraFile):
         check_fit(given, model_layers(diffusion))
         weights = read_lora(given)
-    elif not settings.optimize_latent.no_lora(given):
+    elif not settings.no_lora(given):
         seed = seed_of_draws(settings.seed, working, prompt)
         weights, losses = train_lora(
             diffusion,
@@ -180,7 +180,7 @@ def edit(
             drag = moved = method.move(
                 PictureProblem(pixels, pairs, superpixels, segments, limit, frame)
             )
-            image, odd = _painted(task, moved)
+            image, odd = _painted(task, moved, editable)
             warnings += [*moved.warnings, *odd]
         else:
             assert isinstance(method, LatentMethod)
@@ -231,14 +231,16 @@ class _Task:
     conditioning: Conditioning
 
 
-def _painted(task: _Task, moved: MovedPicture) -> tuple[Pixels, tuple[str, ...]]:
+def _painted(
+    task: _Task, moved: MovedPicture, mask: Bool[np.ndarray, "hf wf"]
+) -> tuple[Pixels, tuple[str, ...]]:
     """Return the moved picture, its hole painted if the settings ask for it, with warnings."""
     pasted = moved.pasted
     if not needs_painting(pasted, task.settings.sample_image):
         return pasted.picture, ()
     seed = seed_of_draws(task.settings.seed, pasted.picture, task.prompt)
     painted = paint_hole(
-        task.model, pasted, task.conditioning, task.frame, task.settings, seed=seed
+        task.model, pasted, mask, task.conditioning, task.frame, task.settings, seed=seed
     )
     return painted.picture, painted.warnings
 

@@ -7,7 +7,7 @@ and values of the known picture, and not of what was in the hole.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
@@ -21,7 +21,7 @@ from adaptivedrag.compositing import blended, feathered, with_texture
 from adaptivedrag.config import EditConfig, SampleImageConfig
 from adaptivedrag.errors import NotFinite
 from adaptivedrag.inversion import invert
-from adaptivedrag.masks import latent_mask, user_mask
+from adaptivedrag.masks import image_mask, latent_mask, limits_content, user_mask
 from adaptivedrag.model.conditioning import Conditioning
 from adaptivedrag.model.diffusion import DiffusionModel, native_image, working_image
 from adaptivedrag.points import Frame
@@ -120,6 +120,7 @@ def needs_painting(pasted: Pasted, settings: SampleImageConfig) -> bool:
 def paint_hole(
     model: DiffusionModel,
     pasted: Pasted,
+    mask: Bool[np.ndarray, "hf wf"],
     conditioning: Conditioning,
     frame: Frame,
     config: EditConfig,
@@ -133,6 +134,7 @@ def paint_hole(
     filling of the hole and its rim, or the painting of both.
 
     Args:
+        mask: True where the image may change, on the feature grid. An empty one holds nothing.
         seed: of the noise.
         on_step: takes the passes of the inversion and the painting that are done, and all of them.
 
@@ -150,7 +152,11 @@ def paint_hole(
             ),
         )
     drawn = _drawn(model, pasted, conditioning, frame, config, seed, on_step)
-    return _laid_on(pasted, drawn, frame, config.sample_image)
+    painted = _laid_on(pasted, drawn, frame, config.sample_image)
+    if not limits_content(config.build_mask) or not mask.any():
+        return painted
+    may = image_mask(mask, frame)[..., None]
+    return replace(painted, picture=np.where(may, painted.picture, pasted.picture))
 
 
 def _drawn(

@@ -56,6 +56,7 @@ def _finish(work: Work) -> Made:
         painted = paint_hole(
             model,
             pasted,
+            work.upstream["build_mask"]["mask"],
             model.encode_prompt(prompt),
             work.frame,
             work.config,

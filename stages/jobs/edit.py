@@ -71,9 +71,7 @@ class Edit:
         """Why it goes without a LoRA; "" if it has one."""
         if isinstance(self.lora, LoraFile):
             return ""
-        if not self.config.samples:
-            return "no model makes the picture"
-        return self.config.optimize_latent.no_lora(self.lora)
+        return self.config.no_lora(self.lora)
 
     @property
     def points(self) -> list[list[float]]:

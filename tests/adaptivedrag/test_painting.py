@@ -11,6 +11,7 @@ from adaptivedrag import painting
 from adaptivedrag.config import EditConfig
 from adaptivedrag.errors import NotFinite
 from adaptivedrag.inversion import invert
+from adaptivedrag.masks import image_mask
 from adaptivedrag.painting import needs_painting, paint, paint_hole
 from adaptivedrag.presets import PRESETS
 from adaptivedrag.warp.pasting import Pasted
@@ -109,9 +110,10 @@ def test_latents_that_are_not_finite_are_refused(tiny, scenario, trajectory, hol
         painted(tiny, scenario, trajectory * torch.nan, hole)
 
 
-def made_of(tiny, scenario, pasted, config, **settings):
+def made_of(tiny, scenario, pasted, config, mask=None, **settings):
     asked = config.merged({"sample_image": settings})
-    return paint_hole(tiny, pasted, scenario.conditioning, scenario.frame, asked, seed=0)
+    mask = np.ones(scenario.frame.feature_size, bool) if mask is None else mask
+    return paint_hole(tiny, pasted, mask, scenario.conditioning, scenario.frame, asked, seed=0)
 
 
 @pytest.fixture
@@ -131,6 +133,20 @@ def test_the_hole_is_painted_and_everything_else_has_its_bytes(tiny, scenario, p
     assert np.abs(made.picture[pasted.hole].astype(int) - 128).mean() > 1
     far = far_from(pasted.hole | pasted.rim)
     assert np.array_equal(made.picture[far], pasted.picture[far])
+
+
+@pytest.mark.usefixtures("always_painted")
+@pytest.mark.parametrize("composite", [True, False])
+def test_a_mask_of_the_users_keeps_every_byte_outside(tiny, scenario, pasted, config, composite):
+    """Without it the feather of a hole at its edge reaches beyond."""
+    mask = np.zeros(scenario.frame.feature_size, bool)
+    mask[20:35, 15:25] = True  # the hole
+    asked = config.merged({"build_mask": {"mode": "user"}})
+    made = made_of(tiny, scenario, pasted, asked, mask, composite=composite)
+    outside = ~image_mask(mask, scenario.frame)
+    assert np.array_equal(made.picture[outside], pasted.picture[outside])
+    free = made_of(tiny, scenario, pasted, config, mask, composite=composite)
+    assert not np.array_equal(free.picture[outside], pasted.picture[outside])
 
 
 @pytest.mark.usefixtures("always_painted")

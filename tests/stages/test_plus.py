@@ -151,6 +151,19 @@ def test_an_edit_in_memory_has_the_bytes_of_the_stages(folder, one_bench):
     )
 
 
+def test_what_no_model_makes_gets_no_lora_in_memory_either(folder):
+    (edit,) = edits(folder, "paste", train_lora={"steps": 1, "batch_size": 1})
+    result = adaptivedrag.edit(
+        read_image(edit.image_path),
+        edit.drags,
+        model=edit.model,
+        segmenter=edit.segmenter,
+        config=edit.config,
+        lora="train",
+    )
+    assert result.lora_losses == ()
+
+
 def test_a_composite_keeps_the_image_outside_the_mask_of_an_optimization(folder, one_bench):
     drag = {"optimize_latent": {"steps": 1, "max_steps": 1}, "lora": "off"}
     plain, composited = (
