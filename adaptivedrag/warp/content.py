@@ -126,7 +126,8 @@ class Content:
     """The content that one or more handles drag, and how it moves.
 
     Attributes:
-        came_from: for every cell of the grid, the (row, col) of what is found there after the
+        region: of the cells of the feature grid that hold the image, without padding.
+        came_from: for each of them, the (row, col) of what is found there after the
             motion; smooth, and defined everywhere.
         motion: its name.
         warnings: what is odd about it, a line each.
@@ -162,7 +163,12 @@ def find_contents(
     """Return the contents of all drags that have a length, larger ones first.
 
     If no segment of at most half of the image holds a handle, its superpixel is its content.
+    Regions are those of the image: its mirror image in the padding is no content.
     """
+    rows, cols = frame.image_cells
+    inside = segments[:, :rows, :cols]
+    segments = inside[np.argsort(-inside.sum(axis=(1, 2)), kind="stable")]
+    superpixels = Superpixels(superpixels.labels[:rows, :cols])
     things: list[_Thing] = []
     for drag in drags:
         if drag.handle == drag.target:
@@ -185,7 +191,8 @@ def content_mask(contents: Sequence[Content], shape: tuple[int, int], margin: in
 
     mask = np.zeros(shape, dtype=bool)
     for content in contents:
-        mask |= content.region | content.arrival
+        rows, cols = content.region.shape
+        mask[:rows, :cols] |= content.region | content.arrival
     return binary_dilation(mask, iterations=margin) if margin else mask
 
 

@@ -76,6 +76,18 @@ def test_a_drag_along_content_stretches_it_and_leaves_its_far_side(rise):
     assert across == pytest.approx(-30)
 
 
+def test_the_mirror_image_in_the_padding_is_no_content():
+    """A post that stands on the lower border of an image of 200 rows, which is padded to 256."""
+    frame = Frame.of_image(200, 256, factor=8, working_size=768)
+    post = np.zeros(frame.feature_size, bool)
+    post[60:128, 40:60] = True
+    (content,) = find_contents(post[None], HALVES, [drag((99.5, 122), (99.5, 102))], frame)
+    assert content.region.shape == frame.image_cells
+    assert content.motion == "stretched"
+    assert content.came_from[99, 50] == pytest.approx((99, 50), abs=0.2)  # its foot
+    assert content.warnings == ()
+
+
 def test_a_drag_inwards_that_would_leave_too_little_carries_content():
     (content,) = found([BOX], drag((99.5, 82), (99.5, 115)))
     assert content.motion == "stretched"
