@@ -1,10 +1,11 @@
 """Relocation: the contents under the handles are moved in the picture (`methods.warp`)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
 from adaptivedrag.drag import Handles, MovedPicture, PictureProblem
 from adaptivedrag.masks import image_mask
@@ -18,15 +19,15 @@ CUT = 0.01
 
 def relocate(problem: PictureProblem, settings: Warp) -> MovedPicture:
     """Move the contents of all drags that have a length, within the mask."""
-    handles = Handles.of(problem, settings.stop_distance)
+    handles = _handles(problem, settings)
     contents = find_contents(problem.segments, problem.superpixels, problem.drags, problem.frame)
     pasted, warnings = _within_mask(paste(problem.image, contents, problem.frame), problem)
-    ends, left = _ends(contents, handles.first)
+    ends = _ends(contents, handles.first)
     tracks = [handles.first] if handles.still.all() else [handles.first, ends]
     return MovedPicture(
         pasted=pasted,
         tracks=torch.stack(tracks).float().numpy(),
-        points=handles.reports(ends, left),
+        points=handles.reports(ends, lost=torch.zeros_like(handles.still)),
         steps=len(tracks) - 1,
         budget=1,
         details={
@@ -63,11 +64,17 @@ def _within_mask(pasted: Pasted, problem: PictureProblem) -> tuple[Pasted, list[
     return kept, warnings if share >= CUT else []
 
 
+def _handles(problem: PictureProblem, settings: Warp) -> Handles:
+    """Return the handles, of which only those stay whose drag has no length."""
+    still = torch.tensor([drag.handle == drag.target for drag in problem.drags])
+    return replace(Handles.of(problem, settings.stop_distance), still=still)
+
+
 def _ends(
     contents: Sequence[Content], handles: Int[torch.Tensor, "p 2"]
-) -> tuple[Int[torch.Tensor, "p 2"], Bool[torch.Tensor, "p"]]:
-    """Return the cells where handles were put, and which of them left the picture."""
-    ends, left = handles.clone(), torch.zeros(len(handles), dtype=torch.bool)
+) -> Int[torch.Tensor, "p 2"]:
+    """Return the cells where handles were put."""
+    ends = handles.clone()
     for content in contents:
         for place, handle in enumerate(handles.tolist()):
             if not content.region[tuple(handle)]:
@@ -75,5 +82,4 @@ def _ends(
             away = np.linalg.norm(content.came_from - handle, axis=-1)
             end = np.unravel_index(away.argmin(), away.shape)
             ends[place] = torch.tensor([int(side) for side in end])
-            left[place] = bool(away[end] > 1)
-    return ends, left
+    return ends

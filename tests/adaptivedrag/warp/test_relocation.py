@@ -1,5 +1,7 @@
 """Content moved in the picture by the warp, within the mask, and what it says of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -67,8 +69,27 @@ def test_outside_the_mask_nothing_changes_and_a_line_says_what_it_cuts():
     assert everywhere.warnings == ()
 
 
-def test_a_handle_whose_content_leaves_the_picture_is_lost():
+def test_content_that_leaves_the_picture_in_part_is_named():
     away = Drag(ImagePoint(31, 43), ImagePoint(127, 43))
     moved = Warp().move(problem(away))
     assert moved.verdict == "reached"
     assert moved.points[0].end.x <= SIZE
+    assert moved.warnings == ("content of drag 1: 50% of it leaves the image",)
+
+
+def test_a_drag_shorter_than_the_stop_distance_moves_content_and_says_so():
+    moved = Warp().move(problem(Drag(ImagePoint(31, 43), ImagePoint(33, 43))))
+    assert moved.pasted.picture[43, 44, 0] > 200 > problem().image[43, 44, 0]
+    assert (moved.verdict, moved.steps) == ("reached", 1)
+    assert moved.points[0].end.x == pytest.approx(33, abs=1)
+
+
+def test_a_handle_in_pressed_content_that_stops_short_is_not_lost():
+    """Content is pressed to a quarter at most, so that its cells come from every fourth one."""
+    pair = [
+        Drag(ImagePoint(22, 43), ImagePoint(80, 100)),
+        Drag(ImagePoint(42, 43), ImagePoint(80.5, 100)),
+    ]
+    moved = Warp(stop_distance=1.0).move(replace(problem(), drags=pair))
+    assert {point.verdict for point in moved.points} <= {"reached", "stalled"}
+    assert "stalled" in {point.verdict for point in moved.points}
