@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
@@ -83,12 +84,18 @@ def _subtitle(plan: EditPlan) -> str:
 
 def _points(plan: EditPlan, pixels: Pixels) -> Image.Image:
     """Write what became of each point, in place of a picture."""
-    lines = list(_point_lines(plan))
     tile = Image.new("RGB", drag_tile(pixels, ()).size, (246, 247, 248))
-    draw = ImageDraw.Draw(tile)
+    draw, room = ImageDraw.Draw(tile), tile.width - 2 * 14
+    lines = (part for line in _point_lines(plan) for part in _wrapped(draw, line, room))
     for number, line in enumerate(lines):
         draw.text((14, 12 + 24 * number), line, INK, _font(16))
     return tile
+
+
+def _wrapped(draw: ImageDraw.ImageDraw, line: str, room: float) -> list[str]:
+    """Break a line into those that a tile has room for."""
+    share = room / max(draw.textlength(line, _font(16)), room)
+    return wrap(line, max(1, int(share * len(line)))) if share < 1 else [line]
 
 
 def _point_lines(plan: EditPlan) -> Iterable[str]:

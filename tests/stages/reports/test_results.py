@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.finished_job import finish, write_job
+from support.finished_job import CIRCUMSTANCES, finish, write_job
 from support.s3_server import BUCKET
 
 from adaptivedrag.errors import InvalidEdit
@@ -375,6 +375,18 @@ def test_a_panel_shows_whatever_is_there(tmp_path, store):
     sizes.add(Image.open(truth).size)
     assert len(sizes) == 1
     assert np.asarray(picture).std() > 20
+
+
+def test_a_panel_shows_long_warnings_to_their_end(tmp_path, store):
+    (edit,) = load_job(write_job(tmp_path / "job", edits=1)).edits
+    made = finish(edit, store, until="build_mask")["build_mask"]
+    panels = set()
+    for end in ("narrow", "wide"):
+        said = {"warnings": [f"{'the mask cuts what moves, ' * 3}and is too {end}"]}
+        payload = {"mask": store.read(made)["mask"]}
+        store.publish(made.action, payload, CIRCUMSTANCES, said, replace=True)
+        panels.add(write_panel(edit, store, tmp_path / "panel.png").read_bytes())
+    assert len(panels) == 2
 
 
 def test_the_panel_of_a_finished_edit_shows_its_result(tmp_path, store):
