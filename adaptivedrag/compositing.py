@@ -37,15 +37,19 @@ def with_texture(
     return _as_pixels(decoded + (1 - feathered(hole, frame))[..., None] * lost)
 
 
+def feather(frame: Frame) -> float:
+    """Return the width of `FEATHER` in pixels of the image."""
+    return FEATHER * frame.image_width / frame.width
+
+
 def feathered(region: Region, frame: Frame) -> Float[np.ndarray, "h w"]:
     """Return 1 in a region, falling to 0 within `FEATHER` pixels around it."""
     from scipy.ndimage import distance_transform_edt
 
     if not region.any():
         return np.zeros(region.shape, np.float32)
-    reach = FEATHER * frame.image_width / frame.width
     away = distance_transform_edt(~region)
-    return np.clip(1 - away / (reach + 1), 0, 1).astype(np.float32)
+    return np.clip(1 - away / (feather(frame) + 1), 0, 1).astype(np.float32)
 
 
 def blended(under: Pixels, over: Pixels, share: Float[np.ndarray, "h w"]) -> Pixels:

@@ -8,7 +8,7 @@ and values of the known picture, and not of what was in the hole.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from math import inf
+from math import ceil, inf
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from adaptivedrag.coherence import incoherence
-from adaptivedrag.compositing import blended, feathered, with_texture
+from adaptivedrag.compositing import blended, feather, feathered, with_texture
 from adaptivedrag.config import EditConfig, SampleImageConfig
 from adaptivedrag.errors import NotFinite
 from adaptivedrag.inversion import invert
@@ -198,9 +198,10 @@ def _drawn(
 
 def _laid_on(pasted: Pasted, drawn: Pixels, frame: Frame, settings: SampleImageConfig) -> Painted:
     """Give each piece of the hole the filling that is nearest to its surroundings."""
-    from scipy.ndimage import label
+    from scipy.ndimage import find_objects, label
 
     around = pasted.picture if settings.composite else drawn
+    margin = ceil(feather(frame)) + 1
     rim, hole = pasted.rim, pasted.hole
     fillings = {
         "smooth": pasted.picture,
@@ -212,13 +213,16 @@ def _laid_on(pasted: Pasted, drawn: Pixels, frame: Frame, settings: SampleImageC
         working_image(each, frame)[: frame.height, : frame.width] for each in fillings.values()
     ]
     known = _working(~(hole | rim | pasted.arrived), frame)
-    pieces, count = label(hole | rim)
-    picture, choices = around, []
-    for number in range(1, count + 1):
+    pieces, _ = label(hole | rim)
+    picture, choices = around.copy(), []
+    for number, place in enumerate(find_objects(pieces), start=1):
         piece = pieces == number
         found = incoherence(shrunk, _working(piece, frame), known)
         name = [*fillings][int(np.argmin(np.multiply(found or [inf], PREFERENCE)))]
-        picture = blended(picture, fillings[name], feathered(piece, frame))
+        # An image is often much larger than a piece of its hole.
+        box = tuple(slice(max(0, side.start - margin), side.stop + margin) for side in place)
+        share = feathered(piece[box], frame)
+        picture[box] = blended(picture[box], fillings[name][box], share)
         choices.append({"share": float(piece.mean()), "filling": name, "incoherence": found})
     return Painted(picture, {"holes": choices})
 

@@ -32,7 +32,9 @@ class Glow:
     profile: Float[np.ndarray, "steps 3"]
 
     def around(self, region: Region) -> Pixels:
-        """Return the glow around a region, and at its outline within it."""
+        """Return the glow around a region, and at its outline within it; none if it is empty."""
+        if not region.any():
+            return np.zeros((*region.shape, 3), np.float32)
         steps = np.concatenate([self.profile, np.zeros((1, 3))]).astype(np.float32)
         found: Pixels = steps[np.minimum(_away(region), len(self.profile))]
         return found

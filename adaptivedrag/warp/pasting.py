@@ -83,28 +83,33 @@ def paste(image: UInt8[np.ndarray, "h w 3"], contents: Sequence[Content], frame:
     gap = _grown(np.any(regions, axis=0), FRINGE * scale)
     source = image.astype(np.float32)
     glows = [find_glow(source, outline, scale) for outline in outlines]
-    left = [_glow(glow, outline) for glow, outline in zip(glows, outlines, strict=True)]
-    come = [
-        _glow(glow, _at_own_size(content.arrival, frame))
-        for glow, content in zip(glows, contents, strict=True)
-    ]
-    unlit, light = source - sum(left), sum(come)
+    left, was_lit = _light(glows, outlines)
+    light, is_lit = _light(glows, [_at_own_size(content.arrival, frame) for content in contents])
+    unlit = source - left
     result = filled(unlit, gap, frame) + light
     covered = np.zeros(image.shape[:2], np.float32)
     for content, region in zip(contents, regions, strict=True):
         _lay(content, region, source, frame, result, covered)
-    lit = (np.abs([*left, *come]) > NOTICED_LIGHT).any(axis=(0, -1))
     hole, arrived = gap & (covered < 0.5), covered > 0
     rim = _rim(unlit, gap, frame) & ~arrived
     rim = _touching(hole | rim, hole) & rim
     behind = filled(unlit, gap | rim, frame) + light
     cleared = np.where((hole | rim)[..., None], behind, result)
-    changed = gap | arrived | lit
+    changed = gap | arrived | was_lit | is_lit
     return Pasted(_as_pixels(result), hole, arrived, changed, rim, _as_pixels(cleared))
 
 
-def _glow(glow: Glow | None, region: Region) -> Float[np.ndarray, "h w 3"]:
-    return glow.around(region) if glow else np.zeros((*region.shape, 3), np.float32)
+def _light(
+    glows: Sequence[Glow | None], regions: Sequence[Region]
+) -> tuple[Float[np.ndarray, "h w 3"], Region]:
+    """Return the sum of glows, each around its region, and where one of them is noticed."""
+    light, lit = np.zeros((*regions[0].shape, 3), np.float32), np.zeros_like(regions[0])
+    for glow, region in zip(glows, regions, strict=True):
+        if glow is not None:
+            own = glow.around(region)
+            light += own
+            lit |= (np.abs(own) > NOTICED_LIGHT).any(axis=-1)
+    return light, lit
 
 
 def filled(
@@ -123,7 +128,8 @@ def filled(
     rows, cols = distance_transform_edt(inside, return_distances=False, return_indices=True)
     part = seen[rows, cols]
     for _ in range(SMOOTHING):
-        part[inside] = uniform_filter(part, (2 * reach + 1, 2 * reach + 1, 0))[inside]
+        smooth = uniform_filter(part, (2 * reach + 1, 2 * reach + 1, 0))
+        np.copyto(part, smooth, where=inside[..., None])
     result[box] = part
     return result
 

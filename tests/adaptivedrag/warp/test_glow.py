@@ -5,7 +5,7 @@ import pytest
 
 from adaptivedrag.points import Frame
 from adaptivedrag.warp.content import Content
-from adaptivedrag.warp.glow import find_glow
+from adaptivedrag.warp.glow import Glow, find_glow
 from adaptivedrag.warp.motion import carried, sources
 from adaptivedrag.warp.pasting import paste
 
@@ -58,3 +58,8 @@ def test_a_glow_goes_with_its_content():
     far = (away((40, 50), SIZE) > 45) & (away((88, 60), SIZE) > 45)
     assert np.array_equal(made.picture[far], before[far])
     assert not made.changed[far].any()
+
+
+def test_around_nothing_there_is_no_glow():
+    nothing = np.zeros((20, 20), bool)
+    assert not Glow(np.full((30, 3), 9.0)).around(nothing).any()
