@@ -11,7 +11,7 @@ from adaptivedrag.config import Runtime
 from adaptivedrag.errors import Stopped
 from artifacts import ArtifactStore
 from stages.jobs.reader import load_job
-from stages.pipeline import STAGES
+from stages.pipeline import RESULT, STAGES
 from stages.planning.plan import bring_up_to_date, plan_edits
 from stages.planning.work import cut_batches, work_for
 from stages.workbench import Workbench
@@ -35,7 +35,7 @@ def test_a_family_goes_through_all_stages(family, family_directory, tmp_path):
     assert not np.array_equal(
         made["optimize_latent"]["latent"], made["invert_image"]["latents"][-1:]
     )
-    (alone,) = bench.make(work_for(STAGES[-1], plans[:1], force=True)[0], force=True)
+    (alone,) = bench.make(work_for(RESULT, plans[:1], force=True)[0], force=True)
     difference = store.read(alone)["image"].astype(int) - made["sample_image"]["image"]
     assert np.abs(difference).max() <= 1
 
