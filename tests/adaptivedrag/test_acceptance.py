@@ -23,7 +23,7 @@ from adaptivedrag.points import Drag, FeaturePoint, Frame, ImagePoint, lies_insi
 from adaptivedrag.presets import PRESETS
 from adaptivedrag.semantic_region import AREA_SHARE, RegionMap
 from adaptivedrag.superpixels import Superpixels
-from stages.pipeline import STAGE_NAMES
+from stages.pipeline import RESULT, STAGE_NAMES
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -265,7 +265,7 @@ def test_edits_cost_at_most_what_the_method_allows(bench, full_length):
     def cost(edit):
         """Units of what is made for an edit that was not there before."""
         spent = 0.0
-        for name in STAGE_NAMES:
+        for name in STAGE_NAMES[: STAGE_NAMES.index(RESULT.name) + 1]:  # the witness measures
             record = bench.perform(name, edit)
             if (name, record.key) not in records:
                 records[name, record.key] = record
