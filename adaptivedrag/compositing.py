@@ -34,7 +34,7 @@ def with_texture(
         hole: what was generated, and so has no texture to give back.
     """
     lost = picture.astype(np.float32) - round_trip
-    return _as_pixels(decoded + (1 - feathered(hole, frame))[..., None] * lost)
+    return as_pixels(decoded + (1 - feathered(hole, frame))[..., None] * lost)
 
 
 def feather(frame: Frame) -> float:
@@ -54,8 +54,9 @@ def feathered(region: Region, frame: Frame) -> Float[np.ndarray, "h w"]:
 
 def blended(under: Pixels, over: Pixels, share: Float[np.ndarray, "h w"]) -> Pixels:
     """Lay a share of one picture over another."""
-    return _as_pixels(under + share[..., None] * (over.astype(np.float32) - under))
+    return as_pixels(under + share[..., None] * (over.astype(np.float32) - under))
 
 
-def _as_pixels(picture: Float[np.ndarray, "h w 3"]) -> Pixels:
+def as_pixels(picture: Float[np.ndarray, "h w 3"]) -> Pixels:
+    """Round a picture in gray levels to bytes."""
     return picture.round().clip(0, 255).astype(np.uint8)

@@ -130,8 +130,8 @@ def paint_hole(
 ) -> Painted:
     """Let the model paint the hole of a moved picture and its rim, where that looks better.
 
-    Each piece of the hole becomes what is nearest to its surroundings: the smooth filling, the
-    filling of the hole and its rim, or the painting of both.
+    Each piece of the hole becomes what is nearest to its surroundings: filled smoothly or painted,
+    and its rim left or taken along.
 
     Args:
         mask: True where the image may change, on the feature grid. An empty one holds nothing.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from adaptivedrag.compositing import as_pixels
 from adaptivedrag.points import Frame
 from adaptivedrag.warp.content import Content
 from adaptivedrag.warp.glow import Glow, find_glow
@@ -96,7 +97,7 @@ def paste(image: UInt8[np.ndarray, "h w 3"], contents: Sequence[Content], frame:
     behind = filled(unlit, gap | rim, frame) + light
     cleared = np.where((hole | rim)[..., None], behind, result)
     changed = gap | arrived | was_lit | is_lit
-    return Pasted(_as_pixels(result), hole, arrived, changed, rim, _as_pixels(cleared))
+    return Pasted(as_pixels(result), hole, arrived, changed, rim, as_pixels(cleared))
 
 
 def _light(
@@ -224,10 +225,6 @@ def _grown(region: Region, width: float) -> Region:
     from scipy.ndimage import binary_dilation
 
     return binary_dilation(region, iterations=max(1, round(width)))
-
-
-def _as_pixels(picture: Float[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h w 3"]:
-    return picture.round().clip(0, 255).astype(np.uint8)
 
 
 def _scale(frame: Frame) -> float:
