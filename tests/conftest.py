@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import numpy as np
@@ -23,6 +24,9 @@ from artifacts import ArtifactStore, StatCache
 from stages.jobs.edit import Edit
 from stages.jobs.image_files import inspect_image
 from stages.workbench import Workbench
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -119,3 +123,12 @@ def changed(edit: Edit):
         return replace(edit, **fields)
 
     return change
+
+
+@pytest.fixture(scope="session")
+def browser() -> "Iterator[Browser]":
+    """Chromium without a window; the test is skipped where there is none."""
+    from support.browser import chromium
+
+    with chromium() as browser:
+        yield browser
