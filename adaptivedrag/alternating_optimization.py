@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adaptivedrag.drag import DragProblem, DragResult, DragState, Hooks, looks
+from adaptivedrag.drag import DragProblem, DragResult, DragState, Hooks, known_losses, looks
 from adaptivedrag.errors import NotFinite, stop_of
 from adaptivedrag.handle_motion import HandleMotion
 from adaptivedrag.methods.alternation import Alternation
@@ -56,6 +56,9 @@ class _Loop:
         self.optimizer = self._fresh_optimizer()
         self.cells = self.handles.first
         self.tracks = [self.cells]
+        most = self.rounds * self.steps_each * settings.updates
+        self.losses = torch.full((most,), torch.nan, device=device)
+        self.updates = 0
         self.matches = torch.zeros(len(problem.drags), device=device)
         self.chance = torch.full_like(self.matches, torch.inf)
         self.round = self.taken = self.idle = 0
@@ -77,6 +80,7 @@ class _Loop:
             points=self.handles.reports(self.cells, self.matches >= self.chance),
             steps=self.step,
             budget=self.rounds * self.steps_each,
+            details={"losses": known_losses(self.losses[: self.updates])},
         )
 
     @property
@@ -109,6 +113,7 @@ class _Loop:
             "first_moment": moments.get("exp_avg", nothing).clone(),
             "second_moment": moments.get("exp_avg_sq", nothing).clone(),
             "tracks": torch.stack(self.tracks),
+            "losses": self.losses.clone(),
             "matches": self.matches,
             "generator": self.generator.get_state(),
         }
@@ -128,6 +133,9 @@ class _Loop:
         }
         self.tracks = list(state["tracks"].to(device))
         self.cells = self.tracks[-1]
+        losses = state.get("losses", self.losses)  # older states have none
+        self.losses = losses.to(device, copy=True)
+        self.updates = self.step * self.settings.updates
         self.matches = state["matches"].to(device)
         self.generator.set_state(state["generator"].cpu())
 
@@ -183,6 +191,8 @@ class _Loop:
             lower = self.model.schedule.move(self.latents, noise, *self.timesteps)
             loss = loss + self.motion.hold(lower, self.initial_lower)
         (self.latents.grad,) = torch.autograd.grad(loss, self.latents)
+        self.losses[self.updates] = loss.detach()
+        self.updates += 1
         self.model.passes.unet_backwards += 1
         self.optimizer.step()
 

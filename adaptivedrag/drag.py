@@ -128,7 +128,8 @@ class DragReport:
     Attributes:
         tracks: (row, col) of every handle on the feature grid, the start included: where it was
             tracked, or where it was put.
-        details: further results of the method, as JSON.
+        details: further results of the method, as JSON; of an optimization its `losses`, as
+            `known_losses` returns them.
         warnings: what is odd about them, a line each.
     """
 
@@ -243,6 +244,14 @@ class Handles:
             distance = math.dist(end, drag.target)
             reports.append(PointReport(drag.handle, end, drag.target, verdict, distance))
         return tuple(reports)
+
+
+def known_losses(losses: Float[Tensor, "updates"]) -> list[float | None]:
+    """Return the losses of an optimization as JSON, one per update of the latents.
+
+    None where a loss is not finite: one from before a checkpoint that kept no losses.
+    """
+    return [round(loss, 6) if math.isfinite(loss) else None for loss in losses.tolist()]
 
 
 def looks(

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adaptivedrag.backtracking import accept_forward_steps
-from adaptivedrag.drag import DragProblem, DragResult, DragState, Hooks, looks
+from adaptivedrag.drag import DragProblem, DragResult, DragState, Hooks, known_losses, looks
 from adaptivedrag.errors import NotFinite, stop_of
 from adaptivedrag.handle_motion import HandleMotion
 from adaptivedrag.methods.optimization import Optimization
@@ -56,6 +56,7 @@ class _Loop:
         self.steps = torch.tensor(0, device=device)
         self.matches = torch.zeros(len(problem.drags), device=device)
         self.tracks = [self.cells]
+        self.losses = torch.full((settings.max_steps + 1,), torch.nan, device=device)
         self.begun = 0
         self.good: DragState = {}
 
@@ -83,7 +84,7 @@ class _Loop:
                     hooks.on_state(step, self.good)
                 if stopped:
                     raise stopped
-            self._step(noise, features)
+            self._step(step, noise, features)
         return self._result()
 
     def state(self, step: int) -> DragState:
@@ -99,6 +100,7 @@ class _Loop:
             "initial": self.initial,
             "chance": self.chance,
             "tracks": torch.stack(self.tracks),
+            "losses": self.losses.clone(),
             "matches": self.matches,
             "budget": self.budget,
             "idle": self.idle,
@@ -119,6 +121,7 @@ class _Loop:
         self.chance, self.matches = state["chance"], state["matches"]
         self.budget, self.idle = state["budget"], state["idle"]
         self.tracks = list(state["tracks"])
+        self.losses = state.get("losses", self.losses).clone()  # older states have none
         self.cells = self.tracks[-1]
         self.steps = torch.tensor(self.begun + 1, device=self.model.device)
 
@@ -161,10 +164,13 @@ class _Loop:
         self.running = self.running & self.handles.pending(self.cells).any() & is_open
         self.steps = torch.where(self.running, step + 1, self.steps)
 
-    def _step(self, noise: Float[Tensor, "1 c h w"], features: Float[Tensor, "d h w"]) -> None:
+    def _step(
+        self, step: int, noise: Float[Tensor, "1 c h w"], features: Float[Tensor, "d h w"]
+    ) -> None:
         """Move the latents down the gradient of the losses, unless stopped."""
-        before = self.latents.detach().clone()
-        (self.latents.grad,) = torch.autograd.grad(self._loss(noise, features), self.latents)
+        before, loss = self.latents.detach().clone(), self._loss(noise, features)
+        (self.latents.grad,) = torch.autograd.grad(loss, self.latents)
+        self.losses[step] = loss.detach()
         self.model.passes.unet_backwards += 1
         self.optimizer.step()
         with torch.no_grad():
@@ -204,4 +210,5 @@ class _Loop:
             points=self.handles.reports(self.cells, self.matches >= self.chance),
             steps=steps,
             budget=int(self.budget),
+            details={"losses": known_losses(self.losses[:steps])},
         )

@@ -226,6 +226,8 @@ def test_what_was_cut_off_ends_with_the_bytes_of_what_was_not(tiny, scenario, re
     assert torch.equal(resumed.latents, renoised.latents)
     assert (resumed.tracks == renoised.tracks).all()
     assert (resumed.points, resumed.level) == (renoised.points, renoised.level)
+    assert resumed.details == renoised.details
+    assert len(renoised.details["losses"]) == renoised.steps * QUICK.updates
 
 
 def test_states_are_handed_over_at_each_level_and_before_a_stop(tiny, scenario):

@@ -44,6 +44,13 @@ def test_a_drag_that_was_cut_off_ends_with_the_bytes_of_one_that_was_not(tiny, s
     assert (resumed.tracks == whole.tracks).all()
     assert (resumed.points, resumed.steps) == (whole.points, whole.steps)
     assert resumed.budget == whole.budget
+    assert resumed.details == whole.details
+    losses = whole.details["losses"]
+    assert len(losses) == whole.steps
+    assert len(set(losses)) > 1
+    del kept["losses"]  # as states of older versions are
+    since = drag(tiny, scenario, resume_from=kept).details["losses"]
+    assert since == [None] * cut + losses[cut:]
 
 
 def test_a_drag_that_diverges_hands_over_its_last_good_state(tiny, scenario):
