@@ -132,6 +132,8 @@ EachEdit = Annotated[bool, flag("--edits", "Print one line per edit.")]
 Failed = Annotated[Text, argument("EDIT", "Print how this edit failed, with tracebacks.")]
 View = Annotated[bool, flag("--open", "Open the panel in a viewer.")]
 LoraFile = Annotated[File, option("FILE", "Write its LoRA for other tools instead.", "--lora")]
+Serve = Annotated[bool, flag("--serve", "Then serve the page to this machine's browsers.")]
+Port = Annotated[int | None, option("N", "Port to serve at; any free one by default.", max=65535)]
 Origins = Annotated[bool, flag("--provenance", "List what each artifact was made from instead.")]
 
 # Benchmarks, stores, workers, and the embedded models.
@@ -294,9 +296,15 @@ def show(
 
 
 @app.command()
-def report(job: JobFile, out: Place = None, store: Store = STORE) -> int:
+def report(
+    job: JobFile,
+    serve: Serve = False,
+    port: Port = None,
+    out: Place = None,
+    store: Store = STORE,
+) -> int:
     """Write the page, table and pictures of what is done so far."""
-    return terminal.run.write_job_report(job, out, store)
+    return terminal.run.write_job_report(job, out, store, is_served=serve, port=port)
 
 
 @importing.command("csv")

@@ -11,6 +11,8 @@ from flows.run_job import end_process, run
 from flows.terminal.console import console, say, say_list
 from flows.terminal.jobs import bad_lines, first_lines, lines_of, load, note_inputs, note_pocket
 from flows.time_limits import seconds_of
+from flows.web.results_site import results_site
+from flows.web.serving import serve
 from stages.jobs.edit import Job, select_edits
 from stages.jobs.reader import load_job
 from stages.planning.plan import plan_edits
@@ -53,8 +55,15 @@ def run_demo(out: Path, store: str, device: str) -> NoReturn:
     end_process(summary)
 
 
-def write_job_report(path: Path, out: str | None, store: str) -> int:
-    """Write the page, table and pictures of what is done of a job; print the path of its page."""
+def write_job_report(
+    path: Path, out: str | None, store: str, *, is_served: bool = False, port: int | None = None
+) -> int:
+    """Write the page, table and pictures of what is done of a job; print the path of its page.
+
+    Args:
+        is_served: whether to serve the page then, until the user interrupts it.
+        port: where; None for any port that is free.
+    """
     job, opened = load(path), ArtifactStore.open(store, create=False)
     results = Results.open(job, opened, out or f"results/{job.name}")
     plans = plan_edits(job.edits, opened)
@@ -62,6 +71,8 @@ def write_job_report(path: Path, out: str | None, store: str) -> int:
     damaged = results.finish(plans, failures)
     say_list("Damaged", [f"{name}: {reason}" for name, reason in damaged.items()])
     say(f"Report: {results.page}")
+    if is_served:
+        serve(results_site(results.place), port, say)
     return SOME_FAILED if damaged else ALL_DONE
 
 

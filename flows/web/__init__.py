@@ -1,0 +1,1 @@
+"""Pages that a process of this machine serves, to its own user only."""
