@@ -87,7 +87,8 @@ AsJson = Annotated[bool, flag("--json", "Print JSON.")]
 STORE = "./.adaptivedrag"
 
 # Which edits and stages a run takes, and when it stops.
-Select = Annotated[Text, option("PATTERN", "Only edits with such an id (* and ?) or this tag.")]
+SELECTED = "Only edits with such an id (* and ?) or tag, or of @FILE[:up|:down]; may be repeated."
+Select = Annotated[list[str] | None, option("PATTERN", SELECTED)]
 Only = Annotated[Text, option("STAGE", "Run this stage only.")]
 FromStage = Annotated[Text, option("STAGE", "Run this stage and later ones.", "--from")]
 RetryFailed = Annotated[bool, flag("--retry-failed", "Only edits that failed or are quarantined.")]
@@ -249,7 +250,7 @@ def run(
         batch=batch,
         device=device,
     )
-    return terminal.run.run_job(job, store, request, select, out)
+    return terminal.run.run_job(job, store, request, select or [], out)
 
 
 @app.command()
@@ -264,15 +265,16 @@ def plan(
     device: Device = "cpu",
 ) -> int:
     """Show what is missing of a job, why, and how long it takes."""
+    chosen = select or []
     if why or stage:
-        return terminal.plan.explain_edit(job, why, stage, select, store, as_json=as_json)
-    return terminal.plan.show_plan(job, select, store, device, edits=edits, as_json=as_json)
+        return terminal.plan.explain_edit(job, why, stage, chosen, store, as_json=as_json)
+    return terminal.plan.show_plan(job, chosen, store, device, edits=edits, as_json=as_json)
 
 
 @app.command()
 def status(job: JobFile, edit: Failed = None, select: Select = None, store: Store = STORE) -> None:
     """Show how much of a job is done, and what failed."""
-    terminal.status.show_status(job, edit, select, store)
+    terminal.status.show_status(job, edit, select or [], store)
 
 
 @app.command()
@@ -403,7 +405,7 @@ def eval_job(
     device: Device = "cpu",
 ) -> int:
     """Measure the results of a job."""
-    return terminal.scores.measure_job(job, against, select, out, dift, store, device)
+    return terminal.scores.measure_job(job, against, select or [], out, dift, store, device)
 
 
 @evaluating.command("ablation")
@@ -521,7 +523,7 @@ def submit(
         batch=batch,
         device=device,
     )
-    terminal.workers.submit_job(job, store, request, select, shards, out)
+    terminal.workers.submit_job(job, store, request, select or [], shards, out)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from flows.request import RunRequest
 from flows.run import Run
 from flows.shards import cut_shards
 from stages.jobs.edit import Job
+from stages.jobs.selection import Selection
 
 POOL = "adaptivedrag"
 DEPLOYMENT = "default"
@@ -57,7 +58,7 @@ def submit(
     store: str | Path,
     request: RunRequest,
     *,
-    select: str | None = None,
+    select: Selection = (),
     shards: int = 1,
     deployment: str = f"{edit_dataset.name}/{DEPLOYMENT}",
 ) -> list[str]:
@@ -67,7 +68,7 @@ def submit(
 
     Args:
         request: `max_failures` holds for each shard.
-        select: a pattern of edit ids (with * and ?), or a tag.
+        select: which edits; all by default. See `select_edits`.
         shards: make at least this many, as far as there are images.
 
     Returns:

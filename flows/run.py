@@ -31,8 +31,9 @@ from flows.request import RunRequest
 from flows.shards import StageSeconds
 from flows.time_limits import TimeLimit, time_limits
 from stages.failures import Failure
-from stages.jobs.edit import Edit, Job, select_edits
+from stages.jobs.edit import Edit, Job
 from stages.jobs.reader import load_job
+from stages.jobs.selection import Selection, select_edits
 from stages.pipeline import RESULT, WANTED, WITNESS
 from stages.planning.plan import EditPlan, Status, bring_up_to_date, plan_edits
 from stages.planning.work import WorkItem
@@ -148,14 +149,14 @@ class Run:
         store: str | Path,
         request: RunRequest,
         *,
-        select: str | None = None,
+        select: Selection = (),
         edit_ids: Iterable[str] | None = None,
         console: Console | None = None,
     ) -> "Run":
         """Read a job, claim the place of its results, and plan each edit once.
 
         Args:
-            select: a pattern of edit ids (with * and ?), or a tag.
+            select: which edits; all by default. See `select_edits`.
             edit_ids: the edits of a shard; all by default.
 
         Raises:
@@ -163,7 +164,7 @@ class Run:
                 message is one line.
         """
         found = job if isinstance(job, Job) else load_job(job)
-        found = found if select is None else select_edits(found, select)
+        found = select_edits(found, select)
         if edit_ids is not None:
             wanted = frozenset(edit_ids)
             edits = tuple(edit for edit in found.edits if edit.id in wanted)

@@ -28,6 +28,7 @@ from flows.prefect_settings import PrefectUnavailable
 from flows.request import RunRequest
 from flows.run import Run
 from stages.jobs.edit import Job
+from stages.jobs.selection import Selection
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -43,7 +44,7 @@ def run(
     store: str | Path,
     request: RunRequest,
     *,
-    select: str | None = None,
+    select: Selection = (),
     console: Console,
 ) -> RunSummary:
     """Do what is missing of a job; results are written as soon as each edit is done.
@@ -51,7 +52,7 @@ def run(
     Ctrl-C and SIGTERM end the run after the current step; the summary then says `interrupted`.
 
     Args:
-        select: a pattern of edit ids (with * and ?), or a tag.
+        select: which edits; all by default. See `select_edits`.
 
     Raises:
         InvalidRequest, InvalidEdit, StoreUnavailable, ModelUnavailable, UnsupportedModel,

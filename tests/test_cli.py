@@ -467,6 +467,15 @@ def test_what_is_not_made_has_no_provenance(job):
     assert set(document["stages"]["sample_image"]) == {"status", "key"}
 
 
+def test_several_selections_are_all_taken(done):
+    """The file is as the page gives it; the last pattern once won in silence."""
+    Path("votes.jsonl").write_text('{"id": "edit-1", "vote": "up"}\n{"id": "edit-0"}\n')
+    for patterns in (["edit-0", "edit-1"], ["@votes.jsonl:up", "edit-0"], ["@votes.jsonl"]):
+        words = [word for pattern in patterns for word in ("--select", pattern)]
+        assert "2 of 2 edits done" in call("status", done, *words).output
+    assert "1 of 1 edit done" in call("status", done, "--select", "@votes.jsonl:up").output
+
+
 def test_a_provenance_and_a_reason_load_neither_torch_nor_prefect(done):
     assert loaded_by("show", done, "edit-1", "--provenance") == []
     assert loaded_by("plan", done, "--why", "edit-1") == []

@@ -12,6 +12,7 @@ from artifacts import ArtifactStore
 from flows.terminal.console import console, say, say_list, step_bar
 from stages.jobs.edit import BadEdit, Edit, Job
 from stages.jobs.reader import load_job
+from stages.jobs.selection import Selection
 from stages.planning.models import diffusion_files
 from stages.planning.prompts import with_prompt_notes
 from stages.reports.wording import count
@@ -22,7 +23,7 @@ PATIENCE = 1.0
 """Seconds of reading before a terminal shows progress."""
 
 
-def load(path: Path, select: str | None = None) -> Job:
+def load(path: Path, select: Selection = ()) -> Job:
     """Read a job; on a terminal, show progress if that takes long."""
     with step_bar("Reading images", console(stderr=True), after=PATIENCE) as advance:
         return load_job(path, select=select, on_edit=advance)

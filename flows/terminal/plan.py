@@ -8,6 +8,7 @@ from flows.outcomes import ALL_DONE, SOME_FAILED, InvalidRequest
 from flows.terminal.console import say, say_table
 from flows.terminal.jobs import load, note_absence, note_bad, note_inputs
 from stages.jobs.edit import find_edit
+from stages.jobs.selection import Selection
 from stages.pipeline import STAGE_NAMES
 from stages.planning import plan as planning
 from stages.planning.forecast import forecast
@@ -15,7 +16,7 @@ from stages.reports import plan_tables
 
 
 def show_plan(
-    path: Path, select: str | None, store: str, device: str, *, edits: bool, as_json: bool
+    path: Path, select: Selection, store: str, device: str, *, edits: bool, as_json: bool
 ) -> int:
     """Print the plan of a job with its forecast, as a table or as JSON."""
     job, opened = load(path, select), ArtifactStore.open_to_read(store)
@@ -41,7 +42,7 @@ def explain_edit(
     path: Path,
     name: str | None,
     stage: str | None,
-    select: str | None,
+    select: Selection,
     store: str,
     *,
     as_json: bool,

@@ -13,8 +13,9 @@ from flows.terminal.jobs import bad_lines, first_lines, lines_of, load, note_inp
 from flows.time_limits import seconds_of
 from flows.web.results_site import results_site
 from flows.web.serving import serve
-from stages.jobs.edit import Job, select_edits
+from stages.jobs.edit import Job
 from stages.jobs.reader import load_job
+from stages.jobs.selection import Selection, select_edits
 from stages.planning.plan import plan_edits
 from stages.reports.results import Results, writing
 
@@ -30,11 +31,11 @@ def request_of(stage_timeout: str | None = None, **options: Any) -> RunRequest:
 
 
 def run_job(
-    path: Path, store: str, request: RunRequest, select: str | None, out: str | None
+    path: Path, store: str, request: RunRequest, select: Selection, out: str | None
 ) -> NoReturn:
     """Make what is missing of a job, print what became of it, and end the process."""
     job = load(path)
-    chosen = job if select is None else select_edits(job, select)
+    chosen = select_edits(job, select)
     note_inputs(chosen)
     note_pocket(chosen)
     end_process(_run(job, store, request, out or f"results/{job.name}", select))
@@ -76,9 +77,7 @@ def write_job_report(
     return SOME_FAILED if damaged else ALL_DONE
 
 
-def _run(
-    job: Job, store: str, request: RunRequest, out: str, select: str | None = None
-) -> RunSummary:
+def _run(job: Job, store: str, request: RunRequest, out: str, select: Selection = ()) -> RunSummary:
     request = request.model_copy(update={"out": out})
     summary = run(job, store, request, select=select, console=console())
     say_summary(summary)

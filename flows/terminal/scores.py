@@ -9,6 +9,7 @@ from flows.evaluation.judging import Evaluated, evaluate_job
 from flows.run_job import end_process
 from flows.terminal.console import console, say, say_list, say_table
 from flows.terminal.jobs import load
+from stages.jobs.selection import Selection
 from stages.reports.score_tables import Evaluation
 from stages.reports.wording import Table
 
@@ -16,7 +17,7 @@ from stages.reports.wording import Table
 def measure_job(
     path: Path,
     against: Path | None,
-    select: str | None,
+    select: Selection,
     out: Path | None,
     dift: str | None,
     store: str,

@@ -7,12 +7,13 @@ from flows.terminal.console import say, say_list, say_table
 from flows.terminal.jobs import load, note_absence, note_bad
 from stages.failures import Attempt
 from stages.jobs.edit import Edit, find_edit
+from stages.jobs.selection import Selection
 from stages.planning.plan import EditPlan, Status, plan_edits, plan_job
 from stages.reports.plan_tables import counts_table
 from stages.reports.wording import count
 
 
-def show_status(path: Path, name: str | None, select: str | None, store: str) -> None:
+def show_status(path: Path, name: str | None, select: Selection, store: str) -> None:
     """Print how much of a job is done and what failed, or how one edit of it failed."""
     job, opened = load(path, select), ArtifactStore.open_to_read(store)
     if name is not None:

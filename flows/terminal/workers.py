@@ -6,6 +6,7 @@ from flows.prefect_settings import load_prefect
 from flows.request import RunRequest
 from flows.terminal.console import say
 from flows.terminal.jobs import load
+from stages.jobs.selection import Selection
 from stages.reports.wording import count
 
 
@@ -22,7 +23,7 @@ def submit_job(
     path: Path,
     store: str,
     request: RunRequest,
-    select: str | None,
+    select: Selection,
     shards: int,
     out: str | None,
 ) -> None:

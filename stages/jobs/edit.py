@@ -1,8 +1,7 @@
 """A checked job: what the stages are given. Nothing here knows how a job is written down."""
 
 import difflib
-from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -144,20 +143,3 @@ def find_edit(job: Job, name: str) -> Edit:
     close = difflib.get_close_matches(name, job.order, n=1)
     hint = f": did you mean {close[0]!r}?" if close else ""
     raise NoSuchEdit(f"{job.path} has no edit {name!r}{hint}")
-
-
-def select_edits(job: Job, pattern: str) -> Job:
-    """Keep the edits with an id that matches `pattern` (with * and ?) or with exactly that tag.
-
-    Raises:
-        InvalidEdit: if there are none.
-    """
-
-    def wanted(edit: Edit | BadEdit) -> bool:
-        return fnmatchcase(edit.id, pattern) or pattern in edit.tags
-
-    edits = tuple(edit for edit in job.edits if wanted(edit))
-    bad = tuple(edit for edit in job.bad if wanted(edit))
-    if not edits and not bad:
-        raise InvalidEdit(f"no id and no tag of {job.path} matches {pattern!r}")
-    return replace(job, edits=edits, bad=bad)

@@ -26,7 +26,7 @@ from artifacts import StatCache
 from stages.garbage import collector_paused
 from stages.jobs.absent import stand_in
 from stages.jobs.complaints import Refused, first_complaint, one_line, printable
-from stages.jobs.edit import BadEdit, Edit, Job, Lora, SceneEdit, select_edits
+from stages.jobs.edit import BadEdit, Edit, Job, Lora, SceneEdit
 from stages.jobs.forms import form_of_job
 from stages.jobs.image_files import (
     IMAGE,
@@ -38,6 +38,7 @@ from stages.jobs.image_files import (
 )
 from stages.jobs.image_folder import ImageFolder
 from stages.jobs.lines import parse_line, read_lines, refuse_special
+from stages.jobs.selection import Selection, select_edits
 from stages.jobs.spec import (
     LONGEST_NAME,
     EditSpec,
@@ -65,13 +66,13 @@ _ID_RULE = (
 def load_job(
     path: Path,
     *,
-    select: str | None = None,
+    select: Selection = (),
     on_edit: Callable[[int, int], None] = lambda _read, _edits: None,
 ) -> Job:
     """Read a job file and its edits; bad edits are in the result, beside the good ones.
 
     Args:
-        select: keep only edits with such an id (with * and ?) or with exactly such a tag.
+        select: which edits to keep; all by default. See `select_edits`.
         on_edit: called after each edit with how many are read and how many there are.
 
     Raises:
@@ -90,8 +91,7 @@ def load_job(
     broken = [edit for edit in found if isinstance(edit, BadEdit) and edit.is_broken]
     if 1 < len(broken) == len(found):
         raise InvalidEdit(f"no line of {edits} is JSON; the first: {broken[0].reason}")
-    job = _as_job(_name_of(path), path.resolve(), found)
-    return select_edits(job, select) if select is not None else job
+    return select_edits(_as_job(_name_of(path), path.resolve(), found), select)
 
 
 def read_settings(path: Path) -> dict[str, Any]:

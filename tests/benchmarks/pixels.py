@@ -24,6 +24,7 @@ from flows.request import RunRequest
 from flows.run_job import run
 from stages.jobs.demo import write_demo
 from stages.jobs.importers import dragscenes, import_dragscenes
+from stages.jobs.selection import Selection
 
 NOTED = Path(__file__).with_name("pixels.json")
 SELECTED = {
@@ -34,9 +35,9 @@ SELECTED = {
 }
 
 
-def jobs(folder: Path) -> dict[str, tuple[Path, str | None]]:
+def jobs(folder: Path) -> dict[str, tuple[Path, Selection]]:
     """Write the jobs; return each with the edits that are selected, by name."""
-    found: dict[str, tuple[Path, str | None]] = {}
+    found: dict[str, tuple[Path, Selection]] = {}
     dataset = folder / "hundred"
     if not (dataset / "job.toml").is_file():
         import_dragscenes(dataset, dragscenes(100, 25))
@@ -44,12 +45,12 @@ def jobs(folder: Path) -> dict[str, tuple[Path, str | None]]:
     for preset, selected in SELECTED.items():
         path = dataset / f"{preset}.toml"
         path.write_text(f'preset = "{preset}"\n{settings}', "utf-8")
-        found[preset] = path, selected
-    found["demo"] = write_demo(folder / "demo").path, None
+        found[preset] = path, [selected]
+    found["demo"] = write_demo(folder / "demo").path, []
     return found
 
 
-def pictures(folder: Path, name: str, path: Path, selected: str | None) -> dict[str, str]:
+def pictures(folder: Path, name: str, path: Path, selected: Selection) -> dict[str, str]:
     """Make the pictures of a job; return the digest of each by the id of its edit."""
     out = folder / "results" / name
     request = RunRequest(out=str(out))

@@ -14,6 +14,7 @@ from flows.prefect_server import PrefectServer, start_server
 from flows.request import RunRequest
 from flows.run_job import run
 from stages.jobs.edit import Job
+from stages.jobs.selection import Selection
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -77,7 +78,7 @@ def make_job(tiny_model_directory: Path, tmp_path_factory: pytest.TempPathFactor
 def run_here(users_server: PrefectServer) -> Callable:
     """Run a job in this process, against the session's server, with its store beside it."""
 
-    def run_job(job: Job | Path, store: Path | None = None, select: str | None = None, **options):
+    def run_job(job: Job | Path, store: Path | None = None, select: Selection = (), **options):
         folder = (job if isinstance(job, Path) else job.path).parent
         request = RunRequest.of(**{"out": str(folder / "out")} | options)
         quiet = Console(quiet=True)

@@ -310,7 +310,7 @@ def test_one_stage_alone_is_made_and_says_what_it_lacks(make_job, run_here):
     summary = run_here(job, only="extract_superpixels")
     assert (summary.exit_code, summary.made) == (0, {"extract_superpixels": 2})
     assert len(summary.unfinished) == 4
-    summary = run_here(job, from_stage="optimize_latent", select="edit-0-*")
+    summary = run_here(job, from_stage="optimize_latent", select=["edit-0-*"])
     assert summary.exit_code == 1
     assert [(f.id, f.stage, f.kind) for f in summary.failed] == [
         ("edit-0-0", "optimize_latent", "InputMissing"),
@@ -448,7 +448,7 @@ def test_nothing_starts_with_a_wrong_request(make_job, run_here, tmp_path):
     with pytest.raises(InvalidRequest, match="lots"):
         run_here(job, max_failures="lots")
     with pytest.raises(InvalidEdit, match="nobody"):
-        run_here(job, select="nobody")
+        run_here(job, select=["nobody"])
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreUnavailable):
         run_here(job, store=tmp_path / "file")

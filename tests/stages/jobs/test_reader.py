@@ -11,7 +11,6 @@ from support.pictures import matrix_profile
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.points import Drag, ImagePoint
 from adaptivedrag.presets import DEFAULT_PRESET, PRESETS
-from stages.jobs.edit import select_edits
 from stages.jobs.reader import load_job, single_edit
 from stages.jobs.spec import JobSpec
 
@@ -325,21 +324,6 @@ def test_the_pixel_limit_of_a_job_holds_for_images_and_masks(folder):
     for limit in ("0", "2_000_000_000", "64.0"):
         with pytest.raises(InvalidEdit, match="pixel_limit"):
             load_job(write(folder, *lines, toml=f"pixel_limit = {limit}"))
-
-
-def test_edits_are_selected_by_id_or_tag(folder):
-    lines = [
-        edit("cat-1", tags=["pet"]),
-        edit("cat-2"),
-        edit("bad", image="none.png", tags=["pet"]),
-    ]
-    job = load_job(write(folder, *lines))
-    assert [found.id for found in select_edits(job, "cat-*").edits] == ["cat-1", "cat-2"]
-    by_tag = load_job(job.path, select="pet")
-    assert [found.id for found in (*by_tag.edits, *by_tag.bad)] == ["cat-1", "bad"]
-    assert by_tag.order == job.order
-    with pytest.raises(InvalidEdit, match="matches 'dog'"):
-        select_edits(job, "dog")
 
 
 def test_one_image_makes_a_job_of_one_edit(folder, tmp_path):

@@ -334,7 +334,7 @@ def test_a_run_of_some_edits_keeps_the_rows_of_the_others(tmp_path, store, out):
     for edit in job.edits:
         finish(edit, store)
     write_results(job, store, out, [replace(NOT_FINITE, id="edit-2")])
-    write_results(load_job(path, select="even"), store, out)
+    write_results(load_job(path, select=["even"]), store, out)
     assert list(rows(out)) == ["edit-0", "edit-1", "edit-2"]
     assert {row["status"] for row in rows(out).values()} == {"done"}
     kept = states(out)
