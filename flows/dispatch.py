@@ -14,7 +14,7 @@ from stages.jobs.edit import Edit
 from stages.pipeline import BY_NAME
 from stages.planning.plan import EditPlan
 from stages.planning.work import WorkItem, work_for
-from stages.stage import Stage
+from stages.stage import InputMissing, Stage
 
 FIRST_EDITS = 10
 """Edits that go through all stages before the rest: a systematic fault shows in minutes."""
@@ -64,4 +64,4 @@ def _do_stage(run: Run, stage: Stage, plans: Sequence[EditPlan], perform: Perfor
 
 def _lacks_inputs(plan: EditPlan, stage: Stage) -> Failure:
     message = f"what {stage.name} needs is not made yet: run the stages before it too"
-    return Failure(plan.edit.id, stage.name, "InputMissing", message)
+    return Failure(plan.edit.id, stage.name, InputMissing.__name__, message)

@@ -15,7 +15,7 @@ from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.model.memory_ladder import TOP, Measure, Rung, ladder
 from adaptivedrag.points import Frame
 from adaptivedrag.section import Section
-from artifacts import JSON, Payload, digest_pixels
+from artifacts import JSON, ArtifactError, Payload, digest_pixels
 from stages.jobs.edit import Edit
 from stages.resume import Checkpoints
 
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from adaptivedrag.model.diffusion import DiffusionModel
     from adaptivedrag.segmenter.segmenter import Segmenter
     from stages.planning.work import WorkItem
+
+
+class InputMissing(ArtifactError):
+    """A stage was asked for before what it needs was made; the message names it."""
 
 
 class InputChanged(InvalidEdit):

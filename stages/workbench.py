@@ -20,7 +20,6 @@ from adaptivedrag.errors import (
 from adaptivedrag.model.memory_ladder import Rung, release_memory, stepped_down
 from artifacts import (
     ArtifactCorrupt,
-    ArtifactError,
     ArtifactStore,
     Key,
     Produced,
@@ -34,16 +33,12 @@ from stages.planning.plan import EditPlan, bring_up_to_date, plan_edits
 from stages.planning.resolved import Resolved
 from stages.planning.work import WorkItem
 from stages.resume import Checkpoints
-from stages.stage import Made, OnStep, Stage, Work
+from stages.stage import InputMissing, Made, OnStep, Stage, Work
 
 if TYPE_CHECKING:
     from adaptivedrag.model.diffusion import DiffusionModel
     from adaptivedrag.model.source import Source
     from adaptivedrag.segmenter.segmenter import Segmenter
-
-
-class InputMissing(ArtifactError):
-    """A stage was asked for before what it needs was made; the message names it."""
 
 
 class _InputRemade(Exception):

@@ -10,15 +10,16 @@ from adaptivedrag.drag_notes import drag_notes
 from adaptivedrag.errors import AdaptiveDragError
 from artifacts import ArtifactStore
 from flows.terminal.console import console, say, say_list, step_bar
+from stages.failures import Failure
 from stages.jobs.edit import BadEdit, Edit, Job
 from stages.jobs.reader import load_job
 from stages.jobs.selection import Selection
 from stages.planning.models import diffusion_files
 from stages.planning.prompts import with_prompt_notes
-from stages.reports.wording import count
+from stages.reports.causes import causes
+from stages.reports.wording import count, first_of
 
 SHOWN = 10
-NAMED = 3
 PATIENCE = 1.0
 """Seconds of reading before a terminal shows progress."""
 
@@ -52,18 +53,23 @@ def bad_lines(bad: Sequence[BadEdit]) -> list[str]:
     return [line for kind, reasons in kinds.items() for line in _kind_lines(kind, reasons)]
 
 
+def cause_lines(failures: Iterable[Failure]) -> list[str]:
+    """Say why edits failed, the most frequent causes first, each with what to do about it."""
+    found = causes(failures)
+    lines = [line for cause in found[:SHOWN] for line in (str(cause), f"  {cause.remedy}")]
+    if rest := found[SHOWN:]:
+        edits = sum(len(cause.ids) for cause in rest)
+        lines.append(f"and {count(edits, 'edit')} for other reasons; the page has all")
+    return [line for line in lines if line.strip()]
+
+
 def _kind_lines(kind: str, reasons: Mapping[str, Sequence[BadEdit]]) -> Iterator[str]:
     for reason, edits in islice(reasons.items(), SHOWN):
-        several = f"{count(len(edits), 'edit')} ({_first_of([bad.id for bad in edits])}): {reason}"
+        several = f"{count(len(edits), 'edit')} ({first_of([bad.id for bad in edits])}): {reason}"
         yield str(edits[0]) if len(edits) == 1 else several
     if rest := [bad for edits in islice(reasons.values(), SHOWN, None) for bad in edits]:
         named = f"{len(rest)} more with such a mistake in {kind or 'their lines'}"
         yield f"and {named}; `plan --json` and the page have all"
-
-
-def _first_of(ids: Sequence[str]) -> str:
-    more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
-    return ", ".join(ids[:NAMED]) + more
 
 
 def note_inputs(job: Job) -> None:
@@ -91,7 +97,7 @@ def _noted(edits: Iterable[Edit], notes_of: Callable[[Edit], Iterable[str]]) -> 
 
 def lines_of(notes: Mapping[str, Sequence[str]]) -> list[str]:
     """Return a line for each note, with the first of the edits that have it."""
-    return [f"{_first_of(ids)}: {note}" for note, ids in notes.items()]
+    return [f"{first_of(ids)}: {note}" for note, ids in notes.items()]
 
 
 def first_lines(lines: Sequence[str]) -> list[str]:

@@ -9,7 +9,15 @@ from flows.outcomes import ALL_DONE, SOME_FAILED, RunSummary
 from flows.request import RunRequest
 from flows.run_job import end_process, run
 from flows.terminal.console import console, say, say_list
-from flows.terminal.jobs import bad_lines, first_lines, lines_of, load, note_inputs, note_pocket
+from flows.terminal.jobs import (
+    bad_lines,
+    cause_lines,
+    first_lines,
+    lines_of,
+    load,
+    note_inputs,
+    note_pocket,
+)
 from flows.time_limits import seconds_of
 from flows.web.results_site import results_site
 from flows.web.serving import serve
@@ -87,7 +95,7 @@ def _run(job: Job, store: str, request: RunRequest, out: str, select: Selection 
 def say_summary(summary: RunSummary) -> None:
     """Print what became of a run: warnings, failures, measures against short memory, verdicts."""
     say_list("Warnings", first_lines(lines_of(summary.warnings)))
-    say_list("Failed", [*map(str, summary.failed), *bad_lines(summary.bad)])
+    say_list("Failed", [*cause_lines(summary.failed), *bad_lines(summary.bad)])
     savings = summary.memory_saved_by.items()
     lines = [f"{stage}: {', '.join(measures)}" for stage, measures in savings]
     say_list("Memory was short; these measures helped", lines)

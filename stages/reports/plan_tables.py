@@ -8,10 +8,9 @@ from rich.filesize import decimal
 from artifacts import ArtifactStore
 from stages.planning.forecast import Forecast, StageForecast
 from stages.planning.plan import EditPlan, JobPlan, Reason, Status
-from stages.reports.wording import Table, count, duration, ended, warnings_of
+from stages.reports.wording import Table, count, duration, ended, first_of, warnings_of
 
 SCHEMA = 1
-IDS_SHOWN = 3
 
 
 def counts_table(plan: JobPlan) -> Table:
@@ -61,8 +60,7 @@ def reason_lines(plan: JobPlan) -> Iterator[str]:
                 reason = (name, f"{staged.status}: {staged.why}")
                 found.setdefault(reason, []).append(each.edit.id)
     for (stage, why), ids in found.items():
-        more = f" and {len(ids) - IDS_SHOWN} more" if len(ids) > IDS_SHOWN else ""
-        yield f"{stage} {why} ({', '.join(ids[:IDS_SHOWN])}{more})"
+        yield f"{stage} {why} ({first_of(ids)})"
 
 
 def explained_lines(edit_id: str, reasons: Mapping[str, Reason]) -> Iterator[str]:

@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+NAMED = 3
+"""Names that stand for many."""
+
 
 class Table(NamedTuple):
     """A table of text; the first cell of a row names it."""
@@ -14,6 +17,12 @@ class Table(NamedTuple):
 def count(number: int, noun: str) -> str:
     """Return a number with its noun: "1 edit", "2 edits"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def first_of(names: Sequence[str]) -> str:
+    """Return the first of some names, and how many more there are: "a, b, c and 9 more"."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def ended(point: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from adaptivedrag.points import Drag, ImagePoint
 from stages.pipeline import BY_NAME, STAGE_NAMES, STAGES
 from stages.planning.plan import Status, bring_up_to_date, plan_edits
 from stages.planning.work import work_for
-from stages.workbench import InputMissing
+from stages.stage import InputMissing
 
 
 def perform_all(bench, edit, until=STAGE_NAMES[-1]):
