@@ -126,6 +126,9 @@ Preset = Annotated[
 ]
 Lora = Annotated[Text, option(None, '"auto" (default), "train", "off", or a .safetensors file.')]
 Settings = Annotated[list[str] | None, option("KEY=VALUE", "Such as train_lora.steps=40.", "--set")]
+Varied = Annotated[
+    list[str] | None, option("KEY=VALUE", "Also with this setting, as a variant.", "--set")
+]
 Png = Annotated[File, option("FILE", "PNG to write; results/<image>.png by default.")]
 WhyStage = Annotated[Text, argument("STAGE", "With --why: only this stage.")]
 Why = Annotated[Text, option("EDIT", "Explain this edit: what differs from earlier results.")]
@@ -224,6 +227,7 @@ def run(
     only: Only = None,
     from_stage: FromStage = None,
     select: Select = None,
+    settings: Varied = None,
     retry_failed: RetryFailed = False,
     max_failures: MaxFailures = None,
     fail_fast: FailFast = False,
@@ -238,6 +242,7 @@ def run(
 ) -> int:
     """Run a job: make what is missing."""
     request = terminal.run.request_of(
+        settings=settings or [],
         only=only,
         from_stage=from_stage,
         retry_failed=retry_failed,
@@ -258,6 +263,7 @@ def plan(
     job: JobFile,
     stage: WhyStage = None,
     select: Select = None,
+    settings: Varied = None,
     why: Why = None,
     edits: EachEdit = False,
     as_json: AsJson = False,
@@ -268,7 +274,9 @@ def plan(
     chosen = select or []
     if why or stage:
         return terminal.plan.explain_edit(job, why, stage, chosen, store, as_json=as_json)
-    return terminal.plan.show_plan(job, chosen, store, device, edits=edits, as_json=as_json)
+    return terminal.plan.show_plan(
+        job, chosen, settings or [], store, device, edits=edits, as_json=as_json
+    )
 
 
 @app.command()
@@ -502,6 +510,7 @@ def submit(
     only: Only = None,
     from_stage: FromStage = None,
     select: Select = None,
+    settings: Varied = None,
     retry_failed: RetryFailed = False,
     shards: Shards = 1,
     force: Force = False,
@@ -514,6 +523,7 @@ def submit(
 ) -> None:
     """Have Prefect workers make what is missing of a job."""
     request = terminal.run.request_of(
+        settings=settings or [],
         only=only,
         from_stage=from_stage,
         retry_failed=retry_failed,

@@ -26,6 +26,7 @@ class RunRequest(BaseModel):
         out: folder or URL of the results; None for none.
         deadline: a time of day such as "07:00", at which the run stops after the current step.
         budget: a time such as "6h" or "1h30m", after which it does.
+        beside: keys of a variant that the job's file does not have, as `load_job` takes them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,6 +41,7 @@ class RunRequest(BaseModel):
     out: str | None = None
     deadline: str | None = None
     budget: str | None = None
+    beside: dict[str, Any] = {}
 
     @classmethod
     def of(

@@ -163,7 +163,7 @@ class Run:
             InvalidRequest, InvalidEdit, StoreUnavailable, ModelUnavailable: nothing can start; the
                 message is one line.
         """
-        found = job if isinstance(job, Job) else load_job(job)
+        found = job if isinstance(job, Job) else load_job(job, beside=request.beside)
         found = select_edits(found, select)
         if edit_ids is not None:
             wanted = frozenset(edit_ids)

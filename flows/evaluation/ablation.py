@@ -18,7 +18,7 @@ from flows.evaluation.judging import Evaluated, Jury, write_evaluation, write_ro
 from flows.outcomes import InvalidRequest
 from flows.request import RunRequest
 from flows.run_job import run
-from stages.jobs.edit import Job
+from stages.jobs.edit import BASELINE, Job, by_variant
 from stages.jobs.reader import load_job, read_settings
 from stages.jobs.toml import toml_document
 from stages.reports.results import writing
@@ -54,7 +54,7 @@ def evaluate_ablation(
     """
     preset = preset or DEFAULT_PRESET
     find_preset(preset)
-    dataset = load_job(directory / "job.toml")
+    dataset = by_variant(load_job(directory / "job.toml"))[BASELINE]
     rows = _chosen(ablation_rows(preset), only)
     jury = Jury.open(dataset, store_location, dift, device, console)
     judged: list[Row] = []

@@ -35,7 +35,7 @@ from stages.evaluate import (
     reconstruction,
 )
 from stages.images import Pixels
-from stages.jobs.edit import Edit, Job
+from stages.jobs.edit import Edit, Job, by_variant
 from stages.pipeline import RESULT as RESULT_STAGE
 from stages.pipeline import WITNESS
 from stages.planning.plan import EditPlan, Status, plan_edits
@@ -101,19 +101,23 @@ def evaluate_job(
 ) -> Evaluated:
     """Judge the results of a job beside the controls, and beside another job on the same edits.
 
+    Each variant of a job has a row of its own.
+
     Args:
         against: a job to compare with; its results are in the same store.
         dift: the model whose features MD compares; see `Instruments`.
 
     Raises:
-        InvalidRequest: if both jobs have the same name, or one that of a control.
+        InvalidRequest: if two jobs or variants have the same name, or one that of a control.
         ModelUnavailable, StoreUnavailable, ReportUnwritable: the message is one line.
     """
-    jobs = [job] if against is None else [job, against]
-    if against is not None and against.name == job.name:
-        raise InvalidRequest(f"Both jobs are called {job.name!r}: rename one of the files.")
+    jobs = [*by_variant(job).values(), *(by_variant(against).values() if against else ())]
+    if len({each.name for each in jobs}) < len(jobs):
+        names = ", ".join(each.name for each in jobs)
+        raise InvalidRequest(f"Two of {names} have one name: rename a file or a variant.")
     if taken := {each.name for each in jobs} & {*CONTROLS}:
         raise InvalidRequest(f"A job is called {min(taken)!r}, as a control is: rename its file.")
+    job = jobs[0]
     jury = Jury.open(job, store_location, dift, device, console)
     rows = [jury.job_row(each) for each in jobs]
     for each, row in zip(jobs, rows, strict=True):

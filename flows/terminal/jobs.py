@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from adaptivedrag.drag_notes import drag_notes
 from adaptivedrag.errors import AdaptiveDragError
@@ -24,10 +26,16 @@ PATIENCE = 1.0
 """Seconds of reading before a terminal shows progress."""
 
 
-def load(path: Path, select: Selection = ()) -> Job:
-    """Read a job; on a terminal, show progress if that takes long."""
+def load(
+    path: Path, select: Selection = (), beside: Mapping[str, Any] = MappingProxyType({})
+) -> Job:
+    """Read a job; on a terminal, show progress if that takes long.
+
+    Args:
+        beside: keys of one variant more than the file has.
+    """
     with step_bar("Reading images", console(stderr=True), after=PATIENCE) as advance:
-        return load_job(path, select=select, on_edit=advance)
+        return load_job(path, select=select, beside=beside, on_edit=advance)
 
 
 def note_absence(store: ArtifactStore) -> None:

@@ -1,11 +1,13 @@
 """Plans: what is missing of a job, and why."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from artifacts import ArtifactStore
 from flows.outcomes import ALL_DONE, SOME_FAILED, InvalidRequest
-from flows.terminal.console import say, say_table
+from flows.terminal.arguments import parse_settings
+from flows.terminal.console import say, say_list, say_table
 from flows.terminal.jobs import load, note_absence, note_bad, note_inputs
 from stages.jobs.edit import find_edit
 from stages.jobs.selection import Selection
@@ -16,10 +18,18 @@ from stages.reports import plan_tables
 
 
 def show_plan(
-    path: Path, select: Selection, store: str, device: str, *, edits: bool, as_json: bool
+    path: Path,
+    select: Selection,
+    settings: Sequence[str],
+    store: str,
+    device: str,
+    *,
+    edits: bool,
+    as_json: bool,
 ) -> int:
     """Print the plan of a job with its forecast, as a table or as JSON."""
-    job, opened = load(path, select), ArtifactStore.open_to_read(store)
+    job = load(path, select, parse_settings({}, settings))
+    opened = ArtifactStore.open_to_read(store)
     plan = planning.plan_job(job, opened, explain=True)
     expected = forecast(plan, opened, device)
     if as_json:
@@ -29,6 +39,7 @@ def show_plan(
         say_table(plan_tables.plan_table(plan, expected))
         for line in plan_tables.forecast_lines(expected):
             say(line)
+        say_list("Variants, beside the job as it is", [*plan_tables.variant_lines(plan)])
         for line in plan_tables.edit_lines(plan) if edits else ():
             say(line)
         for line in plan_tables.reason_lines(plan):

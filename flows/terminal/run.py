@@ -1,6 +1,6 @@
 """Running jobs: `run`, `demo`, and the report of what is done."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -8,6 +8,7 @@ from artifacts import ArtifactStore
 from flows.outcomes import ALL_DONE, SOME_FAILED, RunSummary
 from flows.request import RunRequest
 from flows.run_job import end_process, run
+from flows.terminal.arguments import parse_settings
 from flows.terminal.console import console, say, say_list
 from flows.terminal.jobs import (
     bad_lines,
@@ -28,25 +29,33 @@ from stages.planning.plan import plan_edits
 from stages.reports.results import Results, writing
 
 
-def request_of(stage_timeout: str | None = None, **options: Any) -> RunRequest:
+def request_of(
+    stage_timeout: str | None = None, settings: Sequence[str] = (), **options: Any
+) -> RunRequest:
     """Make a request from options as they were typed; see `RunRequest.of`.
 
     Raises:
-        InvalidRequest: if one has no meaning.
+        InvalidRequest, InvalidEdit: if one has no meaning.
     """
     seconds = None if stage_timeout is None else seconds_of("--stage-timeout", stage_timeout)
-    return RunRequest.of(stage_timeout=seconds, **options)
+    beside = parse_settings({}, settings)
+    return RunRequest.of(stage_timeout=seconds, beside=beside, **options)
+
+
+def usual_out(job: Job, request: RunRequest) -> str:
+    """Return where results go if nobody says it; those of `--set` have a folder of their own."""
+    return f"results/{'-'.join([job.name, *job.variants[-1:]]) if request.beside else job.name}"
 
 
 def run_job(
     path: Path, store: str, request: RunRequest, select: Selection, out: str | None
 ) -> NoReturn:
     """Make what is missing of a job, print what became of it, and end the process."""
-    job = load(path)
+    job = load(path, beside=request.beside)
     chosen = select_edits(job, select)
     note_inputs(chosen)
     note_pocket(chosen)
-    end_process(_run(job, store, request, out or f"results/{job.name}", select))
+    end_process(_run(job, store, request, out or usual_out(job, request), select))
 
 
 def run_demo(out: Path, store: str, device: str) -> NoReturn:

@@ -6,6 +6,7 @@ from flows.prefect_settings import load_prefect
 from flows.request import RunRequest
 from flows.terminal.console import say
 from flows.terminal.jobs import load
+from flows.terminal.run import usual_out
 from stages.jobs.selection import Selection
 from stages.reports.wording import count
 
@@ -31,8 +32,8 @@ def submit_job(
     load_prefect()
     from flows.deployment import submit
 
-    job = load(path)
-    request = request.model_copy(update={"out": out or f"results/{job.name}"})
+    job = load(path, beside=request.beside)
+    request = request.model_copy(update={"out": out or usual_out(job, request)})
     runs = submit(job, store, request, select=select, shards=shards)
     nothing = "Nothing to submit: every edit is done or quarantined"
     say(f"{count(len(runs), 'flow run')} created" if runs else nothing)

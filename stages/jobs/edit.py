@@ -1,7 +1,7 @@
 """A checked job: what the stages are given. Nothing here knows how a job is written down."""
 
 import difflib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,6 +14,8 @@ from adaptivedrag.points import Drag
 from artifacts import Digest
 from stages.jobs.image_files import ImageInfo
 
+BASELINE = "baseline"
+"""What the job as it is is called beside its variants; its edits have this tag then."""
 BROKEN = "broken JSON"
 """How reasons begin that say that a line is no JSON."""
 
@@ -58,12 +60,19 @@ class Edit:
     vae: str | None = None
     """In the place of the model's own."""
     scene: SceneEdit | None = None
+    variant: str = ""
+    """Which of its job's variants it is; "" for the job as it is."""
     unused: tuple[str, ...] = ()
     """Settings that nothing reads, and why."""
     mask_notes: tuple[str, ...] = ()
     """How its mask is used and read, and what is odd about it."""
     prompt_notes: tuple[str, ...] = field(default=(), compare=False)
     """Where its model stops reading its prompt, if it is too long; found by planning."""
+
+    @property
+    def base_id(self) -> str:
+        """The id of the edit that it is a variant of; its own if it is none."""
+        return _base_of(self.id, self.variant)
 
     @property
     def no_lora(self) -> str:
@@ -100,6 +109,13 @@ class BadEdit:
     field: str
     reason: str
     tags: tuple[str, ...] = ()
+    variant: str = ""
+    """As of an edit."""
+
+    @property
+    def base_id(self) -> str:
+        """As of an edit."""
+        return _base_of(self.id, self.variant)
 
     @property
     def is_broken(self) -> bool:
@@ -111,12 +127,18 @@ class BadEdit:
         return f"{self.id}{place}: {self.reason}"
 
 
+def _base_of(name: str, variant: str) -> str:
+    return name.removesuffix(f".{variant}") if variant else name
+
+
 @dataclass(frozen=True)
 class Job:
     """A job, checked.
 
     Attributes:
-        order: ids of all edits of the file, good and bad, including those not selected.
+        order: ids of all edits of the file, good and bad, including those not selected; each is
+            followed by those of its variants.
+        variants: their names.
     """
 
     name: str
@@ -124,6 +146,7 @@ class Job:
     edits: tuple[Edit, ...]
     bad: tuple[BadEdit, ...]
     order: tuple[str, ...]
+    variants: tuple[str, ...] = ()
 
 
 def find_edit(job: Job, name: str) -> Edit:
@@ -143,3 +166,25 @@ def find_edit(job: Job, name: str) -> Edit:
     close = difflib.get_close_matches(name, job.order, n=1)
     hint = f": did you mean {close[0]!r}?" if close else ""
     raise NoSuchEdit(f"{job.path} has no edit {name!r}{hint}")
+
+
+def by_variant(job: Job) -> dict[str, Job]:
+    """Return the parts of a job by name: the job as it is first, then each variant.
+
+    The edits of all parts have the ids of the job as it is; what is bad there is bad in all parts.
+    """
+    told: tuple[Edit | BadEdit, ...] = (*job.edits, *job.bad)
+    names = {each.id: each.base_id for each in told}
+    order = tuple(dict.fromkeys(names.get(name, name) for name in job.order))
+    parts = {}
+    for variant in ("", *job.variants):
+        edits = (edit for edit in job.edits if edit.variant == variant)
+        bad = (each for each in job.bad if each.variant in ("", variant))
+        parts[variant or BASELINE] = Job(
+            variant or job.name,
+            job.path,
+            tuple(replace(edit, id=edit.base_id) for edit in edits),
+            tuple(replace(each, id=each.base_id) for each in bad),
+            order,
+        )
+    return parts

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast, get_args
 
 from pydantic import ValidationError
@@ -26,7 +27,7 @@ from artifacts import StatCache
 from stages.garbage import collector_paused
 from stages.jobs.absent import stand_in
 from stages.jobs.complaints import Refused, first_complaint, one_line, printable
-from stages.jobs.edit import BadEdit, Edit, Job, Lora, SceneEdit
+from stages.jobs.edit import BASELINE, BadEdit, Edit, Job, Lora, SceneEdit, by_variant
 from stages.jobs.forms import form_of_job
 from stages.jobs.image_files import (
     IMAGE,
@@ -44,10 +45,13 @@ from stages.jobs.spec import (
     EditSpec,
     JobSpec,
     Settings,
+    VariantSpec,
     extreme_setting,
+    leaves,
     not_used,
     overlay,
     parse_spec,
+    with_settings,
 )
 from stages.pipeline import JobConfig
 
@@ -67,12 +71,14 @@ def load_job(
     path: Path,
     *,
     select: Selection = (),
+    beside: Mapping[str, Any] = MappingProxyType({}),
     on_edit: Callable[[int, int], None] = lambda _read, _edits: None,
 ) -> Job:
     """Read a job file and its edits; bad edits are in the result, beside the good ones.
 
     Args:
         select: which edits to keep; all by default. See `select_edits`.
+        beside: keys of one variant more than the file has; none if they are empty.
         on_edit: called after each edit with how many are read and how many there are.
 
     Raises:
@@ -80,27 +86,30 @@ def load_job(
             or nothing is selected.
     """
     spec = _read_spec(path)
+    spec = with_settings(spec, dict(beside)) if beside else spec
     reader = _Reader.of(spec, path.resolve().parent)
     edits = _place("edits", spec.edits, reader.folder)
     lines, found = list(read_lines(edits)), []
     for edit in reader.read(lines):
         found.append(edit)
-        on_edit(len(found), len(lines))
+        on_edit(len(found), len(lines) * (1 + len(spec.variants)))
     if not found:
         raise InvalidEdit(f"{edits} has no edits: write one per line, as JSON")
     broken = [edit for edit in found if isinstance(edit, BadEdit) and edit.is_broken]
     if 1 < len(broken) == len(found):
         raise InvalidEdit(f"no line of {edits} is JSON; the first: {broken[0].reason}")
-    return select_edits(_as_job(_name_of(path), path.resolve(), found), select)
+    job = _as_job(_name_of(path), path.resolve(), found, reader)
+    _refuse_equal(job)
+    return select_edits(job, select)
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Return what a job file sets, checked, by key; see `JobSpec`.
+    """Return what a job file sets for the job as it is, checked, by key; see `JobSpec`.
 
     Raises:
         InvalidEdit: as `load_job`.
     """
-    return _read_spec(path).model_dump(exclude_unset=True)
+    return _read_spec(path).model_dump(exclude_unset=True, exclude={"variants"})
 
 
 def single_edit(
@@ -116,6 +125,8 @@ def single_edit(
     Raises:
         InvalidEdit: if anything is wrong with it.
     """
+    if spec and spec.variants:
+        raise InvalidEdit("variants are of a job: write one, or edit the image once for each")
     spec = (spec or JobSpec()).model_copy(update={"follow_links": True})  # it names the file itself
     reader = _Reader.of(spec, Path.cwd(), image.absolute().parent)
     if mask is not None:
@@ -135,10 +146,33 @@ def single_edit(
     return Job(found.id, image.absolute(), (found,), (), (found.id,))
 
 
-def _as_job(name: str, path: Path, found: Sequence[Edit | BadEdit]) -> Job:
+def _as_job(name: str, path: Path, found: Sequence[Edit | BadEdit], reader: "_Reader") -> Job:
+    variants = tuple(each.variant for each in reader.variants)
     edits = tuple(edit for edit in found if isinstance(edit, Edit))
     bad = tuple(edit for edit in found if isinstance(edit, BadEdit))
-    return Job(name, path, edits, bad, tuple(edit.id for edit in found))
+    return Job(name, path, edits, bad, tuple(edit.id for edit in found), variants)
+
+
+def _refuse_equal(job: Job) -> None:
+    """Refuse variants that make every edit alike.
+
+    Raises:
+        InvalidEdit: naming one.
+    """
+    made: dict[tuple[object, ...], str] = {}
+    for name, part in by_variant(job).items() if job.variants and job.edits else ():
+        alike = made.setdefault(tuple(map(_making, part.edits)), name)
+        if alike != name:
+            other = "the job as it is" if alike == BASELINE else f"variant {alike!r}"
+            raise InvalidEdit(
+                f"{job.path}: variant {name!r} makes every edit as {other} does: change a setting "
+                "of it, or remove it"
+            )
+
+
+def _making(edit: Edit) -> tuple[object, ...]:
+    """Return all by which variants of an edit may differ."""
+    return edit.id, edit.config, edit.model, edit.vae, edit.segmenter, edit.lora
 
 
 def _name_of(path: Path) -> str:
@@ -204,13 +238,17 @@ class _Reader:
     configs: dict[tuple[str, bool], tuple[EditConfig, tuple[str, ...]]] = field(
         default_factory=dict
     )
+    variant: str = ""
+    on_top: Settings = field(default_factory=dict)
+    """What the variant sets, also of edits with settings of their own."""
+    variants: tuple["_Reader", ...] = ()
 
     @classmethod
     def of(cls, spec: JobSpec, folder: Path, image_root: Path | None = None) -> "_Reader":
         images = image_root or _folder("image_root", spec.image_root, folder)
         masks = _folder("mask_root", spec.mask_root, folder) if spec.mask_root else images
         config, unused = spec.config()
-        return cls(
+        found = cls(
             folder=folder,
             image_root=ImageFolder(images, spec.follow_links),
             mask_root=ImageFolder(masks, spec.follow_links),
@@ -225,9 +263,26 @@ class _Reader:
             mask_mode=_mask_mode(spec.settings),
             pixel_limit=spec.pixel_limit,
         )
+        variants = tuple(found._varied(spec, variant) for variant in spec.variants)
+        return replace(found, variants=variants)
+
+    def _varied(self, spec: JobSpec, variant: VariantSpec) -> "_Reader":
+        """Return the reader of a variant; what is seen of files and ids is seen by both."""
+        reader = _Reader.of(spec.varied(variant), self.folder)
+        return replace(
+            reader,
+            cache=self.cache,
+            first_lines=self.first_lines,
+            files=self.files,
+            variant=variant.name,
+            on_top=variant.settings,
+        )
 
     def read(self, lines: Sequence[tuple[int, bytes]]) -> Iterator[Edit | BadEdit]:
-        """Read the lines of the edits file; what is known of files is recalled for many at once."""
+        """Read the lines of the edits file; what is known of files is recalled for many at once.
+
+        An edit that can be done is followed by its variants.
+        """
         for first in range(0, len(lines), LINES_AT_ONCE):
             some = lines[first : first + LINES_AT_ONCE]
             parsed = [(number, parse_line(number, line)) for number, line in some]
@@ -235,16 +290,25 @@ class _Reader:
             self.image_root.recall((raw.get("image") for raw in whole), IMAGE, self.cache)
             self.mask_root.recall((raw.get("mask") for raw in whole), MASK, self.cache)
             for number, raw in parsed:
-                yield raw if isinstance(raw, BadEdit) else self.check(number, raw)
+                if isinstance(raw, BadEdit):
+                    yield raw
+                else:
+                    yield from self._with_variants(number, raw)
+
+    def _with_variants(self, number: int, raw: Mapping[str, Any]) -> Iterator[Edit | BadEdit]:
+        found = self.check(number, raw)
+        yield found
+        if isinstance(found, Edit):
+            yield from (variant.check(number, raw) for variant in self.variants)
 
     def check(self, number: int, raw: Mapping[str, Any]) -> Edit | BadEdit:
         """Check one edit, and everything that it names."""
-        own_id, tags = f"line {number}", _tags_of(raw)
+        own_id, tags = f"line {number}", (*_tags_of(raw), *self._own_tag)
         try:
             own_id = self._claim_id(raw, number)
-            return self._edit(_edit_spec(raw))
+            return self._edit(_edit_spec(raw), own_id)
         except Refused as refused:
-            return BadEdit(own_id, number, refused.field, str(refused), tags)
+            return BadEdit(own_id, number, refused.field, str(refused), tags, self.variant)
 
     def _claim_id(self, raw: Mapping[str, Any], number: int) -> str:
         if "id" not in raw:
@@ -252,6 +316,9 @@ class _Reader:
         name = raw["id"]
         if not isinstance(name, str) or not _ID.fullmatch(name):
             raise Refused("id", f"id {printable(name)} cannot be used: {_ID_RULE}")
+        name = f"{name}.{self.variant}" if self.variant else name
+        if not _ID.fullmatch(name):
+            raise Refused("id", f"id {printable(name)} of the variant is too long: shorten it")
         # Results are files named by id, and some file systems fold case.
         first, line = self.first_lines.setdefault(name.lower(), (name, number))
         if line != number:
@@ -261,9 +328,11 @@ class _Reader:
             )
         return name
 
-    def _edit(self, spec: EditSpec) -> Edit:
+    def _edit(self, spec: EditSpec, own_id: str) -> Edit:
         image_path, image = self._file("image", spec.image)
         drags = tuple(drag.drag for drag in spec.drags)
+        if taken := {*spec.tags} & {*self._own_tag, *(each.variant for each in self.variants)}:
+            raise Refused("tags", f"tag {min(taken)!r} is the name of a variant, too: rename one")
         _refuse_small(spec.image, image)
         if wrong := outside(drags, image.width, image.height):
             raise Refused(*wrong)
@@ -271,12 +340,12 @@ class _Reader:
         config, unused = self._config(spec.settings, is_masked=is_masked)
         mask_path, mask = self._mask(spec, image, config)
         return Edit(
-            id=spec.id,
+            id=own_id,
             image_path=image_path,
             image=image,
             prompt=spec.prompt,
             drags=drags,
-            tags=spec.tags,
+            tags=(*spec.tags, *self._own_tag),
             mask_path=mask_path,
             mask_digest=mask.digest if mask else None,
             config=config,
@@ -287,7 +356,14 @@ class _Reader:
             vae=self.vae,
             segmenter=self.segmenter,
             scene=_scene_edit(spec, image),
+            variant=self.variant,
         )
+
+    @property
+    def _own_tag(self) -> tuple[str, ...]:
+        """The tag by which the edits of a variant, or of none, are selected, if there are any."""
+        named = self.variant or (BASELINE if self.variants else "")
+        return (named,) if named else ()
 
     def _mask(
         self, spec: EditSpec, image: ImageInfo, config: EditConfig
@@ -350,13 +426,21 @@ class _Reader:
         if seen is None:
             try:
                 config, unused = overlay(self.config, settings)
+                config, _ = overlay(config, self.on_top)
             except ValidationError as error:
                 raise Refused(*first_complaint(error, JobConfig, "settings")) from None
             if extreme := extreme_setting(settings, "settings."):
                 raise Refused(*extreme)
-            unused += (*self._idle_in_sampling(config, settings),)
+            unused += (*self._overruled(settings), *self._idle_in_sampling(config, settings))
             seen = self.configs[key] = config.merged(BY_MASK) if is_masked else config, unused
         return seen
+
+    def _overruled(self, settings: Settings) -> Iterator[str]:
+        """Name what the edit sets and its variant sets otherwise."""
+        ours, theirs = (dict(leaves(each)) for each in (self.on_top, settings))
+        for name in ours.keys() & theirs.keys():
+            if ours[name] != theirs[name]:
+                yield not_used(f"settings.{name}", f"variant {self.variant!r} sets it")
 
     def _idle_in_sampling(self, config: EditConfig, settings: Settings) -> Iterator[str]:
         """Name what the job or the edit sets of `sample_image` and nothing reads."""

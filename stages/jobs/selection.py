@@ -17,6 +17,8 @@ _NAMED = 3
 def select_edits(job: Job, selection: Selection) -> Job:
     """Keep the edits that any of the patterns means, good and bad; all if there is no pattern.
 
+    A pattern that means an edit by its id means its variants, too.
+
     @FILE means the edits that its lines name, such as a file of votes from the page; with :up or
     :down those with that vote.
 
@@ -33,7 +35,8 @@ def select_edits(job: Job, selection: Selection) -> Job:
 
 def _meant(job: Job, pattern: str) -> set[str]:
     def matches(edit: Edit | BadEdit) -> bool:
-        return fnmatchcase(edit.id, pattern) or pattern in edit.tags
+        named = any(fnmatchcase(name, pattern) for name in (edit.id, edit.base_id))
+        return named or pattern in edit.tags
 
     every: list[Edit | BadEdit] = [*job.edits, *job.bad]
     if ids := {edit.id for edit in every if matches(edit)}:

@@ -1,6 +1,8 @@
 """The keys of a job file and of its edits, as users write them."""
 
-from collections.abc import Mapping
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import (
@@ -13,7 +15,7 @@ from pydantic import (
     create_model,
 )
 
-from adaptivedrag.config import Dtype, EditConfig
+from adaptivedrag.config import Dtype, EditConfig, overlaid
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.methods import settings_of_others
 from adaptivedrag.model.prompts import LONGEST_PROMPT, is_plain
@@ -21,12 +23,15 @@ from adaptivedrag.pictures.limit import LARGEST_LIMIT, PIXEL_LIMIT
 from adaptivedrag.points import Drag, ImagePoint
 from adaptivedrag.presets import DEFAULT_PRESET, POCKET, preset
 from stages.jobs.complaints import first_complaint, printable
+from stages.jobs.edit import BASELINE
 from stages.pipeline import STAGES, JobConfig
 
 EDITS_FILE = "edits.jsonl"
 LONGEST_NAME = 1000
 MOST_DRAGS = 100
 LARGEST_COUNT = 10**9
+LONGEST_VARIANT = 40
+_VARIANT_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{LONGEST_VARIANT}}}")
 LARGEST_SETTING = 1e30
 """Settings are scaled to the size of the latents, and have to stay numbers. The settings themselves
 have no such bounds, since scaled ones may lie beyond."""
@@ -56,25 +61,39 @@ Name = Annotated[
 ]
 
 
+def _variant_name(name: str) -> str:
+    if not _VARIANT_NAME.fullmatch(name):
+        raise ValueError(
+            f"a name is a part of ids, so it has 1 to {LONGEST_VARIANT} letters, digits, '_' or '-'"
+        )
+    if name.lower() == BASELINE:
+        raise ValueError("that is what the job as it is is called: choose another")
+    return name
+
+
+VariantName = Annotated[str, Field(strict=True), AfterValidator(_variant_name)]
+
+
+def _told_apart(variants: "tuple[VariantSpec, ...]") -> "tuple[VariantSpec, ...]":
+    names = [variant.name.lower() for variant in variants]
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise ValueError(f"{variants[place].name!r} is there twice: rename one")
+    return variants
+
+
 class _Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class JobSpec(_Spec):
-    """The keys of a job file; `parse_spec` adds a table of settings for each stage."""
+class _Making(_Spec):
+    """The keys that say how edits are made."""
 
     model: Name = POCKET
     vae: Name | None = None
     """In the place of the model's own."""
     segmenter: Name = POCKET
     preset: Name = DEFAULT_PRESET
-    edits: Name = EDITS_FILE
-    image_root: Name = "."
-    """Folder of the images, relative to the job file; nothing outside it is read."""
-    mask_root: Name | None = None
-    """Folder of the masks, relative to the job file; by default that of the images."""
-    follow_links: Annotated[bool, Field(strict=True)] = False
-    """Whether images and masks may be links out of their folders, as DVC and the hub make them."""
     use_mask: Annotated[bool, Field(strict=True)] = True
     """Whether a mask that an edit names is where it may change, in every preset. If not, its masks
     are left aside, unless `build_mask.mode = "user"` asks for them."""
@@ -83,14 +102,43 @@ class JobSpec(_Spec):
     dtype: Dtype | None = None
     seed: Whole | None = None
     working_size: Whole | None = None
-    pixel_limit: Annotated[int, Field(strict=True, ge=1, le=LARGEST_LIMIT)] = PIXEL_LIMIT
-    """Images and masks with more pixels are refused by their headers."""
 
     @property
     def settings(self) -> Settings:
-        """What the file sets on top of its preset."""
+        """What is set on top of the preset."""
         given = {name: getattr(self, name, None) for name in JobConfig.model_fields}
         return {name: value for name, value in given.items() if value not in (None, {})}
+
+
+class VariantSpec(_Making):
+    """One of `[[variants]]`: a name, and the keys that are others than in the job as it is.
+
+    `parse_spec` adds a table of settings for each stage, as for a job.
+    """
+
+    name: VariantName
+
+
+class JobSpec(_Making):
+    """The keys of a job file; `parse_spec` adds a table of settings for each stage."""
+
+    edits: Name = EDITS_FILE
+    image_root: Name = "."
+    """Folder of the images, relative to the job file; nothing outside it is read."""
+    mask_root: Name | None = None
+    """Folder of the masks, relative to the job file; by default that of the images."""
+    follow_links: Annotated[bool, Field(strict=True)] = False
+    """Whether images and masks may be links out of their folders, as DVC and the hub make them."""
+    pixel_limit: Annotated[int, Field(strict=True, ge=1, le=LARGEST_LIMIT)] = PIXEL_LIMIT
+    """Images and masks with more pixels are refused by their headers."""
+    variants: Annotated[tuple[VariantSpec, ...], AfterValidator(_told_apart)] = ()
+    """Every edit is made as the job is, and once more for each of them."""
+
+    def varied(self, variant: VariantSpec) -> "JobSpec":
+        """Return the job with the keys of a variant on top, and without variants."""
+        own = self.model_dump(exclude_unset=True, exclude={"variants"})
+        changes = variant.model_dump(exclude_unset=True, exclude={"name"})
+        return type(self).model_validate(overlaid(own, changes))
 
     def config(self) -> tuple[EditConfig, tuple[str, ...]]:
         """Return the preset with the settings on top, and lines about those that are not used.
@@ -133,6 +181,9 @@ def not_used(name: str, why: str) -> str:
 
 
 _TABLES: dict[str, Any] = {stage.name: (Settings, {}) for stage in STAGES}
+_VariantWithTables = create_model("VariantSpec", __base__=VariantSpec, **_TABLES)
+_VARIANTS: Any = tuple[_VariantWithTables, ...]  # type: ignore[valid-type]
+_TABLES["variants"] = (Annotated[_VARIANTS, AfterValidator(_told_apart)], ())
 _WithTables = create_model("JobSpec", __base__=JobSpec, **_TABLES)
 
 
@@ -179,7 +230,53 @@ def parse_spec(raw: Mapping[str, Any]) -> JobSpec:
     except ValidationError as error:
         raise InvalidEdit(first_complaint(error, _WithTables)[1]) from None
     spec.config()
+    for variant in spec.variants:
+        _check_variant(spec, variant, f"variant {variant.name!r}")
     return spec
+
+
+def with_settings(spec: JobSpec, settings: Settings) -> JobSpec:
+    """Return a job with one variant more, which has these keys, and a name made of them or given.
+
+    Raises:
+        InvalidEdit: in one line, for keys that cannot be used.
+    """
+    try:
+        given = {"name": _name_of(settings), **settings}
+        variant = _VariantWithTables.model_validate(given)
+        variants = _told_apart((*spec.variants, variant))
+    except ValidationError as error:
+        raise InvalidEdit(f"--set: {first_complaint(error, _VariantWithTables)[1]}") from None
+    except ValueError as error:
+        raise InvalidEdit(f"--set: the variant {error}") from None
+    _check_variant(spec, variant, "--set")
+    return spec.model_copy(update={"variants": variants})
+
+
+def _check_variant(spec: JobSpec, variant: VariantSpec, said: str) -> None:
+    try:
+        spec.varied(variant).config()
+    except InvalidEdit as error:
+        raise InvalidEdit(f"{said}: {error}") from None
+
+
+def _name_of(settings: Settings) -> str:
+    """Return a name of a variant that says what it sets, such as "hole_rounds-1"."""
+    words = (f"{name.rpartition('.')[2]}-{value}" for name, value in leaves(settings))
+    text = re.sub(r"[^A-Za-z0-9_-]+", "-", "-".join(words)).strip("-")
+    if len(text) <= LONGEST_VARIANT:
+        return text
+    digest = hashlib.sha256(repr(settings).encode()).hexdigest()[:8]
+    return f"{text[: LONGEST_VARIANT - 9]}-{digest}"
+
+
+def leaves(settings: Settings, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every setting by its full name, such as "sample_image.hole_rounds"."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from leaves(dict(value), f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
 
 
 def extreme_setting(settings: Settings, above: str = "") -> tuple[str, str] | None:

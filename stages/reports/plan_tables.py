@@ -8,6 +8,7 @@ from rich.filesize import decimal
 from artifacts import ArtifactStore
 from stages.planning.forecast import Forecast, StageForecast
 from stages.planning.plan import EditPlan, JobPlan, Reason, Status
+from stages.planning.variants import sharing
 from stages.reports.wording import Table, count, duration, ended, first_of, warnings_of
 
 SCHEMA = 1
@@ -63,6 +64,14 @@ def reason_lines(plan: JobPlan) -> Iterator[str]:
         yield f"{stage} {why} ({first_of(ids)})"
 
 
+def variant_lines(plan: JobPlan) -> Iterator[str]:
+    """Return what variants share with the job as it is."""
+    for each in sharing(plan.edits):
+        shared = f"shares {', '.join(each.shared)}" if each.shared else "shares nothing"
+        own = f"; its own: {', '.join(each.own)}" if each.own else ""
+        yield f"{each.variant} ({count(each.edits, 'edit')}) {shared}{own}"
+
+
 def explained_lines(edit_id: str, reasons: Mapping[str, Reason]) -> Iterator[str]:
     """Give the status of each stage of an edit, the reason, and the record it was compared with."""
     for name, reason in reasons.items():
@@ -106,6 +115,7 @@ def plan_document(plan: JobPlan, expected: Forecast, store: ArtifactStore) -> di
             }
             for name, numbers in plan.counts().items()
         },
+        "variants": [each._asdict() for each in sharing(plan.edits)],
         "plans": [_edit_document(each) for each in plan.edits],
     }
 

@@ -276,7 +276,7 @@ def test_two_jobs_are_compared_pair_by_pair(copied, run_here):
 
 
 def test_jobs_of_one_name_cannot_be_compared(finished):
-    with pytest.raises(InvalidRequest, match="Both jobs are called 'scenes'"):
+    with pytest.raises(InvalidRequest, match="Two of scenes, scenes have one name"):
         evaluate(finished, against=load_job(finished / "job.toml"))
 
 

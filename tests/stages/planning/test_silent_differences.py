@@ -41,6 +41,7 @@ JOB = {
     "dtype": "float32",
     "seed": 0,
     "working_size": 512,
+    "variants": [],
 }
 EDIT = {
     "id": "edit",
@@ -76,6 +77,7 @@ NAMES = {
     "image_root": "images are read from another folder: their pixels count",
     "mask_root": "masks are read from another folder: their pixels count",
     "follow_links": "takes pictures behind links, or refuses them",
+    "variants": "are edits of their own, with the keys that a job has",
     "pixel_limit": "takes large pictures, or refuses them",
     "id": "names the result",
     "tags": "select edits",
@@ -159,6 +161,27 @@ def test_every_key_of_a_job_and_an_edit_is_in_the_matrix():
 def test_a_key_of_the_job_changes_a_key_or_is_named(folder, before, key):
     write(folder, JOB | {key: CHANGED_JOB[key]}, EDIT)
     assert seen(folder) != before
+
+
+def test_a_key_of_a_variant_changes_a_key_or_is_named(folder):
+    """Also where an edit sets something itself: what a variant sets goes on top."""
+    tables = [
+        f'[[variants]]\nname = "{key}"\n{key} = {json.dumps(value)}\n'
+        for key, value in CHANGED_JOB.items()
+    ]
+    more = '[[variants]]\nname = "steps"\n[variants.invert_image]\nnum_steps = 60\n'
+    write(folder, JOB | {"variants": None}, EDIT)
+    with (folder / "job.toml").open("a") as file:
+        file.write("".join([*tables, more]))
+    job = load_job(folder / "job.toml")
+    as_it_is, *varied = [
+        ({name: action.key for name, action in found.items()}, edit.notes)
+        for edit in job.edits
+        for found in [actions(edit, same_values=True)]
+    ]
+    assert [edit.variant for edit in job.edits] == ["", *CHANGED_JOB, "steps"]
+    assert as_it_is not in varied
+    assert any("num_steps is not used" in note for note in varied[-1][1])
 
 
 @pytest.mark.parametrize("key", sorted(CHANGED_EDIT))
