@@ -132,6 +132,7 @@ Varied = Annotated[
 Png = Annotated[File, option("FILE", "PNG to write; results/<image>.png by default.")]
 WhyStage = Annotated[Text, argument("STAGE", "With --why: only this stage.")]
 Why = Annotated[Text, option("EDIT", "Explain this edit: what differs from earlier results.")]
+EditPages = Annotated[bool, flag("--edits", "Write pages of edits: all, or the selected.")]
 EachEdit = Annotated[bool, flag("--edits", "Print one line per edit.")]
 Failed = Annotated[Text, argument("EDIT", "Print how this edit failed, with tracebacks.")]
 View = Annotated[bool, flag("--open", "Open the panel in a viewer.")]
@@ -308,13 +309,18 @@ def show(
 @app.command()
 def report(
     job: JobFile,
+    edits: EditPages = False,
+    select: Select = None,
     serve: Serve = False,
     port: Port = None,
     out: Place = None,
     store: Store = STORE,
 ) -> int:
     """Write the page, table and pictures of what is done so far."""
-    return terminal.run.write_job_report(job, out, store, is_served=serve, port=port)
+    chosen = select or []
+    return terminal.run.write_job_report(
+        job, out, store, chosen, edits=edits, is_served=serve, port=port
+    )
 
 
 @importing.command("csv")

@@ -37,6 +37,7 @@ from stages.jobs.selection import Selection, select_edits
 from stages.pipeline import RESULT, WANTED, WITNESS
 from stages.planning.plan import EditPlan, Status, bring_up_to_date, plan_edits
 from stages.planning.work import WorkItem
+from stages.reports.edit_page import FEW, write_edit_pages
 from stages.reports.results import ReportUnwritable, Results
 from stages.reports.wording import count, warnings_of
 
@@ -312,6 +313,8 @@ class Run:
             damaged = self.results.finish(
                 self.plans.values(), self.summary().failed, banner=self._banner_of_others()
             )
+            if len(self.job.order) <= FEW:
+                write_edit_pages(self.results, self.plans.values(), renew=False)
         except (ReportUnwritable, StoreUnavailable) as error:
             self.stop_early(str(error), interrupted=self._interrupted)
             return self.summary()

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from artifacts import ArtifactStore
-from flows.outcomes import ALL_DONE, SOME_FAILED, RunSummary
+from flows.outcomes import ALL_DONE, SOME_FAILED, InvalidRequest, RunSummary
 from flows.request import RunRequest
 from flows.run_job import end_process, run
 from flows.terminal.arguments import parse_settings
-from flows.terminal.console import console, say, say_list
+from flows.terminal.console import console, say, say_list, step_bar
 from flows.terminal.jobs import (
+    PATIENCE,
     bad_lines,
     cause_lines,
     first_lines,
@@ -26,6 +27,7 @@ from stages.jobs.edit import Job
 from stages.jobs.reader import load_job
 from stages.jobs.selection import Selection, select_edits
 from stages.planning.plan import plan_edits
+from stages.reports.edit_page import FEW, write_edit_pages
 from stages.reports.results import Results, writing
 
 
@@ -74,20 +76,40 @@ def run_demo(out: Path, store: str, device: str) -> NoReturn:
 
 
 def write_job_report(
-    path: Path, out: str | None, store: str, *, is_served: bool = False, port: int | None = None
+    path: Path,
+    out: str | None,
+    store: str,
+    select: Selection = (),
+    *,
+    edits: bool = False,
+    is_served: bool = False,
+    port: int | None = None,
 ) -> int:
     """Write the page, table and pictures of what is done of a job; print the path of its page.
 
     Args:
+        edits: whether to write the pages of the selected edits; those of a small job always are.
         is_served: whether to serve the page then, until the user interrupts it.
         port: where; None for any port that is free.
+
+    Raises:
+        InvalidRequest: for a selection without `edits`, for which alone it is.
     """
+    if select and not edits:
+        raise InvalidRequest("--select chooses the edits whose pages --edits writes: add --edits")
     job, opened = load(path), ArtifactStore.open(store, create=False)
+    chosen = {edit.id for edit in select_edits(job, select).edits}
     results = Results.open(job, opened, out or f"results/{job.name}")
     plans = plan_edits(job.edits, opened)
     failures = [failure for plan in plans if (failure := plan.last_failure)]
     damaged = results.finish(plans, failures)
     say_list("Damaged", [f"{name}: {reason}" for name, reason in damaged.items()])
+    if edits or len(job.order) <= FEW:
+        wanted = [plan for plan in plans if plan.edit.id in chosen]
+        with step_bar("Writing pages of edits", console(stderr=True), after=PATIENCE) as advance:
+            written = write_edit_pages(results, wanted, renew=edits, on_page=advance)
+        if edits:
+            say(f"Pages of edits written: {len(written)}")
     say(f"Report: {results.page}")
     if is_served:
         serve(results_site(results.place), port, say)

@@ -58,11 +58,16 @@ def provenance(edit: Edit, store: ArtifactStore) -> tuple[Provenance, ...]:
         ModelUnavailable: if the files of a model are not there.
     """
     (plan,) = plan_edits([edit], store)
+    return chain_of(plan)
+
+
+def chain_of(plan: EditPlan) -> tuple[Provenance, ...]:
+    """Return the chain of artifacts that a plan has found; see `provenance`."""
     return tuple(
         Provenance(
             plan.stages[stage.name],
             _inputs(plan, plan.stages[stage.name].record),
-            _models(edit, plan.stages[stage.name].record),
+            _models(plan.edit, plan.stages[stage.name].record),
             code_of(stage.name),
         )
         for stage in STAGES
@@ -87,11 +92,12 @@ def provenance_lines(chain: Sequence[Provenance]) -> Iterator[str]:
         why = f": {each.plan.why}" if each.plan.why else ""
         yield f"{each.plan.stage} {each.plan.status}{why}"
         if each.record:
-            for title, text in _facts(each, each.record):
+            for title, text in facts(each, each.record):
                 yield f"  {title:<10}{text}"
 
 
-def _facts(each: Provenance, record: Record) -> Iterator[tuple[str, str]]:
+def facts(each: Provenance, record: Record) -> Iterator[tuple[str, str]]:
+    """Return what an artifact was made from, and how: titles and texts."""
     worked = record.circumstances
     yield "key", record.key
     yield "record", f"{record.number}, stage version {record.version}"

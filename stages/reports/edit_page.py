@@ -1,0 +1,194 @@
+"""A page for each edit: OUT/edits/<id>.html, and its pictures in OUT/edits/<id>.
+
+Everything that the stages made and said of one edit, how it failed, and how to do it again.
+"""
+
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from adaptivedrag.errors import InvalidEdit
+from artifacts import ArtifactCorrupt
+from stages.browsing import MadeEdit
+from stages.images import Pixels, read_image
+from stages.pipeline import STAGES
+from stages.planning.plan import EditPlan, plan_edits
+from stages.reports.edit_view import (
+    StageView,
+    Surroundings,
+    drag_views,
+    general_settings,
+    paths,
+    stage_views,
+    tracker_view,
+)
+from stages.reports.rendering import ASSETS, asset, render
+from stages.stage import Look
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from stages.reports.results import Results
+
+EDITS = "edits"
+"""The folder of the pages."""
+DRAWN = 320
+"""Longest side of a drawing of what a stage made, in pixels."""
+PATHS = 1024
+"""Longest side of the picture under the paths, in pixels."""
+FEW = 20
+"""The most edits of a job that gets the pages of all by itself: 0.15 s each on one core."""
+_FORM = 1
+"""Raise when pages change, so that old ones are written again."""
+_OWN_ASSETS = ("page.css", "edit.css", "edit.js")
+_MADE_OF = re.compile(rb'<meta name="made-of" content="(\w+)">')
+
+
+def write_edit_pages(
+    results: "Results",
+    plans: Iterable[EditPlan],
+    *,
+    renew: bool = True,
+    on_page: Callable[[int, int], None] = lambda _done, _pages: None,
+) -> list[str]:
+    """Write the pages of edits beside the page of their results; return the ids of those written.
+
+    Args:
+        renew: write those too that say already what they should.
+        on_page: called after each page with how many are done and how many there are.
+
+    Raises:
+        ReportUnwritable: if the place cannot be written.
+        StoreUnavailable: if the store cannot be read.
+    """
+    pages, written = _Pages(results, [*plans]), []
+    for number, plan in enumerate(pages.plans, start=1):
+        if pages.write(plan, renew=renew):
+            written.append(plan.edit.id)
+        on_page(number, len(pages.plans))
+    return written
+
+
+class _Pages:
+    """The pages of some edits of a job."""
+
+    def __init__(self, results: "Results", plans: Sequence[EditPlan]) -> None:
+        self.results, self.plans = results, plans
+        self.around = Surroundings.of(results.job, results.store, results.place.out)
+        there = {PurePosixPath(path).stem for path in results.place.names(EDITS)}
+        there |= {plan.edit.id for plan in plans}
+        self.order = [name for name in results.job.order if name in there]
+        for name in _OWN_ASSETS if plans else ():
+            results.place.put(f"{ASSETS}/{name}", asset(name))
+
+    def write(self, plan: EditPlan, *, renew: bool) -> bool:
+        """Write the page of an edit, unless it says already what it should."""
+        name = plan.edit.id
+        neighbors = self._neighbors(name)
+        made_of = self._made_of(plan, neighbors)
+        path = f"{EDITS}/{name}.html"
+        if not renew and made_of == self._made_of_page(path):
+            return False
+        try:
+            page = self._page(plan, neighbors, made_of)
+        except ArtifactCorrupt:  # a record that is cut off: the store has forgotten it by now
+            (plan,) = plan_edits([plan.edit], self.results.store)
+            page = self._page(plan, neighbors, made_of)
+        self.results.place.put(path, page.encode(errors="replace"))
+        return True
+
+    def _page(self, plan: EditPlan, neighbors: Mapping[str, str], made_of: str) -> str:
+        edit, around = plan.edit, self.around
+        made = MadeEdit(plan, self.results.store, around.commands(edit.id).make)
+        views = stage_views(plan, made, around)
+        tracker = tracker_view(views)
+        pixels, unreadable = _pixels(plan)
+        drawn = {} if pixels is None else dict(self._draw(plan, views, pixels))
+        return render(
+            "edit.html",
+            title=edit.id,
+            assets=f"../{ASSETS}",
+            edit=edit,
+            row=self.results.rows.get(edit.id, {}),
+            verdict=plan.verdict,
+            failure=plan.last_failure,
+            neighbors=neighbors,
+            made_of=made_of,
+            job=around.job.name,
+            image=self._draw_image(edit.id, pixels),
+            unreadable=unreadable,
+            drags=drag_views(plan),
+            paths=paths(plan, tracker.parts),
+            no_paths=tracker.hole,
+            stages=views,
+            drawn=drawn,
+            settings=general_settings(edit, around.preset),
+            commands=around.commands(edit.id),
+        )
+
+    def _draw(
+        self, plan: EditPlan, views: Sequence[StageView], pixels: Pixels
+    ) -> Iterator[tuple[str, dict[str, str]]]:
+        """Draw what each stage made; yield its name, and the pictures by their titles."""
+        longest = min(DRAWN, max(pixels.shape))
+        look = Look(plan.edit, pixels, plan.resolved.frame, longest)
+        for stage, view in zip(STAGES, views, strict=True):
+            yield (
+                stage.name,
+                {
+                    tile.title: self._put(
+                        plan.edit.id, tile.title, tile.draw(view.parts[tile.part], look)
+                    )
+                    for tile in stage.tiles
+                    if tile.part in view.parts
+                },
+            )
+
+    def _draw_image(self, name: str, pixels: Pixels | None) -> str:
+        """Draw the image itself, under the paths."""
+        if pixels is None:
+            return ""
+        from PIL import Image
+
+        picture = Image.fromarray(pixels)
+        picture.thumbnail((PATHS, PATHS))
+        return self._put(name, "image", picture)
+
+    def _put(self, name: str, title: str, picture: "Image.Image") -> str:
+        """Save a picture; return its address on the page."""
+        encoded = io.BytesIO()
+        picture.save(encoded, "JPEG", quality=88)
+        address = f"{name}/{title}.jpg"
+        self.results.place.put(f"{EDITS}/{address}", encoded.getvalue())
+        return address
+
+    def _neighbors(self, name: str) -> dict[str, str]:
+        """Return the edits before and after one that have a page; "" at the ends."""
+        here = self.order.index(name)
+        around = ["", *self.order, ""]
+        return {"previous": around[here], "next": around[here + 2]}
+
+    def _made_of(self, plan: EditPlan, neighbors: Mapping[str, str]) -> str:
+        """Return a digest of what a page says."""
+        stages = [
+            (staged.status, staged.key, staged.failure, staged.found and staged.found.number)
+            for staged in plan.stages.values()
+        ]
+        edit, around = plan.edit, self.around
+        what: list[Any] = [_FORM, edit, stages, neighbors, around.job.path, around.out]
+        return sha256(repr(what).encode(errors="surrogateescape")).hexdigest()[:32]
+
+    def _made_of_page(self, path: str) -> str:
+        found = _MADE_OF.search(self.results.place.get(path))
+        return found[1].decode() if found else ""
+
+
+def _pixels(plan: EditPlan) -> tuple[Pixels | None, str]:
+    """Return the image of an edit, or why it cannot be read any more."""
+    try:
+        return read_image(plan.edit.image_path, plan.edit.image.pixels), ""
+    except InvalidEdit as error:
+        return None, str(error)
