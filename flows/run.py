@@ -38,7 +38,8 @@ from stages.pipeline import RESULT, WANTED, WITNESS
 from stages.planning.plan import EditPlan, Status, bring_up_to_date, plan_edits
 from stages.planning.work import WorkItem
 from stages.reports.edit_page import FEW, write_edit_pages
-from stages.reports.results import ReportUnwritable, Results
+from stages.reports.place import ReportUnwritable
+from stages.reports.results import Results
 from stages.reports.wording import count, warnings_of
 
 PAGE_SECONDS = 30.0

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from adaptivedrag.config import BuildMaskConfig, EditConfig
 from adaptivedrag.errors import InvalidEdit
+from adaptivedrag.points import Frame
 from adaptivedrag.warp import CONTENT_VERSION
 from artifacts import Picture
 from stages.stage import EditInput, Look, Made, Stage, Tile, Work, as_planned, one_by_one
@@ -61,6 +62,12 @@ def _draw_mask(picture: "np.ndarray", look: Look) -> "Image.Image":
     return mask_tile(look.pixels, picture > 0, look.edit.drags, look.longest)
 
 
+def _overlay_mask(picture: "np.ndarray", _frame: Frame) -> "Image.Image":
+    from stages.reports.tiles import mask_overlay
+
+    return mask_overlay(picture > 0)
+
+
 STAGE = Stage(
     name="build_mask",
     version=STAGE_VERSION,
@@ -72,5 +79,6 @@ STAGE = Stage(
         {"content": CONTENT_VERSION} if config.build_mask.mode == "content" else {}
     ),
     first_guess=1.0,
-    tiles=(Tile("mask", "picture", _draw_mask, on_page=True),),
+    region="picture",
+    tiles=(Tile("mask", "picture", _draw_mask, overlay=_overlay_mask),),
 )

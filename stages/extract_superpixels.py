@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptivedrag.config import ExtractSuperpixelsConfig
 from adaptivedrag.model.memory_ladder import POINTS_AT_ONCE
+from adaptivedrag.points import Frame
 from stages.stage import Look, Made, Stage, Tile, Work, one_by_one
 
 if TYPE_CHECKING:
@@ -49,6 +50,12 @@ def _draw_superpixels(labels: "np.ndarray", look: Look) -> "Image.Image":
     return superpixel_tile(look.pixels, labels, look.frame, look.longest)
 
 
+def _overlay_superpixels(labels: "np.ndarray", frame: Frame) -> "Image.Image":
+    from stages.reports.tiles import superpixel_overlay
+
+    return superpixel_overlay(labels, frame)
+
+
 def _draw_segments(segments: "np.ndarray", look: Look) -> "Image.Image":
     """Draw SAM 2's segments, the smaller over the larger."""
     from adaptivedrag.superpixels import paint_segments
@@ -71,6 +78,6 @@ STAGE = Stage(
     at_once=lambda config: POINTS_AT_ONCE if config.needs_segments else 1,
     tiles=(
         Tile("segments", "segments", _draw_segments, is_optional=True),
-        Tile("superpixels", "labels", _draw_superpixels),
+        Tile("superpixels", "labels", _draw_superpixels, overlay=_overlay_superpixels),
     ),
 )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from adaptivedrag.config import EditConfig
 from adaptivedrag.methods import DragMethod, LatentMethod, PictureMethod
+from adaptivedrag.points import Frame
 from adaptivedrag.warp import CONTENT_VERSION
 from artifacts import JSON, Document, Picture
 from stages.stage import EditInput, Look, Made, Stage, Tile, Work, one_by_one
@@ -148,6 +149,12 @@ def _draw_paths(tracks: "np.ndarray", look: Look) -> "Image.Image":
     return path_tile(look.pixels, tracks, look.edit.drags, look.frame, look.longest)
 
 
+def _overlay_paths(tracks: "np.ndarray", frame: Frame) -> "Image.Image":
+    from stages.reports.tiles import path_overlay
+
+    return path_overlay(tracks, frame)
+
+
 def _draw_moved(picture: "np.ndarray", look: Look) -> "Image.Image":
     from stages.reports.tiles import drag_tile
 
@@ -169,7 +176,7 @@ STAGE = Stage(
     checkpoints=True,
     saves_memory_by=("gradient checkpointing",),
     tiles=(
-        Tile("paths", "tracks", _draw_paths),
+        Tile("paths", "tracks", _draw_paths, overlay=_overlay_paths),
         Tile("moved", "picture", _draw_moved, is_optional=True),
     ),
 )

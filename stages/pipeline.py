@@ -30,6 +30,9 @@ BY_NAME = {stage.name: stage for stage in STAGES}
 RESULT = next(stage for stage in reversed(STAGES) if stage.result)
 """The stage whose result is the edited image of a job."""
 
+REGION = next(stage for stage in reversed(STAGES) if stage.region)
+"""The stage that says where the image may change."""
+
 WITNESS, TRACKER = locate_handles.STAGE, optimize_latent.STAGE
 """The stages that say where handles are: by the first verdicts speak, by the second the drag's own
 tracker."""

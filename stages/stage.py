@@ -147,14 +147,15 @@ class Tile:
 
     Attributes:
         is_optional: whether it is left out, instead of left empty, where nothing is made yet.
-        on_page: whether the page of results shows it beside the image and the result.
+        overlay: draws it as a transparent picture of the image's size, which pages lay on the
+            image; None: pages do not show it.
     """
 
     title: str
     part: str
     draw: "Callable[[Any, Look], Image.Image]"
     is_optional: bool = False
-    on_page: bool = False
+    overlay: "Callable[[Any, Frame], Image.Image] | None" = None
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,8 @@ class Stage:
         at_once: items that it takes at once, which smaller batches halve.
         result: the part that is the edited image, if the stage makes one; a job's result is that of
             its last stage with one.
+        region: the part that says where the image may change, if the stage makes one: gray, of the
+            image's size, 0 where nothing may.
         tiles: drawings of what it made.
     """
 
@@ -208,6 +211,7 @@ class Stage:
     saves_memory_by: tuple[Measure, ...] = ()
     at_once: Callable[[EditConfig], int] = lambda _config: 1
     result: str = ""
+    region: str = ""
     tiles: tuple[Tile, ...] = ()
 
     def ladder(self, config: EditConfig) -> tuple[Rung, ...]:

@@ -614,7 +614,7 @@ def test_masks_that_are_left_aside_and_odd_ones_are_noted(done):
     note = "edit-0, edit-1, edit-2: its mask is left aside, because use_mask is false"
     assert note in call("run", done).output
     assert note in call("plan", done).output
-    assert "its mask is left aside" in Path("results/cats/index.html").read_text()
+    assert "its mask is left aside" in Path("results/cats/data/0001.js").read_text()
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ BRITISH = (
     "honour",
     "initialis",
     "judgement",
-    "labelled",
+    "labelled(?!by)",
     "learnt",
     "localis",
     "minimis",

@@ -21,7 +21,7 @@ from flows.run_job import run
 from stages.jobs.edit import BASELINE, Job, by_variant
 from stages.jobs.reader import load_job, read_settings
 from stages.jobs.toml import toml_document
-from stages.reports.results import writing
+from stages.reports.place import writing
 from stages.reports.score_tables import MissingResult, Row
 
 ROWS = "ablation.toml"

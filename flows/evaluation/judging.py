@@ -40,7 +40,7 @@ from stages.pipeline import RESULT as RESULT_STAGE
 from stages.pipeline import WITNESS
 from stages.planning.plan import EditPlan, Status, plan_edits
 from stages.reports.extremes import write_extremes
-from stages.reports.results import writing
+from stages.reports.place import writing
 from stages.reports.score_tables import (
     NO_CONTENT,
     NO_REGION,

@@ -22,7 +22,7 @@ from stages.jobs.spec import parse_spec
 from stages.pipeline import RESULT
 from stages.planning.plan import EditPlan, plan_edits
 from stages.reports.panel import write_panel
-from stages.reports.results import writing
+from stages.reports.place import writing
 from stages.reports.srgb_png import save_png
 from stages.reports.wording import warnings_of
 from stages.workbench import Workbench

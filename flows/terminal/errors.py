@@ -6,7 +6,7 @@ from flows.outcomes import INTERRUPTED, NOT_STARTED, STOPPED_EARLY, InvalidReque
 from flows.prefect_settings import PrefectUnavailable
 from flows.preflight import NotReady
 from flows.terminal.console import say
-from stages.reports.results import ReportUnwritable
+from stages.reports.place import ReportUnwritable
 
 EXPECTED = (AdaptiveDragError, ArtifactError, InvalidRequest, NotReady, PrefectUnavailable)
 

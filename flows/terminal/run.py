@@ -28,7 +28,8 @@ from stages.jobs.reader import load_job
 from stages.jobs.selection import Selection, select_edits
 from stages.planning.plan import plan_edits
 from stages.reports.edit_page import FEW, write_edit_pages
-from stages.reports.results import Results, writing
+from stages.reports.place import writing
+from stages.reports.results import Results
 
 
 def request_of(

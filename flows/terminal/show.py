@@ -15,8 +15,8 @@ from stages.planning.models import adaptable_layers
 from stages.planning.plan import Status, plan_edits
 from stages.planning.provenance import provenance, provenance_document, provenance_lines
 from stages.reports.panel import write_panel
+from stages.reports.place import writing
 from stages.reports.plan_tables import stages_table
-from stages.reports.results import writing
 
 
 def show_edit(path: Path, name: str, out: Path | None, store: str, *, view: bool) -> None:

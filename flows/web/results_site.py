@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from flows.outcomes import InvalidRequest
-from stages.reports.results import Place
+from stages.reports.place import Place
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp

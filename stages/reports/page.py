@@ -1,56 +1,170 @@
-"""The page of a job's results, from the rows of its table alone."""
+"""The page of a job's results, from the rows of its table alone.
 
+    OUT/index.html     the summary and the failures, which need no script
+    OUT/data/0001.js   rows, in files of at most `MOST_BYTES` that call one function
+    OUT/assets         style sheets and scripts
+
+Rows are scripts since a browser refuses `fetch` for addresses file://. What is there already as it
+should be is not written again.
+"""
+
+import hashlib
+import json
 from collections import Counter
-from collections.abc import Sequence
-from functools import cache
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
 
-from stages.pipeline import STAGES
-from stages.reports.wording import ended
+from stages.failures import Failure
+from stages.jobs.edit import Job
+from stages.pipeline import STAGE_NAMES
+from stages.reports.causes import causes
+from stages.reports.place import Place
+from stages.reports.rendering import ASSETS, asset, render
+from stages.reports.rows import ResultRow
+from stages.reports.verdicts import ADVICE
+from stages.reports.wording import count, duration
 
-if TYPE_CHECKING:
-    from jinja2 import Template
-
-    from stages.reports.results import ResultRow
-
+PAGE, DATA = "index.html", "data"
+MOST_BYTES = 500_000
+"""Of a file of rows, unless one row alone is larger."""
+MOST_NAMED = 100
+"""Of the failures of one cause; all are in the grid."""
 REFRESH_SECONDS = 30
+SCRIPTS, STYLES = ("viewer.js", "votes.js", "index.js"), ("page.css", "viewer.css", "index.css")
+_AS_THEY_ARE = (
+    *("id", "status", "advice", "sentence", "tags", "prompt", "reason", "distance", "relative"),
+    *("outside", "mask_share", "outliers", "seconds", "score", "steps", "budget"),
+    *("width", "height", "image", "source", "overlays", "truth", "thumbs", "notes", "warnings"),
+    *("off", "earlier", "not_witnessed", "line", "page"),
+)
+"""What the page gets of a row, beside what `_datum` makes of the rest."""
 
 
-def render_page(name: str, rows: "Sequence[ResultRow]", banner: str = "") -> str:
-    """Return the page as HTML.
+@dataclass(frozen=True)
+class Page:
+    """The page of a job.
 
-    Args:
+    Attributes:
         banner: says that a run goes on; the page then loads itself again now and then.
+        found: keys of the artifacts that were there before the run.
     """
-    titles = [tile.title for stage in STAGES for tile in stage.tiles if tile.on_page]
-    return _template().render(
-        name=name,
-        rows=rows,
-        banner=banner,
-        refresh=REFRESH_SECONDS,
-        figures=["before", *titles, "after"],
-        failures=[row for row in rows if row["status"] in ("failed", "bad")],
-        counts=Counter(row["status"] for row in rows),
-        verdict=_verdict,
-        ended=ended,
-        verdicts=Counter(said for row in rows if (said := _verdict(row))),
-        seconds=sum(row.get("seconds", 0) for row in rows),
-    )
+
+    job: Job
+    rows: Sequence[ResultRow]
+    banner: str = ""
+    found: Set[str] = frozenset()
+
+    def write(self, place: Place) -> None:
+        """Write the page; the index last, since it names the other files.
+
+        Raises:
+            ReportUnwritable: if the place cannot be written.
+        """
+        files = {f"{DATA}/{number:04}.js": data for number, data in self._data()}
+        assets = {f"{ASSETS}/{name}": asset(name) for name in (*SCRIPTS, *STYLES)}
+        for path, data in {**assets, **files}.items():
+            if place.get(path) != data:
+                place.put(path, data)
+        place.delete(sorted(place.names(DATA) - files.keys()))
+        place.put(PAGE, self._index(files).encode(errors="replace"))
+
+    def _data(self) -> Iterator[tuple[int, bytes]]:
+        """Yield files of rows with their numbers."""
+        number, lines, size = 1, list[str](), 0
+        for row in self.rows:
+            line = json.dumps(_datum(row), separators=(",", ":"))
+            if lines and size + len(line) > MOST_BYTES:
+                yield number, _script(number, lines)
+                number, lines, size = number + 1, [], 0
+            lines.append(line)
+            size += len(line) + 2
+        if lines:
+            yield number, _script(number, lines)
+
+    def _index(self, files: Mapping[str, bytes]) -> str:
+        return render(
+            "index.html",
+            title=self.job.name,
+            banner=self.banner,
+            refresh=REFRESH_SECONDS,
+            scripts=SCRIPTS,
+            styles=[name for name in STYLES if name != "page.css"],
+            count=count,
+            total=len(self.rows),
+            advice=[*self._advice()],
+            verdicts=Counter(said for row in self.rows if (said := _verdict(row))).most_common(),
+            work=[*self._work()],
+            causes=causes(map(_failure, self._of_status("failed"))),
+            bad=[*self._of_status("bad")],
+            most=MOST_NAMED,
+            settings={
+                "job": hashlib.sha256(str(self.job.path).encode()).hexdigest()[:16],
+                "name": self.job.name,
+                "files": [f"{path}?{_digest(data)}" for path, data in files.items()],
+                "total": len(self.rows),
+                "stages": STAGE_NAMES,
+                "refresh": REFRESH_SECONDS if self.banner else 0,
+            },
+        )
+
+    def _of_status(self, status: str) -> Iterator[ResultRow]:
+        return (row for row in self.rows if row["status"] == status)
+
+    def _advice(self) -> Iterator[tuple[str, str, int]]:
+        counts = Counter(row["advice"] for row in self.rows)
+        yield from ((name, words, counts[name]) for name, words in ADVICE.items() if counts[name])
+
+    def _work(self) -> Iterator[str]:
+        """Say what the results have cost, and what was saved."""
+        spent = {
+            row["keys"][name]: (seconds, row["devices"][name])
+            for row in self.rows
+            for name, seconds in row.get("stage_seconds", {}).items()
+        }
+        if not spent:
+            return
+        asked = sum(row.get("seconds", 0.0) for row in self.rows)
+        for kind, is_cpu in (("GPU", False), ("CPU", True)):
+            seconds = sum(s for s, device in spent.values() if (device == "cpu") == is_cpu)
+            if seconds:
+                yield f"{duration(seconds)} of {kind} time for {count(len(spent), 'artifact')}"
+        if (shared := asked - sum(seconds for seconds, _ in spent.values())) > 1:
+            yield f"{duration(shared)} saved, since edits share artifacts"
+        if before := sum(seconds for key, (seconds, _) in spent.items() if key in self.found):
+            yield f"{duration(before)} of it was in the store before this run"
 
 
-def _verdict(row: "ResultRow") -> str:
-    return "not witnessed" if row.get("not_witnessed") else row.get("verdict") or ""
+def _script(number: int, lines: Sequence[str]) -> bytes:
+    text = ",\n".join(lines)
+    return f"rows({number}, [\n{text}\n]);\n".encode()
 
 
-@cache
-def _template() -> "Template":
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:12]
 
-    environment = Environment(
-        loader=PackageLoader("stages.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("index.html")
+
+def _datum(row: ResultRow) -> dict[str, Any]:
+    """Return what the page gets of an edit; what is empty is left out."""
+    failure, points = row.get("failure", {}), row.get("points", [])
+    found = {
+        **{name: row.get(name) for name in _AS_THEY_ARE},
+        "verdict": _verdict(row),
+        "tracker": row.get("tracker", {}).get("verdict"),
+        "stage": failure.get("stage"),
+        "kind": failure.get("kind"),
+        "made": [STAGE_NAMES.index(name) for name in row.get("keys", ())],
+        "drags": [[*handle, *target] for handle, target in row.get("drags", ())],
+        "ends": [[*point["end"]] for point in points if point["verdict"] != "lost"],
+    }
+    return {name: value for name, value in found.items() if value not in (None, "", [], {})}
+
+
+def _failure(row: ResultRow) -> Failure:
+    return Failure(row["id"], **row["failure"])
+
+
+def _verdict(row: ResultRow) -> str:
+    if row["status"] != "done":
+        return ""
+    return "not witnessed" if row.get("not_witnessed") else row["verdict"]

@@ -9,6 +9,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 _PERCEPTUAL = b"\0"
+_LEVEL = 1
+"""Of compression: files grow by a tenth, and are written in a third of the time."""
 
 
 def save_png(
@@ -21,4 +23,4 @@ def save_png(
     info.add(b"sRGB", _PERCEPTUAL)
     for keyword, text in texts.items():
         info.add_text(keyword, text)
-    picture.save(place, "PNG", pnginfo=info)
+    picture.save(place, "PNG", pnginfo=info, compress_level=_LEVEL)

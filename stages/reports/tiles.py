@@ -18,8 +18,13 @@ TILE = 384
 SMOOTHING = 2
 """Lines are drawn this many times larger and shrunk, since Pillow's own have steps."""
 
+SMOOTH_UP_TO = 2048
+"""Overlays with a longer side are drawn as they are: they are large enough, and so are steps."""
+
 PAPER = (255, 255, 255)
 HANDLE, TARGET, BORDER = (229, 57, 53), (30, 118, 255), (255, 235, 59)
+_CLEAR, _DIM, _LINE = range(3)
+_GRAY = (32, 34, 37)
 PATHS = ((255, 193, 7), (0, 200, 150), (224, 64, 251), (64, 196, 255))
 
 
@@ -116,17 +121,37 @@ def mask_tile(
     return canvas.finished()
 
 
+def mask_overlay(mask: Mask) -> Image.Image:
+    """Return a picture that grays an image where it may not change, with the mask's border."""
+    shown = np.where(mask, _CLEAR, _DIM)
+    shown[_thick(_borders(mask), 1)] = _LINE
+    return _stencil(shown)
+
+
 def superpixel_tile(
     pixels: Pixels, labels: npt.NDArray[np.int32], frame: Frame, longest: int = TILE
 ) -> Image.Image:
     """Show an image with the borders of its superpixels."""
     canvas = Canvas.of(pixels, longest)
-    width, height = canvas.picture.size
-    horizontal, vertical = canvas.scale
+    shown = _at_size(labels, frame, *canvas.picture.size)
+    canvas.outline(_thick(_borders(shown), 1), BORDER)
+    return canvas.finished()
+
+
+def superpixel_overlay(labels: npt.NDArray[np.int32], frame: Frame) -> Image.Image:
+    """Return the borders of superpixels at the image's size, else transparent."""
+    shown = _at_size(labels, frame, frame.image_width, frame.image_height)
+    return _stencil(np.where(_borders(shown), _LINE, _CLEAR))
+
+
+def _at_size(
+    labels: npt.NDArray[np.int32], frame: Frame, width: int, height: int
+) -> npt.NDArray[np.int32]:
+    """Return the labels of the feature grid for each pixel of the image at another size."""
+    horizontal, vertical = width / frame.image_width, height / frame.image_height
     cols = [frame.to_cell(ImagePoint((x + 0.5) / horizontal - 0.5, 0.0))[1] for x in range(width)]
     rows = [frame.to_cell(ImagePoint(0.0, (y + 0.5) / vertical - 0.5))[0] for y in range(height)]
-    canvas.outline(_thick(_borders(labels[rows][:, cols]), 1), BORDER)
-    return canvas.finished()
+    return labels[rows][:, cols]
 
 
 def path_tile(
@@ -147,6 +172,29 @@ def path_tile(
         canvas.dot(drag.handle, HANDLE, 3.0)
         canvas.dot(points[-1], color, 3.0)
     return canvas.finished()
+
+
+def path_overlay(tracks: npt.NDArray[np.float32], frame: Frame) -> Image.Image:
+    """Return the path of every handle with its end, at the image's size, else transparent."""
+    size = frame.image_width, frame.image_height
+    smoothing = SMOOTHING if max(size) <= SMOOTH_UP_TO else 1
+    large = Image.new("RGBA", (size[0] * smoothing, size[1] * smoothing))
+    canvas = Canvas(large, ImageDraw.Draw(large), (smoothing, smoothing))
+    for number in range(tracks.shape[1]):
+        points = [frame.to_image(FeaturePoint(*map(float, step))) for step in tracks[:, number]]
+        color = PATHS[number % len(PATHS)]
+        if len(points) > 1:
+            canvas.line(points, color, 1.0)
+        canvas.dot(points[-1], color, 1.5)
+    return large.reduce(smoothing)
+
+
+def _stencil(shown: npt.NDArray[np.integer]) -> Image.Image:
+    """Return a picture of the few colors that overlays have, by their numbers."""
+    picture = Image.fromarray(shown.astype(np.uint8), "P")
+    picture.putpalette([*_GRAY, *_GRAY, *BORDER])
+    picture.info["transparency"] = bytes((0, 170, 255))
+    return picture
 
 
 def _borders(labels: npt.NDArray[Any]) -> Mask:

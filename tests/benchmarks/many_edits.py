@@ -2,7 +2,8 @@
 
     PYTHONPATH=tests python tests/benchmarks/many_edits.py FOLDER EDITS [EDITS_PER_IMAGE]
 
-Pictures are small but real; of all other payloads only size and form are.
+Pictures are small but real, and what is made of them can be read and drawn; what the witness says
+differs from edit to edit.
 """
 
 import io
@@ -32,7 +33,7 @@ from artifacts.places.backend import Backend
 from artifacts.records import MANIFEST, Manifest, StoredFile
 from stages.jobs.edit import Edit
 from stages.jobs.reader import load_job
-from stages.pipeline import STAGES
+from stages.pipeline import STAGES, WITNESS
 from stages.planning.resolved import Resolved
 from stages.stage import Stage
 
@@ -127,6 +128,8 @@ class Form:
         if self.varied.endswith(".png"):
             mode = "L" if stage.name == "build_mask" else "RGB"
             files[self.varied] = picture(number, mode)
+        elif self.varied.endswith(".json"):
+            files[self.varied] += _blanks(number)
         else:
             files[self.varied] = files[self.varied][:-8] + number.to_bytes(8, "big")
         manifest = self._manifest(files, number)
@@ -143,7 +146,7 @@ class Form:
             logical=manifest.logical,
             files={**{name: len(data) for name, data in files.items()}, MANIFEST: len(data)},
             circumstances=CIRCUMSTANCES,
-            summary=dict(self.summary),
+            summary=dict(self.summary) | (_seen(number) if stage is WITNESS else {}),
         )
         return record, Encoded({**files, MANIFEST: data}, manifest, record.object)
 
@@ -160,6 +163,19 @@ class Form:
         )
 
 
+def _blanks(number: int) -> bytes:
+    """Return white space that is unique to a number; JSON is the same with it."""
+    return f"{number:032b}".replace("0", " ").replace("1", "\n").encode()
+
+
+def _seen(number: int) -> dict[str, Any]:
+    """Return what the witness says of an edit: most handles arrive, and some are lost."""
+    distance = number * 37 % 223 / 10
+    verdict = "lost" if number % 41 == 0 else "reached" if distance < 4 else "stalled"
+    point = {"verdict": verdict, "distance": distance, "handle": [20.0, 20.0]}
+    return {"verdict": verdict, "points": [{**point, "end": [40.0, 30.0], "target": [40.0, 30.0]}]}
+
+
 def _stored(path: str, data: bytes) -> StoredFile:
     import hashlib
 
@@ -168,7 +184,8 @@ def _stored(path: str, data: bytes) -> StoredFile:
 
 def _payloads() -> dict[str, tuple[Payload, Mapping[str, Any]]]:
     pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
-    flat = np.zeros((8, 8), np.int32)
+    rows, cols = np.mgrid[0:32, 0:32]
+    flat = (rows // 8 * 4 + cols // 8).astype(np.int32)
     end = {"end": [40.0, 30.0], "target": [40.0, 30.0]}
     point = {"verdict": "reached", "distance": 0.4, "handle": [20.0, 20.0], **end}
     drag = {"steps": 11, "budget": 80, "verdict": "reached", "points": [point], "warnings": []}
@@ -180,7 +197,10 @@ def _payloads() -> dict[str, tuple[Payload, Mapping[str, Any]]]:
         "extract_superpixels": ({"labels": flat, "centroids": np.zeros((4, 2))}, {"count": 4}),
         "build_mask": ({"mask": flat > 0, "picture": Picture(pixels[:, :, 0])}, {"warnings": []}),
         "optimize_latent": (
-            {"latent": np.zeros((1, 4, 8, 8)), "tracks": np.zeros((12, 1, 2))},
+            {
+                "latent": np.zeros((1, 4, 8, 8)),
+                "tracks": np.linspace((10, 10), (15, 20), 12)[:, None],
+            },
             drag,
         ),
         "sample_image": ({"image": Picture(pixels)}, {"unet": 50}),

@@ -100,7 +100,7 @@ def hostile_lines(place: Path) -> Row:
         *(f"unclear: {name}" for name in unclear),
         *(["a traceback"] if "Traceback" in done.stderr + done.stdout else []),
         *([f"ended with {done.returncode}"] if done.returncode != 1 else []),
-        *(["markup of a user in the page"] if "<script" in page else []),
+        *(["markup of a user in the page"] if "<script>" in page else []),
         *(["inputs were changed"] if snapshot(place / "data") != before else []),
         *(["something was written elsewhere"] if snapshot(place / "work") else []),
     ]

@@ -33,7 +33,7 @@ from stages.jobs.reader import load_job
 from stages.pipeline import BY_NAME, STAGE_NAMES
 from stages.planning.plan import Status, plan_job
 from stages.planning.work import work_for
-from stages.reports.results import Place, ReportUnwritable
+from stages.reports.place import Place, ReportUnwritable
 
 EVERYTHING = {
     "train_lora": 2,

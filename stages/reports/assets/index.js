@@ -1,0 +1,436 @@
+'use strict';
+
+/* The index page: rows are read file after file, filtered, sorted and shown, 100 to a page. The
+   address after # says what is shown. */
+(() => {
+  const PER_PAGE = 100;
+  const settings = JSON.parse(document.getElementById('settings').textContent);
+  const [part, form, said, grid, pager, dialog, help] = ['edits', 'filters', 'said', 'grid', 'pager', 'viewer', 'help']
+    .map((id) => document.getElementById(id));
+  const votes = new Votes(settings.job);
+
+  // Rows
+
+  const rows = [];
+  const known = new Map();
+  const troubles = [];
+
+  window.rows = (_number, read) => {
+    for (const row of read) {
+      if (known.has(row.id)) continue;
+      row.place = rows.length;
+      row.words = [row.id, row.prompt, row.reason, row.sentence, ...(row.tags ?? []), ...(row.notes ?? []),
+        ...(row.warnings ?? []), ...(row.outliers ?? [])].join('\n').toLowerCase();
+      known.set(row.id, row);
+      rows.push(row);
+    }
+  };
+
+  /** Read the next file of rows, and show what that changes. */
+  function readFile(index) {
+    if (index === settings.files.length) return;
+    const script = document.createElement('script');
+    const next = () => {
+      script.remove();
+      fillChoices();
+      show();
+      setTimeout(readFile, 0, index + 1);
+    };
+    script.onload = next;
+    script.onerror = () => {
+      troubles.push(`${settings.files[index].split('?')[0]} is missing: write the report again`);
+      next();
+    };
+    script.src = settings.files[index];
+    document.body.append(script);
+  }
+
+  // Filters and orders
+
+  const WORST = {fix: 5, again: 4, drop: 3, look: 2, keep: 1, wait: 0};
+  const ORDERS = {
+    job: ['as in the job', (row) => row.place],
+    worst: ['worst', (row) => WORST[row.advice] * 1e6 + (row.relative ?? 0) * 1e3 + (row.outside ?? 0)],
+    distance: ['distance to the target', (row) => row.distance],
+    relative: ['distance / drag length', (row) => row.relative],
+    outside: ['change outside the mask', (row) => row.outside],
+    seconds: ['seconds', (row) => row.seconds],
+    score: ['score', (row) => row.score],
+    name: ['name', (row) => row.id],
+  };
+
+  const reasonOf = (row) => (row.stage ? `${row.stage}: ${row.kind}` : row.status === 'bad' ? 'cannot be read' : '');
+  const FILTERS = {
+    advice: ['what to do', (row) => [row.advice]],
+    status: ['status', (row) => [row.status]],
+    verdict: ['verdict', (row) => [row.verdict]],
+    tag: ['tag', (row) => row.tags ?? []],
+    failed: ['failed in', (row) => [row.stage]],
+    made: ['stage made', (row) => row.made?.map((index) => settings.stages[index]) ?? []],
+    reason: ['reason', (row) => [reasonOf(row)]],
+    unusual: ['unusual', (row) => [row.outliers ? 'yes' : '']],
+    vote: ['vote', (row) => {
+      const {vote, note} = votes.of(row.id);
+      return [vote ?? 'none', note ? 'with a note' : ''];
+    }],
+  };
+
+  /** Return what the address says: filters, text, order, page, edit. */
+  function state() {
+    return Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+  }
+
+  /** Return the address of a state that is changed; what is empty is left out. */
+  function address(change) {
+    const changed = Object.entries({...state(), ...change}).filter(([, value]) => value);
+    return `#${new URLSearchParams(changed)}`;
+  }
+
+  function go(change, {replaces = false} = {}) {
+    if (replaces) location.replace(address(change));
+    else location.hash = address(change);
+  }
+
+  let chosen = {key: '', rows: []};
+
+  /** Return the rows that the state asks for, in its order. */
+  function choose(wanted) {
+    const {page, edit, ...rest} = wanted;
+    const key = JSON.stringify([rest, rows.length, 'vote' in rest && [...votes.kept]]);
+    if (chosen.key !== key) chosen = {key, rows: sorted(filtered(rest), rest)};
+    return chosen.rows;
+  }
+
+  function filtered(wanted) {
+    const filters = Object.entries(FILTERS).filter(([name]) => wanted[name]);
+    const words = (wanted.text ?? '').toLowerCase();
+    return rows.filter((row) => row.words.includes(words)
+      && filters.every(([name, [, values]]) => values(row).includes(wanted[name])));
+  }
+
+  function sorted(found, {sort = 'job', up}) {
+    const value = (ORDERS[sort] ?? ORDERS.job)[1];
+    const isAscending = ['job', 'name'].includes(sort) !== Boolean(up);
+    const sign = isAscending ? 1 : -1;
+    const having = found.filter((row) => value(row) !== undefined);
+    const lacking = found.filter((row) => value(row) === undefined);
+    const compare = sort === 'name' ? (a, b) => a.id.localeCompare(b.id, 'en', {numeric: true}) : (a, b) => value(a) - value(b);
+    return having.sort((a, b) => sign * compare(a, b) || a.place - b.place).concat(lacking);
+  }
+
+  // The form
+
+  const choices = {};
+
+  function buildForm() {
+    const text = node('input');
+    Object.assign(text, {type: 'search', name: 'text', placeholder: 'id, prompt, tag, reason, note'});
+    text.addEventListener('input', () => go({text: text.value, page: ''}, {replaces: true}));
+    form.append(labeled('text', text));
+    for (const [name, [title]] of Object.entries(FILTERS)) {
+      choices[name] = select(name, title, (value) => go({[name]: value, page: ''}));
+    }
+    const order = select('sort', 'order', (value) => go({sort: value, up: '', page: ''}));
+    order.replaceChildren(...Object.entries(ORDERS).map(([name, [title]]) => new Option(title, name === 'job' ? '' : name)));
+    const turn = button('turn', () => go({up: state().up ? '' : '1', page: ''}));
+    const worst = button('worst first', () => go({sort: 'worst', up: '', page: ''}));
+    const clear = button('clear', () => { location.hash = ''; });
+    const keys = button('keys', () => help.showModal());
+    form.append(filled(node('div', 'buttons'), turn, worst, clear, keys));
+    form.append(filled(node('div', 'buttons'), button('download votes', download), loader()));
+    form.addEventListener('submit', (event) => event.preventDefault());
+  }
+
+  function labeled(title, control) {
+    return filled(node('label', '', title), control);
+  }
+
+  function select(name, title, change) {
+    const control = node('select');
+    control.name = name;
+    control.addEventListener('change', () => change(control.value));
+    form.append(labeled(title, control));
+    return control;
+  }
+
+  function button(title, press) {
+    const made = node('button', '', title);
+    made.type = 'button';
+    made.addEventListener('click', press);
+    return made;
+  }
+
+  /** Offer the values of all filters with how many rows have each. */
+  function fillChoices() {
+    for (const [name, [, values]] of Object.entries(FILTERS)) {
+      const counts = new Map();
+      for (const row of rows) for (const value of values(row)) if (value) counts.set(value, (counts.get(value) ?? 0) + 1);
+      const wanted = state()[name];
+      if (wanted && !counts.has(wanted)) counts.set(wanted, 0);
+      const options = [...counts].sort((a, b) => b[1] - a[1]).map(([value, number]) => new Option(`${value} (${number})`, value));
+      choices[name].replaceChildren(new Option('any', ''), ...options);
+      choices[name].parentElement.hidden = !options.length;
+    }
+  }
+
+  // The grid
+
+  let shownCells = '';
+
+  function show() {
+    const wanted = state();
+    const found = choose(wanted);
+    const pages = Math.max(1, Math.ceil(found.length / PER_PAGE));
+    const page = Math.min(Math.max(1, Number(wanted.page) || 1), pages);
+    const here = found.slice((page - 1) * PER_PAGE, page * PER_PAGE);
+    for (const control of form.elements) if (control.name) control.value = wanted[control.name] ?? '';
+    say(found.length);
+    showCells(here);
+    showPager(page, pages);
+    showEdit(wanted.edit, found);
+  }
+
+  function say(number) {
+    const read = rows.length < settings.total ? `; ${rows.length} of ${settings.total} edits are read` : '';
+    const shown = number === settings.total ? `${number} edits` : `${number} of ${settings.total} edits`;
+    said.textContent = [`${shown}${read}`, ...troubles, votes.trouble].filter(Boolean).join(' · ');
+  }
+
+  function showCells(here) {
+    const key = JSON.stringify(here.map((row) => [row.id, votes.of(row.id)]));
+    if (key !== shownCells) grid.replaceChildren(...here.map(cell));
+    else for (const [index, link] of [...grid.querySelectorAll('a')].entries()) link.href = address({edit: here[index].id});
+    shownCells = key;
+  }
+
+  function cell(row) {
+    const link = node('a', `cell ${row.advice}`);
+    link.href = address({edit: row.id});
+    link.dataset.id = row.id;
+    const picture = node('div', 'thumb');
+    const source = row.thumbs?.after ?? row.thumbs?.before;
+    if (source) {
+      const image = node('img');
+      Object.assign(image, {loading: 'lazy', alt: `${row.thumbs.after ? 'after' : 'before'}: ${row.id}`, src: source});
+      const sheet = node('div', 'sheet');
+      sheet.style.aspectRatio = `${row.width} / ${row.height}`;
+      sheet.style.setProperty('--ratio', row.width / row.height);
+      picture.append(filled(sheet, image, arrows(row)));
+    }
+    const {vote, note} = votes.of(row.id);
+    const marks = [vote === 'up' && '▲', vote === 'down' && '▼', note && '✎'].filter(Boolean).join(' ');
+    return filled(node('li'), filled(link, picture, node('span', 'name', row.id),
+      filled(node('span', 'line'), node('span', `advice ${row.advice}`, verdict(row)), node('span', 'marks', marks))));
+  }
+
+  /** Say in a few words how an edit ended. */
+  function verdict(row) {
+    const relative = row.relative === undefined ? '' : ` · ${Math.round(100 * row.relative)} % left`;
+    const earlier = row.earlier ? ' · earlier settings' : '';
+    return `${row.verdict ?? row.status}${relative}${row.outliers ? ' · unusual' : ''}${earlier}`;
+  }
+
+  function showPager(page, pages) {
+    const to = (title, number) => {
+      const made = button(title, () => { go({page: String(number)}); grid.scrollIntoView(); });
+      made.disabled = number < 1 || number > pages;
+      return made;
+    };
+    pager.replaceChildren(to('first', page > 1 ? 1 : 0), to('previous', page - 1), node('span', '', `page ${page} of ${pages}`),
+      to('next', page + 1), to('last', page < pages ? pages : 0));
+    pager.hidden = pages === 1;
+  }
+
+  // One edit
+
+  let viewer;
+  const panel = {};
+
+  function buildDialog() {
+    panel.title = node('h2');
+    panel.title.id = 'viewer-title';
+    panel.place = node('span', 'faint');
+    const head = filled(node('div', 'head'), panel.title, panel.place, button('k: previous', () => move(-1)),
+      button('j: next', () => move(1)), button('close', () => dialog.close()));
+    const host = node('div', 'host');
+    panel.facts = node('div');
+    panel.up = button('▲ up (u)', () => vote('up'));
+    panel.down = button('▼ down (d)', () => vote('down'));
+    panel.note = node('textarea');
+    panel.note.rows = 3;
+    panel.note.addEventListener('input', () => { votes.set(state().edit, {note: panel.note.value}); });
+    panel.note.addEventListener('change', () => show());
+    panel.verdict = node('div');
+    const aside = filled(node('aside'), panel.verdict, filled(node('div', 'buttons'), panel.up, panel.down),
+      labeled('note (n)', panel.note), panel.facts);
+    dialog.append(head, filled(node('div', 'sides'), host, aside));
+    dialog.addEventListener('close', () => { if (state().edit) go({edit: ''}); });
+    viewer = new Viewer(host);
+  }
+
+  let opened = '';
+
+  function showEdit(id, found) {
+    const row = known.get(id);
+    if (!row) {
+      if (dialog.open) dialog.close();
+      if (opened) grid.querySelector(`[data-id="${CSS.escape(opened)}"]`)?.focus();
+      opened = '';
+      if (id && rows.length === settings.total) said.textContent += ` · there is no edit ${id}`;
+      return;
+    }
+    panel.place.textContent = `${found.indexOf(row) + 1 || 'not one'} of ${found.length}`;
+    const {vote: given, note} = votes.of(id);
+    panel.up.setAttribute('aria-pressed', given === 'up');
+    panel.down.setAttribute('aria-pressed', given === 'down');
+    if (opened === id && dialog.open) return;
+    opened = id;
+    panel.title.textContent = id;
+    panel.note.value = note;
+    panel.verdict.replaceChildren(...explained(row));
+    panel.facts.replaceChildren(...facts(row));
+    if (!dialog.open) dialog.showModal();
+    viewer.show(view(row));
+  }
+
+  function view(row) {
+    const overlays = Object.entries(row.overlays ?? {}).map(([title, over]) => (
+      {title, over, src: over && row.source, hole: 'not made'}));
+    const layers = [
+      {title: 'before', src: row.source, hole: 'the image cannot be shown'},
+      ...overlays,
+      {title: 'after', src: row.image, hole: row.reason ?? 'not made'},
+      {title: 'difference', src: row.image && row.source, over: row.image, blend: 'difference'},
+      {title: 'truth', src: row.truth, hole: 'not known'},
+    ];
+    const right = layers.findIndex((layer) => layer.title === 'after');
+    return {name: row.id, width: row.width ?? 1, height: row.height ?? 1, layers, left: 0, right, drags: row.drags, ends: row.ends};
+  }
+
+  function facts(row) {
+    const number = (value, digits, unit) => (value === undefined ? undefined : `${value.toFixed(digits)} ${unit}`);
+    const share = (value) => (value === undefined ? undefined : `${(100 * value).toFixed(1)} %`);
+    const found = [
+      ['prompt', row.prompt], ['tags', row.tags?.join(', ')], ['left to the target', number(row.distance, 1, 'px')],
+      ['of the drag', share(row.relative)], ['change outside the mask', number(row.outside, 2, 'levels')],
+      ['mask', share(row.mask_share)], ['score', number(row.score, 3, '')], ['tracker', row.tracker],
+      ['steps', row.steps && `${row.steps} of ${row.budget}`], ['work', number(row.seconds, 1, 's')],
+      ['size', row.width && `${row.width}×${row.height}`],
+      ...Object.entries(row.off ?? {}).map(([stage, why]) => [`${stage} is off`, why]),
+      ...(row.notes ?? []).map((note) => ['note', note]), ...(row.warnings ?? []).map((text) => ['warning', text]),
+    ].filter(([, value]) => value);
+    const table = filled(node('table'), ...found.map(([name, value]) => {
+      const head = node('th', '', name);
+      head.scope = 'row';
+      return filled(node('tr'), head, node('td', 'text', value));
+    }));
+    const links = [[row.image, 'edited image'], [row.source, 'image'], [row.page, 'all about this edit']].filter(([to]) => to);
+    const list = filled(node('p', 'links'), ...links.map(([to, title]) => Object.assign(node('a', '', title), {href: to})));
+    return [list, table];
+  }
+
+  function explained(row) {
+    return [node('p', `advice ${row.advice}`, `${row.advice}: ${verdict(row)}`), node('p', 'text', row.sentence),
+      ...(row.outliers ?? []).map((text) => node('p', 'text so-so', `Unusual: ${text}.`))];
+  }
+
+  /** Show the edit before or after the one that is shown, or focus its neighbor in the grid. */
+  function move(step) {
+    const found = choose(state());
+    if (dialog.open) {
+      const next = found[found.findIndex((row) => row.id === opened) + step];
+      const page = next && String(Math.floor(found.indexOf(next) / PER_PAGE) + 1);
+      if (next) go({edit: next.id, page: page === '1' ? '' : page}, {replaces: true});
+      return;
+    }
+    const links = [...grid.querySelectorAll('a')];
+    links[links.indexOf(document.activeElement) + step]?.focus();
+  }
+
+  // Votes
+
+  function vote(given) {
+    const id = state().edit || document.activeElement?.dataset?.id;
+    if (!id) return;
+    votes.set(id, {vote: votes.of(id).vote === given ? null : given});
+    const isFocused = document.activeElement?.dataset?.id === id;
+    show();
+    if (isFocused) grid.querySelector(`[data-id="${CSS.escape(id)}"]`)?.focus();
+  }
+
+  function download() {
+    const lines = votes.lines(rows.map((row) => row.id));
+    const link = node('a');
+    link.href = URL.createObjectURL(new Blob([lines], {type: 'application/jsonl'}));
+    link.download = `${settings.name}-votes.jsonl`;
+    link.click();
+    URL.revokeObjectURL(link.href);
+  }
+
+  function loader() {
+    const file = node('input');
+    Object.assign(file, {type: 'file', accept: '.jsonl,.json,.txt'});
+    file.addEventListener('change', async () => {
+      const refused = votes.load(await file.files[0].text(), rows.map((row) => row.id));
+      file.value = '';
+      show();
+      said.textContent += refused.length ? ` · ${refused.length} votes were not taken: ${refused.slice(0, 5).join('; ')}` : ' · votes are loaded';
+    });
+    return labeled('load votes', file);
+  }
+
+  // Keys
+
+  const KEYS = {
+    j: ['the next edit', () => move(1)],
+    k: ['the previous edit', () => move(-1)],
+    u: ['thumb up', () => vote('up')],
+    d: ['thumb down', () => vote('down')],
+    n: ['write a note', () => panel.note.focus()],
+    s: ['slider', () => viewer.alone(null)],
+    z: ['a pixel on a pixel of the screen', () => viewer.exact()],
+    a: ['arrows', () => viewer.drags()],
+    '?': ['these keys', () => help.showModal()],
+  };
+
+  function buildHelp() {
+    const title = node('h2', '', 'Keys');
+    title.id = 'help-title';
+    const layers = 'before, superpixels, mask, paths, after, difference, truth';
+    const lines = [...Object.entries(KEYS).map(([key, [words]]) => [key, words]), ['1 … 7', layers],
+      ['Enter', 'open the edit in focus'], ['Escape', 'leave the note, close the edit']];
+    const table = filled(node('table'), ...lines.map(([key, words]) => filled(node('tr'), node('th', '', key), node('td', '', words))));
+    help.append(title, table, button('close', () => help.close()));
+  }
+
+  document.addEventListener('keydown', (event) => {
+    const isTyping = event.target.matches('input:not([type=range]), textarea, select');
+    if (isTyping && event.key === 'Escape') {
+      event.preventDefault();
+      event.target.blur();
+    }
+    if (isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
+    const layer = dialog.open && /^[1-9]$/.test(event.key) && viewer.view?.layers[event.key - 1];
+    if (layer) viewer.alone(event.key - 1);
+    else if (KEYS[event.key]) KEYS[event.key][1]();
+    else return;
+    event.preventDefault();
+  });
+
+  // A run that goes on: the page is loaded again while nobody looks at an edit or types.
+  function renew() {
+    const isBusy = dialog.open || help.open || document.activeElement?.matches('input, select');
+    if (!isBusy && rows.length === settings.total) location.reload();
+  }
+
+  part.hidden = false;
+  buildForm();
+  buildDialog();
+  buildHelp();
+  window.addEventListener('hashchange', show);
+  window.addEventListener('storage', show);
+  if (settings.refresh) setInterval(renew, 1000 * settings.refresh);
+  fillChoices();
+  show();
+  readFile(0);
+})();
