@@ -47,6 +47,7 @@ def _advance(run: Run, edits: Sequence[Edit], perform: Perform) -> None:
         if going := run.going(edits):
             _do_stage(run, BY_NAME[name], going, perform)
             run.progress.reached(name, [plan.edit.id for plan in run.going(edits)])
+    run.progress.finished(plan.edit.id for plan in run.going(edits) if plan.done)
 
 
 def _do_stage(run: Run, stage: Stage, plans: Sequence[EditPlan], perform: Perform) -> None:

@@ -4,13 +4,12 @@ A machine's fault is found at once, ends a command with exit code 2, and is neve
 an edit. Models are checked where a job is planned, and the Prefect server where it is reached.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 
 from rich.filesize import decimal
 
 from adaptivedrag.devices import device_fault
 from artifacts import ArtifactStore
-from stages.jobs.edit import Job
 from stages.pipeline import BY_NAME, STAGE_NAMES
 from stages.planning.forecast import Forecast, forecast
 from stages.planning.memory import Peak
@@ -23,22 +22,30 @@ class NotReady(Exception):
 
 
 def check_ready(
-    job: Job,
-    plans: Sequence[EditPlan],
+    plan: JobPlan,
     store: ArtifactStore,
     device: str,
-    stages: Collection[str] = STAGE_NAMES,
-) -> None:
+    wanted: Mapping[str, Collection[str]] | None = None,
+) -> Forecast:
     """Check that a device can be used, segmenters are whole, and the store has room.
+
+    Args:
+        wanted: ids of the edits that each stage is to run for; by default what is missing.
+
+    Returns:
+        What there is to make, and how long that takes.
 
     Raises:
         NotReady: if the machine cannot do what is missing.
         UnsupportedModel: if a segmenter that is needed cannot be loaded.
     """
     check_device(device)
-    for segmenter in {found for plan in plans if (found := _segmenter_of(plan, stages))}:
+    stages = STAGE_NAMES if wanted is None else tuple(wanted)
+    for segmenter in {found for each in plan.edits if (found := _segmenter_of(each, stages))}:
         check_segmenter(segmenter)
-    check_room(forecast(JobPlan(job, tuple(plans)), store, device), store, stages)
+    expected = forecast(plan, store, device, wanted)
+    check_room(expected, store)
+    return expected
 
 
 def _segmenter_of(plan: EditPlan, stages: Collection[str]) -> SegmenterFiles | None:
@@ -56,15 +63,13 @@ def check_device(device: str) -> None:
         raise NotReady(f"--device {device:.40} cannot be used: {fault}")
 
 
-def check_room(
-    expected: Forecast, store: ArtifactStore, stages: Collection[str] = STAGE_NAMES
-) -> None:
-    """Check that what stages will make, by what the store's records took, fits onto its disk.
+def check_room(expected: Forecast, store: ArtifactStore) -> None:
+    """Check that what there is to make, by what the store's records took, fits onto its disk.
 
     Raises:
         NotReady: if it does not.
     """
-    size = sum(expected.stages[name].size for name in stages)
+    size = expected.total.size
     if expected.free is not None and size > expected.free:
         raise NotReady(
             f"the store {store.location} needs {decimal(size)} more and its disk has "

@@ -35,7 +35,7 @@ from stages.jobs.edit import Edit, Job
 from stages.jobs.reader import load_job
 from stages.jobs.selection import Selection, select_edits
 from stages.pipeline import RESULT, WANTED, WITNESS
-from stages.planning.plan import EditPlan, Status, bring_up_to_date, plan_edits
+from stages.planning.plan import EditPlan, JobPlan, Status, bring_up_to_date, plan_edits
 from stages.planning.work import WorkItem
 from stages.reports.edit_page import FEW, write_edit_pages
 from stages.reports.place import ReportUnwritable
@@ -126,7 +126,11 @@ class Run:
         self.todo = frozenset[str]().union(*self.waiting.values())
         self.seconds = StageSeconds(last_seconds(store, job) if self.todo else {})
         self.progress = Progress(
-            self.waiting, {s: self.seconds.of(s) for s in request.stages}, _shares(plans), console
+            self.waiting,
+            len(plans) + len(job.bad),
+            done=[name for name, plan in plans.items() if plan.done and name not in self.todo],
+            failed=[*self._given_up, *(bad.id for bad in job.bad)],
+            console=console,
         )
         self.failures: dict[str, Failure] = {}
         self.outcomes: dict[tuple[str, Key], Outcome] = {}
@@ -187,8 +191,8 @@ class Run:
         Raises:
             NotReady: if it cannot.
         """
-        plans = [self.plans[name] for name in self.todo]
-        check_ready(self.job, plans, self.store, self.request.device, self.request.stages)
+        plan = JobPlan(self.job, tuple(self.plans[edit.id] for edit in self.edits))
+        self.progress.expect(check_ready(plan, self.store, self.request.device, self.waiting))
 
     @property
     def edits(self) -> tuple[Edit, ...]:
@@ -223,6 +227,7 @@ class Run:
         if outcome.record:
             self._made[stage] += 1
             self.seconds.saw(stage, seconds)
+            self.progress.learn(outcome.record, seconds)
             if saved_by := outcome.record.circumstances.memory_saved_by:
                 self._memory_saved_by[stage] = saved_by
         self.share(item)
@@ -246,9 +251,10 @@ class Run:
                 self._warnings.setdefault(warning, []).extend(item.sharers)
             plans = [self.plans[name] for name in item.sharers]
             bring_up_to_date(plans, item.stage, {item.key: outcome.record}, self.store)
-            self.progress.reached(stage, item.sharers, self.seconds.of(stage))
+            self.progress.reached(stage, item.sharers)
             for plan in plans if item.stage in WANTED else ():
                 if plan.done and not {*plan.to_make} & {*self.request.stages}:
+                    self.progress.finished([plan.edit.id])
                     self._put_result(plan, None)
         return True
 
@@ -347,12 +353,7 @@ class Run:
             self._page_due = float("inf")
 
     def _banner(self) -> str:
-        done = sum(plan.done for plan in self.plans.values())
-        now = datetime.now().astimezone()
-        return (
-            f"This run goes on: {done} of {len(self.plans)} edits done, {len(self.failures)} "
-            f"failed, as of {now:%Y-%m-%d %H:%M:%S}."
-        )
+        return f"This run goes on: {self.progress.standing.told}."
 
     def _banner_of_others(self) -> str:
         """Return what other workers may be at, where this run is a shard."""
@@ -365,6 +366,11 @@ class Run:
             if row["status"] == "unfinished" and name not in own
         ]
         return f"{len(left)} edits of other workers are not done yet." if left else ""
+
+    @property
+    def _given_up(self) -> list[str]:
+        """The edits that failed before and are not tried again in this run."""
+        return [n for n, plan in self.plans.items() if n not in self.todo and plan.quarantined]
 
     def _waiting_for(self, stage: str) -> list[str]:
         """Return the ids of the edits that a stage has to run for.
@@ -389,9 +395,3 @@ def _claimed(job: Job, store: ArtifactStore, out: str) -> Results:
         return Results.open(job, store, out)
     except ReportUnwritable as error:  # nothing has been done yet
         raise InvalidRequest(str(error)) from error
-
-
-def _shares(plans: Mapping[str, EditPlan]) -> dict[str, float]:
-    """Return one over the number of edits of the same image, for each edit."""
-    counts = Counter(plan.edit.image.digest for plan in plans.values())
-    return {name: 1 / counts[plan.edit.image.digest] for name, plan in plans.items()}

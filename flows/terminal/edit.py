@@ -20,7 +20,7 @@ from stages.jobs.edit import Edit, Job
 from stages.jobs.reader import single_edit
 from stages.jobs.spec import parse_spec
 from stages.pipeline import RESULT
-from stages.planning.plan import EditPlan, plan_edits
+from stages.planning.plan import EditPlan, JobPlan, plan_edits
 from stages.reports.panel import write_panel
 from stages.reports.place import writing
 from stages.reports.srgb_png import save_png
@@ -52,7 +52,7 @@ def edit(
     opened = ArtifactStore.open(store)
     (plan,) = plan_edits([edit], opened)
     if plan.to_make:
-        check_ready(job, [plan], opened, device)
+        check_ready(JobPlan(job, (plan,)), opened, device)
     code = _make(Workbench(opened, Runtime(device)), plan)
     if plan.done:  # also where the witness has failed
         with writing(target):
