@@ -11,6 +11,7 @@ from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.methods.method import LoraChoice
 from adaptivedrag.model.lora_files import LoraFile
 from adaptivedrag.points import Drag
+from adaptivedrag.presets import DEFAULT_PRESET
 from artifacts import Digest
 from stages.jobs.image_files import ImageInfo
 
@@ -59,6 +60,8 @@ class Edit:
     segmenter: str
     vae: str | None = None
     """In the place of the model's own."""
+    preset: str = DEFAULT_PRESET
+    """The name of the preset that its settings are on top of."""
     scene: SceneEdit | None = None
     variant: str = ""
     """Which of its job's variants it is; "" for the job as it is."""

@@ -223,6 +223,7 @@ class _Reader:
     model: str
     vae: str | None
     segmenter: str
+    preset: str
     config: EditConfig
     unused: tuple[str, ...]
     """Lines about settings of the job for another drag method."""
@@ -256,6 +257,7 @@ class _Reader:
             model=_local("model", spec.model, folder),
             vae=_local("vae", spec.vae, folder) if spec.vae else None,
             segmenter=_local("segmenter", spec.segmenter, folder),
+            preset=spec.preset,
             config=config,
             unused=unused,
             in_sampling=frozenset(spec.settings.get("sample_image", {})),
@@ -355,6 +357,7 @@ class _Reader:
             model=self.model,
             vae=self.vae,
             segmenter=self.segmenter,
+            preset=self.preset,
             scene=_scene_edit(spec, image),
             variant=self.variant,
         )

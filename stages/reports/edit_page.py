@@ -125,7 +125,7 @@ class _Pages:
             no_paths=tracker.hole,
             stages=views,
             drawn=drawn,
-            settings=general_settings(edit, around.preset),
+            settings=general_settings(edit),
             commands=around.commands(edit.id),
         )
 

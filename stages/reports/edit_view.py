@@ -7,7 +7,6 @@ import json
 import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,11 @@ import numpy as np
 from rich.filesize import decimal
 
 from adaptivedrag.config import EditConfig
-from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.points import Drag, FeaturePoint, Frame
-from adaptivedrag.presets import DEFAULT_PRESET
 from artifacts import ArtifactStore, Record
 from stages.browsing import MadeEdit, NotMade
 from stages.failures import Attempt
 from stages.jobs.edit import Edit, Job
-from stages.jobs.reader import read_settings
 from stages.jobs.spec import JobSpec
 from stages.pipeline import BY_NAME, TRACKER
 from stages.planning.plan import EditPlan, StagePlan, Status
@@ -150,24 +146,18 @@ class Surroundings:
     """What the pages of a job's edits have in common.
 
     Attributes:
-        preset: the name of the job's preset.
         runs: ids of the runs of the store, in order.
     """
 
     job: Job
     store: ArtifactStore
     out: str
-    preset: str
     runs: tuple[str, ...]
 
     @classmethod
     def of(cls, job: Job, store: ArtifactStore, out: str) -> "Surroundings":
-        """Ask a job's file and the store."""
-        settings: Mapping[str, Any] = {}
-        with suppress(InvalidEdit):  # the job was read before; only the comparison is lost
-            settings = read_settings(job.path)
-        preset = str(settings.get("preset", DEFAULT_PRESET))
-        return cls(job, store, out, preset, tuple(store.runs()))
+        """Ask the store for its runs."""
+        return cls(job, store, out, tuple(store.runs()))
 
     def commands(self, edit: str) -> Commands:
         """Return the commands about an edit."""
@@ -189,7 +179,7 @@ def stage_views(plan: EditPlan, made: MadeEdit, around: Surroundings) -> tuple[S
     Raises:
         ArtifactError: if a record that was there cannot be read any more.
     """
-    of_preset = _preset_config(around.preset, plan.edit)
+    of_preset = _preset_config(plan.edit)
     return tuple(_stage_view(each, plan, made, around, of_preset) for each in chain_of(plan))
 
 
@@ -198,7 +188,7 @@ def _stage_view(
     plan: EditPlan,
     made: MadeEdit,
     around: Surroundings,
-    of_preset: EditConfig | None,
+    of_preset: EditConfig,
 ) -> StageView:
     staged = origin.plan
     stage, record, commands = BY_NAME[staged.stage], staged.record, around.commands(plan.edit.id)
@@ -264,44 +254,41 @@ def _attempts(staged: StagePlan, store: ArtifactStore) -> Iterator[Attempt]:
     yield from map(Attempt.from_document, reversed(found))
 
 
-def _preset_config(name: str, edit: Edit) -> EditConfig | None:
-    with suppress(InvalidEdit):  # a preset that is gone: nothing to compare with
-        return JobSpec(preset=name, model=edit.model).config()[0]
-    return None
+def _preset_config(edit: Edit) -> EditConfig:
+    return JobSpec(preset=edit.preset, model=edit.model).config()[0]
 
 
-def _settings(stage: Stage, plan: EditPlan, of_preset: EditConfig | None) -> Iterator[Setting]:
+def _settings(stage: Stage, plan: EditPlan, of_preset: EditConfig) -> Iterator[Setting]:
     """Yield the settings of a stage's section."""
     own = _section(plan.edit.config, stage)
     fitted, before = _section(plan.resolved.config, stage), _section(of_preset, stage)
     for name, value in own.items():
-        known = before.get(name, "the preset's method has no such setting") if before else value
-        yield Setting(
-            name,
-            _text(value),
-            _text(fitted[name]) if fitted.get(name, value) != value else "",
-            _text(known) if known != value else "",
-        )
+        known = before.get(name, "the preset's method has no such setting")
+        yield _setting(name, value, fitted.get(name, value), known)
 
 
-def general_settings(edit: Edit, preset: str) -> tuple[Setting, ...]:
+def _setting(name: str, value: Any, fitted: Any, preset: Any) -> Setting:
+    others = (_text(other) if other != value else "" for other in (fitted, preset))
+    return Setting(name, _text(value), *others)
+
+
+def general_settings(edit: Edit) -> tuple[Setting, ...]:
     """Return the settings of an edit that are no stage's."""
-    of_preset = _preset_config(preset, edit)
-    shared = [name for name in EditConfig.model_fields if name not in BY_NAME]
+    own, of_preset = edit.config.model_dump(), _preset_config(edit).model_dump()
     of_config = [
-        Setting(name, _text(value), "", _text(before) if before != value else "")
-        for name in shared
-        if (value := getattr(edit.config, name, None), before := getattr(of_preset, name, value))
+        _setting(name, own[name], own[name], of_preset[name])
+        for name in EditConfig.model_fields
+        if name not in BY_NAME
     ]
     lora = edit.lora if isinstance(edit.lora, str) else str(edit.lora.path)
-    named = {"preset": preset, "model": edit.model, "segmenter": edit.segmenter, "lora": lora}
+    named = {"preset": edit.preset, "model": edit.model, "segmenter": edit.segmenter, "lora": lora}
     named |= {"vae": edit.vae} if edit.vae else {}
     return (*(Setting(name, value) for name, value in named.items()), *of_config)
 
 
-def _section(config: EditConfig | None, stage: Stage) -> dict[str, Any]:
-    section = getattr(config, stage.name, None)
-    return section.model_dump(mode="json") if section is not None else {}
+def _section(config: EditConfig, stage: Stage) -> dict[str, Any]:
+    section: dict[str, Any] = getattr(config, stage.name).model_dump(mode="json")
+    return section
 
 
 def _text(value: Any) -> str:
