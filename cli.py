@@ -79,7 +79,7 @@ Text: TypeAlias = str | None
 File: TypeAlias = Path | None
 
 JobFile = Annotated[Path, argument("JOB", "Job file, such as job.toml.")]
-EditId = Annotated[str, argument("EDIT", "Id of an edit of the job.")]
+EditId = Annotated[Text, argument("EDIT", "Id of an edit of the job.")]
 Store = Annotated[str, option("PATH", "Store of the artifacts: a folder or a URL.")]
 Out = Annotated[File, option("DIR", "Folder for the results; under results/ by default.")]
 Device = Annotated[str, option(None, 'Device that models run on: "cpu", "cuda" or "cuda:1".')]
@@ -139,6 +139,9 @@ View = Annotated[bool, flag("--open", "Open the panel in a viewer.")]
 LoraFile = Annotated[File, option("FILE", "Write its LoRA for other tools instead.", "--lora")]
 Serve = Annotated[bool, flag("--serve", "Then serve the page to this machine's browsers.")]
 Port = Annotated[int | None, option("N", "Port to serve at; any free one by default.", max=65535)]
+WebpFile = Annotated[File, option("FILE", "Write an animation of its drag, as WebP, instead.")]
+CopyTo = Annotated[File, option("DIR", "Copy what --stage made, file by file, instead.")]
+CopiedStage = Annotated[Text, option("STAGE", "With --copy-to: what to copy.")]
 Origins = Annotated[bool, flag("--provenance", "List what each artifact was made from instead.")]
 
 # Benchmarks, stores, workers, and the embedded models.
@@ -289,21 +292,38 @@ def status(job: JobFile, edit: Failed = None, select: Select = None, store: Stor
 @app.command()
 def show(
     job: JobFile,
-    edit: EditId,
+    edit: EditId = None,
     out: Out = None,
     store: Store = STORE,
     view: View = False,
     origins: Origins = False,
     as_json: AsJson = False,
     lora: LoraFile = None,
-) -> None:
-    """Show what each stage made of an edit."""
-    if lora:
-        terminal.show.save_lora(job, edit, lora, store)
+    animation: WebpFile = None,
+    copy_to: CopyTo = None,
+    stage: CopiedStage = None,
+    select: Select = None,
+) -> int | None:
+    """Show what each stage made of an edit, or take it away."""
+    taken = {
+        "--lora": lora,
+        "--animation": animation,
+        "--copy-to": copy_to,
+        "--provenance": origins,
+    }
+    terminal.show.refuse_several(taken)
+    if copy_to:
+        return terminal.show.copy_artifacts(job, edit, select or [], stage, copy_to, store)
+    name = terminal.show.only_one(edit, stage, select)
+    if animation:
+        terminal.show.save_animation(job, name, animation, store)
+    elif lora:
+        terminal.show.save_lora(job, name, lora, store)
     elif origins or as_json:
-        terminal.show.show_provenance(job, edit, store, as_json=as_json)
+        terminal.show.show_provenance(job, name, store, as_json=as_json)
     else:
-        terminal.show.show_edit(job, edit, out, store, view=view)
+        terminal.show.show_edit(job, name, out, store, view=view)
+    return None
 
 
 @app.command()

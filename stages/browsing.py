@@ -6,8 +6,9 @@
 import os
 import shlex
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,8 +18,12 @@ from artifacts import ArtifactCorrupt, ArtifactError, ArtifactStore
 from stages.images import Pixels, read_image
 from stages.jobs.edit import BadEdit, Edit, find_edit
 from stages.jobs.reader import load_job
-from stages.pipeline import RESULT, STAGE_NAMES
+from stages.pipeline import BY_NAME, RESULT, STAGE_NAMES
 from stages.planning.plan import EditPlan, StagePlan, Status, plan_edits
+from stages.stage import Look
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 STORE = "./.adaptivedrag"
 """Where the commands keep results, too."""
@@ -114,7 +119,7 @@ class MadeEdit:
         """
         return self._plan.witness
 
-    @property
+    @cached_property
     def original(self) -> Pixels:
         """The image that is edited, uint8 sRGB (height, width, 3)."""
         return read_image(self.edit.image_path, self.edit.image.pixels)
@@ -161,6 +166,38 @@ class MadeEdit:
         if stage not in self._payloads:
             self._payloads[stage] = self._read(self._plan.stages[stage])
         return self._payloads[stage]
+
+    def files(self, stage: str) -> Mapping[str, bytes]:
+        """Return the files of all that a stage made, as they lie in the store, by path.
+
+        Raises:
+            NotMade, InvalidEdit: as `read`.
+        """
+        self.read(stage)
+        record = self._plan.stages[stage].record
+        assert record is not None
+        return self._store.verified(record).files
+
+    def look(self, longest: int) -> Look:
+        """Return what drawings show: the edit, its image, and `longest`, their longest side.
+
+        Raises:
+            InvalidEdit: if the image cannot be read any more.
+        """
+        return Look(self.edit, self.original, self._plan.resolved.frame, longest)
+
+    def drawings(self, stage: str, longest: int = 512) -> "dict[str, Image.Image]":
+        """Return drawings of what a stage made, by title, such as that of a mask on the image.
+
+        Args:
+            longest: their longest side, in pixels.
+
+        Raises:
+            NotMade, InvalidEdit: as `read` and `look`.
+        """
+        parts, tiles = self.read(stage), BY_NAME[stage].tiles
+        shown = [tile for tile in tiles if tile.part in parts]
+        return {tile.title: tile.draw(parts[tile.part], self.look(longest)) for tile in shown}
 
     def _read(self, staged: StagePlan) -> Mapping[str, Any]:
         place = f"edit {self.edit.id}: {staged.stage}"

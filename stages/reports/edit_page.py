@@ -5,16 +5,14 @@ Everything that the stages made and said of one edit, how it failed, and how to 
 
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from adaptivedrag.errors import InvalidEdit
 from artifacts import ArtifactCorrupt
 from stages.browsing import MadeEdit
-from stages.images import Pixels, read_image
-from stages.pipeline import STAGES
+from stages.images import Pixels
 from stages.planning.plan import EditPlan, plan_edits
 from stages.reports.edit_view import (
     StageView,
@@ -26,7 +24,6 @@ from stages.reports.edit_view import (
     tracker_view,
 )
 from stages.reports.rendering import ASSETS, asset, render
-from stages.stage import Look
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -72,14 +69,20 @@ def write_edit_pages(
     return written
 
 
+def address_of(name: str) -> str:
+    """Return the path of the page of an edit."""
+    return f"{EDITS}/{name}.html"
+
+
 class _Pages:
     """The pages of some edits of a job."""
 
     def __init__(self, results: "Results", plans: Sequence[EditPlan]) -> None:
         self.results, self.plans = results, plans
         self.around = Surroundings.of(results.job, results.store, results.place.out)
-        there = {PurePosixPath(path).stem for path in results.place.names(EDITS)}
-        there |= {plan.edit.id for plan in plans}
+        self.there = results.place.names(EDITS)
+        there = {plan.edit.id for plan in plans}
+        there |= {name for name in results.job.order if address_of(name) in self.there}
         self.order = [name for name in results.job.order if name in there]
         for name in _OWN_ASSETS if plans else ():
             results.place.put(f"{ASSETS}/{name}", asset(name))
@@ -89,7 +92,7 @@ class _Pages:
         name = plan.edit.id
         neighbors = self._neighbors(name)
         made_of = self._made_of(plan, neighbors)
-        path = f"{EDITS}/{name}.html"
+        path = address_of(name)
         if not renew and made_of == self._made_of_page(path):
             return False
         try:
@@ -105,8 +108,8 @@ class _Pages:
         made = MadeEdit(plan, self.results.store, around.commands(edit.id).make)
         views = stage_views(plan, made, around)
         tracker = tracker_view(views)
-        pixels, unreadable = _pixels(plan)
-        drawn = {} if pixels is None else dict(self._draw(plan, views, pixels))
+        pixels, unreadable = _pixels(made)
+        drawn = {} if pixels is None else self._draw(made, views, min(DRAWN, max(pixels.shape)))
         return render(
             "edit.html",
             title=edit.id,
@@ -130,22 +133,17 @@ class _Pages:
         )
 
     def _draw(
-        self, plan: EditPlan, views: Sequence[StageView], pixels: Pixels
-    ) -> Iterator[tuple[str, dict[str, str]]]:
-        """Draw what each stage made; yield its name, and the pictures by their titles."""
-        longest = min(DRAWN, max(pixels.shape))
-        look = Look(plan.edit, pixels, plan.resolved.frame, longest)
-        for stage, view in zip(STAGES, views, strict=True):
-            yield (
-                stage.name,
-                {
-                    tile.title: self._put(
-                        plan.edit.id, tile.title, tile.draw(view.parts[tile.part], look)
-                    )
-                    for tile in stage.tiles
-                    if tile.part in view.parts
-                },
-            )
+        self, made: MadeEdit, views: Sequence[StageView], longest: int
+    ) -> dict[str, dict[str, str]]:
+        """Draw what each stage made; return the pictures by stage and title."""
+        return {
+            view.name: {
+                title: self._put(made.edit.id, title, picture)
+                for title, picture in made.drawings(view.name, longest).items()
+            }
+            for view in views
+            if view.parts
+        }
 
     def _draw_image(self, name: str, pixels: Pixels | None) -> str:
         """Draw the image itself, under the paths."""
@@ -186,9 +184,9 @@ class _Pages:
         return found[1].decode() if found else ""
 
 
-def _pixels(plan: EditPlan) -> tuple[Pixels | None, str]:
+def _pixels(made: MadeEdit) -> tuple[Pixels | None, str]:
     """Return the image of an edit, or why it cannot be read any more."""
     try:
-        return read_image(plan.edit.image_path, plan.edit.image.pixels), ""
+        return made.original, ""
     except InvalidEdit as error:
         return None, str(error)
