@@ -135,6 +135,7 @@ Why = Annotated[Text, option("EDIT", "Explain this edit: what differs from earli
 EditPages = Annotated[bool, flag("--edits", "Write pages of edits: all, or the selected.")]
 EachEdit = Annotated[bool, flag("--edits", "Print one line per edit.")]
 Failed = Annotated[Text, argument("EDIT", "Print how this edit failed, with tracebacks.")]
+Watch = Annotated[bool, flag("--watch", "Show it again until the job is over, or Ctrl-C.")]
 View = Annotated[bool, flag("--open", "Open the panel in a viewer.")]
 LoraFile = Annotated[File, option("FILE", "Write its LoRA for other tools instead.", "--lora")]
 Serve = Annotated[bool, flag("--serve", "Then serve the page to this machine's browsers.")]
@@ -284,9 +285,16 @@ def plan(
 
 
 @app.command()
-def status(job: JobFile, edit: Failed = None, select: Select = None, store: Store = STORE) -> None:
-    """Show how much of a job is done, and what failed."""
-    terminal.status.show_status(job, edit, select or [], store)
+def status(
+    job: JobFile,
+    edit: Failed = None,
+    select: Select = None,
+    watch: Watch = False,
+    as_json: AsJson = False,
+    store: Store = STORE,
+) -> None:
+    """Show how much of a job is done, who is at what, and what failed."""
+    terminal.status.show_status(job, edit, select or [], store, watch=watch, as_json=as_json)
 
 
 @app.command()

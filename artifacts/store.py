@@ -55,6 +55,8 @@ from artifacts.records import (
 )
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from obstore.store import ObjectStore
 
 FORMAT = {"store": "adaptivedrag", "version": 1}
@@ -370,6 +372,10 @@ class ArtifactStore:
     def get_run(self, run_id: str, name: str) -> bytes | None:
         """Return a file of a run."""
         return self.backend.get(f"{RUNS}/{word(run_id)}/{word(name)}")
+
+    def run_written(self, run_id: str, name: str) -> datetime | None:
+        """Return when a file of a run was written, by the store's own clock; None if it is gone."""
+        return self.backend.modified(f"{RUNS}/{word(run_id)}/{word(name)}")
 
     def runs(self, having: str = "", lacking: str = "") -> list[str]:
         """Return the sorted ids of all runs, or of those that have one file and lack another."""

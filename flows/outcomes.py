@@ -6,6 +6,7 @@ ever asks Prefect.
 
 import itertools
 import json
+import platform
 import secrets
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from stages.pipeline import BY_NAME
 from stages.reports.wording import count
 
 if TYPE_CHECKING:
+    from flows.progress import Standing
     from stages.jobs.edit import BadEdit, Job
     from stages.planning.plan import EditPlan
 
@@ -113,15 +115,60 @@ def record_run(store: ArtifactStore, summary: RunSummary) -> None:
 
 
 def note_at_work(
-    store: ArtifactStore, run_id: str, path: str, ids: Sequence[str], stage: str
+    store: ArtifactStore,
+    run_id: str,
+    path: str,
+    ids: Sequence[str],
+    stage: str,
+    standing: "Standing",
 ) -> None:
     """Note what a run of the job at a path is about to do, over its earlier note.
 
     Raises:
         StoreUnavailable: if it cannot be written.
     """
-    document = {"path": path, "ids": list(ids), "stage": stage}
-    store.put_run(run_id, AT_WORK, json.dumps(document).encode())
+    document = {
+        "path": path,
+        "ids": list(ids),
+        "stage": stage,
+        "host": platform.node(),
+        "per_hour": standing.per_hour,
+        "ends": standing.ends,
+    }
+    store.put_run(run_id, AT_WORK, json.dumps(document, default=str).encode())
+
+
+@dataclass(frozen=True)
+class AtWork:
+    """What a run is at that has left no summary yet; one that was killed leaves none.
+
+    Attributes:
+        since: when it began with this, by the store's clock.
+        per_hour: edits that it finishes in an hour, where it knows.
+        ends: when it will end, where it knows.
+    """
+
+    run_id: str
+    host: str
+    stage: str
+    ids: tuple[str, ...]
+    since: datetime
+    per_hour: float | None
+    ends: datetime | None
+
+
+def notes_at_work(store: ArtifactStore, job: "Job") -> tuple[AtWork, ...]:
+    """Return what the runs of a job are at that have not said how they ended.
+
+    Raises:
+        StoreUnavailable: if the store cannot be read.
+    """
+    found = []
+    for run_id, note in _notes(store, job):
+        if since := store.run_written(run_id, AT_WORK):
+            known = note["host"], note["stage"], note["ids"], since, note["per_hour"], note["ends"]
+            found.append(AtWork(run_id, *known))
+    return tuple(found)
 
 
 def fatal_edits(store: ArtifactStore, job: "Job") -> Counter[str]:
@@ -136,15 +183,21 @@ def fatal_edits(store: ArtifactStore, job: "Job") -> Counter[str]:
     for own, image in images.items():
         of_image[image].append(own)
     deaths: Counter[str] = Counter()
-    read = partial(_read_run, store, _AtWork, AT_WORK)
-    ended = store.runs(having=AT_WORK, lacking=SUMMARY)
-    for document in at_once(read, ended, store.backend.parallel):
-        if document.get("path") == str(job.path):
-            stage = BY_NAME.get(document["stage"])
-            for edit_id in images.keys() & {*document["ids"]}:
-                is_shared = stage is not None and stage.per_image
-                deaths.update(of_image[images[edit_id]] if is_shared else [edit_id])
+    for _, document in _notes(store, job):
+        stage = BY_NAME.get(document["stage"])
+        for edit_id in images.keys() & {*document["ids"]}:
+            is_shared = stage is not None and stage.per_image
+            deaths.update(of_image[images[edit_id]] if is_shared else [edit_id])
     return deaths
+
+
+def _notes(store: ArtifactStore, job: "Job") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the notes of those runs of a job that have no summary, with their ids."""
+    read = partial(_read_run, store, _Note, AT_WORK)
+    runs = store.runs(having=AT_WORK, lacking=SUMMARY)
+    for run_id, document in zip(runs, at_once(read, runs, store.backend.parallel), strict=True):
+        if document.get("path") == str(job.path):
+            yield run_id, document
 
 
 def last_failed(store: ArtifactStore, job: "Job", plans: Iterable["EditPlan"]) -> frozenset[str]:
@@ -171,12 +224,15 @@ def last_seconds(store: ArtifactStore, job: "Job") -> dict[str, float]:
     return seconds
 
 
-class _AtWork(BaseModel):
-    """The work that a run was doing."""
+class _Note(BaseModel):
+    """What a run was at."""
 
     path: str
     ids: tuple[str, ...]
     stage: str
+    host: str = "an unknown machine"
+    per_hour: float | None = None
+    ends: datetime | None = None
 
 
 class _Told(BaseModel):

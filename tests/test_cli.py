@@ -392,8 +392,8 @@ def test_the_status_tells_what_is_done_and_what_failed_last(job):
     ended = call("status", job)
     assert ended.exit_code == 0
     assert "cats: 1 of 3 edits done, 1 failed" in ended.output
-    assert "edit-1: sample_image: NotFinite: not so (2024-01-01, quarantined" in ended.output
-    assert f"adaptivedrag status {job} edit-1" in ended.output
+    assert "edit-1: sample_image: NotFinite: not so\n    correct that and run" in ended.output
+    assert f"Tracebacks: adaptivedrag status {job} EDIT" in ended.output
     shown = call("status", job, "edit-1")
     assert "NotFinite: not so\nat all\nTraceback: in sample" in shown.output
     assert "no failure is recorded" in call("status", job, "edit-2").output

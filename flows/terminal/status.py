@@ -1,45 +1,92 @@
 """How much of a job is done, and what failed."""
 
+import json
+import time
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 from artifacts import ArtifactStore
-from flows.terminal.console import say, say_list, say_table
-from flows.terminal.jobs import load, note_absence, note_bad
+from flows.job_status import (
+    JobStatus,
+    at_work_lines,
+    status_document,
+    status_headline,
+    status_of,
+)
+from flows.outcomes import InvalidRequest
+from flows.terminal.console import console, say, say_list, say_table
+from flows.terminal.jobs import cause_lines, load, note_absence, note_bad
 from stages.failures import Attempt
-from stages.jobs.edit import Edit, find_edit
+from stages.jobs.edit import Edit, Job, find_edit
 from stages.jobs.selection import Selection
-from stages.planning.plan import EditPlan, Status, plan_edits, plan_job
+from stages.planning.plan import plan_edits
 from stages.reports.plan_tables import counts_table
-from stages.reports.wording import count
+
+WATCH_SECONDS = 5.0
+WATCH_SHARE = 10
+"""A watch waits at least this many times as long as it reads."""
 
 
-def show_status(path: Path, name: str | None, select: Selection, store: str) -> None:
-    """Print how much of a job is done and what failed, or how one edit of it failed."""
-    job, opened = load(path, select), ArtifactStore.open_to_read(store)
+def show_status(
+    path: Path, name: str | None, select: Selection, store: str, *, watch: bool, as_json: bool
+) -> None:
+    """Print how much of a job is done and what failed, or how one edit of it failed.
+
+    Args:
+        watch: print it again when it has changed, until the job is over or somebody presses Ctrl-C.
+
+    Raises:
+        InvalidRequest: if an edit is to be watched, or is wanted as JSON.
+    """
+    if name is not None and (watch or as_json):
+        raise InvalidRequest("--watch and --json are for a whole job: name no edit")
+    job = load(path, select)
     if name is not None:
-        _say_attempts(find_edit(job, name), opened)
-        return
-    plan = plan_job(job, opened)
-    failures = [line for edit in plan.edits if (line := _failure_line(edit, path))]
-    done = sum(edit.done for edit in plan.edits)
-    total = count(len(plan.edits) + len(job.bad), "edit")
-    say(f"{job.name}: {done} of {total} done, {len(failures) + len(job.bad)} failed")
-    say_table(counts_table(plan))
-    note_absence(opened)
-    say_list("Failed", failures)
-    note_bad(job)
+        _say_attempts(find_edit(job, name), ArtifactStore.open_to_read(store))
+    elif watch:
+        with suppress(KeyboardInterrupt):
+            _watch(job, store, as_json=as_json)
+    else:
+        opened = ArtifactStore.open_to_read(store)
+        status = status_of(job, opened)
+        if as_json:
+            say(json.dumps(status_document(status, opened), indent=2))
+        else:
+            _say_status(status, opened)
 
 
-def _failure_line(plan: EditPlan, job: Path) -> str:
-    """Return how an edit failed that is not done; "" if it did not."""
-    staged = plan.failed
-    if staged is None or staged.failure is None:
-        return ""
-    quarantined = "quarantined, " if staged.status is Status.QUARANTINED else ""
-    return (
-        f"{plan.edit.id}: {staged.stage}: {staged.failure} ({staged.failure.time}, {quarantined}"
-        f"traceback: adaptivedrag status {job} {plan.edit.id})"
-    )
+def _watch(job: Job, store: str, *, as_json: bool) -> None:
+    """Say how far a job is whenever that has changed; a terminal shows the latest alone."""
+    target, said = console(), ""
+    while True:
+        clock, opened = time.monotonic(), ArtifactStore.open_to_read(store)
+        status = status_of(job, opened)
+        if as_json:
+            line = json.dumps(status_document(status, opened))
+        elif target.is_interactive:
+            target.clear()
+            _say_status(status, opened)
+            line = ""
+        else:
+            line = status_headline(status)
+        if line and line != said:
+            say(line if as_json else f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}")
+        said = line
+        if status.is_over:
+            break
+        time.sleep(max(WATCH_SECONDS, WATCH_SHARE * (time.monotonic() - clock)))
+
+
+def _say_status(status: JobStatus, store: ArtifactStore) -> None:
+    say(status_headline(status))
+    say_list("At work", at_work_lines(status))
+    say_table(counts_table(status.plan))
+    note_absence(store)
+    say_list("Failed", cause_lines(status.failures))
+    if status.failures:
+        say(f"Tracebacks: adaptivedrag status {status.plan.job.path} EDIT")
+    note_bad(status.plan.job)
 
 
 def _say_attempts(edit: Edit, store: ArtifactStore) -> None:

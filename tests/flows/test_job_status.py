@@ -1,0 +1,116 @@
+"""How far a job is: what the store has, and what runs on any machine are at."""
+
+import json
+import re
+import threading
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from support.finished_job import finish, write_job
+from typer.testing import CliRunner
+
+import flows.terminal.status
+from artifacts import ArtifactStore
+from cli import app
+from flows.job_status import at_work_lines, status_document, status_headline, status_of
+from flows.outcomes import RunSummary, note_at_work, record_run
+from flows.progress import Standing
+from stages.failures import Attempt
+from stages.jobs.reader import load_job
+from stages.planning.plan import plan_edits
+
+STANDING = Standing(1, 4, 0, 118.0, 600.0, 60.0)
+
+
+@pytest.fixture
+def path(tmp_path, monkeypatch):
+    """A job of four edits, the first of which is done; its store is the usual one."""
+    monkeypatch.chdir(tmp_path)
+    path = write_job(tmp_path / "job", edits=4)
+    finish(load_job(path).edits[0], ArtifactStore.open(".adaptivedrag"))
+    return path
+
+
+@pytest.fixture
+def store(path):
+    return ArtifactStore.open(".adaptivedrag")
+
+
+def told(*words):
+    ended = CliRunner(env={"COLUMNS": "80"}).invoke(app, [str(word) for word in words])
+    assert ended.exit_code == 0, ended.output
+    return ended.output
+
+
+def test_who_is_at_what_and_since_when_is_told_until_the_run_ends(path, store):
+    note_at_work(store, "run-1", str(path), ["edit-1", "edit-2"], "optimize_latent", STANDING)
+    status = status_of(load_job(path), store)
+    assert status_headline(status).startswith("job: 1 of 4 edits done, 0 failed, 118/h, ends about")
+    (line,) = at_work_lines(status)
+    assert re.match(r"optimize_latent of edit-1, edit-2 since \d\d:\d\d:\d\d \(\d.*s\) on \S", line)
+    (note,) = status_document(status, store)["at_work"]
+    since = datetime.fromisoformat(note["since"])
+    assert abs(datetime.now(UTC) - since) < timedelta(seconds=60)
+    assert abs(status.ends - datetime.now(UTC) - timedelta(seconds=600)) < timedelta(seconds=60)
+    record_run(store, RunSummary("run-1", "job", str(path), "now"))
+    assert not status_of(load_job(path), store).at_work
+
+
+def test_of_runs_at_one_edit_the_later_is_at_work_and_none_at_what_is_done(path, store):
+    note_at_work(store, "run-0", str(path), ["edit-0"], "sample_image", STANDING)
+    note_at_work(store, "run-1", str(path), ["edit-1"], "train_lora", STANDING)
+    time.sleep(0.01)  # the file system's clock
+    silent = replace(STANDING, per_hour=None, seconds_left=None)
+    note_at_work(store, "run-2", str(path), ["edit-1", "edit-2"], "build_mask", silent)
+    note_at_work(store, "run-3", "elsewhere/job.toml", ["edit-3"], "build_mask", STANDING)
+    status = status_of(load_job(path), store)
+    assert [each.run_id for each in status.at_work] == ["run-2"]
+    assert (status.per_hour, status.ends) == (None, None)
+
+
+def test_the_status_as_json_has_stable_keys(path, store):
+    with path.with_name("edits.jsonl").open("a") as file:
+        file.write('{"id": "worse", "image": "cat.png", "drags": []}\n')
+    document = json.loads(told("status", path, "--json"))
+    assert list(document) == [
+        *("schema", "job", "path", "store", "edits", "done", "failed", "bad"),
+        *("causes", "at_work", "per_hour", "ends", "stages"),
+    ]
+    assert (document["edits"], document["done"], document["failed"]) == (4, 1, 0)
+    assert document["bad"][0]["id"] == "worse"
+
+
+def test_equal_failures_are_one_cause(path, store):
+    for plan in plan_edits(load_job(path).edits[1:], store):
+        attempt = Attempt.of(plan.edit.id, ValueError(f"no luck with {plan.edit.id}")).document()
+        store.add_attempt("build_mask", plan.stages["build_mask"].key, attempt)
+    (cause,) = json.loads(told("status", path, "--json"))["causes"]
+    assert cause["ids"] == ["edit-1", "edit-2", "edit-3"]
+    assert "3 edits (edit-1, edit-2, edit-3): build_mask: ValueError" in told("status", path)
+    assert told("status", path, "--watch").count("\n") == 1  # over, since nobody is at work
+
+
+def test_a_watch_tells_what_changes_until_the_job_is_over(path, store, monkeypatch):
+    monkeypatch.setattr(flows.terminal.status, "WATCH_SECONDS", 0.05)
+    monkeypatch.setattr(flows.terminal.status, "WATCH_SHARE", 0)
+
+    def work() -> None:
+        for edit in load_job(path).edits[1:]:
+            time.sleep(0.2)
+            finish(edit, store)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    lines = told("status", path, "--watch").splitlines()
+    thread.join()
+    assert "job: 1 of 4 edits done, 0 failed" in lines[0]
+    assert "job: 4 of 4 edits done, 0 failed" in lines[-1]
+    assert len(lines) == len(set(lines)) <= 4
+
+
+def test_an_edit_is_not_watched(path):
+    ended = CliRunner().invoke(app, ["status", str(path), "edit-1", "--watch"])
+    assert ended.exit_code == 2
+    assert "name no edit" in ended.output
