@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from stages.images import Pixels
 
 IMAGES, SOURCES, OVERLAYS, TRUTHS, THUMBS = "images", "sources", "overlays", "truths", "thumbs"
-THUMB = 192
+THUMB = 160
 """Longest side of a small picture, in pixels."""
 _OURS = re.compile(
     rf"({SOURCES}|{TRUTHS})/[0-9a-f]{{64}}\.png"

@@ -26,15 +26,15 @@
     }
   };
 
-  /** Read the next file of rows, and show what that changes. */
+  /** Read a file of rows and show what that changes, then the next; the first view comes first. */
   function readFile(index) {
-    if (index === settings.files.length) return;
     const script = document.createElement('script');
     const next = () => {
       script.remove();
-      fillChoices();
+      const isLast = index + 1 === settings.files.length;
+      if (index === 0 || isLast) fillChoices();
       show();
-      setTimeout(readFile, 0, index + 1);
+      if (!isLast) (index ? setTimeout : whenSeen)(() => readFile(index + 1));
     };
     script.onload = next;
     script.onerror = () => {
@@ -43,6 +43,13 @@
     };
     script.src = settings.files[index];
     document.body.append(script);
+  }
+
+  /** Call back when the pictures on the screen are there, or do not come. */
+  function whenSeen(go, tries = 100) {
+    const isThere = (image) => image.complete || image.getBoundingClientRect().top > window.innerHeight;
+    if (!tries || [...grid.querySelectorAll('img')].every(isThere)) setTimeout(go, 100);
+    else setTimeout(whenSeen, 30, go, tries - 1);
   }
 
   // Filters and orders
@@ -108,13 +115,15 @@
       && filters.every(([name, [, values]]) => values(row).includes(wanted[name])));
   }
 
+  const names = new Intl.Collator('en', {numeric: true});
+
   function sorted(found, {sort = 'job', up}) {
     const value = (ORDERS[sort] ?? ORDERS.job)[1];
     const isAscending = ['job', 'name'].includes(sort) !== Boolean(up);
     const sign = isAscending ? 1 : -1;
     const having = found.filter((row) => value(row) !== undefined);
     const lacking = found.filter((row) => value(row) === undefined);
-    const compare = sort === 'name' ? (a, b) => a.id.localeCompare(b.id, 'en', {numeric: true}) : (a, b) => value(a) - value(b);
+    const compare = sort === 'name' ? (a, b) => names.compare(a.id, b.id) : (a, b) => value(a) - value(b);
     return having.sort((a, b) => sign * compare(a, b) || a.place - b.place).concat(lacking);
   }
 
@@ -432,5 +441,5 @@
   if (settings.refresh) setInterval(renew, 1000 * settings.refresh);
   fillChoices();
   show();
-  readFile(0);
+  if (settings.files.length) readFile(0);
 })();
