@@ -23,6 +23,7 @@ from stages.reports.edit_view import (
     stage_views,
     tracker_view,
 )
+from stages.reports.page import EDITS
 from stages.reports.rendering import ASSETS, asset, render
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
     from stages.reports.results import Results
 
-EDITS = "edits"
-"""The folder of the pages."""
 DRAWN = 320
 """Longest side of a drawing of what a stage made, in pixels."""
 PATHS = 1024
@@ -66,6 +65,7 @@ def write_edit_pages(
         if pages.write(plan, renew=renew):
             written.append(plan.edit.id)
         on_page(number, len(pages.plans))
+    results.link_pages()
     return written
 
 

@@ -13,6 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from importlib import resources
 from typing import Any
 
 from stages.failures import Failure
@@ -25,7 +26,7 @@ from stages.reports.rows import ResultRow
 from stages.reports.verdicts import ADVICE
 from stages.reports.wording import count, duration
 
-PAGE, DATA = "index.html", "data"
+PAGE, DATA, EDITS = "index.html", "data", "edits"
 MOST_BYTES = 500_000
 """Of a file of rows, unless one row alone is larger."""
 MOST_NAMED = 100
@@ -36,7 +37,7 @@ _AS_THEY_ARE = (
     *("id", "status", "advice", "sentence", "tags", "prompt", "reason", "distance", "relative"),
     *("outside", "mask_share", "outliers", "seconds", "score", "steps", "budget"),
     *("width", "height", "image", "source", "overlays", "truth", "thumbs", "notes", "warnings"),
-    *("off", "earlier", "not_witnessed", "line", "page"),
+    *("off", "earlier", "not_witnessed", "line"),
 )
 """What the page gets of a row, beside what `_datum` makes of the rest."""
 
@@ -61,7 +62,8 @@ class Page:
         Raises:
             ReportUnwritable: if the place cannot be written.
         """
-        files = {f"{DATA}/{number:04}.js": data for number, data in self._data()}
+        pages = place.names(EDITS)
+        files = {f"{DATA}/{number:04}.js": data for number, data in self._data(pages)}
         assets = {f"{ASSETS}/{name}": asset(name) for name in (*SCRIPTS, *STYLES)}
         for path, data in {**assets, **files}.items():
             if place.get(path) != data:
@@ -69,11 +71,17 @@ class Page:
         place.delete(sorted(place.names(DATA) - files.keys()))
         place.put(PAGE, self._index(files).encode(errors="replace"))
 
-    def _data(self) -> Iterator[tuple[int, bytes]]:
-        """Yield files of rows with their numbers."""
+    def _data(self, pages: Set[str]) -> Iterator[tuple[int, bytes]]:
+        """Yield files of rows with their numbers.
+
+        Args:
+            pages: of single edits.
+        """
         number, lines, size = 1, list[str](), 0
         for row in self.rows:
-            line = json.dumps(_datum(row), separators=(",", ":"))
+            own = f"{EDITS}/{row['id']}.html"
+            datum = {**_datum(row), "page": own} if own in pages else _datum(row)
+            line = json.dumps(datum, separators=(",", ":"))
             if lines and size + len(line) > MOST_BYTES:
                 yield number, _script(number, lines)
                 number, lines, size = number + 1, [], 0
@@ -133,6 +141,17 @@ class Page:
             yield f"{duration(shared)} saved, since edits share artifacts"
         if before := sum(seconds for key, (seconds, _) in spent.items() if key in self.found):
             yield f"{duration(before)} of it was in the store before this run"
+
+
+def look(place: Place) -> str:
+    """Return what changes when pages are made differently, or there are others of single edits."""
+    template = (resources.files("stages.reports") / "templates" / PAGE).read_bytes()
+    made_of = [
+        template,
+        *map(asset, (*SCRIPTS, *STYLES)),
+        *sorted(map(str.encode, place.names(EDITS))),
+    ]
+    return _digest(b"\0".join(made_of))
 
 
 def _script(number: int, lines: Sequence[str]) -> bytes:

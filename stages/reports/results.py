@@ -28,7 +28,7 @@ from stages.garbage import collector_paused
 from stages.jobs.edit import Job
 from stages.pipeline import RESULT
 from stages.planning.plan import EditPlan
-from stages.reports.page import PAGE, Page
+from stages.reports.page import PAGE, Page, look
 from stages.reports.pictures import IMAGES, Pictures
 from stages.reports.place import Place
 from stages.reports.rows import FORM, ResultRow, bad_row, damaged_row, keys_of, made_of, row_of
@@ -50,6 +50,8 @@ class Results:
     """Ids of the edits whose rows this process has brought up to date."""
     found: frozenset[str] = frozenset()
     """Keys of the artifacts that were there before the run began."""
+    banner: str = ""
+    """What the page says of a run that goes on."""
 
     @classmethod
     @collector_paused()
@@ -135,6 +137,17 @@ class Results:
         self._write_owner(finished=False)
         self._take(self._read_rows())
         self._write_page(banner)
+
+    def link_pages(self) -> None:
+        """Write the page again, if there are pages of edits that it has no link to.
+
+        Raises:
+            ReportUnwritable: if the place cannot be written.
+        """
+        owner = self._owner()
+        if owner.get("look") != look(self.place):
+            self._write_page(self.banner)
+            self._write_owner(finished=bool(owner.get("finished")))
 
     def latest(self) -> dict[str, ResultRow]:
         """Read the row of each edit, also those that other processes have written."""
@@ -224,6 +237,7 @@ class Results:
     # Page and owner
 
     def _write_page(self, banner: str) -> None:
+        self.banner = banner
         Page(self.job, [*self.rows.values()], banner, self.found).write(self.place)
 
     def _owner(self) -> dict[str, Any]:
@@ -246,12 +260,15 @@ class Results:
 
     def _write_owner(self, *, finished: bool) -> None:
         document = {"path": str(self.job.path), "name": self.job.name, "finished": finished}
+        document |= {"look": look(self.place)}
         data = json.dumps(document).encode()
         if self.place.get(OWNER) != data:
             self.place.put(OWNER, data)
 
     def _is_finished(self) -> bool:
-        return bool(self._owner().get("finished")) and self.place.stamp(PAGE) is not None
+        owner = self._owner()
+        is_page = owner.get("look") == look(self.place) and self.place.stamp(PAGE) is not None
+        return bool(owner.get("finished")) and is_page
 
 
 def refuse_places_of_others(job: Job, store: ArtifactStore, out: str | Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Browser, Page
 from skimage.data import astronaut
-from support.browser import chromium, watched_page
+from support.browser import chromium, wait_until, watched_page
 
 from stages.jobs.edit import Job
 from stages.pipeline import STAGE_NAMES
@@ -30,7 +30,7 @@ EDITS = 13_000
 PICTURES = 400
 OVERLAYS = ("superpixels", "mask", "paths")
 VERDICTS = ("reached", "reached", "reached", "partial", "stalled", "lost")
-SEEN = "() => document.querySelectorAll('#grid li').length && [...document.images].filter("
+SEEN = "document.querySelectorAll('#grid li').length && [...document.images].filter("
 SEEN += "i => i.getBoundingClientRect().top < innerHeight).every(i => i.complete)"
 ANSWERED = """(address) => new Promise((done) => {
   const start = performance.now();
@@ -131,11 +131,9 @@ def measure(browser: Browser, folder: Path) -> dict[str, str]:
         tab.on("request", lambda request: asked.append(request.url))
         start = time.perf_counter()
         tab.goto((folder / "index.html").as_uri())
-        tab.wait_for_function(SEEN)
+        wait_until(tab, SEEN)
         first, read = time.perf_counter() - start, sum(map(_size, asked))
-        tab.wait_for_function(
-            "() => !document.getElementById('said').textContent.includes('are read')"
-        )
+        wait_until(tab, "!document.getElementById('said').textContent.includes('are read')")
         whole = time.perf_counter() - start
         found = {
             "first view": f"{first:.2f} s, {read / 1e6:.2f} MB read",

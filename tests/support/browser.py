@@ -1,6 +1,7 @@
 """The machine's own Chromium for the tests of pages; it may ask nothing of any network."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -40,6 +41,14 @@ def watched_page(browser: Browser, **options: object) -> Iterator[Page]:
     yield page
     context.close()
     assert troubles == []
+
+
+def wait_until(page: Page, expression: str, seconds: float = 20.0) -> None:
+    """Wait until an expression is true on a page, whose policy forbids Playwright's own way."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, f"never true: {expression}"
+        page.wait_for_timeout(20)
 
 
 def _is_local(url: str) -> bool:

@@ -32,7 +32,7 @@
     const next = () => {
       script.remove();
       const isLast = index + 1 === settings.files.length;
-      if (index === 0 || isLast) fillChoices();
+      if (index === 0 || isLast) Object.keys(FILTERS).forEach(fillChoice);
       show();
       if (!isLast) (index ? setTimeout : whenSeen)(() => readFile(index + 1));
     };
@@ -141,13 +141,14 @@
     }
     const order = select('sort', 'order', (value) => go({sort: value, up: '', page: ''}));
     order.replaceChildren(...Object.entries(ORDERS).map(([name, [title]]) => new Option(title, name === 'job' ? '' : name)));
-    const turn = button('turn', () => go({up: state().up ? '' : '1', page: ''}));
+    const turn = button('reverse', () => go({up: state().up ? '' : '1', page: ''}));
     const worst = button('worst first', () => go({sort: 'worst', up: '', page: ''}));
     const clear = button('clear', () => { location.hash = ''; });
     const keys = button('keys', () => help.showModal());
     form.append(filled(node('div', 'buttons'), turn, worst, clear, keys));
     form.append(filled(node('div', 'buttons'), button('download votes', download), loader()));
     form.addEventListener('submit', (event) => event.preventDefault());
+    form.parentElement.open = window.innerWidth > 700;
   }
 
   function labeled(title, control) {
@@ -169,17 +170,23 @@
     return made;
   }
 
-  /** Offer the values of all filters with how many rows have each. */
-  function fillChoices() {
-    for (const [name, [, values]] of Object.entries(FILTERS)) {
-      const counts = new Map();
-      for (const row of rows) for (const value of values(row)) if (value) counts.set(value, (counts.get(value) ?? 0) + 1);
-      const wanted = state()[name];
-      if (wanted && !counts.has(wanted)) counts.set(wanted, 0);
-      const options = [...counts].sort((a, b) => b[1] - a[1]).map(([value, number]) => new Option(`${value} (${number})`, value));
-      choices[name].replaceChildren(new Option('any', ''), ...options);
-      choices[name].parentElement.hidden = !options.length;
+  /** Offer the values of a filter with how many rows have each. */
+  function fillChoice(name) {
+    const counts = new Map();
+    for (const row of rows) {
+      for (const value of FILTERS[name][1](row)) if (value) counts.set(value, (counts.get(value) ?? 0) + 1);
     }
+    const wanted = state()[name];
+    if (wanted && !counts.has(wanted)) counts.set(wanted, 0);
+    const options = [...counts].sort((a, b) => b[1] - a[1]).map(([value, number]) => new Option(`${value} (${number})`, value));
+    choices[name].replaceChildren(new Option('any', ''), ...options);
+    choices[name].parentElement.hidden = !options.length;
+  }
+
+  /** Show what votes have changed. */
+  function voted() {
+    fillChoice('vote');
+    show();
   }
 
   // The grid
@@ -268,7 +275,7 @@
     panel.note = node('textarea');
     panel.note.rows = 3;
     panel.note.addEventListener('input', () => { votes.set(state().edit, {note: panel.note.value}); });
-    panel.note.addEventListener('change', () => show());
+    panel.note.addEventListener('change', voted);
     panel.verdict = node('div');
     const aside = filled(node('aside'), panel.verdict, filled(node('div', 'buttons'), panel.up, panel.down),
       labeled('note (n)', panel.note), panel.facts);
@@ -363,7 +370,7 @@
     if (!id) return;
     votes.set(id, {vote: votes.of(id).vote === given ? null : given});
     const isFocused = document.activeElement?.dataset?.id === id;
-    show();
+    voted();
     if (isFocused) grid.querySelector(`[data-id="${CSS.escape(id)}"]`)?.focus();
   }
 
@@ -382,7 +389,7 @@
     file.addEventListener('change', async () => {
       const refused = votes.load(await file.files[0].text(), rows.map((row) => row.id));
       file.value = '';
-      show();
+      voted();
       said.textContent += refused.length ? ` · ${refused.length} votes were not taken: ${refused.slice(0, 5).join('; ')}` : ' · votes are loaded';
     });
     return labeled('load votes', file);
@@ -437,9 +444,8 @@
   buildDialog();
   buildHelp();
   window.addEventListener('hashchange', show);
-  window.addEventListener('storage', show);
+  window.addEventListener('storage', voted);
   if (settings.refresh) setInterval(renew, 1000 * settings.refresh);
-  fillChoices();
   show();
   if (settings.files.length) readFile(0);
 })();
