@@ -131,9 +131,15 @@ class Viewer {
   #scale() {
     if (!this.view) return;
     const {width} = this.view;
-    this.sheet.style.width = this.isExact ? `${width / window.devicePixelRatio}px` : '';
-    const isEnlarged = this.sheet.clientWidth * window.devicePixelRatio >= width;
-    this.sheet.classList.toggle('viewer-pixels', isEnlarged);
+    const ratio = window.devicePixelRatio;
+    Object.assign(this.sheet.style, {width: this.isExact ? `${width / ratio}px` : '', margin: ''});
+    this.sheet.classList.toggle('viewer-pixels', this.sheet.clientWidth * ratio >= width);
+    if (this.isExact) {
+      // Between the screen's pixels, the borders of pictures would be blended.
+      const {top, left} = this.sheet.getBoundingClientRect();
+      const [down, right] = [top, left].map((place) => Math.ceil(place * ratio) / ratio - place);
+      this.sheet.style.margin = `${down}px 0 0 ${right}px`;
+    }
   }
 
   #slide() {
