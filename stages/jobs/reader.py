@@ -112,6 +112,18 @@ def read_settings(path: Path) -> dict[str, Any]:
     return _read_spec(path).model_dump(exclude_unset=True, exclude={"variants"})
 
 
+def check_line(spec: JobSpec, folder: Path, line: Mapping[str, Any]) -> Edit | BadEdit:
+    """Check one edit as it may come to stand in a job's edits file.
+
+    Args:
+        folder: that of the job file.
+
+    Raises:
+        InvalidEdit: if the job itself cannot be used.
+    """
+    return _Reader.of(spec, folder).check(1, line)
+
+
 def single_edit(
     image: Path,
     drags: Sequence[Drag],

@@ -36,7 +36,7 @@ def import_folder(
         InvalidEdit: if there is no picture, or another job is in `out`.
     """
     lines, skipped, notes, ids = [], [], [], Ids()
-    for name in _pictures(directory, follow_links):
+    for name in _pictures(directory, SUFFIXES + _NOT_READ, follow_links):
         inner = PurePosixPath(name)
         try:
             if inner.suffix.lower() in _NOT_READ:
@@ -62,13 +62,18 @@ def import_folder(
     return Imported.of(job, lines, skipped, [*notes, *unfinished(lines)])
 
 
-def _pictures(directory: Path, follow_links: bool) -> Iterator[str]:
+def pictures_in(directory: Path) -> Iterator[str]:
+    """Yield the names of the pictures under a folder that can be read, by their suffixes."""
+    return _pictures(directory, SUFFIXES, follow_links=False)
+
+
+def _pictures(directory: Path, suffixes: tuple[str, ...], follow_links: bool) -> Iterator[str]:
     for folder, files in folders(directory, follow_links=follow_links):
         inner = folder.relative_to(directory)
         if any(part.startswith((".", "__")) or part == MASK_FOLDER for part in inner.parts):
             continue
         for file in sorted(files):
-            if file.lower().endswith(SUFFIXES + _NOT_READ) and not file.startswith("."):
+            if file.lower().endswith(suffixes) and not file.startswith("."):
                 yield (inner / file).as_posix()
 
 
