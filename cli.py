@@ -145,6 +145,11 @@ CopyTo = Annotated[File, option("DIR", "Copy what --stage made, file by file, in
 CopiedStage = Annotated[Text, option("STAGE", "With --copy-to: what to copy.")]
 Origins = Annotated[bool, flag("--provenance", "List what each artifact was made from instead.")]
 
+# What is annotated, in a browser.
+Drawn = Annotated[Path, argument("IMAGE|FOLDER|JOB", "Picture, folder of pictures, or job file.")]
+Elsewhere = Annotated[File, option("DIR", "Folder of the job; beside the pictures by default.")]
+Browse = Annotated[bool, flag("--open", "Open the page in a browser.")]
+
 # Benchmarks, stores, workers, and the embedded models.
 Folder = Annotated[Path, argument("DIR", "Folder of the benchmark.")]
 JobFolder = Annotated[File, option("DIR", "Folder for the job; the benchmark's by default.")]
@@ -349,6 +354,19 @@ def report(
     return terminal.run.write_job_report(
         job, out, store, chosen, edits=edits, is_served=serve, port=port
     )
+
+
+@app.command()
+def annotate(
+    target: Drawn,
+    out: Elsewhere = None,
+    browse: Browse = False,
+    port: Port = None,
+    store: Store = STORE,
+    device: Device = "cpu",
+) -> None:
+    """Place points, and paint masks, in a browser."""
+    terminal.annotate.annotate(target, out, port, store, device, opens=browse)
 
 
 @importing.command("csv")

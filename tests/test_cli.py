@@ -106,6 +106,7 @@ def test_all_commands_are_named_in_the_help():
         "status",
         "show",
         "report",
+        "annotate",
         "import",
         "eval",
         "store",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from flows.terminal import (
+        annotate,
         doctor,
         edit,
         errors,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = (
+    "annotate",
     "doctor",
     "edit",
     "errors",

@@ -5,6 +5,7 @@ its ports too. Web sites cannot use what they make a browser ask for: a host nam
 a trick of its DNS is refused, and so is a request that says that another site sends it.
 """
 
+import logging
 import secrets
 import socket
 import webbrowser
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import uvicorn
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+LOGGER = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
 LARGEST_BODY = 64 << 20
 """Bytes of a request: a painted mask of the largest image takes less."""
@@ -81,7 +83,7 @@ class Site:
         return uvicorn.Server(
             uvicorn.Config(
                 guard,
-                log_level="warning",
+                log_level="critical",  # `Guard` says what fails
                 access_log=False,
                 server_header=False,
                 lifespan="off",
@@ -122,6 +124,9 @@ class Guard:
         except TooLarge:
             if not begun:
                 await PlainTextResponse("the request is too large", 413)(scope, receive, send)
+        # The app has answered that it failed.
+        except Exception:
+            LOGGER.exception("A request failed")
 
     def _refusal(self, scope: "Scope") -> str:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}

@@ -21,15 +21,18 @@ POLICY = (
 """What a page may load: what lies beside it, and nothing from any network."""
 
 
-def render(template: str, *, title: str, assets: str = ASSETS, **context: Any) -> str:
+def render(
+    template: str, *, title: str, assets: str = ASSETS, policy: str = POLICY, **context: Any
+) -> str:
     """Return a page as HTML.
 
     Args:
         template: a file of `stages/reports/templates`, which extends `layout.html`.
         assets: the address of the assets as the page sees it.
+        policy: what it may load; a page that is served may ask its server for more.
     """
     page = _environment().get_template(template)
-    return page.render(title=title, assets=assets, policy=POLICY, **context)
+    return page.render(title=title, assets=assets, policy=policy, **context)
 
 
 def asset(name: str) -> bytes:

@@ -19,6 +19,8 @@ def served(app: ASGIApp) -> Iterator[Site]:
     thread.start()
     while not server.started:
         time.sleep(0.01)
-    yield site
-    server.should_exit = True
-    thread.join()
+    try:
+        yield site
+    finally:
+        server.should_exit = True
+        thread.join()
