@@ -96,6 +96,7 @@
   function go(change, {replaces = false} = {}) {
     if (replaces) location.replace(address(change));
     else location.hash = address(change);
+    show();
   }
 
   let chosen = {key: '', rows: []};
@@ -143,7 +144,7 @@
     order.replaceChildren(...Object.entries(ORDERS).map(([name, [title]]) => new Option(title, name === 'job' ? '' : name)));
     const turn = button('reverse', () => go({up: state().up ? '' : '1', page: ''}));
     const worst = button('worst first', () => go({sort: 'worst', up: '', page: ''}));
-    const clear = button('clear', () => { location.hash = ''; });
+    const clear = button('clear', () => go(Object.fromEntries(Object.keys(state()).map((name) => [name, '']))));
     const keys = button('keys', () => help.showModal());
     form.append(filled(node('div', 'buttons'), turn, worst, clear, keys));
     form.append(filled(node('div', 'buttons'), button('download votes', download), loader()));
