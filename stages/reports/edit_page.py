@@ -23,8 +23,9 @@ from stages.reports.edit_view import (
     stage_views,
     tracker_view,
 )
-from stages.reports.page import EDITS
+from stages.reports.page import EDITS, address_of
 from stages.reports.rendering import ASSETS, asset, render
+from stages.reports.rows import ResultRow
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -33,13 +34,11 @@ if TYPE_CHECKING:
 
 DRAWN = 320
 """Longest side of a drawing of what a stage made, in pixels."""
-PATHS = 1024
-"""Longest side of the picture under the paths, in pixels."""
 FEW = 20
 """The most edits of a job that gets the pages of all by itself: 0.15 s each on one core."""
 _FORM = 1
 """Raise when pages change, so that old ones are written again."""
-_OWN_ASSETS = ("page.css", "edit.css", "edit.js")
+_OWN_ASSETS = ("edit.css", "edit.js")
 _MADE_OF = re.compile(rb'<meta name="made-of" content="(\w+)">')
 
 
@@ -50,7 +49,7 @@ def write_edit_pages(
     renew: bool = True,
     on_page: Callable[[int, int], None] = lambda _done, _pages: None,
 ) -> list[str]:
-    """Write the pages of edits beside the page of their results; return the ids of those written.
+    """Write the pages of edits whose results are written; return the ids of those written.
 
     Args:
         renew: write those too that say already what they should.
@@ -69,23 +68,17 @@ def write_edit_pages(
     return written
 
 
-def address_of(name: str) -> str:
-    """Return the path of the page of an edit."""
-    return f"{EDITS}/{name}.html"
-
-
 class _Pages:
     """The pages of some edits of a job."""
 
     def __init__(self, results: "Results", plans: Sequence[EditPlan]) -> None:
         self.results, self.plans = results, plans
         self.around = Surroundings.of(results.job, results.store, results.place.out)
-        self.there = results.place.names(EDITS)
-        there = {plan.edit.id for plan in plans}
-        there |= {name for name in results.job.order if address_of(name) in self.there}
-        self.order = [name for name in results.job.order if name in there]
-        for name in _OWN_ASSETS if plans else ():
-            results.place.put(f"{ASSETS}/{name}", asset(name))
+        there = results.place.names(EDITS) | {address_of(plan.edit.id) for plan in plans}
+        self.order = [name for name in results.job.order if address_of(name) in there]
+        for name in _OWN_ASSETS:
+            if results.place.get(f"{ASSETS}/{name}") != asset(name):
+                results.place.put(f"{ASSETS}/{name}", asset(name))
 
     def write(self, plan: EditPlan, *, renew: bool) -> bool:
         """Write the page of an edit, unless it says already what it should."""
@@ -104,7 +97,7 @@ class _Pages:
         return True
 
     def _page(self, plan: EditPlan, neighbors: Mapping[str, str], made_of: str) -> str:
-        edit, around = plan.edit, self.around
+        edit, around, row = plan.edit, self.around, self.results.rows[plan.edit.id]
         made = MadeEdit(plan, self.results.store, around.commands(edit.id).make)
         views = stage_views(plan, made, around)
         tracker = tracker_view(views)
@@ -115,13 +108,13 @@ class _Pages:
             title=edit.id,
             assets=f"../{ASSETS}",
             edit=edit,
-            row=self.results.rows.get(edit.id, {}),
+            row=row,
+            view=_view(row, edit.points),
             verdict=plan.verdict,
             failure=plan.last_failure,
             neighbors=neighbors,
             made_of=made_of,
             job=around.job.name,
-            image=self._draw_image(edit.id, pixels),
             unreadable=unreadable,
             drags=drag_views(plan),
             paths=paths(plan, tracker.parts),
@@ -145,16 +138,6 @@ class _Pages:
             if view.parts
         }
 
-    def _draw_image(self, name: str, pixels: Pixels | None) -> str:
-        """Draw the image itself, under the paths."""
-        if pixels is None:
-            return ""
-        from PIL import Image
-
-        picture = Image.fromarray(pixels)
-        picture.thumbnail((PATHS, PATHS))
-        return self._put(name, "image", picture)
-
     def _put(self, name: str, title: str, picture: "Image.Image") -> str:
         """Save a picture; return its address on the page."""
         encoded = io.BytesIO()
@@ -175,8 +158,8 @@ class _Pages:
             (staged.status, staged.key, staged.failure, staged.found and staged.found.number)
             for staged in plan.stages.values()
         ]
-        edit, around = plan.edit, self.around
-        what: list[Any] = [_FORM, edit, stages, neighbors, around.job.path, around.out]
+        edit, around, row = plan.edit, self.around, self.results.rows[plan.edit.id]
+        what: list[Any] = [_FORM, edit, row, stages, neighbors, around.job.path, around.out]
         return sha256(repr(what).encode(errors="surrogateescape")).hexdigest()[:32]
 
     def _made_of_page(self, path: str) -> str:
@@ -190,3 +173,33 @@ def _pixels(made: MadeEdit) -> tuple[Pixels | None, str]:
         return made.original, ""
     except InvalidEdit as error:
         return None, str(error)
+
+
+def _view(row: ResultRow, points: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Return what the viewer shows of an edit, with addresses as its page sees them."""
+
+    def layer(title: str, path: str | None, hole: str = "not made", **more: str) -> dict[str, Any]:
+        return {"title": title, "src": path and f"../{path}", "hole": hole, **more}
+
+    source, image = row["source"], row.get("image")
+    over = {title: path for title, path in row["overlays"].items() if path}
+    layers = [
+        layer("before", source, "the image cannot be read"),
+        *(
+            layer(title, source, over=f"../{over[title]}") if title in over else layer(title, None)
+            for title in row["overlays"]
+        ),
+        layer("after", image, str(row.get("reason", "not made"))),
+        layer("difference", image and source, over=f"../{image}", blend="difference"),
+        layer("truth", row["truth"], "not known"),
+    ]
+    return {
+        "name": row["id"],
+        "width": row["width"],
+        "height": row["height"],
+        "layers": layers,
+        "left": 0,
+        "right": len(layers) - 3,
+        "drags": points,
+        "ends": [point["end"] for point in row["points"] if point["verdict"] != "lost"],
+    }

@@ -79,7 +79,7 @@ class Page:
         """
         number, lines, size = 1, list[str](), 0
         for row in self.rows:
-            own = f"{EDITS}/{row['id']}.html"
+            own = address_of(row["id"])
             datum = {**_datum(row), "page": own} if own in pages else _datum(row)
             line = json.dumps(datum, separators=(",", ":"))
             if lines and size + len(line) > MOST_BYTES:
@@ -152,6 +152,11 @@ def look(place: Place) -> str:
         *sorted(map(str.encode, place.names(EDITS))),
     ]
     return _digest(b"\0".join(made_of))
+
+
+def address_of(name: str) -> str:
+    """Return the path of the page of an edit."""
+    return f"{EDITS}/{name}.html"
 
 
 def _script(number: int, lines: Sequence[str]) -> bytes:

@@ -1,7 +1,7 @@
 'use strict';
 
-/* The page of one edit: the scrubber of the paths, buttons that copy, keys for the neighbors.
-   Without this script the page shows whole paths, and text that can be selected. */
+/* The page of one edit: its viewer, the scrubber of the paths, buttons that copy, keys.
+   Without this script the page shows before and after, whole paths, and text to be selected. */
 
 /** Shows where each handle was after a step. */
 class Scrubber {
@@ -75,21 +75,33 @@ async function copy(button) {
   }
 }
 
-/** Go to the edit before with k, and after with j. */
-function goTo(event) {
+/** Do what a key is for, unless something is typed. */
+function press(event) {
   const isTyping = event.target.matches('input:not([type="range"]), textarea, select');
   if (isTyping || event.ctrlKey || event.altKey || event.metaKey) return;
-  const relation = {j: 'next', k: 'prev'}[event.key];
-  if (relation) document.querySelector(`a[rel="${relation}"]`)?.click();
+  const actions = {
+    j: () => document.querySelector('a[rel="next"]')?.click(),
+    k: () => document.querySelector('a[rel="prev"]')?.click(),
+    s: () => viewer.alone(null),
+    z: () => viewer.exact(),
+    a: () => viewer.drags(),
+  };
+  if (/^[1-9]$/.test(event.key) && view.layers[event.key - 1]) viewer.alone(event.key - 1);
+  else actions[event.key]?.();
 }
 
+function read(id) {
+  return JSON.parse(document.getElementById(id).textContent);
+}
+
+const view = read('view');
+const viewer = new Viewer(document.getElementById('viewer'));
+viewer.show(view);
+document.querySelector('.keys').hidden = false;
 for (const button of document.querySelectorAll('[data-copy]')) {
   button.hidden = false;
   button.addEventListener('click', () => copy(button));
 }
-document.addEventListener('keydown', goTo);
+document.addEventListener('keydown', press);
 const scrubber = document.querySelector('.scrubber');
-if (scrubber) {
-  const paths = JSON.parse(document.getElementById('paths').textContent);
-  new Scrubber(scrubber, document.getElementById('tracks'), paths);
-}
+if (scrubber) new Scrubber(scrubber, document.getElementById('tracks'), read('paths'));

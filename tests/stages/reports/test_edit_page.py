@@ -96,7 +96,7 @@ def test_every_stage_is_told_with_its_picture_its_work_and_its_settings(folder):
     assert "at (50, 30): stalled, 19.0 px from its target" in seen, "the witness"
     assert "at (50, 30): reached, 0.4 px from its target" in seen, "the tracker"
     pictures = [unquote(each) for each in re.findall(r'<img src="([^"]+)"', page)]
-    assert len(pictures) == 5
+    assert len(pictures) == 2 + 1 + 4, "before and after, under the paths, of the stages"
     assert all((folder / "out" / "edits" / each).is_file() for each in pictures)
 
 
@@ -120,7 +120,7 @@ def test_what_is_damaged_is_a_hole_and_all_else_stands(folder):
 
 def test_a_failure_has_its_traceback_and_what_follows_says_what_makes_it(folder):
     seen = text(folder, 2)
-    assert "failed in optimize_latent ValueError: too <dark>" in seen
+    assert "again: failed optimize_latent: ValueError: too <dark>" in seen
     assert 'raise ValueError("too <dark>")' in seen
     assert "run `adaptivedrag run" in seen
     assert "--retry-failed`" in seen
@@ -171,6 +171,7 @@ def test_pages_lead_to_their_neighbors_and_are_written_again_where_something_cha
 def test_a_page_without_its_image_stands(folder, tmp_path):
     job, store = load_job(folder / "job.toml"), ArtifactStore.open(folder / "store")
     plans, results = plan_edits(job.edits[:1], store), Results.open(job, store, tmp_path / "out")
+    results.finish(plans)
     image = (folder / "cat.png").rename(folder / "away.png")
     try:
         write_edit_pages(results, plans)
@@ -178,7 +179,7 @@ def test_a_page_without_its_image_stands(folder, tmp_path):
         image.rename(folder / "cat.png")
     page = (tmp_path / "out" / "edits" / "edit-0.html").read_text("utf-8")
     assert "cat.png" in re.findall(r'<p class="hole">(.*?)</p>', page, re.DOTALL)[0]
-    assert "<img" not in page
+    assert len(re.findall("<img", page)) == 3, "those beside the results stay"
     assert "loss over 5 updates" in page
 
 
@@ -192,11 +193,19 @@ def test_report_writes_the_pages_of_those_selected(folder, tmp_path, capsys):
 
 
 def test_the_page_in_a_browser(folder, browser):
-    address = (folder / "out" / "edits" / "edit-0.html").as_uri()
+    index = (folder / "out" / "index.html").as_uri()
+    address = index.replace("index.html", "edits/edit-0.html")
     with watched_page(browser, viewport={"width": 400, "height": 800}) as page:
-        page.goto(address)
+        page.goto(f"{index}#edit=edit-0")
+        page.get_by_role("link", name="all about this edit").press("Enter")
+        page.wait_for_url("**/edits/edit-0.html")
         assert page.locator(".prompt").inner_text().startswith(f"“0{HOSTILE[:60]}")
         assert page.evaluate("document.documentElement.scrollWidth") <= 400
+        page.keyboard.press("3")
+        expect(page.get_by_role("button", name="3 mask")).to_have_attribute("aria-pressed", "true")
+        width = "async (each) => (await each.decode(), each.naturalWidth)"
+        shown = page.locator("#viewer img").evaluate_all(f"all => Promise.all(all.map({width}))")
+        assert shown == [96, 96], "the image, and the mask over it"
         step = page.get_by_label("step of the drag")
         told = page.locator(".scrubber output")
         assert told.inner_text().startswith("step 11 of 11: 1 at (50, 30)")
@@ -222,3 +231,4 @@ def test_the_page_in_a_browser(folder, browser):
         page.goto(address)
         assert page.get_by_label("step of the drag").is_hidden()
         assert page.get_by_label("paths of 1 handles").is_visible()
+        assert page.get_by_alt_text("after of edit-0").is_visible()
