@@ -102,6 +102,8 @@ Place = Annotated[Text, option("DIR", "Folder or URL for the results; under resu
 Batch = Annotated[
     int, option("N", "Take up to N edits through a model together; 1 gives exact bytes.", min=1)
 ]
+Notify = Annotated[Text, option("URL", "POST JSON there at the first failure and at the end.")]
+OnFinish = Annotated[Text, option("CMD", "At the end, run this in a shell, with JSON to read.")]
 Shards = Annotated[int, option(None, "Create at least this many flow runs.", min=1)]
 
 # One edit, and what is shown.
@@ -249,6 +251,8 @@ def run(
     store: Store = STORE,
     out: Place = None,
     device: Device = "cpu",
+    notify: Notify = None,
+    on_finish: OnFinish = None,
 ) -> int:
     """Run a job: make what is missing."""
     request = terminal.run.request_of(
@@ -265,7 +269,7 @@ def run(
         batch=batch,
         device=device,
     )
-    return terminal.run.run_job(job, store, request, select or [], out)
+    return terminal.run.run_job(job, store, request, select or [], out, notify, on_finish)
 
 
 @app.command()

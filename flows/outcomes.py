@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel
 
@@ -32,6 +32,8 @@ SUMMARY = "summary.json"
 AT_WORK = "at-work.json"
 RUNS_ASKED = 3
 ALL_DONE, SOME_FAILED, NOT_STARTED, STOPPED_EARLY, INTERRUPTED = 0, 1, 2, 3, 130
+BUG = 1
+"""As Python ends with an error that nobody expects."""
 
 
 class InvalidRequest(ValueError):
@@ -76,6 +78,19 @@ class RunSummary:
     interrupted: bool = False
     prefect_is_silent: bool = False
     report: str | None = None
+
+    @classmethod
+    def not_run(cls, job: "Job", error: BaseException) -> Self:
+        """Return the summary of a run that an error ended before it could give its own."""
+        return cls(
+            run_id="",
+            job=job.name,
+            path=str(job.path),
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            bad=job.bad,
+            unfinished=tuple(edit.id for edit in job.edits),
+            stopped=" ".join(f"{type(error).__name__}: {error}".split()),
+        )
 
     @property
     def exit_code(self) -> int:

@@ -136,6 +136,8 @@ class Run:
         self.outcomes: dict[tuple[str, Key], Outcome] = {}
         self.chunk: list[WorkItem] = []
         """What the task at hand is to do."""
+        self.on_first_failure: Callable[[RunSummary], object] = lambda _summary: None
+        """Called at once when the first edit fails, with how the run stands."""
         self.trouble: Exception | None = None
         """Why the task at hand could do nothing more."""
         self.finished = threading.Event()
@@ -260,8 +262,12 @@ class Run:
 
     def fail(self, failure: Failure) -> None:
         """Take in that an edit has failed; its later stages are not tried."""
+        is_first = not self.failures
         self.failures[failure.id] = failure
         self.progress.failed(failure)
+        if is_first:
+            page = self.results.page if self.results else None
+            self.on_first_failure(replace(self.summary(), report=page))
         self._put_result(self.plans[failure.id], failure)
 
     def begin(self) -> None:

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import replace
@@ -46,6 +46,7 @@ def run(
     *,
     select: Selection = (),
     console: Console,
+    on_first_failure: Callable[[RunSummary], object] = lambda _summary: None,
 ) -> RunSummary:
     """Do what is missing of a job; results are written as soon as each edit is done.
 
@@ -53,6 +54,7 @@ def run(
 
     Args:
         select: which edits; all by default. See `select_edits`.
+        on_first_failure: called at once when the first edit fails, with how the run stands.
 
     Raises:
         InvalidRequest, InvalidEdit, StoreUnavailable, ModelUnavailable, UnsupportedModel,
@@ -60,6 +62,7 @@ def run(
         line.
     """
     run = Run.open(job, store, request, select=select, console=console)
+    run.on_first_failure = on_first_failure
     if not run.todo:
         run.record()
         return run.report()

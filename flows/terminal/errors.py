@@ -13,11 +13,18 @@ EXPECTED = (AdaptiveDragError, ArtifactError, InvalidRequest, NotReady, PrefectU
 
 def report_error(error: BaseException) -> int | None:
     """Print an error that ends a command, and return the exit code; None for a bug of ours."""
+    code = code_of(error)
+    if code is not None:
+        is_wish = code == INTERRUPTED
+        say_error("interrupted; what was finished is kept" if is_wish else str(error))
+    return code
+
+
+def code_of(error: BaseException) -> int | None:
+    """Return the exit code of a command that an error ends; None for a bug of ours."""
     if isinstance(error, KeyboardInterrupt):
-        say_error("interrupted; what was finished is kept")
         return INTERRUPTED
     if isinstance(error, EXPECTED):
-        say_error(str(error))
         return STOPPED_EARLY if isinstance(error, ReportUnwritable) else NOT_STARTED
     return None
 

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from artifacts import ArtifactStore
-from flows.outcomes import ALL_DONE, SOME_FAILED, InvalidRequest, RunSummary
+from flows.notify import Notices
+from flows.outcomes import ALL_DONE, BUG, SOME_FAILED, InvalidRequest, RunSummary
 from flows.request import RunRequest
 from flows.run_job import end_process, run
 from flows.terminal.arguments import parse_settings
 from flows.terminal.console import console, say, say_list, step_bar
+from flows.terminal.errors import code_of
 from flows.terminal.jobs import (
     PATIENCE,
     bad_lines,
@@ -51,14 +53,26 @@ def usual_out(job: Job, request: RunRequest) -> str:
 
 
 def run_job(
-    path: Path, store: str, request: RunRequest, select: Selection, out: str | None
+    path: Path,
+    store: str,
+    request: RunRequest,
+    select: Selection,
+    out: str | None,
+    notify: str | None = None,
+    on_finish: str | None = None,
 ) -> NoReturn:
-    """Make what is missing of a job, print what became of it, and end the process."""
+    """Make what is missing of a job, print what became of it, and end the process.
+
+    Args:
+        notify: address of a webhook that hears of the first failure and of the end.
+        on_finish: shell command that is run at the end.
+    """
+    notices = Notices(notify, on_finish, say)
     job = load(path, beside=request.beside)
     chosen = select_edits(job, select)
     note_inputs(chosen)
     note_pocket(chosen)
-    end_process(_run(job, store, request, out or usual_out(job, request), select))
+    end_process(_run(job, store, request, out or usual_out(job, request), select, notices))
 
 
 def run_demo(out: Path, store: str, device: str) -> NoReturn:
@@ -117,10 +131,30 @@ def write_job_report(
     return SOME_FAILED if damaged else ALL_DONE
 
 
-def _run(job: Job, store: str, request: RunRequest, out: str, select: Selection = ()) -> RunSummary:
-    request = request.model_copy(update={"out": out})
-    summary = run(job, store, request, select=select, console=console())
+def _run(
+    job: Job,
+    store: str,
+    request: RunRequest,
+    out: str,
+    select: Selection = (),
+    notices: Notices | None = None,
+) -> RunSummary:
+    request, notices = request.model_copy(update={"out": out}), notices or Notices(None, None, say)
+    try:
+        summary = run(
+            job,
+            store,
+            request,
+            select=select,
+            console=console(),
+            on_first_failure=notices.first_failure,
+        )
+    except (Exception, KeyboardInterrupt) as error:
+        code = code_of(error)
+        notices.end(RunSummary.not_run(job, error), BUG if code is None else code)
+        raise
     say_summary(summary)
+    notices.end(summary, summary.exit_code)
     return summary
 
 
