@@ -15,6 +15,8 @@ SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif", ".jp2"),
 )
+RESULTS_TABLE = "results.jsonl"
+"""What a folder of a job's results has: its pictures are none to edit."""
 _NOT_READ = (
     *(*RAW_SUFFIXES, ".raf", ".rw2", ".cr3", ".psd", ".xcf", ".jxl", ".svg", ".exr", ".hdr"),
     *(".tga", ".ico", ".icns", ".qoi", ".jpe", ".jpx", ".j2k", ".apng"),
@@ -68,9 +70,13 @@ def pictures_in(directory: Path) -> Iterator[str]:
 
 
 def _pictures(directory: Path, suffixes: tuple[str, ...], follow_links: bool) -> Iterator[str]:
+    results = set[Path]()
     for folder, files in folders(directory, follow_links=follow_links):
         inner = folder.relative_to(directory)
         if any(part.startswith((".", "__")) or part == MASK_FOLDER for part in inner.parts):
+            continue
+        if RESULTS_TABLE in files or folder.parent in results:
+            results.add(folder)
             continue
         for file in sorted(files):
             if file.lower().endswith(suffixes) and not file.startswith("."):

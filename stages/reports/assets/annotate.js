@@ -70,7 +70,8 @@ class Page {
     if (!job) return;
     this.#take(job);
     this.edits.read(job.edits);
-    await this.#open(job.first || this.images[0]?.name);
+    const fresh = this.images.find(({name}) => !this.edits.ofImage(name).length);
+    await this.#open(job.first || (fresh ?? this.images[0]).name);
   }
 
   #take(job) {
@@ -165,8 +166,10 @@ class Page {
 
   #setDrags(drags, kind = null, isOver = true) {
     this.edits.set(this.selected, {drags}, kind);
-    if (isOver) this.#look();
-    else this.#show();
+    this.picture.showDrags(drags, this.picture.others);
+    if (!isOver) return;
+    this.edits.rest();
+    this.#look();
   }
 
   #set(key, value) {
@@ -257,6 +260,10 @@ class Page {
   }
 
   async #outcome(trial, image, drags) {
+    if (this.image !== image) { // the reader has gone on
+      this.#say(trial.reason ? `${trial.id} failed: ${trial.reason}` : `${trial.id}: ${trial.verdict}`, trial.reason ? 'bad' : 'good');
+      return;
+    }
     const verdict = Page.#at('verdict');
     verdict.className = trial.reason ? 'bad text' : 'text';
     verdict.textContent = trial.reason ? `${trial.id} failed: ${trial.reason}`
@@ -273,7 +280,7 @@ class Page {
       this.viewer.show({name: trial.id, width, height, layers, left: 0, right: 1, drags: ends});
     }
     verdict.scrollIntoView({block: 'nearest'});
-    if (this.image === image) await this.#refresh();
+    await this.#refresh();
   }
 
   // Showing

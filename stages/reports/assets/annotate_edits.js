@@ -45,12 +45,12 @@ class Edits {
       edit.paint && Edits.bytes(edit.paint) === masks.get(edit.name) ? {...edit, paint: undefined} : edit));
     this.past = this.past.map(takenIn);
     this.future = this.future.map(takenIn);
-    const base = new Map(lines.filter(({fields}) => fields).map(({name, fields}) => [name, {...fields}]));
+    const base = new Map(lines.filter(({fields}) => fields).map(({name, fields}) => [name, fields]));
     for (const {name} of this.list) {
       if (!base.has(name) && this.base.has(name) && !gone.has(name)) base.set(name, this.base.get(name));
     }
     for (const {name, key} of conflicts) {
-      if (key && base.has(name)) Edits.#put(base.get(name), key, this.base.get(name)?.[key]);
+      if (key && base.has(name)) base.set(name, Edits.#with(base.get(name), key, this.base.get(name)?.[key]));
     }
     [this.base, this.theirs, this.last] = [base, theirs, null];
     return [...masks.keys()].map((name) => names[name] ?? name);
@@ -65,12 +65,11 @@ class Edits {
       const isOurs = !before || gone.has(edit.name) || edit.paint || !Edits.#same(edit.fields, before);
       return isOurs ? edit : null;
     }
-    const fields = {...there.fields};
+    let {fields} = there; // the same object as long as nothing differs
     for (const key of new Set([...Object.keys(edit.fields), ...Object.keys(fields)])) {
       const isRenamed = key === 'id' && edit.name in names;
-      if (!isRenamed && !Edits.#same(edit.fields[key], before?.[key])) {
-        Edits.#put(fields, key, edit.fields[key]);
-      }
+      const isOurs = !isRenamed && !Edits.#same(edit.fields[key], before?.[key]);
+      if (isOurs && !Edits.#same(edit.fields[key], fields[key])) fields = Edits.#with(fields, key, edit.fields[key]);
     }
     return {...edit, name, fields};
   }
@@ -107,10 +106,13 @@ class Edits {
 
   /** Set fields of an edit; those that are undefined go. */
   set(name, values, kind = null) {
-    const fields = {...this.of(name).fields};
-    for (const [key, value] of Object.entries(values)) Edits.#put(fields, key, value);
+    let {fields} = this.of(name);
+    for (const [key, value] of Object.entries(values)) fields = Edits.#with(fields, key, value);
     this.change(name, {fields}, kind);
   }
+
+  /** End what is undone in one step. */
+  rest() { this.last = null; }
 
   add(image, stem) {
     const taken = new Set(this.list.flatMap(({name, fields}) => [name, fields?.id])
@@ -129,9 +131,9 @@ class Edits {
     if (!key && isOurs) this.base.delete(name);
     else if (!key) this.list = this.list.filter((edit) => edit.name !== name);
     else {
-      Edits.#put(this.base.get(name), key, there.fields[key]);
-      const fields = {...this.of(name).fields};
-      if (!isOurs) Edits.#put(fields, key, there.fields[key]);
+      this.base.set(name, Edits.#with(this.base.get(name), key, there.fields[key]));
+      const own = this.of(name).fields;
+      const fields = isOurs ? own : Edits.#with(own, key, there.fields[key]);
       const paint = key !== 'mask' ? {} : isOurs ? {seen} : {paint: undefined};
       this.list = this.list.map((edit) => (
         edit.name === name ? {...edit, fields, removed: edit.removed && isOurs, ...paint} : edit));
@@ -161,12 +163,13 @@ class Edits {
   /** Return what a data URL holds, as base64. */
   static bytes(url) { return url.slice(url.indexOf(',') + 1); }
 
-  static #put(fields, key, value) {
-    if (value === undefined) delete fields[key];
-    else fields[key] = value;
+  static #with(fields, key, value) {
+    const {[key]: _, ...others} = fields;
+    if (value === undefined) return others;
+    return key in fields ? {...fields, [key]: value} : {...others, [key]: value};
   }
 
-  static #same(one, other) { return Edits.#text(one) === Edits.#text(other); }
+  static #same(one, other) { return one === other || Edits.#text(one) === Edits.#text(other); }
 
   static #text(value) {
     if (!value || typeof value !== 'object' || Array.isArray(value)) return JSON.stringify(value);

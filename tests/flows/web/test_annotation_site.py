@@ -1,0 +1,88 @@
+"""What the page's server answers, and what it refuses in one line."""
+
+import time
+from functools import partial
+
+import httpx
+import pytest
+from support.served import served
+from support.tiny_job import DIVERGING, write_job
+from support.tiny_models import shared_model
+
+from adaptivedrag.config import Runtime
+from artifacts import ArtifactStore
+from flows.web.annotating import annotation_site
+from stages.jobs.annotations import Annotations
+from stages.workbench import Workbench
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("site")
+    job = write_job(tmp_path / "job", shared_model(), **{"edit-0-0": DIVERGING})
+    (tmp_path / "secret.png").write_bytes((job.parent / "0.png").read_bytes())
+    bench = partial(Workbench, ArtifactStore.open(tmp_path / "store"), Runtime(threads=1))
+    with (
+        served(annotation_site(Annotations.open(job), bench)) as site,
+        httpx.Client(base_url=site.address) as client,
+    ):
+        yield client
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "picture.png?name=../secret.png",
+        "picture.png?name=%2Fetc%2Fpasswd",
+        "picture.png?name=edits.jsonl",
+        "mask.png?name=../secret.png",
+        "mask.png?name=job.toml",
+        "image?name=",
+        "tried.png",
+        "trial",
+    ],
+)
+def test_what_is_not_there_to_be_seen_is_refused_in_one_line(client, path):
+    answer = client.get(path)
+    assert answer.status_code == 422
+    assert "\n" not in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "cannot be used"),
+        (b"\xff", "cannot be used"),
+        (b"[" * 100_000, "cannot be used"),
+        (b"[]", "cannot be used"),
+        (b'{"changes": 7}', "changes = 7 cannot be used"),
+        (b'{"changes": [], "path": "/etc"}', "unknown key 'path'"),
+        (b'{"changes": [{"name": "x", "before": null, "after": null, "mask": "?"}]}', "mask"),
+        (b'{"changes": [{"name": "x", "before": null, "after": {"lora": "/x"}}]}', "may change id"),
+    ],
+)
+def test_a_body_of_another_form_is_refused_in_one_line(client, body, reason):
+    answer = client.post("save", content=body)
+    assert answer.status_code == 422
+    assert reason in answer.json()["error"]
+
+
+def test_an_edit_that_cannot_be_done_is_neither_previewed_nor_tried(client):
+    fields = {"id": "x", "image": "0.png", "drags": [{"handle": [900, 1], "target": [1, 1]}]}
+    asked = {"name": "x", "fields": fields}
+    assert "lies outside the 128x128 image" in client.post("preview", json=asked).json()["problem"]
+    refused = client.post("try", json=asked)
+    assert refused.status_code == 422
+    assert "lies outside" in refused.json()["error"]
+
+
+def test_an_edit_that_fails_says_where_and_why(client):
+    (edit,) = client.get("job").json()["edits"]
+    assert client.post("try", json=edit).json()["id"] == "edit-0-0"
+    again = client.post("try", json=edit)
+    assert "edit-0-0 is being made: wait, or stop it" in again.json()["error"]
+    while not (trial := client.get("trial").json()).get("is_over"):
+        time.sleep(0.05)
+    assert trial["reason"].startswith("optimize_latent: ")
+    assert "verdict" not in trial
+    assert "no edit was made" in client.get("tried.png").json()["error"]
