@@ -82,6 +82,8 @@ class _Pages:
 
     def write(self, plan: EditPlan, *, renew: bool) -> bool:
         """Write the page of an edit, unless it says already what it should."""
+        if plan.to_make:  # the plan of a run does not know what has failed since
+            (plan,) = plan_edits([plan.edit], self.results.store)
         name = plan.edit.id
         neighbors = self._neighbors(name)
         made_of = self._made_of(plan, neighbors)
@@ -122,7 +124,7 @@ class _Pages:
             stages=views,
             drawn=drawn,
             settings=general_settings(edit),
-            commands=around.commands(edit.id),
+            make=around.commands(edit.id).make + " --retry-failed" * bool(plan.failed),
         )
 
     def _draw(

@@ -97,6 +97,7 @@ function read(id) {
 const view = read('view');
 const viewer = new Viewer(document.getElementById('viewer'));
 viewer.show(view);
+if (!view.layers[view.right].src) viewer.alone(view.left);
 document.querySelector('.keys').hidden = false;
 for (const button of document.querySelectorAll('[data-copy]')) {
   button.hidden = false;

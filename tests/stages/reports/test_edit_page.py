@@ -13,6 +13,7 @@ import typer
 from playwright.sync_api import expect
 from support.browser import watched_page
 from support.finished_job import CIRCUMSTANCES, finish, write_job
+from typer.testing import CliRunner
 
 from artifacts import ArtifactStore, TensorFile
 from cli import app
@@ -49,6 +50,7 @@ def folder(tmp_path_factory) -> Path:
     action = plans[0].action(BY_NAME["train_lora"])
     summary = {"steps": 5, "losses": LOSSES, "resumed_after": 3}
     store.publish(action, lora, CIRCUMSTANCES, summary, replace=True)
+    plans = plan_edits(job.edits, store)  # as they are while a run goes on
     damage(folder / "store" / "objects", plans[1].stages["optimize_latent"].found.object)
     try:
         raise ValueError("too <dark>")
@@ -57,8 +59,8 @@ def folder(tmp_path_factory) -> Path:
     key = plans[2].stages["optimize_latent"].key
     store.add_attempt("optimize_latent", key, attempt.document())
     results = Results.open(job, store, folder / "out")
-    plans = plan_edits(job.edits, store)
-    results.finish(plans, [plan.last_failure for plan in plans if plan.last_failure])
+    now = plan_edits(job.edits, store)
+    results.finish(now, [plan.last_failure for plan in now if plan.last_failure])
     assert write_edit_pages(results, plans) == [edit.id for edit in job.edits]
     return folder
 
@@ -124,6 +126,7 @@ def test_a_failure_has_its_traceback_and_what_follows_says_what_makes_it(folder)
     assert 'raise ValueError("too <dark>")' in seen
     assert "run `adaptivedrag run" in seen
     assert "--retry-failed`" in seen
+    assert commands(folder, 2)[-1].endswith(" --retry-failed")
 
 
 def test_the_code_of_a_page_opens_what_the_stage_made(folder, monkeypatch):
@@ -232,3 +235,16 @@ def test_the_page_in_a_browser(folder, browser):
         assert page.get_by_label("step of the drag").is_hidden()
         assert page.get_by_label("paths of 1 handles").is_visible()
         assert page.get_by_alt_text("after of edit-0").is_visible()
+
+
+def test_the_commands_of_its_docs_run(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    docs = (Path(__file__).parents[3] / "docs" / "edit-page.md").read_text("utf-8")
+    lines = "".join(re.findall(r"```sh\n(.*?)```", docs, re.DOTALL)).splitlines()
+    for line in lines:
+        words = shlex.split(line.replace("peak*", "edit-[01]").replace(" peak ", " edit-0 "))[1:]
+        ended = CliRunner().invoke(app, [*words, "--store", "store"], catch_exceptions=False)
+        assert ended.exit_code == 0, ended.output
+    assert len(lines) == 4
+    made = {path.name for path in folder.glob("peak*")}
+    assert made == {"peak-mask", "peaks", "peak.webp"}
