@@ -11,7 +11,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -112,14 +112,21 @@ def check(stored: StoredFile, data: bytes) -> None:
         raise ArtifactCorrupt(f"{stored.path} has changed: its sha256 is another")
 
 
-def decode(manifest: Manifest, files: Mapping[str, bytes]) -> dict[str, Any]:
+def decode(
+    manifest: Manifest, files: Mapping[str, bytes], only: Collection[str] | None = None
+) -> dict[str, Any]:
     """Turn checked files into numpy arrays, dicts of arrays, and JSON values, by part.
+
+    Args:
+        only: the parts that are wanted; all by default.
 
     Raises:
         ArtifactCorrupt: if a file is not of the form that the manifest names.
     """
     parts = {}
     for name, info in manifest.parts.items():
+        if only is not None and name not in only:
+            continue
         path = name + _SUFFIXES[info.kind]
         try:
             parts[name] = _decode_part(path, info, files)

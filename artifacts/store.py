@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -232,8 +232,11 @@ class ArtifactStore:
         found = self.lookup(record.stage, record.key)
         return found.record if found else self._commit(record, replace=False)
 
-    def read(self, record: Record) -> dict[str, Any]:
+    def read(self, record: Record, only: Collection[str] | None = None) -> dict[str, Any]:
         """Read a payload, checking the sha256 of every byte.
+
+        Args:
+            only: the parts that are wanted, as far as they are there; all by default.
 
         Returns:
             By part: a numpy array for an array or a picture, a dict of arrays for a tensor
@@ -245,7 +248,7 @@ class ArtifactStore:
         folder = object_folder(record.object)
         try:
             manifest, files = self._verified(record)
-            return decode(manifest, files)
+            return decode(manifest, files, only)
         except ArtifactCorrupt as damage:
             if self._is_complete(record):
                 self.mark_damaged(record.object, str(damage))

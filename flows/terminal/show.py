@@ -23,7 +23,9 @@ from stages.reports.animation import frames, write_animation
 from stages.reports.panel import write_panel
 from stages.reports.place import writing
 from stages.reports.plan_tables import stages_table
+from stages.reports.rows import row_of
 from stages.reports.srgb_png import save_png
+from stages.reports.verdicts import sentence
 from stages.reports.wording import count
 
 
@@ -34,6 +36,7 @@ def show_edit(path: Path, name: str, out: Path | None, store: str, *, view: bool
     (plan,) = plan_edits([edit], opened, explain=True)
     say(f"{edit.id}: {edit.image_path}")
     say_table(stages_table(plan))
+    say(sentence(row_of(plan, plan.last_failure)))
     folder = (out or Path("results") / job.name) / "panels"
     with writing(folder):
         panel = write_panel(edit, opened, folder / f"{edit.id}.png")

@@ -82,7 +82,7 @@ class Pictures:
         found = plan.stages[RESULT.name].found
         assert found is not None
         path, thumb = f"{IMAGES}/{plan.edit.id}.png", _thumb_name("after", found.object)
-        result = _Once(lambda: self.store.read(found.record)[RESULT.result])
+        result = _Once(lambda: self.store.read(found.record, [RESULT.result])[RESULT.result])
         is_there = old.get("object") == found.object and self._has(path, old.get("stamp"))
         stamp = old["stamp"] if is_there else self._save_result(path, result.pixels)
         self._save_missing(thumb, lambda: _thumb(result.pixels))
@@ -128,7 +128,7 @@ class Pictures:
             return None
         what = [title, DRAWING, record.object, asdict(frame)]
         name = f"{OVERLAYS}/{digest_json('overlay', what)[:32]}-{title}.png"
-        return self._drawn(name, lambda: _png(draw(self.store.read(record)[part], frame)))
+        return self._drawn(name, lambda: _png(draw(self.store.read(record, [part])[part], frame)))
 
     def _truth(self, edit: Edit) -> str | None:
         from stages.evaluate import true_result
@@ -146,7 +146,7 @@ class Pictures:
         if (record := _hit(plan.stages[REGION.name])) is None:
             return {}
         with suppress(InvalidEdit, ArtifactError):
-            region = self.store.read(record)[REGION.region] > 0
+            region = self.store.read(record, [REGION.region])[REGION.region] > 0
             outside = _change(self._source(plan.edit), result.pixels, ~region)
             return {"outside": outside, "mask_share": round(float(region.mean()), 4)}
         return {}

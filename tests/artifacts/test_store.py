@@ -30,6 +30,21 @@ def test_what_was_published_is_read_back(
     check_payload(store.read(record), payload)
 
 
+def test_some_parts_are_read_alone_and_all_bytes_are_checked(
+    folder_store, make_action, make_payload, circumstances, tmp_path
+):
+    record = folder_store.publish(make_action(), make_payload(), circumstances)
+    first, second, *_ = make_payload()
+    assert folder_store.read(record, [first, "no such part"]).keys() == {first}
+    folder = tmp_path / "store" / "objects" / record.object[:2] / record.object
+    damaged = next(
+        path for path in folder.rglob("*") if f"/{second}." in str(path) and path.is_file()
+    )
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    with pytest.raises(ArtifactCorrupt):
+        folder_store.read(record, [first])
+
+
 def test_a_record_tells_its_size(folder_store, make_action, make_payload, circumstances, tmp_path):
     record = folder_store.publish(make_action(), make_payload(), circumstances)
     folder = tmp_path / "store" / "objects" / record.object[:2] / record.object

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from results_index import write
 
 from adaptivedrag.features import sample_features, window
 from adaptivedrag.metrics import find_true_end
@@ -20,6 +21,13 @@ def seconds(work: Callable[[], object], repeats: int = 5) -> float:
         work()
         times.append(time.process_time() - start)
     return min(times)
+
+
+def test_a_page_of_rows_costs_as_much_per_row_however_many_there_are(tmp_path):
+    few, many = (
+        min(write(tmp_path / str(number), number) for _ in range(3)) for number in (300, 1200)
+    )
+    assert many / few < 6, f"300 rows {few:.4f} s, 1200 rows {many:.4f} s"
 
 
 def test_sampling_windows_is_much_cheaper_than_interpolating_the_whole_map():
