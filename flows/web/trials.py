@@ -12,7 +12,8 @@ from stages.images import Pixels
 from stages.jobs.edit import Edit, Job
 from stages.pipeline import RESULT
 from stages.planning.plan import EditPlan, JobPlan, plan_edits
-from stages.reports.wording import ended
+from stages.reports.rows import row_of
+from stages.reports.verdicts import sentence
 from stages.workbench import Workbench
 
 
@@ -92,8 +93,7 @@ def outcome_of(plan: EditPlan) -> dict[str, Any]:
     """Return what a page says of an edit that was made, as JSON; {} if it is not done."""
     if not plan.done:
         return {}
-    points = plan.witness.get("points", ())
-    return {"verdict": plan.verdict, "points": [ended(point) for point in points]}
+    return {"verdict": plan.verdict, "sentence": sentence(row_of(plan, None))}
 
 
 def result_of(plan: EditPlan, store: ArtifactStore) -> Pixels:

@@ -267,7 +267,7 @@ class Page {
     const verdict = Page.#at('verdict');
     verdict.className = trial.reason ? 'bad text' : 'text';
     verdict.textContent = trial.reason ? `${trial.id} failed: ${trial.reason}`
-      : [`${trial.id}: ${trial.verdict}`, ...trial.points].join('\n');
+      : `${trial.id}: ${trial.sentence}`;
     Page.#at('outcome').hidden = false;
     Page.#at('viewer').hidden = !trial.verdict;
     if (trial.verdict) {
