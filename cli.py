@@ -152,6 +152,10 @@ Drawn = Annotated[Path, argument("IMAGE|FOLDER|JOB", "Picture, folder of picture
 Elsewhere = Annotated[File, option("DIR", "Folder of the job; beside the pictures by default.")]
 Browse = Annotated[bool, flag("--open", "Open the page in a browser.")]
 
+# What is compared.
+Other = Annotated[File, argument("[OTHER]", "Job to compare with, on the same edits.")]
+BeforeNow = Annotated[bool, flag("--before", "Compare with the job's results of other settings.")]
+
 # Benchmarks, stores, workers, and the embedded models.
 Folder = Annotated[Path, argument("DIR", "Folder of the benchmark.")]
 JobFolder = Annotated[File, option("DIR", "Folder for the job; the benchmark's by default.")]
@@ -371,6 +375,25 @@ def annotate(
 ) -> None:
     """Place points, and paint masks, in a browser."""
     terminal.annotate.annotate(target, out, port, store, device, opens=browse)
+
+
+@app.command()
+def compare(
+    job: JobFile,
+    other: Other = None,
+    before: BeforeNow = False,
+    settings: Varied = None,
+    select: Select = None,
+    out: Place = None,
+    store: Store = STORE,
+) -> int:
+    """Show two jobs side by side, the variants of one, or what it had before.
+
+    The page has every edit with both results, what was set otherwise, and who came nearer, and
+    the differences with their intervals. Nothing is made that is missing.
+    """
+    chosen = select or []
+    return terminal.compare.compare(job, other, before, settings or [], chosen, out, store)
 
 
 @importing.command("csv")

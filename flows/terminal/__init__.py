@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from flows.terminal import (
         annotate,
+        compare,
         doctor,
         edit,
         errors,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = (
     "annotate",
+    "compare",
     "doctor",
     "edit",
     "errors",

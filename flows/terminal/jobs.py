@@ -38,6 +38,15 @@ def load(
         return load_job(path, select=select, beside=beside, on_edit=advance)
 
 
+def usual_out(job: Job, beside: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """Return where results go if nobody says it.
+
+    Args:
+        beside: keys of a variant that the job's file does not have; it gets a folder of its own.
+    """
+    return f"results/{job.name}-{job.variants[-1]}" if beside else f"results/{job.name}"
+
+
 def note_absence(store: ArtifactStore) -> None:
     """Print that a store does not exist yet, if so."""
     if store.is_absent:

@@ -10,6 +10,7 @@ from flows.outcomes import ALL_DONE, BUG, SOME_FAILED, InvalidRequest, RunSummar
 from flows.request import RunRequest
 from flows.run_job import end_process, run
 from flows.terminal.arguments import parse_settings
+from flows.terminal.compare import compare_variants
 from flows.terminal.console import console, say, say_list, step_bar
 from flows.terminal.errors import code_of
 from flows.terminal.jobs import (
@@ -21,6 +22,7 @@ from flows.terminal.jobs import (
     load,
     note_inputs,
     note_pocket,
+    usual_out,
 )
 from flows.time_limits import seconds_of
 from flows.web.results_site import results_site
@@ -47,11 +49,6 @@ def request_of(
     return RunRequest.of(stage_timeout=seconds, beside=beside, **options)
 
 
-def usual_out(job: Job, request: RunRequest) -> str:
-    """Return where results go if nobody says it; those of `--set` have a folder of their own."""
-    return f"results/{'-'.join([job.name, *job.variants[-1:]]) if request.beside else job.name}"
-
-
 def run_job(
     path: Path,
     store: str,
@@ -72,7 +69,11 @@ def run_job(
     chosen = select_edits(job, select)
     note_inputs(chosen)
     note_pocket(chosen)
-    end_process(_run(job, store, request, out or usual_out(job, request), select, notices))
+    out = out or usual_out(job, request.beside)
+    summary = _run(job, store, request, out, select, notices)
+    if chosen.variants and summary.exit_code in (ALL_DONE, SOME_FAILED):
+        compare_variants(chosen, out, store)
+    end_process(summary)
 
 
 def run_demo(out: Path, store: str, device: str) -> NoReturn:

@@ -5,8 +5,7 @@ from pathlib import Path
 from flows.prefect_settings import load_prefect
 from flows.request import RunRequest
 from flows.terminal.console import say
-from flows.terminal.jobs import load
-from flows.terminal.run import usual_out
+from flows.terminal.jobs import load, usual_out
 from stages.jobs.selection import Selection
 from stages.reports.wording import count
 
@@ -33,9 +32,11 @@ def submit_job(
     from flows.deployment import submit
 
     job = load(path, beside=request.beside)
-    request = request.model_copy(update={"out": out or usual_out(job, request)})
+    request = request.model_copy(update={"out": out or usual_out(job, request.beside)})
     runs = submit(job, store, request, select=select, shards=shards)
     nothing = "Nothing to submit: every edit is done or quarantined"
     say(f"{count(len(runs), 'flow run')} created" if runs else nothing)
     for name in runs:
         say(f"  {name}")
+    if job.variants:
+        say("When they are done, `adaptivedrag compare` shows the variants side by side")

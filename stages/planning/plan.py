@@ -60,6 +60,14 @@ class StagePlan(NamedTuple):
     made_otherwise: bool = False
     failure: Attempt | None = None
 
+    @classmethod
+    def of(cls, stage: str, key: Key, found: Lookup | None) -> "StagePlan":
+        """Say where a stage with a key stands, given what the store has under it."""
+        if found is None:
+            return cls(stage, Status.MISS, key)
+        status, why = _OF_FOUND[found.status]
+        return cls(stage, status, key, found, why)
+
     @property
     def record(self) -> Record | None:
         """The record of a hit, or of what is known; read from the store when it is asked for.
@@ -192,11 +200,8 @@ class EditPlan:
         elif key is None:
             why = f"needs {', '.join(self.lacks(stage))}"
             self.stages[name] = StagePlan(name, Status.FOLLOWS, why=why)
-        elif found is None:
-            self.stages[name] = StagePlan(name, Status.MISS, key)
         else:
-            status, why = _OF_FOUND[found.status]
-            self.stages[name] = StagePlan(name, status, key, found, why)
+            self.stages[name] = StagePlan.of(name, key, found)
 
 
 @dataclass(frozen=True)

@@ -242,13 +242,13 @@ class Row:
     @cached_property
     def means(self) -> "Mapping[str, Interval]":
         """The mean of every metric that was measured, with its interval."""
-        return _means(self.scored)
+        return means(self.scored)
 
     @cached_property
     def means_by_kind(self) -> "Mapping[str, Mapping[str, Interval]]":
         """The same by kind of drag."""
         kinds = sorted({edit.kind for edit in self.scored})
-        return {kind: _means([e for e in self.scored if e.kind == kind]) for kind in kinds}
+        return {kind: means([e for e in self.scored if e.kind == kind]) for kind in kinds}
 
 
 @dataclass(frozen=True)
@@ -300,14 +300,14 @@ class Evaluation:
         return metric.protocol.format(dift=self.dift)
 
 
-def compare(first: Row, second: Row) -> Comparison:
+def compare(first: Row, second: Row, metrics: Sequence[Metric] = METRICS) -> Comparison:
     """Compare two rows pair by pair; edits that one of them lacks are left out."""
     from adaptivedrag.metrics import paired_difference
 
     others = {edit.id: edit for edit in second.scored}
     both = [(edit, others[edit.id]) for edit in first.scored if edit.id in others]
     differences = {}
-    for metric in METRICS:
+    for metric in metrics:
         have = [
             (one.measures[metric.name], two.measures[metric.name], one)
             for one, two in both
@@ -327,11 +327,14 @@ def compare(first: Row, second: Row) -> Comparison:
     return Comparison(first.name, second.name, len(both), differences)
 
 
-def _means(edits: Sequence[ScoredEdit]) -> "dict[str, Interval]":
+def means(
+    edits: Sequence[ScoredEdit], metrics: Sequence[Metric] = METRICS
+) -> "dict[str, Interval]":
+    """Return the mean of every metric that was measured, with its interval."""
     from adaptivedrag.metrics import mean_interval
 
     found = {}
-    for metric in METRICS:
+    for metric in metrics:
         have = [edit for edit in edits if _has(edit, metric)]
         mean = mean_interval(
             [value for edit in have for value in edit.measures[metric.name]],

@@ -1,0 +1,253 @@
+'use strict';
+
+/* The page of a comparison: edits that were made in several ways, sorted by how much a measure differs. */
+(() => {
+  const settings = JSON.parse(document.getElementById('settings').textContent);
+  const [part, form, said, list, pager, dialog] = ['edits', 'filters', 'said', 'list', 'pager', 'viewer']
+    .map((id) => document.getElementById(id));
+  const {sides, metrics} = settings;
+  const rows = [];
+  const known = new Map();
+  const troubles = [];
+
+  window.rows = (_number, read) => {
+    for (const row of read) {
+      row.place = rows.length;
+      row.words = [row.id, row.prompt, ...(row.tags ?? []), ...row.sides.map(({why}) => why)].join('\n').toLowerCase();
+      known.set(row.id, row);
+      rows.push(row);
+    }
+  };
+
+  // What is compared
+
+  const second = () => Math.min(Math.max(1, Number(state().side) || 1), sides.length - 1);
+  const metricOf = (name) => metrics.find((metric) => metric.name === name) ?? metrics[settings.nearer];
+  const valueOf = (row, side, metric) => row.sides[side].values?.[metrics.indexOf(metric)] ?? undefined;
+
+  /** Return by how much the second side differs from the first one; undefined if one of them has no value. */
+  function difference(row, metric) {
+    const [one, two] = [valueOf(row, 0, metric), valueOf(row, second(), metric)];
+    return one === undefined || two === undefined ? undefined : two - one;
+  }
+
+  /** Say which side is nearer to the target. */
+  function nearer(row) {
+    const far = difference(row, metrics[settings.nearer]);
+    if (far === undefined) return 'unknown';
+    if (Math.abs(far) < settings.as_near) return 'equally near';
+    return sides[far < 0 ? second() : 0];
+  }
+
+  // Filters and order
+
+  let chosen = {key: '', rows: []};
+
+  function choose(wanted) {
+    const {page, edit, ...rest} = wanted;
+    const key = JSON.stringify([rest, rows.length]);
+    if (chosen.key !== key) chosen = {key, rows: sorted(filtered(rest), rest)};
+    return chosen.rows;
+  }
+
+  function filtered({text = '', nearer: which}) {
+    const words = text.toLowerCase();
+    return rows.filter((row) => row.words.includes(words) && (!which || nearer(row) === which));
+  }
+
+  function sorted(found, {by, order}) {
+    const metric = metricOf(by);
+    const worst = metric.better === 'lower' ? 1 : -1;
+    const value = {
+      job: (row) => -row.place,
+      worse: (row) => worst * difference(row, metric),
+      better: (row) => -worst * difference(row, metric),
+    }[order] ?? ((row) => Math.abs(difference(row, metric)));
+    const keyed = found.map((row) => [value(row), row]);
+    const having = keyed.filter(([key]) => !Number.isNaN(key)).sort((a, b) => b[0] - a[0] || a[1].place - b[1].place);
+    return [...having, ...keyed.filter(([key]) => Number.isNaN(key))].map(([, row]) => row);
+  }
+
+  // The form
+
+  function buildForm() {
+    const text = node('input');
+    Object.assign(text, {type: 'search', name: 'text', placeholder: 'id, prompt, tag, reason'});
+    text.addEventListener('input', () => go({text: text.value, page: ''}, {replaces: true}));
+    form.append(labelled('text', text));
+    if (sides.length > 2) form.append(labelled(`${sides[0]} and`, choice('side', sides.slice(1).map((name, index) => [index ? String(index + 1) : '', name]))));
+    form.append(labelled('measure', choice('by', metrics.map(({name, title}, index) => [index === settings.nearer ? '' : name, title]))));
+    form.append(labelled('nearer to the target', choice('nearer', [])));
+    form.append(labelled('order', choice('order', ORDERS)));
+    const turn = button('the other way', () => go({order: TURNED[state().order ?? ''], page: ''}));
+    form.append(filled(node('div', 'buttons'), turn, button('clear', () => { location.hash = ''; })));
+    form.addEventListener('submit', (event) => event.preventDefault());
+  }
+
+  const ORDERS = [['', 'most different first'], ['worse', 'worst first'], ['better', 'best first'], ['job', 'as in the table']];
+  const TURNED = {'': 'worse', worse: 'better', better: 'worse', job: 'better'};
+  const choice = (name, choices) => select(name, choices, (value) => go({[name]: value, page: ''}));
+
+  function fillNearer() {
+    const counts = new Map();
+    for (const row of rows) counts.set(nearer(row), (counts.get(nearer(row)) ?? 0) + 1);
+    const options = [...counts].map(([name, number]) => new Option(`${name} (${number})`, name));
+    form.elements.nearer.replaceChildren(new Option('any', ''), ...options);
+  }
+
+  // The list
+
+  function show() {
+    const wanted = state();
+    const found = choose(wanted);
+    fillNearer();
+    for (const control of form.elements) if (control.name) control.value = wanted[control.name] ?? '';
+    const read = rows.length < settings.total ? `; ${rows.length} of ${settings.total} are read` : '';
+    said.textContent = [`${found.length} of ${settings.total} edits${read}`, ...troubles].join(' · ');
+    list.replaceChildren(...paged(found, pager, list).map(card));
+    showEdit(wanted.edit, found);
+  }
+
+  function card(row) {
+    const link = node('a', 'pair');
+    link.href = address({edit: row.id});
+    link.dataset.id = row.id;
+    const metric = metricOf(state().by);
+    const pictures = [0, second()].map((side) => thumb(row, side, metric));
+    link.append(node('span', 'name', row.id), filled(node('span', 'thumbs'), ...pictures), verdict(row, metric));
+    const mine = otherwise(row);
+    if (mine) link.append(node('span', 'faint text', mine));
+    return filled(node('li'), link);
+  }
+
+  function thumb(row, side, metric) {
+    const box = node('span', 'figure');
+    const {thumb: source, why} = row.sides[side];
+    const value = valueOf(row, side, metric);
+    if (source) {
+      const image = node('img');
+      Object.assign(image, {loading: 'lazy', alt: `${row.id}, ${sides[side]}`, src: source, width: row.width, height: row.height});
+      box.append(image);
+    } else {
+      box.append(node('span', 'hole', why ?? 'not made'));
+    }
+    return filled(box, node('span', 'faint', `${sides[side]}${value === undefined ? '' : ` · ${value.toFixed(metric.digits)}`}`));
+  }
+
+  function verdict(row, metric) {
+    const by = difference(row, metric);
+    if (by === undefined) return node('span', 'faint', `no difference is known: ${reasons(row) || 'not measured'}`);
+    const line = node('span', `difference ${quality(by, metric)}`, `${signed(by, metric)} ${metric.title}`);
+    return filled(node('span', 'line'), line, node('span', 'faint', `nearer: ${nearer(row)}`));
+  }
+
+  const reasons = (row) => [0, second()].filter((side) => row.sides[side].why).map((side) => `${sides[side]}: ${row.sides[side].why}`).join('; ');
+  const signed = (value, {digits}) => `${value > 0 ? '+' : value < 0 ? '−' : '±'}${Math.abs(value).toFixed(digits)}`;
+  const quality = (by, {better, digits}) => (Math.abs(by) < 0.5 * 10 ** -digits ? '' : (by < 0) === (better === 'lower') ? 'good' : 'bad');
+  const changesOf = (row) => row.changes?.[second() - 1] ?? [];
+  const otherwise = (row) => changesOf(row).map(([name, from, to]) => `${name}: ${from} → ${to}`).join('; ');
+
+  // One edit
+
+  let viewer;
+  let opened = '';
+  const panel = {};
+
+  function buildDialog() {
+    panel.title = node('h2');
+    panel.title.id = 'viewer-title';
+    panel.place = node('span', 'faint');
+    const head = filled(node('div', 'head'), panel.title, panel.place, button('k: previous', () => move(-1)),
+      button('j: next', () => move(1)), button('close', () => dialog.close()));
+    const host = node('div', 'host');
+    panel.facts = node('aside');
+    dialog.append(head, filled(node('div', 'sides'), host, panel.facts));
+    dialog.addEventListener('close', () => { if (state().edit) go({edit: ''}); });
+    viewer = new Viewer(host);
+  }
+
+  function showEdit(id, found) {
+    const row = known.get(id);
+    if (!row) {
+      if (dialog.open) dialog.close();
+      if (opened) list.querySelector(`[data-id="${CSS.escape(opened)}"]`)?.focus();
+      opened = '';
+      return;
+    }
+    panel.place.textContent = `${found.indexOf(row) + 1 || 'not one'} of ${found.length}`;
+    const asked = `${id} ${second()}`;
+    if (opened === asked && dialog.open) return;
+    opened = id;
+    panel.title.textContent = id;
+    panel.facts.replaceChildren(...facts(row));
+    if (!dialog.open) dialog.showModal();
+    viewer.show(view(row));
+  }
+
+  function view(row) {
+    const [one, two] = [0, second()].map((side) => ({title: sides[side], src: row.sides[side].image, hole: row.sides[side].why}));
+    const both = one.src && two.src;
+    const layers = [one, two, {title: 'before', src: row.source}, {title: 'truth', src: row.truth, hole: 'not known'},
+      {title: 'difference', src: both && one.src, over: both && two.src, blend: 'difference', hole: 'one picture is not there'}];
+    const ends = [0, second()].flatMap((side) => row.sides[side].ends ?? []);
+    return {name: row.id, width: row.width ?? 1, height: row.height ?? 1, layers, left: 0, right: 1, drags: row.drags, ends};
+  }
+
+  function facts(row) {
+    const pair = [0, second()];
+    const head = filled(node('tr'), ...['', ...pair.map((side) => sides[side]), 'difference'].map((title) => {
+      const cell = node('th', '', title);
+      cell.scope = 'col';
+      return cell;
+    }));
+    const measured = metrics.filter((metric) => pair.some((side) => valueOf(row, side, metric) !== undefined)).map((metric) => {
+      const values = pair.map((side) => valueOf(row, side, metric)?.toFixed(metric.digits) ?? '–');
+      const by = difference(row, metric);
+      const cells = values.map((value) => node('td', 'number', value));
+      return tabled(metric.title, ...cells, node('td', `number ${by === undefined ? '' : quality(by, metric)}`, by === undefined ? '–' : signed(by, metric)));
+    });
+    const table = filled(node('table'), head, tabled('verdict', ...pair.map((side) => node('td', '', row.sides[side].verdict ?? '–')), node('td')), ...measured);
+    const links = pair.map((side) => [row.sides[side].image, sides[side]]).concat(pair.map((side) => [row.sides[side].page, `all about ${sides[side]}`]))
+      .filter(([to]) => to).map(([to, title]) => Object.assign(node('a', '', title), {href: to}));
+    const texts = [row.prompt && `“${row.prompt}”`, reasons(row), otherwise(row)].filter(Boolean).map((text) => node('p', 'text', text));
+    return [node('p', '', `Nearer to the target: ${nearer(row)}`), table, ...texts, filled(node('p', 'links'), ...links)];
+  }
+
+  function tabled(title, ...cells) {
+    const head = node('th', '', title);
+    head.scope = 'row';
+    return filled(node('tr'), head, ...cells);
+  }
+
+  /** Show the edit before or after the one that is shown, or focus its neighbor in the list. */
+  function move(step) {
+    const found = choose(state());
+    if (dialog.open) {
+      const next = found[found.findIndex((row) => row.id === opened) + step];
+      const page = next && Math.floor(found.indexOf(next) / PER_PAGE) + 1;
+      if (next) go({edit: next.id, page: page === 1 ? '' : String(page)}, {replaces: true});
+      return;
+    }
+    const links = [...list.querySelectorAll('a')];
+    links[links.indexOf(document.activeElement) + step]?.focus();
+  }
+
+  const KEYS = {
+    j: ['the next edit', () => move(1)],
+    k: ['the previous edit', () => move(-1)],
+    s: ['slider', () => viewer.alone(null)],
+    z: ['a pixel on a pixel of the screen', () => viewer.exact()],
+    a: ['arrows', () => viewer.drags()],
+  };
+
+  part.hidden = false;
+  buildForm();
+  buildDialog();
+  listen(KEYS, viewer, dialog);
+  window.addEventListener('hashchange', show);
+  show();
+  readFiles(settings.files, (missing) => {
+    if (missing) troubles.push(`${missing} is missing: compare again`);
+    show();
+  });
+})();

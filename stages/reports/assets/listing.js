@@ -1,0 +1,89 @@
+'use strict';
+
+/* What pages with a list of edits share. The address after # says what is shown; rows are read file
+   after file, since a browser refuses `fetch` for addresses file://. */
+const PER_PAGE = 100;
+
+/** Return what the address says: filters, text, order, page, edit. */
+function state() {
+  return Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+}
+
+/** Return the address of a state that is changed; what is empty is left out. */
+function address(change) {
+  const changed = Object.entries({...state(), ...change}).filter(([, value]) => value);
+  return `#${new URLSearchParams(changed)}`;
+}
+
+/** Go to a changed state; a step that is replaced is none that "back" leads to. */
+function go(change, {replaces = false} = {}) {
+  if (replaces) location.replace(address(change));
+  else location.hash = address(change);
+}
+
+/** Read files of rows, one after another; `next` hears of each, with the name of one that is missing. */
+function readFiles([file, ...others], next) {
+  if (file === undefined) return;
+  const script = document.createElement('script');
+  const read = (missing) => {
+    script.remove();
+    next(missing);
+    setTimeout(readFiles, 0, others, next);
+  };
+  script.onload = () => read();
+  script.onerror = () => read(file.split('?')[0]);
+  script.src = file;
+  document.body.append(script);
+}
+
+/** Cut what is found into pages, fill the pager, and return what is on the page that is asked for. */
+function paged(found, pager, list) {
+  const pages = Math.max(1, Math.ceil(found.length / PER_PAGE));
+  const page = Math.min(Math.max(1, Number(state().page) || 1), pages);
+  const to = (title, number) => {
+    const made = button(title, () => { go({page: String(number)}); list.scrollIntoView(); });
+    made.disabled = number < 1 || number > pages || number === page;
+    return made;
+  };
+  pager.replaceChildren(to('first', 1), to('previous', page - 1), node('span', '', `page ${page} of ${pages}`),
+    to('next', page + 1), to('last', pages));
+  pager.hidden = pages === 1;
+  return found.slice((page - 1) * PER_PAGE, page * PER_PAGE);
+}
+
+function button(title, press) {
+  const made = node('button', '', title);
+  made.type = 'button';
+  made.addEventListener('click', press);
+  return made;
+}
+
+function labelled(title, control) {
+  return filled(node('label', '', title), control);
+}
+
+/** Return a control with choices; `choices` are pairs of a value and its words. */
+function select(name, choices, change) {
+  const control = node('select');
+  control.name = name;
+  control.replaceChildren(...choices.map(([value, words]) => new Option(words, value)));
+  control.addEventListener('change', () => change(control.value));
+  return control;
+}
+
+/** Do what `keys` have for a key, [words, action] by key, and show layers by their numbers; not while somebody types. */
+function listen(keys, viewer, dialog) {
+  document.addEventListener('keydown', (event) => {
+    const isTyping = event.target.matches('input:not([type=range]), textarea, select');
+    if (isTyping && event.key === 'Escape') {
+      event.preventDefault();
+      event.target.blur();
+    }
+    if (isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
+    const layer = dialog.open && /^[1-9]$/.test(event.key) && viewer.view?.layers[event.key - 1];
+    if (layer) viewer.alone(event.key - 1);
+    else if (keys[event.key]) keys[event.key][1]();
+    else return;
+    event.preventDefault();
+  });
+}

@@ -1,0 +1,198 @@
+"""The page of a comparison.
+
+OUT/compare.html         differences with their intervals, which need no script, and all edits
+OUT/comparison/0001.js   the edits, those with the largest differences first
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from stages.reports.comparison import AS_NEAR, Change, Comparison, Line, Side
+from stages.reports.rendering import ASSETS, asset, render
+from stages.reports.rows import ResultRow
+from stages.reports.score_tables import Metric
+from stages.reports.wording import count, first_of
+
+PAGE, DATA = "compare.html", "comparison"
+MOST_BYTES = 500_000
+SCRIPTS = ("viewer.js", "listing.js", "compare.js")
+STYLES = ("page.css", "viewer.css", "compare.css")
+
+
+def page_files(comparison: Comparison) -> dict[str, bytes]:
+    """Return the files of a comparison's page by their paths; the page itself comes last."""
+    changes = [comparison.changes(number) for number in range(1, len(comparison.sides))]
+    common = [_common(each) for each in changes]
+    data = _data_files([*_data(comparison, changes, common)])
+    assets = {f"{ASSETS}/{name}": asset(name) for name in (*SCRIPTS, *STYLES)}
+    page = _page(comparison, common, [*data])
+    return {**assets, **data, PAGE: page.encode(errors="replace")}
+
+
+def _page(comparison: Comparison, common: Sequence[Sequence[Change]], files: Sequence[str]) -> str:
+    first, *others = comparison.sides
+    return render(
+        "compare.html",
+        title=comparison.name,
+        styles=[name for name in STYLES if name != "page.css"],
+        scripts=SCRIPTS,
+        first=first.name,
+        nearer_by=comparison.nearer_by.title,
+        as_near=AS_NEAR,
+        others=[
+            _section(comparison, number, side, common[number - 1])
+            for number, side in enumerate(others, start=1)
+        ],
+        settings={
+            "files": files,
+            "total": len(comparison.ids),
+            "sides": [side.name for side in comparison.sides],
+            "metrics": [
+                {"name": m.name, "title": m.title, "better": m.better, "digits": m.digits}
+                for m in comparison.metrics
+            ],
+            "nearer": comparison.metrics.index(comparison.nearer_by),
+            "as_near": AS_NEAR,
+        },
+    )
+
+
+def _section(
+    comparison: Comparison, number: int, side: Side, common: Sequence[Change]
+) -> dict[str, Any]:
+    """Return what is said of a side on top."""
+    return {
+        "name": side.name,
+        "counts": nearer_line(comparison, number),
+        "alone": alone_lines(comparison, number),
+        "common": common,
+        "lines": told_lines(comparison, number),
+    }
+
+
+def nearer_line(comparison: Comparison, number: int) -> str:
+    """Say which of two sides is nearer to the target, and how often."""
+    nearer, first = comparison.nearer(number), comparison.sides[0].name
+    told = {
+        "second": f"{comparison.sides[number].name} is nearer in",
+        "first": f"{first} is nearer in",
+        "equal": "both are equally near in",
+        "unknown": "no distance is known of",
+    }
+    parts = [f"{words} {nearer[which]}" for which, words in told.items() if nearer[which]]
+    return f"Of {count(nearer.total(), 'edit')} that both have: {', '.join(parts) or 'none'}."
+
+
+def alone_lines(comparison: Comparison, number: int) -> list[str]:
+    """Say which edits only one of two sides has, and why."""
+    return [
+        f"{name} lacks {count(len(ids), 'edit')}: {reason} ({first_of(ids)})"
+        for name, reason, ids in comparison.alone(number)
+    ]
+
+
+class ToldLine(NamedTuple):
+    """A line of the table in words: its cells, and a class for the color of the difference."""
+
+    cells: tuple[str, ...]
+    quality: str
+
+
+def told_lines(comparison: Comparison, number: int) -> list[ToldLine]:
+    """Return the means of two sides and their differences, metric by metric."""
+    return [_told(line) for line in comparison.lines(number)]
+
+
+def _told(line: Line) -> ToldLine:
+    digits, found = line.metric.digits, line.difference
+    few = found.images < 2  # one image has no interval
+    cells = (
+        f"{line.metric.title} {'↑' if line.metric.better == 'higher' else '↓'}",
+        f"{line.first:.{digits}f}",
+        f"{line.second:.{digits}f}",
+        f"{found.mean:+.{digits}f}",
+        "–" if few else f"{found.low:+.{digits}f} to {found.high:+.{digits}f}",
+        str(line.edits),
+    )
+    return ToldLine(cells, {"first": "bad", "second": "good", "": ""}[line.favors])
+
+
+def _common(changes: Mapping[str, Sequence[Change]]) -> list[Change]:
+    """Return what is otherwise in every edit."""
+    found = [*changes.values()]
+    return [each for each in (found[0] if found else ()) if all(each in other for other in found)]
+
+
+def _data(
+    comparison: Comparison,
+    changes: Sequence[Mapping[str, Sequence[Change]]],
+    common: Sequence[Sequence[Change]],
+) -> Iterator[dict[str, Any]]:
+    """Yield what the page is told of each edit, the largest difference first."""
+    edits = [_datum(comparison, edit) for edit in comparison.ids]
+    place = comparison.metrics.index(comparison.nearer_by)
+    for datum in sorted(edits, key=lambda datum: -_difference(datum["sides"], place)):
+        own = [
+            [change for change in each.get(datum["id"], ()) if change not in shared]
+            for each, shared in zip(changes, common, strict=True)
+        ]
+        yield {**datum, "changes": own} if any(own) else datum
+
+
+def _difference(sides: Sequence[Mapping[str, Any]], place: int) -> float:
+    values = [(side.get("values") or {place: None})[place] for side in sides]
+    if values[0] is None:
+        return -1.0
+    return max((abs(each - values[0]) for each in values[1:] if each is not None), default=-1.0)
+
+
+def _datum(comparison: Comparison, edit: str) -> dict[str, Any]:
+    rows = [comparison.row(side, edit) for side in comparison.sides]
+    known: ResultRow = next(row for row in rows if row)
+    drags = [[*handle, *target] for handle, target in known["drags"]]
+    shown = {name: known.get(name) for name in ("prompt", "tags", "source", "truth")}
+    return {
+        "id": edit,
+        "width": known["width"],
+        "height": known["height"],
+        "drags": drags,
+        **{name: value for name, value in shown.items() if value},
+        "sides": [_side(comparison, number, edit, row or {}) for number, row in enumerate(rows)],
+    }
+
+
+def _side(comparison: Comparison, number: int, edit: str, row: ResultRow) -> dict[str, Any]:
+    side, scored = comparison.sides[number], comparison.scored[number].get(edit)
+    found = {
+        "why": comparison.lacks(side, edit),
+        "verdict": row.get("verdict"),
+        "image": row.get("image"),
+        "thumb": row.get("thumbs", {}).get("after"),
+        "page": row.get("page"),
+        "ends": [point["end"] for point in row.get("points", ()) if point["verdict"] != "lost"],
+        "values": scored and [_rounded(comparison.value(scored, m), m) for m in comparison.metrics],
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _rounded(value: float | None, metric: Metric) -> float | None:
+    return None if value is None else round(value, metric.digits + 1)
+
+
+def _data_files(data: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
+    """Cut data into scripts of at most `MOST_BYTES`, unless one edit alone is larger."""
+    files, lines, size = dict[str, bytes](), list[str](), 0
+    for each in data:
+        line = json.dumps(each, separators=(",", ":"))
+        if lines and size + len(line) > MOST_BYTES:
+            files |= _script(len(files) + 1, lines)
+            lines, size = [], 0
+        lines.append(line)
+        size += len(line) + 2
+    return files | (_script(len(files) + 1, lines) if lines else {})
+
+
+def _script(number: int, lines: Sequence[str]) -> dict[str, bytes]:
+    text = ",\n".join(lines)
+    return {f"{DATA}/{number:04}.js": f"rows({number}, [\n{text}\n]);\n".encode()}
