@@ -387,7 +387,7 @@ def compare(
     out: Place = None,
     store: Store = STORE,
 ) -> int:
-    """Show two jobs side by side, the variants of one, or what it had before.
+    """Compare jobs, variants of one, or what it had before.
 
     The page has every edit with both results, what was set otherwise, and who came nearer, and
     the differences with their intervals. Nothing is made that is missing.

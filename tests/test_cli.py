@@ -107,6 +107,7 @@ def test_all_commands_are_named_in_the_help():
         "show",
         "report",
         "annotate",
+        "compare",
         "import",
         "eval",
         "store",

@@ -26,7 +26,7 @@ from stages.reports.comparison import (
     sides_of_past,
     sides_of_variants,
 )
-from stages.reports.comparison_page import PAGE, alone_lines, nearer_line, page_files, told_lines
+from stages.reports.comparison_page import PAGE, alone_lines, nearer_line, told_lines, write_page
 from stages.reports.place import Place
 from stages.reports.results import OWNER, Results
 from stages.reports.wording import Table
@@ -103,18 +103,18 @@ def _show_joined(name: str, sides: Sequence[Side], job: Job, out: str, store: Ar
 
 def _refuse_other_results(name: str, out: str) -> None:
     """Refuse a place with the results of a job, or of another comparison."""
-    with suppress(ValueError):
-        owner = json.loads(Place(out).get(OWNER))
-        if owner.get("name", name) != name:
-            raise InvalidRequest(f"--out {out} has the results of {owner['name']}: name another.")
+    found = name
+    with suppress(ValueError, KeyError, TypeError):
+        found = json.loads(Place(out).get(OWNER))["name"]
+    if found != name:
+        raise InvalidRequest(f"--out {out} has the results of {found}: name another.")
 
 
 def _show(name: str, sides: Sequence[Side], results: Results, plans: Sequence[EditPlan]) -> int:
     failures = [failure for plan in plans if (failure := plan.last_failure)]
     damaged = results.finish(plans, failures)
     comparison = Comparison(name, tuple(sides), results.rows, Scores.of(results.store))
-    for path, data in page_files(comparison).items():
-        results.place.put(path, data)
+    write_page(comparison, results.place)
     say_list("Damaged", [f"{edit}: {reason}" for edit, reason in damaged.items()])
     for number in range(1, len(sides)):
         _say_side(comparison, number)

@@ -70,10 +70,7 @@ def run_job(
     note_inputs(chosen)
     note_pocket(chosen)
     out = out or usual_out(job, request.beside)
-    summary = _run(job, store, request, out, select, notices)
-    if chosen.variants and summary.exit_code in (ALL_DONE, SOME_FAILED):
-        compare_variants(chosen, out, store)
-    end_process(summary)
+    end_process(_run(job, store, request, out, select, notices))
 
 
 def run_demo(out: Path, store: str, device: str) -> NoReturn:
@@ -155,7 +152,11 @@ def _run(
         notices.end(RunSummary.not_run(job, error), BUG if code is None else code)
         raise
     say_summary(summary)
-    notices.end(summary, summary.exit_code)
+    try:
+        if job.variants and summary.exit_code in (ALL_DONE, SOME_FAILED):
+            compare_variants(select_edits(job, select), out, store)
+    finally:
+        notices.end(summary, summary.exit_code)
     return summary
 
 

@@ -4,8 +4,9 @@ A result is of an edit if it was made from the same image, drags and prompt, wha
 code and weights; which job asked for it is not recorded.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 
 from adaptivedrag.points import Frame
 from artifacts import Action, ArtifactStore, Digest, Key, Lookup, Record
@@ -70,56 +71,76 @@ def _as_it_was(resolved: Resolved, chain: Chain) -> Resolved:
 
 @dataclass(frozen=True)
 class _Past:
-    """All results of a store, the latest first, with what they were made from."""
+    """The records of a store, the latest first.
 
-    by_values: Mapping[tuple[str, Digest], Record]
-    """The latest records, by stage and what they made."""
+    Equal values may have been made of several images or drags, so that whoever asks for the maker
+    of some says for which edit.
+    """
+
+    makers: Mapping[tuple[str, Digest, Digest | None], Sequence[Record]]
+    """By stage, values and image."""
+    results: Mapping[Digest | None, Sequence[Record]]
+    """By image."""
     witnesses: Mapping[tuple[Digest | None, Digest | None], Record]
     """By the result and the drags."""
-    of_image: dict[Digest, list[tuple[Mapping[str, Digest], Chain]]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, store: ArtifactStore) -> "_Past":
-        in_order = {
-            stage.name: sorted(
-                store.records_of(stage.name), key=lambda record: record.circumstances.started
-            )
-            for stage in STAGES
-        }
-        past = cls(
-            {(name, r.logical): r for name, records in in_order.items() for r in records},
-            {_seen(r): r for r in in_order[WITNESS.name]},
-        )
-        for result in reversed(in_order[RESULT.name]):
-            chain = dict(past.chain(result))
-            given = {
-                name: digest
-                for record in chain.values()
-                for name, digest in record.inputs.items()
-                if name in GIVEN
-            }
-            if {"image", "drags"} <= given.keys():
-                past.of_image.setdefault(given["image"], []).append((given, chain))
-        return past
-
-    def chain(self, record: Record) -> Iterator[tuple[str, Record]]:
-        """Yield a record and those that made its inputs, as far as they are there."""
-        for name in BY_NAME[record.stage].needs:
-            made = record.inputs.get(name)
-            if made and (before := self.by_values.get((name, made))):
-                yield from self.chain(before)
-        yield record.stage, record
+        makers = defaultdict[tuple[str, Digest, Digest | None], list[Record]](list)
+        results = defaultdict[Digest | None, list[Record]](list)
+        witnesses = dict[tuple[Digest | None, Digest | None], Record]()
+        images = defaultdict[tuple[str, Digest], set[Digest]](set)
+        for stage in STAGES:
+            for record in _latest_first(store.records_of(stage.name)):
+                of_record = _images_of(record, images)
+                images[stage.name, record.logical] |= of_record
+                for image in of_record:
+                    makers[stage.name, record.logical, image].append(record)
+                    if stage is RESULT:
+                        results[image].append(record)
+                if stage is WITNESS:
+                    seen = record.inputs.get(RESULT.name), record.inputs.get("drags")
+                    witnesses.setdefault(seen, record)
+        return cls(makers, results, witnesses)
 
     def of_edit(self, plan: EditPlan) -> Chain:
         """Return the latest other result of an edit with what led to it; {} if there is none."""
         own, now = plan.resolved.inputs, plan.stages[RESULT.name].key
-        for given, chain in self.of_image.get(own["image"] or Digest(""), ()):
-            result = chain[RESULT.name]
-            if result.key != now and all(own[name] == each for name, each in given.items()):
+        for result in self.results.get(own["image"], ()):
+            chain = self._chain(result, own) if result.key != now else None
+            if chain and any("drags" in record.inputs for record in chain.values()):
                 witness = self.witnesses.get((result.logical, own["drags"]))
                 return {**chain, WITNESS.name: witness} if witness else chain
         return {}
 
+    def _chain(self, record: Record, own: Mapping[str, Digest | None]) -> Chain | None:
+        """Return a record of an edit with those that made its inputs, as far as they are there.
 
-def _seen(witness: Record) -> tuple[Digest | None, Digest | None]:
-    return witness.inputs.get(RESULT.name), witness.inputs.get("drags")
+        None if it is of another edit.
+        """
+        if any(own[name] != digest for name, digest in record.inputs.items() if name in GIVEN):
+            return None
+        found: dict[str, Record] = {record.stage: record}
+        for name in BY_NAME[record.stage].needs:
+            values = record.inputs.get(name)
+            makers = self.makers.get((name, values, own["image"]), ()) if values else ()
+            chains = (self._chain(maker, own) for maker in makers)
+            chain = next((each for each in chains if each), None)
+            if makers and chain is None:
+                return None
+            found |= chain or {}
+        return found
+
+
+def _latest_first(records: Iterable[Record]) -> list[Record]:
+    return sorted(records, key=lambda record: record.circumstances.started, reverse=True)
+
+
+def _images_of(
+    record: Record, images: Mapping[tuple[str, Digest], Set[Digest]]
+) -> frozenset[Digest]:
+    """Return the images that a record may be of: the one it has read, or those of its inputs."""
+    for name in ("image", "relocated_image"):
+        if name in record.inputs:
+            return frozenset([record.inputs[name]])
+    return frozenset().union(*(images.get(item, ()) for item in record.inputs.items()))

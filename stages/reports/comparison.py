@@ -15,7 +15,7 @@ from artifacts import ArtifactStore, Digest, Record
 from stages.evaluate import STAGE as EVALUATE
 from stages.evaluate import Measures
 from stages.jobs.edit import BASELINE, Edit, Job
-from stages.pipeline import RESULT, STAGES
+from stages.pipeline import RESULT, STAGES, WITNESS
 from stages.planning.plan import EditPlan, Status
 from stages.planning.reasons import Difference, differences
 from stages.reports.score_tables import METRICS, Metric, Row, ScoredEdit, compare, means
@@ -31,7 +31,7 @@ OWN_METRICS = (
 )
 """What is known of every finished edit; scores of an evaluation come after it."""
 NEARER = ("true_distance", "distance")
-"""The metrics by which a side is nearer: the truth where it is known, or the witness."""
+"""The metrics by which a side is nearer: the truth where it is known of both, or the witness."""
 AS_NEAR = 0.5
 """Pixels by which ends may differ and still be equally near."""
 ANOTHER = "another edit there: its image or drags differ"
@@ -176,9 +176,18 @@ def _changes(old: EditPlan, new: EditPlan) -> Iterator[Change]:
         if all(on):
             actions = old.action(stage), new.action(stage)
             for found in differences(*actions, new.resolved, unknown=stage.needs):
-                yield _change(found, old.edit, new.edit)
-        elif any(on):
+                if not _is_of_both(found, old.edit, new.edit):
+                    yield _change(found, old.edit, new.edit)
+        elif any(on) and stage is not WITNESS:  # of results before it, it may not have been asked
             yield Change(stage.name, *("on" if each else "off" for each in on))
+
+
+def _is_of_both(found: Difference, old: Edit, new: Edit) -> bool:
+    """Whether a stage only begins or ceases to read what both sides have."""
+    if found.kind != "input":
+        return False
+    same = {"image", "relocated_image", "drags"}
+    return found.name in (same | {"prompt"} if old.prompt == new.prompt else same)
 
 
 def _change(found: Difference, old: Edit, new: Edit) -> Change:
@@ -188,12 +197,18 @@ def _change(found: Difference, old: Edit, new: Edit) -> Change:
             return Change(f"version of {stage}", str(found.old), str(found.new))
         case "setting", name:
             used = zip(values, found.used, strict=True)
-            return Change(name, *(str(value) if is_used else "not used" for value, is_used in used))
+            return Change(name, *(_said(*each) for each in used))
         case "input", "prompt":
             return Change("prompt", old.prompt, new.prompt)
         case "model", name:
             return Change(name, *_models(name, old, new, values))
     return Change(found.name, *(_short(value) for value in values))
+
+
+def _said(value: Any, is_used: bool) -> str:
+    if not is_used:
+        return "not used"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _models(name: str, old: Edit, new: Edit, digests: Sequence[Any]) -> tuple[str, str]:
@@ -238,8 +253,16 @@ class Scores:
         summary: Mapping[str, Any] = record.summary if record else {"kind": "", "measures": {}}
         own = {metric.name: row.get(metric.name) for metric in OWN_METRICS}
         measures: Measures = {name: [value] for name, value in own.items() if value is not None}
-        measures |= summary["measures"]
+        measures = summary["measures"] | measures
+        if "distance" not in measures and "witness_distance" in measures:  # asked by `eval` alone
+            measures["distance"] = [mean_of(measures["witness_distance"])]
         return ScoredEdit(edit.id, edit.image.digest, summary["kind"], len(edit.drags), measures)
+
+
+def mean_of(values: Sequence[float | None]) -> float | None:
+    """Return the mean of the values that are known; None if there are none."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 # The whole
@@ -295,15 +318,13 @@ class Comparison:
         measured = {
             name for side in self.scored for each in side.values() for name in each.measures
         }
-        shown = (metric for metric in METRICS if metric.shown)
+        shown = (m for m in METRICS if m.shown and m.name != "witness_distance")  # `distance` is it
         return tuple(each for each in (*OWN_METRICS, *shown) if each.name in measured)
 
-    @cached_property
-    def nearer_by(self) -> Metric:
-        """The metric by which a side is nearer."""
-        by_name = {metric.name: metric for metric in (*OWN_METRICS, *METRICS)}
-        measured = {metric.name for metric in self.metrics}
-        return by_name[next((name for name in NEARER if name in measured), NEARER[-1])]
+    @property
+    def nearer_by(self) -> tuple[Metric, ...]:
+        """The metrics by which a side is nearer: the first that both sides of an edit have."""
+        return tuple(m for name in NEARER for m in self.metrics if m.name == name)
 
     def lines(self, second: int) -> list[Line]:
         """Return each metric over the edits that the first side and another have."""
@@ -332,16 +353,20 @@ class Comparison:
 
     def nearer(self, second: int) -> Counter[str]:
         """Count the edits of which the first side, another, or neither is nearer."""
-        return Counter(
-            _nearer(self.value(one, self.nearer_by), self.value(two, self.nearer_by))
-            for one, two in self._pairs(second)
-        )
+        return Counter(self._nearer(*pair) for pair in self._pairs(second))
+
+    def _nearer(self, first: ScoredEdit, second: ScoredEdit) -> str:
+        for metric in self.nearer_by:
+            one, two = self.value(first, metric), self.value(second, metric)
+            if one is not None and two is not None:
+                near = abs(one - two) < AS_NEAR
+                return "equal" if near else "first" if one < two else "second"
+        return "unknown"
 
     @staticmethod
     def value(edit: ScoredEdit, metric: Metric) -> float | None:
         """Return the mean of an edit's values of a metric; None if it has none."""
-        known = [value for value in edit.measures.get(metric.name, ()) if value is not None]
-        return sum(known) / len(known) if known else None
+        return mean_of(edit.measures.get(metric.name, ()))
 
     def alone(self, second: int) -> list[tuple[str, str, tuple[str, ...]]]:
         """Return why only one of two sides has edits: who lacks them, the reason, their ids."""
@@ -375,11 +400,3 @@ def _in_common(one: ScoredEdit, two: ScoredEdit) -> tuple[ScoredEdit, ScoredEdit
     names = one.measures.keys() & two.measures.keys()
     kept = [{name: each.measures[name] for name in names} for each in (one, two)]
     return replace(one, measures=kept[0]), replace(two, id=one.id, measures=kept[1])
-
-
-def _nearer(first: float | None, second: float | None) -> str:
-    if first is None or second is None:
-        return "unknown"
-    if abs(first - second) < AS_NEAR:
-        return "equal"
-    return "first" if first < second else "second"

@@ -4,30 +4,35 @@ OUT/compare.html         differences with their intervals, which need no script,
 OUT/comparison/0001.js   the edits, those with the largest differences first
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from stages.reports.comparison import AS_NEAR, Change, Comparison, Line, Side
-from stages.reports.rendering import ASSETS, asset, render
+from stages.reports.place import Place
+from stages.reports.rendering import ASSETS, addresses, asset, render, script_files
 from stages.reports.rows import ResultRow
 from stages.reports.score_tables import Metric
 from stages.reports.wording import count, first_of
 
 PAGE, DATA = "compare.html", "comparison"
-MOST_BYTES = 500_000
 SCRIPTS = ("viewer.js", "listing.js", "compare.js")
 STYLES = ("page.css", "viewer.css", "compare.css")
 
 
-def page_files(comparison: Comparison) -> dict[str, bytes]:
-    """Return the files of a comparison's page by their paths; the page itself comes last."""
+def write_page(comparison: Comparison, place: Place) -> None:
+    """Write the page of a comparison; the page itself last, since it names the other files.
+
+    Raises:
+        ReportUnwritable: if the place cannot be written.
+    """
     changes = [comparison.changes(number) for number in range(1, len(comparison.sides))]
     common = [_common(each) for each in changes]
-    data = _data_files([*_data(comparison, changes, common)])
+    data = script_files(DATA, _data(comparison, changes, common))
     assets = {f"{ASSETS}/{name}": asset(name) for name in (*SCRIPTS, *STYLES)}
-    page = _page(comparison, common, [*data])
-    return {**assets, **data, PAGE: page.encode(errors="replace")}
+    for path, written in {**assets, **data}.items():
+        place.put_changed(path, written)
+    place.delete(sorted(place.names(DATA) - data.keys()))
+    place.put(PAGE, _page(comparison, common, addresses(data)).encode(errors="replace"))
 
 
 def _page(comparison: Comparison, common: Sequence[Sequence[Change]], files: Sequence[str]) -> str:
@@ -38,7 +43,7 @@ def _page(comparison: Comparison, common: Sequence[Sequence[Change]], files: Seq
         styles=[name for name in STYLES if name != "page.css"],
         scripts=SCRIPTS,
         first=first.name,
-        nearer_by=comparison.nearer_by.title,
+        many=len(others) > 1,
         as_near=AS_NEAR,
         others=[
             _section(comparison, number, side, common[number - 1])
@@ -52,7 +57,7 @@ def _page(comparison: Comparison, common: Sequence[Sequence[Change]], files: Seq
                 {"name": m.name, "title": m.title, "better": m.better, "digits": m.digits}
                 for m in comparison.metrics
             ],
-            "nearer": comparison.metrics.index(comparison.nearer_by),
+            "nearer": [comparison.metrics.index(metric) for metric in comparison.nearer_by],
             "as_near": AS_NEAR,
         },
     )
@@ -111,11 +116,17 @@ def _told(line: Line) -> ToldLine:
         f"{line.metric.title} {'↑' if line.metric.better == 'higher' else '↓'}",
         f"{line.first:.{digits}f}",
         f"{line.second:.{digits}f}",
-        f"{found.mean:+.{digits}f}",
-        "–" if few else f"{found.low:+.{digits}f} to {found.high:+.{digits}f}",
+        _signed(found.mean, digits),
+        "–" if few else f"{_signed(found.low, digits)} to {_signed(found.high, digits)}",
         str(line.edits),
     )
     return ToldLine(cells, {"first": "bad", "second": "good", "": ""}[line.favors])
+
+
+def _signed(value: float, digits: int) -> str:
+    text = f"{abs(value):.{digits}f}"
+    sign = "" if float(text) == 0 else "−" if value < 0 else "+"
+    return sign + text
 
 
 def _common(changes: Mapping[str, Sequence[Change]]) -> list[Change]:
@@ -129,10 +140,9 @@ def _data(
     changes: Sequence[Mapping[str, Sequence[Change]]],
     common: Sequence[Sequence[Change]],
 ) -> Iterator[dict[str, Any]]:
-    """Yield what the page is told of each edit, the largest difference first."""
+    """Yield what the page says of each edit, the largest difference first."""
     edits = [_datum(comparison, edit) for edit in comparison.ids]
-    place = comparison.metrics.index(comparison.nearer_by)
-    for datum in sorted(edits, key=lambda datum: -_difference(datum["sides"], place)):
+    for datum in sorted(edits, key=lambda datum: -_difference(datum["sides"])):
         own = [
             [change for change in each.get(datum["id"], ()) if change not in shared]
             for each, shared in zip(changes, common, strict=True)
@@ -140,11 +150,11 @@ def _data(
         yield {**datum, "changes": own} if any(own) else datum
 
 
-def _difference(sides: Sequence[Mapping[str, Any]], place: int) -> float:
-    values = [(side.get("values") or {place: None})[place] for side in sides]
-    if values[0] is None:
-        return -1.0
-    return max((abs(each - values[0]) for each in values[1:] if each is not None), default=-1.0)
+def _difference(sides: Sequence[Mapping[str, Any]]) -> float:
+    """Return the largest difference of a side by the first metric; -1 if none is known."""
+    first, *others = (side.get("values", [None])[0] for side in sides)
+    known = [each for each in others if each is not None]
+    return -1.0 if first is None else max((abs(each - first) for each in known), default=-1.0)
 
 
 def _datum(comparison: Comparison, edit: str) -> dict[str, Any]:
@@ -178,21 +188,3 @@ def _side(comparison: Comparison, number: int, edit: str, row: ResultRow) -> dic
 
 def _rounded(value: float | None, metric: Metric) -> float | None:
     return None if value is None else round(value, metric.digits + 1)
-
-
-def _data_files(data: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
-    """Cut data into scripts of at most `MOST_BYTES`, unless one edit alone is larger."""
-    files, lines, size = dict[str, bytes](), list[str](), 0
-    for each in data:
-        line = json.dumps(each, separators=(",", ":"))
-        if lines and size + len(line) > MOST_BYTES:
-            files |= _script(len(files) + 1, lines)
-            lines, size = [], 0
-        lines.append(line)
-        size += len(line) + 2
-    return files | (_script(len(files) + 1, lines) if lines else {})
-
-
-def _script(number: int, lines: Sequence[str]) -> dict[str, bytes]:
-    text = ",\n".join(lines)
-    return {f"{DATA}/{number:04}.js": f"rows({number}, [\n{text}\n]);\n".encode()}

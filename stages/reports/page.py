@@ -1,15 +1,13 @@
 """The page of a job's results, from the rows of its table alone.
 
     OUT/index.html     the summary and the failures, which need no script
-    OUT/data/0001.js   rows, in files of at most `MOST_BYTES` that call one function
+    OUT/data/0001.js   rows; see `rendering.script_files`
     OUT/assets         style sheets and scripts
 
-Rows are scripts since a browser refuses `fetch` for addresses file://. What is there already as it
-should be is not written again.
+What is there already as it should be is not written again.
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -21,14 +19,12 @@ from stages.jobs.edit import Job
 from stages.pipeline import STAGE_NAMES
 from stages.reports.causes import causes
 from stages.reports.place import Place
-from stages.reports.rendering import ASSETS, asset, render
+from stages.reports.rendering import ASSETS, addresses, asset, mark, render, script_files
 from stages.reports.rows import ResultRow
 from stages.reports.verdicts import ADVICE
 from stages.reports.wording import count, duration
 
 PAGE, DATA, EDITS = "index.html", "data", "edits"
-MOST_BYTES = 500_000
-"""Of a file of rows, unless one row alone is larger."""
 MOST_NAMED = 100
 """Of the failures of one cause; all are in the grid."""
 REFRESH_SECONDS = 30
@@ -62,33 +58,22 @@ class Page:
         Raises:
             ReportUnwritable: if the place cannot be written.
         """
-        pages = place.names(EDITS)
-        files = {f"{DATA}/{number:04}.js": data for number, data in self._data(pages)}
+        files = script_files(DATA, self._data(place.names(EDITS)))
         assets = {f"{ASSETS}/{name}": asset(name) for name in (*SCRIPTS, *STYLES)}
         for path, data in {**assets, **files}.items():
-            if place.get(path) != data:
-                place.put(path, data)
+            place.put_changed(path, data)
         place.delete(sorted(place.names(DATA) - files.keys()))
         place.put(PAGE, self._index(files).encode(errors="replace"))
 
-    def _data(self, pages: Set[str]) -> Iterator[tuple[int, bytes]]:
-        """Yield files of rows with their numbers.
+    def _data(self, pages: Set[str]) -> Iterator[dict[str, Any]]:
+        """Yield what the page gets of each edit.
 
         Args:
             pages: of single edits.
         """
-        number, lines, size = 1, list[str](), 0
         for row in self.rows:
             own = address_of(row["id"])
-            datum = {**_datum(row), "page": own} if own in pages else _datum(row)
-            line = json.dumps(datum, separators=(",", ":"))
-            if lines and size + len(line) > MOST_BYTES:
-                yield number, _script(number, lines)
-                number, lines, size = number + 1, [], 0
-            lines.append(line)
-            size += len(line) + 2
-        if lines:
-            yield number, _script(number, lines)
+            yield {**_datum(row), "page": own} if own in pages else _datum(row)
 
     def _index(self, files: Mapping[str, bytes]) -> str:
         return render(
@@ -109,7 +94,7 @@ class Page:
             settings={
                 "job": hashlib.sha256(str(self.job.path).encode()).hexdigest()[:16],
                 "name": self.job.name,
-                "files": [f"{path}?{_digest(data)}" for path, data in files.items()],
+                "files": addresses(files),
                 "total": len(self.rows),
                 "stages": STAGE_NAMES,
                 "refresh": REFRESH_SECONDS if self.banner else 0,
@@ -151,21 +136,12 @@ def look(place: Place) -> str:
         *map(asset, (*SCRIPTS, *STYLES)),
         *sorted(map(str.encode, place.names(EDITS))),
     ]
-    return _digest(b"\0".join(made_of))
+    return mark(b"\0".join(made_of))
 
 
 def address_of(name: str) -> str:
     """Return the path of the page of an edit."""
     return f"{EDITS}/{name}.html"
-
-
-def _script(number: int, lines: Sequence[str]) -> bytes:
-    text = ",\n".join(lines)
-    return f"rows({number}, [\n{text}\n]);\n".encode()
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:12]
 
 
 def _datum(row: ResultRow) -> dict[str, Any]:

@@ -51,6 +51,11 @@ class Place:
         with self._reported():
             self._backend.put(path, data)
 
+    def put_changed(self, path: str, data: bytes) -> None:
+        """Write a file, unless it is there with these bytes."""
+        if self.get(path) != data:
+            self.put(path, data)
+
     def get(self, path: str) -> bytes:
         """Return the bytes of a file; none if it is not there."""
         with self._reported():

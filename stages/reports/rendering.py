@@ -5,6 +5,9 @@ addresses file://. Text of users goes through Jinja's escaping, or `textContent`
 is ever HTML.
 """
 
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
 
 ASSETS = "assets"
 """The folder of the assets beside the index page."""
+MOST_BYTES = 500_000
+"""Of a script of rows, unless one row alone is larger."""
 POLICY = (
     "default-src 'none'; img-src 'self' file: blob: data:; script-src 'self' file:; "
     "style-src 'self' file: 'unsafe-inline'"
@@ -38,6 +43,37 @@ def render(
 def asset(name: str) -> bytes:
     """Return the bytes of a style sheet or a script."""
     return (files("stages.reports") / ASSETS / name).read_bytes()
+
+
+def script_files(folder: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, bytes]:
+    """Return scripts that call `rows` with a few rows each, by path: `folder/0001.js`.
+
+    Rows are scripts since a browser refuses `fetch` for addresses file://.
+    """
+    files, lines, size = dict[str, bytes](), list[str](), 0
+    for row in rows:
+        line = json.dumps(row, separators=(",", ":"))
+        if lines and size + len(line) > MOST_BYTES:
+            files |= _script(folder, len(files) + 1, lines)
+            lines, size = [], 0
+        lines.append(line)
+        size += len(line) + 2
+    return files | (_script(folder, len(files) + 1, lines) if lines else {})
+
+
+def _script(folder: str, number: int, lines: Sequence[str]) -> dict[str, bytes]:
+    text = ",\n".join(lines)
+    return {f"{folder}/{number:04}.js": f"rows({number}, [\n{text}\n]);\n".encode()}
+
+
+def addresses(files: Mapping[str, bytes]) -> list[str]:
+    """Return the addresses of files, other ones for other bytes: no browser shows an old file."""
+    return [f"{path}?{mark(data)}" for path, data in files.items()]
+
+
+def mark(data: bytes) -> str:
+    """Return a short text that is another for other bytes."""
+    return hashlib.sha256(data).hexdigest()[:12]
 
 
 @cache

@@ -48,11 +48,21 @@ def write_job(
 
 
 def finish(
-    edit: Edit, store: ArtifactStore, *, until: str = "locate_handles", shade: int = 128
+    edit: Edit,
+    store: ArtifactStore,
+    *,
+    until: str = "locate_handles",
+    shade: int = 128,
+    distance: float = 19.0,
 ) -> dict[str, Record]:
-    """Publish made-up results of an edit's stages, in order."""
+    """Publish made-up results of an edit's stages, in order.
+
+    Args:
+        shade: of the edited image.
+        distance: from the target to where the witness finds the handle, in pixels.
+    """
     resolved, records = Resolved.of(edit), dict[str, Record]()
-    payloads = dict(_payloads(resolved, shade))
+    payloads = dict(_payloads(resolved, shade, distance))
     for stage in STAGES:
         if not stage.off(resolved.edit):
             payload, summary = payloads[stage.name]
@@ -64,7 +74,7 @@ def finish(
 
 
 def _payloads(
-    resolved: Resolved, shade: int
+    resolved: Resolved, shade: int, distance: float
 ) -> Iterator[tuple[str, tuple[dict[str, Any], Mapping[str, Any]]]]:
     frame, image = resolved.frame, resolved.edit.image
     rows, cols = frame.feature_size
@@ -89,5 +99,5 @@ def _payloads(
     yield "build_mask", ({"mask": labels > 100, "picture": Picture(mask)}, {"warnings": []})
     yield "optimize_latent", ({"latent": latents[:1], "tracks": steps[:, None]}, drag)
     yield "sample_image", ({"image": Picture(result)}, {})
-    seen = {"verdict": "stalled", "points": [{**point, "verdict": "stalled", "distance": 19.0}]}
+    seen = {"verdict": "stalled", "points": [{**point, "verdict": "stalled", "distance": distance}]}
     yield "locate_handles", ({"handles": Document(seen["points"])}, seen)

@@ -22,7 +22,7 @@
   // What is compared
 
   const second = () => Math.min(Math.max(1, Number(state().side) || 1), sides.length - 1);
-  const metricOf = (name) => metrics.find((metric) => metric.name === name) ?? metrics[settings.nearer];
+  const metricOf = (name) => metrics.find((metric) => metric.name === name) ?? metrics[0];
   const valueOf = (row, side, metric) => row.sides[side].values?.[metrics.indexOf(metric)] ?? undefined;
 
   /** Return by how much the second side differs from the first one; undefined if one of them has no value. */
@@ -33,11 +33,13 @@
 
   /** Say which side is nearer to the target. */
   function nearer(row) {
-    const far = difference(row, metrics[settings.nearer]);
+    const far = settings.nearer.map((index) => difference(row, metrics[index])).find((by) => by !== undefined);
     if (far === undefined) return 'unknown';
     if (Math.abs(far) < settings.as_near) return 'equally near';
     return sides[far < 0 ? second() : 0];
   }
+
+  const saidOf = (row) => ({unknown: 'no distance is known of both', 'equally near': 'equally near'}[nearer(row)] ?? `nearer: ${nearer(row)}`);
 
   // Filters and order
 
@@ -76,7 +78,7 @@
     text.addEventListener('input', () => go({text: text.value, page: ''}, {replaces: true}));
     form.append(labelled('text', text));
     if (sides.length > 2) form.append(labelled(`${sides[0]} and`, choice('side', sides.slice(1).map((name, index) => [index ? String(index + 1) : '', name]))));
-    form.append(labelled('measure', choice('by', metrics.map(({name, title}, index) => [index === settings.nearer ? '' : name, title]))));
+    form.append(labelled('measure', choice('by', metrics.map(({name, title}, index) => [index ? name : '', title]))));
     form.append(labelled('nearer to the target', choice('nearer', [])));
     form.append(labelled('order', choice('order', ORDERS)));
     const turn = button('the other way', () => go({order: TURNED[state().order ?? ''], page: ''}));
@@ -116,7 +118,7 @@
     const pictures = [0, second()].map((side) => thumb(row, side, metric));
     link.append(node('span', 'name', row.id), filled(node('span', 'thumbs'), ...pictures), verdict(row, metric));
     const mine = otherwise(row);
-    if (mine) link.append(node('span', 'faint text', mine));
+    if (mine) link.append(node('span', 'faint otherwise', mine));
     return filled(node('li'), link);
   }
 
@@ -138,11 +140,11 @@
     const by = difference(row, metric);
     if (by === undefined) return node('span', 'faint', `no difference is known: ${reasons(row) || 'not measured'}`);
     const line = node('span', `difference ${quality(by, metric)}`, `${signed(by, metric)} ${metric.title}`);
-    return filled(node('span', 'line'), line, node('span', 'faint', `nearer: ${nearer(row)}`));
+    return filled(node('span', 'line'), line, node('span', 'faint', saidOf(row)));
   }
 
   const reasons = (row) => [0, second()].filter((side) => row.sides[side].why).map((side) => `${sides[side]}: ${row.sides[side].why}`).join('; ');
-  const signed = (value, {digits}) => `${value > 0 ? '+' : value < 0 ? '−' : '±'}${Math.abs(value).toFixed(digits)}`;
+  const signed = (value, {digits}) => `${Math.abs(value) < 0.5 * 10 ** -digits ? '' : value > 0 ? '+' : '−'}${Math.abs(value).toFixed(digits)}`;
   const quality = (by, {better, digits}) => (Math.abs(by) < 0.5 * 10 ** -digits ? '' : (by < 0) === (better === 'lower') ? 'good' : 'bad');
   const changesOf = (row) => row.changes?.[second() - 1] ?? [];
   const otherwise = (row) => changesOf(row).map(([name, from, to]) => `${name}: ${from} → ${to}`).join('; ');
@@ -187,7 +189,7 @@
   function view(row) {
     const [one, two] = [0, second()].map((side) => ({title: sides[side], src: row.sides[side].image, hole: row.sides[side].why}));
     const both = one.src && two.src;
-    const layers = [one, two, {title: 'before', src: row.source}, {title: 'truth', src: row.truth, hole: 'not known'},
+    const layers = [one, two, {title: 'original', src: row.source}, {title: 'truth', src: row.truth, hole: 'not known'},
       {title: 'difference', src: both && one.src, over: both && two.src, blend: 'difference', hole: 'one picture is not there'}];
     const ends = [0, second()].flatMap((side) => row.sides[side].ends ?? []);
     return {name: row.id, width: row.width ?? 1, height: row.height ?? 1, layers, left: 0, right: 1, drags: row.drags, ends};
@@ -203,14 +205,14 @@
     const measured = metrics.filter((metric) => pair.some((side) => valueOf(row, side, metric) !== undefined)).map((metric) => {
       const values = pair.map((side) => valueOf(row, side, metric)?.toFixed(metric.digits) ?? '–');
       const by = difference(row, metric);
-      const cells = values.map((value) => node('td', 'number', value));
-      return tabled(metric.title, ...cells, node('td', `number ${by === undefined ? '' : quality(by, metric)}`, by === undefined ? '–' : signed(by, metric)));
+      const cells = values.map((value) => node('td', '', value));
+      return tabled(metric.title, ...cells, node('td', by === undefined ? '' : quality(by, metric), by === undefined ? '–' : signed(by, metric)));
     });
-    const table = filled(node('table'), head, tabled('verdict', ...pair.map((side) => node('td', '', row.sides[side].verdict ?? '–')), node('td')), ...measured);
+    const table = filled(node('table', 'numbers'), head, tabled('verdict', ...pair.map((side) => node('td', '', row.sides[side].verdict ?? '–')), node('td')), ...measured);
     const links = pair.map((side) => [row.sides[side].image, sides[side]]).concat(pair.map((side) => [row.sides[side].page, `all about ${sides[side]}`]))
       .filter(([to]) => to).map(([to, title]) => Object.assign(node('a', '', title), {href: to}));
     const texts = [row.prompt && `“${row.prompt}”`, reasons(row), otherwise(row)].filter(Boolean).map((text) => node('p', 'text', text));
-    return [node('p', '', `Nearer to the target: ${nearer(row)}`), table, ...texts, filled(node('p', 'links'), ...links)];
+    return [node('p', '', saidOf(row)), table, ...texts, filled(node('p', 'links'), ...links)];
   }
 
   function tabled(title, ...cells) {

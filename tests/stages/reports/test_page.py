@@ -213,7 +213,7 @@ def test_text_of_users_is_text(tab):
 
 
 def test_many_rows_are_read_file_by_file_and_a_lost_file_is_named(browser, tmp_path, monkeypatch):
-    monkeypatch.setattr("stages.reports.page.MOST_BYTES", 5_000)
+    monkeypatch.setattr("stages.reports.rendering.MOST_BYTES", 5_000)
     job = load_job(write_job(tmp_path / "job", edits=1))
     rows = [row(number) for number in range(2 * SHOWN + 1)]
     Page(replace(job, order=tuple(each["id"] for each in rows)), rows).write(Place(tmp_path))
