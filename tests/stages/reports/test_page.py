@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +12,10 @@ import pytest
 from PIL import Image
 from support.browser import wait_until, watched_page
 from support.finished_job import finish, write_job
+from typer.main import get_command
 
 from artifacts import ArtifactStore
+from cli import app
 from stages.failures import Failure
 from stages.jobs.reader import load_job
 from stages.jobs.selection import select_edits
@@ -21,6 +25,7 @@ from stages.reports.place import Place
 from stages.reports.results import Results
 from stages.reports.verdicts import with_outliers
 
+GUIDE = (Path(__file__).parents[3] / "docs" / "page.md").read_text("utf-8")
 EDITS, SHOWN = 7, 100
 MARKUP = "</script><script>hacked=1</script>\u2028\"'<img src=x onerror=hacked=1> 🐈"
 LONG = MARKUP + "long " * 2000
@@ -86,7 +91,8 @@ def test_the_summary_and_the_failures_are_there_without_scripts(browser, out):
     assert "8 edits" in text
     assert "5\tdrop\thardly moved" in text
     assert "5\tstalled" in text
-    assert "1 in optimize_latent: NotFinite: the loss </script>" in text
+    assert "1 in optimize_latent: NotFinite:" in text
+    assert "the loss </script>" in text
     assert "bad (line 8): " in text
     assert "needs JavaScript" in text
 
@@ -241,3 +247,21 @@ def row(number: int) -> dict:
     made = {"form": 4, "id": f"edit-{number}", "status": "unfinished", "overlays": {}, "thumbs": {}}
     (found,) = with_outliers([made])
     return found
+
+
+@pytest.mark.parametrize("line", re.findall(r"^adaptivedrag (.+)$", GUIDE, re.MULTILINE))
+def test_every_command_of_the_guide_has_these_options(line):
+    name, *words = shlex.split(line)
+    assert get_command(app).commands[name].make_context(name, words).params
+
+
+def test_the_guide_has_every_key_that_the_page_listens_to(tab):
+    tab.keyboard.press("?")
+    keys = tab.eval_on_selector_all("#help th", "heads => heads.map(head => head.textContent)")
+    table = GUIDE.partition("| key | |")[2].partition("\n\n")[0]
+    told = {
+        key
+        for cells in re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE)
+        for key in cells.split(", ")
+    }
+    assert told - {"---", "1 to 7"} == {*keys} - {"1 … 7", "Enter"}

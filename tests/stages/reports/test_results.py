@@ -112,8 +112,8 @@ def test_the_page_refers_to_nothing_but_its_own_files(tmp_path, store, out):
         finish(edit, store)
     write_results(job, store, out)
     text = (out / "index.html").read_text("utf-8")
-    links = re.findall(r'(?:src|href)="([^"#]+)"', text)
-    assert links[0] == "assets/page.css"
+    links = [link for link in re.findall(r'(?:src|href)="([^"#]+)"', text) if link != "data:,"]
+    assert "assets/page.css" in links
     links += re.findall(r"data/[0-9]+\.js", text)
     for row in shown(out).values():
         pictures = [row["image"], row["source"], *row["overlays"].values(), *row["thumbs"].values()]
@@ -156,7 +156,8 @@ def test_edits_that_failed_are_there_with_their_reason(tmp_path, store, out):
     assert "drags is empty" in found["worse"]["reason"]
     failure = {"stage": "optimize_latent", "kind": "NotFinite"}
     assert found["edit-1"]["failure"] == {**failure, "message": "the loss is not finite at step 3"}
-    assert "<b>1</b> in optimize_latent: NotFinite: the loss is not finite at step 3" in text
+    assert "<b>1</b> in optimize_latent: NotFinite:" in text
+    assert "the loss is not finite at step 3</span>" in text
     assert "drags is empty" in text
     assert "<script>" not in text
     assert [each["advice"] for each in found.values()] == ["drop", "again", "wait", "fix"]
