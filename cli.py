@@ -156,6 +156,12 @@ Browse = Annotated[bool, flag("--open", "Open the page in a browser.")]
 Other = Annotated[File, argument("[OTHER]", "Job to compare with, on the same edits.")]
 BeforeNow = Annotated[bool, flag("--before", "Compare with the job's results of other settings.")]
 
+# What is taken away.
+Taken = Annotated[str, argument("DIR", "New folder for the dataset, or one of an earlier export.")]
+Form = Annotated[str, option("FORMAT", '"imagefolder", "parquet" or "webdataset".', "--to")]
+Votes = Annotated[File, option("FILE", "Votes and notes from the page, JSON lines.")]
+ShardSize = Annotated[str, option("SIZE|N", "Most that a shard holds: 500MB, or a count of edits.")]
+
 # Benchmarks, stores, workers, and the embedded models.
 Folder = Annotated[Path, argument("DIR", "Folder of the benchmark.")]
 JobFolder = Annotated[File, option("DIR", "Folder for the job; the benchmark's by default.")]
@@ -396,6 +402,23 @@ def compare(
     return terminal.compare.compare(job, other, before, settings or [], chosen, out, store)
 
 
+@app.command()
+def export(
+    job: JobFile,
+    folder: Taken,
+    form: Form,
+    select: Select = None,
+    votes: Votes = None,
+    shard_size: ShardSize = "500MB",
+    store: Store = STORE,
+) -> int:
+    """Write finished edits as a dataset: pictures, points, prompts, masks, scores and votes.
+
+    An export that was interrupted goes on; `import folder DIR` makes a job of one again.
+    """
+    return terminal.export.export(job, folder, form, select or [], votes, shard_size, store)
+
+
 @importing.command("csv")
 def import_csv(
     table: Table, out: Beside = None, images: Images = None, follow_links: FollowLinks = False
@@ -436,10 +459,10 @@ def import_parquet(
 def import_folder(
     directory: Pictures, out: Beside = None, follow_links: FollowLinks = False
 ) -> None:
-    """Begin a job with an edit for each picture.
+    """Begin a job with an edit for each picture, or take an export back.
 
     The drags are for you to write. A text beside a picture, photo.txt beside photo.jpg, becomes
-    its prompt.
+    its prompt. What `export` wrote gives the same edits again.
     """
     terminal.imports.import_folder(directory, out, follow_links=follow_links)
 
@@ -541,7 +564,7 @@ def store_du(jobs: Jobs = None, as_json: AsJson = False, store: Store = STORE) -
 
 @housekeeping.command("export")
 def store_export(job: JobFile, target: Target, store: Store = STORE) -> int:
-    """Copy the artifacts of a job to another store."""
+    """Copy the artifacts of a job to another store; `adaptivedrag export` writes datasets."""
     return terminal.store.export_job(job, target, store)
 
 

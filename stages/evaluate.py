@@ -5,7 +5,7 @@ by what the picture was to show, and by everything that it is measured with, so 
 evaluation reads what the first one found.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from adaptivedrag.scenes import SceneDrag
 
 STAGE = "evaluate"
+RESULT = "sample_image"
+"""The name of the result among its inputs."""
 STAGE_VERSION = 2
 SEED = 0
 """Of the draws of DIFT, the same for a source and its edits: equal pictures match exactly."""
@@ -178,6 +180,48 @@ class Instruments:
         return diffusion_files(name) if name else None
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What evaluations have kept of results; reading it measures nothing and loads no weights."""
+
+    _newest: Mapping[frozenset[tuple[str, Digest]], Record]
+
+    @classmethod
+    def of_results(cls, store: ArtifactStore, results: Container[Digest]) -> "Judged":
+        """Read the newest judgment of each of these results, whatever it was measured with.
+
+        Raises:
+            StoreUnavailable: if the store cannot be read.
+        """
+        newest: dict[frozenset[tuple[str, Digest]], Record] = {}
+        for record in store.records_of(STAGE):
+            judged = frozenset(record.inputs.items())
+            before = newest.get(judged)
+            is_newer = not before or record.circumstances.started > before.circumstances.started
+            is_wanted = record.version == STAGE_VERSION and record.inputs.get(RESULT) in results
+            if is_wanted and is_newer:
+                newest[judged] = record
+        return cls(newest)
+
+    def of(self, edit: Edit, result: Digest) -> Measures:
+        """Return what was measured of the result of an edit; nothing if it was not judged."""
+        record = self._newest.get(frozenset(_inputs(edit, result).items()))
+        measures: Any = record.summary["measures"] if record else {}
+        return cast(Measures, measures)
+
+
+def _inputs(edit: Edit, result: Digest | None) -> dict[str, Digest]:
+    """Return what names the judgment of an edit's result; of a control, without a result."""
+    inputs = {
+        "image": edit.image.digest,
+        "prompt": digest_bytes("prompt", edit.prompt.encode()),
+        "drags": digest_json("drags", edit.points),
+        "user_mask": edit.mask_digest,
+        RESULT: result,
+    }
+    return {name: digest for name, digest in inputs.items() if digest is not None}
+
+
 def _found(load: Callable[[], Metric], lacking: list[str]) -> Metric | None:
     try:
         return load()
@@ -225,13 +269,6 @@ class Judge:
 
     def _action(self, edit: Edit, candidate: Candidate) -> Action:
         instruments, dift = self.instruments, self.instruments.dift_files(edit)
-        inputs = {
-            "image": edit.image.digest,
-            "prompt": digest_bytes("prompt", edit.prompt.encode()),
-            "drags": digest_json("drags", edit.points),
-            "user_mask": edit.mask_digest,
-            "sample_image": candidate.result,
-        }
         config: dict[str, Any] = {
             "control": candidate.control,
             "scene": asdict(edit.scene) if edit.scene else None,
@@ -249,7 +286,7 @@ class Judge:
             STAGE,
             STAGE_VERSION,
             config,
-            {name: digest for name, digest in inputs.items() if digest is not None},
+            _inputs(edit, candidate.result),
             models,
         )
 

@@ -7,11 +7,10 @@ from typing import TypeAlias
 
 from adaptivedrag.errors import InvalidEdit
 from stages.jobs.edit import BadEdit, Edit, Job
-from stages.jobs.votes import THUMBS, read_votes
+from stages.jobs.votes import THUMBS, votes_of
 
 Selection: TypeAlias = list[str] | tuple[str, ...]
 """Patterns, of which any may match: ids with * and ?, tags, @FILE, @FILE:up or @FILE:down."""
-_NAMED = 3
 
 
 def select_edits(job: Job, selection: Selection) -> Job:
@@ -52,15 +51,8 @@ def _file_and_vote(name: str) -> tuple[Path, str | None]:
 
 
 def _named(job: Job, path: Path, vote: str | None) -> set[str]:
-    ids = [name for name, said in read_votes(path).items() if vote in (None, said.vote)]
+    ids = {name for name, said in votes_of(job, path).items() if vote in (None, said.vote)}
     if not ids:
         what = f"gives no edit a vote {vote!r}" if vote else "names no edit"
         raise InvalidEdit(f"{path} {what}: nothing is selected")
-    if absent := list(dict.fromkeys(ids).keys() - {*job.order}):
-        raise InvalidEdit(f"{path} names {_few(sorted(absent))}, not in {job.path}: remove them")
-    return {*ids}
-
-
-def _few(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(map(repr, names[:_NAMED])) + more
+    return ids

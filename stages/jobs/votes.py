@@ -8,9 +8,11 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from adaptivedrag.errors import InvalidEdit
 from stages.jobs.complaints import one_line, printable
+from stages.jobs.edit import Job
 
 Thumb: TypeAlias = Literal["up", "down"]
 THUMBS: tuple[Thumb, ...] = get_args(Thumb)
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,22 @@ class Vote:
     note: str = ""
 
 
+def votes_of(job: Job, path: Path) -> dict[str, Vote]:
+    """Return the votes of a file on edits of a job; see `read_votes`.
+
+    Raises:
+        InvalidEdit: if the file cannot be used, or names edits that the job does not have.
+    """
+    votes = read_votes(path)
+    if absent := sorted(votes.keys() - {*job.order}):
+        more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
+        names = ", ".join(map(repr, absent[:_NAMED])) + more
+        raise InvalidEdit(f"{path} names {names}, not in {job.path}: remove those lines")
+    return votes
+
+
 def read_votes(path: Path) -> dict[str, Vote]:
-    """Return the votes of a file by the ids of edits, in the order of its lines.
+    """Return the votes of a file by the ids of edits.
 
     A line is an object with an "id"; "vote" is "up", "down" or null, "note" a text. Other keys are
     not read, so that any such file can name edits.

@@ -147,7 +147,7 @@ class Pictures:
             return {}
         with suppress(InvalidEdit, ArtifactError):
             region = self.store.read(record, [REGION.region])[REGION.region] > 0
-            outside = _change(self._source(plan.edit), result.pixels, ~region)
+            outside = change(self._source(plan.edit), result.pixels, ~region)
             return {"outside": outside, "mask_share": round(float(region.mean()), 4)}
         return {}
 
@@ -205,7 +205,7 @@ def _keys(plan: EditPlan) -> Mapping[str, str]:
     return {name: found.key for name, found in plan.found.items()}
 
 
-def _change(before: "Pixels", after: "Pixels", where: np.ndarray) -> float | None:
+def change(before: "Pixels", after: "Pixels", where: np.ndarray) -> float | None:
     """Return the mean absolute difference where a mask is True, 0 to 255; None where it never is.
 
     None, too, where the sizes differ.

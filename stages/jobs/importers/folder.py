@@ -8,6 +8,7 @@ from adaptivedrag.pictures.formats import RAW_SUFFIXES
 from stages.jobs.complaints import one_line
 from stages.jobs.ids import Ids
 from stages.jobs.image_folder import locate
+from stages.jobs.importers.exported import import_export, is_export
 from stages.jobs.importers.text import prompt_of, read_text
 from stages.jobs.importers.writer import MASK_FOLDER, Imported, folders, unfinished, write_job
 
@@ -29,7 +30,8 @@ def import_folder(
 ) -> Imported:
     """Write a job with an edit for each picture under a folder, with no drags yet.
 
-    A text beside a picture, of the same name and with the suffix .txt, is its prompt.
+    A text beside a picture, of the same name and with the suffix .txt, is its prompt. Of an export,
+    the edits are taken back as they were.
 
     Args:
         out: folder for the job; by default that of the pictures.
@@ -37,6 +39,8 @@ def import_folder(
     Raises:
         InvalidEdit: if there is no picture, or another job is in `out`.
     """
+    if is_export(directory):
+        return import_export(directory, out, follow_links=follow_links)
     lines, skipped, notes, ids = [], [], [], Ids()
     for name in _pictures(directory, SUFFIXES + _NOT_READ, follow_links):
         inner = PurePosixPath(name)

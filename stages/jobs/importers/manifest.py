@@ -37,6 +37,8 @@ NAMES = {
     "scene": ("scene",),
 }
 """Keys of the edits file, and what else they are called."""
+OF_METHOD = "method"
+"""What an export has as `mask_of` where its mask is none of the user's, who gave none."""
 
 
 Values: TypeAlias = Mapping[str, Any] | InvalidEdit
@@ -132,6 +134,8 @@ class _Found:
             OSError: if a picture cannot be written.
         """
         named = {key: _called(key, given) for key in NAMES}
+        if given.get("mask_of") == OF_METHOD:  # it was made, and would be made again
+            named["mask"] = None
         values = {key: given[name] for key, name in named.items() if name}
         drags, by = drags_of(given)
         used = {*by, *named.values()}
