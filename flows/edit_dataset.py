@@ -28,11 +28,12 @@ from flows.run import Interrupted, Outcome, Run, StoppedEarly
 from flows.run_page import RunPage
 from stages.failures import Attempt, Failure, Policy, StageTimedOut, policy_of
 from stages.planning.work import WorkItem, cut_batches
+from stages.reports.causes import causes
 from stages.stage import OnStep
 from stages.workbench import Workbench
 
 RETRY_SECONDS = [1.0, 5.0, 20.0]
-FAILURES_NAMED = 10
+CAUSES_NAMED = 10
 
 _run_at_hand: ContextVar[Run | None] = ContextVar("run", default=None)
 _lock = threading.Lock()
@@ -96,10 +97,10 @@ def perform_chunk(stage: str, edit_ids: list[str]) -> State[Any]:
         run.trouble = error
         raise
     failed = [failure for item in items if (failure := _failure_of(run, item))]
-    for failure in failed[:FAILURES_NAMED]:
-        get_run_logger().error("%s", failure)
     if failed:
-        return Failed(message=f"{len(failed)} of {len(items)} failed: {failed[0]}")
+        reasons = "; ".join(map(str, causes(failed)[:CAUSES_NAMED]))
+        get_run_logger().error("%s", reasons)
+        return Failed(message=f"{len(failed)} of {len(items)} failed: {reasons}")
     return Completed(message=f"{len(edit_ids)} of {stage}")
 
 
@@ -213,6 +214,7 @@ def edit_dataset(
             summary = run.report()
     page.conclude(summary)
     if summary.exit_code:
+        get_run_logger().error("%s", _last_word(summary))
         return Failed(message=_last_word(summary))
     return Completed(message=str(summary))
 
@@ -249,6 +251,7 @@ def _carried_out(run: Run, perform: Perform) -> RunSummary:
 
 def _last_word(summary: RunSummary) -> str:
     """Return how a run ended, and why edits failed, so that a log ends with their names."""
-    lines = [str(summary), summary.stopped, *map(str, summary.failed[:FAILURES_NAMED])]
-    more = len(summary.failed) - FAILURES_NAMED
-    return "; ".join(filter(None, [*lines, f"and {more} more" if more > 0 else ""]))
+    found = causes(summary.failed)
+    more = f"and {len(found) - CAUSES_NAMED} more reasons" if len(found) > CAUSES_NAMED else ""
+    lines = [*map(str, found[:CAUSES_NAMED]), more, *map(str, summary.bad[:CAUSES_NAMED])]
+    return "; ".join(filter(None, [str(summary), summary.stopped, *lines]))

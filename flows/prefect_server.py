@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,14 +43,14 @@ STOP_SECONDS = 5.0
 
 QUIET = {
     "prefect": logging.WARNING,
-    # What failed is said by the run itself, and by the page of a worker.
-    "prefect.flow_runs": logging.CRITICAL,
-    "prefect.task_runs": logging.CRITICAL,
     # A server that is gone costs a line per event here; a run says it once.
     "prefect.events.clients": logging.CRITICAL,
     "EventsWorker": logging.CRITICAL,
 }
 """Levels of Prefect's loggers on a terminal that shows our own progress."""
+TO_PAGE = ("prefect.flow_runs", "prefect.task_runs")
+"""Loggers that speak on the page of a run alone: on the terminal the run says itself what failed.
+"""
 
 
 @dataclass
@@ -141,8 +141,26 @@ def client_settings(server: PrefectServer) -> Iterator[None]:
     with (
         temporary_settings({PREFECT_API_URL: server.api_url} | internal),
         _logger_levels(QUIET if quiet else {}),
+        _off_the_terminal(TO_PAGE if quiet else ()),
     ):
         yield
+
+
+@contextlib.contextmanager
+def _off_the_terminal(names: Collection[str]) -> Iterator[None]:
+    """Keep what loggers say to their own handlers until the block ends."""
+    loggers = [logging.getLogger(name) for name in names]
+    before, complains = [logger.propagate for logger in loggers], logging.raiseExceptions
+    for logger in loggers:
+        logger.propagate = False
+    if loggers:
+        logging.raiseExceptions = False  # a server that is gone takes no log; a run says it once
+    try:
+        yield
+    finally:
+        logging.raiseExceptions = complains
+        for logger, passes_on in zip(loggers, before, strict=True):
+            logger.propagate = passes_on
 
 
 @contextlib.contextmanager

@@ -1,23 +1,30 @@
 """What the page of a flow run in Prefect shows: progress, outcomes, and the link to the results."""
 
+import base64
+import io
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 from uuid import UUID
 
 from prefect.artifacts import (
     create_link_artifact,
+    create_markdown_artifact,
     create_progress_artifact,
     create_table_artifact,
     update_progress_artifact,
 )
 
+from adaptivedrag.errors import AdaptiveDragError
 from flows.outcomes import RunSummary
 from flows.run import Run
+from stages.jobs.edit import Edit
+from stages.reports.causes import causes
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +32,10 @@ PAGE_SECONDS = 2.0
 RETRY_SECONDS = 30.0
 ANSWER_SECONDS = 5.0
 ROWS_SHOWN = 200
+CAUSES_SHOWN = 20
+LINE = 96
+PREVIEWS, PREVIEWS_OF_CAUSE, PREVIEW_SIDE = 12, 3, 192
+"""Pictures of failed edits in all, for each cause, and their longest side in pixels."""
 
 
 class RunPage:
@@ -59,21 +70,34 @@ class RunPage:
         self._caller.shutdown(wait=False, cancel_futures=True)
 
     def _show_progress(self) -> None:
-        share = 100 * self._run.progress.share
+        share, standing = 100 * self._run.progress.share, str(self._run.progress.standing)
         if self._artifact is None:
             self._artifact = create_progress_artifact(  # type: ignore[assignment]
-                progress=share, key="progress", description="stages of all edits"
+                progress=share, key="progress", description=standing
             )
         else:
-            update_progress_artifact(self._artifact, share)
+            update_progress_artifact(self._artifact, share, standing)
 
     def _show_outcomes(self, summary: RunSummary) -> None:
         self._show_progress()
-        create_table_artifact(table=_rows(summary), key="outcomes", description=str(summary))
+        rows = _rows(summary)
+        cut = f"; the first {ROWS_SHOWN} of {len(rows)}" if len(rows) > ROWS_SHOWN else ""
+        create_table_artifact(
+            table=rows[:ROWS_SHOWN], key="outcomes", description=f"{summary}{cut}"
+        )
         if self._run.results:
             page = self._run.results.page
-            link = page if "://" in page else Path(page).absolute().parent.as_uri()
-            create_link_artifact(link=link, key="results", link_text="results")
+            link = page if "://" in page else Path(page).absolute().as_uri()
+            # A browser may not follow a link to a file from a page of a server: it can be copied.
+            create_link_artifact(
+                link=link, key="results", link_text="page of results", description=link
+            )
+        if summary.failed:
+            create_markdown_artifact(
+                markdown="\n".join(_previews(self._run, summary)),
+                key="failed-edits",
+                description="why edits failed, and what was asked of them",
+            )
 
     def _submit(self, call: Callable[[], None]) -> Future[None]:
         return self._caller.submit(copy_context().run, self._unless_gone, call)
@@ -99,4 +123,41 @@ def _rows(summary: RunSummary) -> list[dict[str, Any]]:
     ]
     others = [{"edit": name, "outcome": "done", "reason": ""} for name in summary.done]
     others += [{"edit": name, "outcome": "unfinished", "reason": ""} for name in summary.unfinished]
-    return (failed + others)[:ROWS_SHOWN]
+    bad = [{"edit": each.id, "outcome": "bad", "reason": str(each)} for each in summary.bad]
+    return failed + bad + others
+
+
+def _previews(run: Run, summary: RunSummary) -> Iterator[str]:
+    """Yield Markdown: each cause, with the images of the first of its edits and their drags.
+
+    What comes from elsewhere stands in code, where it is no Markdown.
+    """
+    left = PREVIEWS
+    for cause in causes(summary.failed)[:CAUSES_SHOWN]:
+        yield "".join(f"    {line}\n" for line in wrap(str(cause), LINE) + wrap(cause.remedy, LINE))
+        names = cause.ids[: min(PREVIEWS_OF_CAUSE, left)]
+        left -= len(names)
+        if names:
+            yield _row(f"`{name}`" for name in names)
+            yield _row("---" for _ in names)
+            yield _row(_preview(run.plans[name].edit) for name in names)
+            yield ""
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _preview(edit: Edit) -> str:
+    """Return an image with its drags as Markdown that holds a small picture."""
+    from stages.images import read_image
+    from stages.reports.tiles import drag_tile
+
+    encoded = io.BytesIO()
+    try:
+        pixels = read_image(edit.image_path, edit.image.pixels)
+        drag_tile(pixels, edit.drags, PREVIEW_SIDE).save(encoded, "JPEG", quality=80)
+    except (AdaptiveDragError, OSError):
+        return "its image cannot be read any more"
+    data = base64.b64encode(encoded.getvalue()).decode()
+    return f"![{edit.id} with its drags](data:image/jpeg;base64,{data})"

@@ -1,6 +1,9 @@
 """A job run for real: tiny model, real store, real Prefect server."""
 
+import base64
+import io
 import json
+import re
 import shutil
 import threading
 import time
@@ -11,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from PIL import Image
 from rich.console import Console
 from support.tiny_job import DIVERGING
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -25,6 +29,7 @@ from adaptivedrag.errors import InvalidEdit, ModelUnavailable
 from artifacts import ArtifactStore, StoreUnavailable, TensorFile
 from flows.edit_dataset import bench_of, do_chunk
 from flows.outcomes import InvalidRequest
+from flows.prefect_server import PrefectServer, client_settings
 from flows.prefect_settings import PrefectUnavailable
 from flows.request import RunRequest
 from flows.run import Run
@@ -80,8 +85,6 @@ def test_the_store_keeps_the_summary_of_a_run(finished):
 
 
 def test_the_page_of_the_flow_shows_outcomes_and_the_whole_progress(finished, users_server):
-    from flows.prefect_server import client_settings
-
     with client_settings(users_server):
         from prefect.client.orchestration import get_client
         from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
@@ -96,9 +99,8 @@ def test_the_page_of_the_flow_shows_outcomes_and_the_whole_progress(finished, us
     assert any(artifact.data == 100 for artifact in found["progress"])
     rows = [json.loads(artifact.data) for artifact in found["outcomes"]]
     assert any(len(table) == 4 and table[0]["outcome"] == "done" for table in rows)
-    assert any(
-        (finished[0].parent / "out").as_uri() in artifact.data for artifact in found["results"]
-    )
+    page = (finished[0].parent / "out" / "index.html").as_uri()
+    assert any(page in artifact.data for artifact in found["results"])
 
 
 def test_a_run_of_hits_starts_neither_prefect_nor_torch(finished, start_run):
@@ -172,10 +174,14 @@ def test_a_run_stops_when_its_time_is_up_and_a_later_one_goes_on(make_job, run_h
     assert len(later.done) == 2
 
 
-def test_a_failing_edit_stays_alone_and_is_the_one_that_is_retried(make_job, run_here):
+def test_a_failing_edit_stays_alone_and_is_the_one_that_is_retried(
+    make_job, run_here, users_server, capfd
+):
     job = make_job(images=1, each=3, **{"edit-0-1": DIVERGING})
     summary = run_here(job)
     assert summary.exit_code == 1
+    assert "NotFinite" not in "".join(capfd.readouterr())  # what failed is for the page's log
+    assert_the_page_tells_what_failed(job, users_server)
     assert summary.done == ("edit-0-0", "edit-0-2")
     [failure] = summary.failed
     assert (failure.id, failure.stage) == ("edit-0-1", "optimize_latent")
@@ -191,6 +197,50 @@ def test_a_failing_edit_stays_alone_and_is_the_one_that_is_retried(make_job, run
     assert [failure.id for failure in again.failed] == ["edit-0-1"]
     assert (again.done, again.made) == ((), {})
     assert len(store.attempts("optimize_latent", key)) == 2
+
+
+def assert_the_page_tells_what_failed(job: Path, server: PrefectServer) -> None:
+    """Look at the page of the job's last flow run: states, log, table, pictures, link."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import (
+        ArtifactFilter,
+        ArtifactFilterFlowRunId,
+        FlowRunFilter,
+        FlowRunFilterId,
+        LogFilter,
+        LogFilterFlowRunId,
+    )
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    reason = "edit-0-1: optimize_latent: NotFinite: latents are not finite"
+    with client_settings(server), get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC)
+        run = next(run for run in runs if run.parameters["job"] == str(job))
+        of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+        tasks = client.read_task_runs(flow_run_filter=of_run)
+        of_run_id = ArtifactFilterFlowRunId(any_=[run.id])
+        artifacts = client.read_artifacts(artifact_filter=ArtifactFilter(flow_run_id=of_run_id))
+        logs = []
+        deadline = time.monotonic() + 20
+        while len(logs) < 2 and time.monotonic() < deadline:
+            logs = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id])))
+            time.sleep(0.1)
+    assert run.state.is_failed()
+    assert reason in run.state.message
+    failed = [task for task in tasks if task.state.is_failed()]
+    assert [task.name for task in failed] == ["optimize_latent of edit-0-1"]
+    assert reason in failed[0].state.message
+    last = max(logs, key=lambda line: line.timestamp).message
+    assert last.startswith("2 done, 1 failed")
+    assert reason in last
+    data = {artifact.key: artifact.data for artifact in artifacts}
+    first, *others = json.loads(data["outcomes"])
+    assert (first["edit"], first["outcome"]) == ("edit-0-1", "failed in optimize_latent")
+    assert [row["outcome"] for row in others] == ["done", "done"]
+    assert (job.parent / "out" / "index.html").as_uri() in data["results"]
+    assert f"    {reason}" in data["failed-edits"]
+    (picture,) = re.findall(r"!\[.*\]\(data:image/jpeg;base64,(.+?)\)", data["failed-edits"])
+    assert Image.open(io.BytesIO(base64.b64decode(picture))).size == (192, 192)
 
 
 def test_a_quarantined_edit_counts_as_failed_and_nothing_is_started_for_it(
