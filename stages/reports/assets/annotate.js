@@ -37,12 +37,13 @@ class Page {
 
   // The server
 
-  async #ask(path, body) {
-    const sent = body === undefined ? {} : {method: 'POST', body: JSON.stringify(body)};
+  async #ask(path, body, signal) {
+    const sent = body === undefined ? {} : {method: 'POST', body: JSON.stringify(body), signal};
     let answer;
     try {
       answer = await fetch(path, sent);
     } catch {
+      if (signal?.aborted) return {superseded: true};
       throw new Error('the server does not answer: is `adaptivedrag annotate` still running?');
     }
     const found = await answer.json().catch(() => ({error: answer.statusText}));
@@ -89,6 +90,11 @@ class Page {
     [this.info, this.preview] = [null, null];
     this.selected = this.edits.ofImage(name)[0]?.name ?? null;
     this.asked += 1;
+    // A browser has six connections to a server: those that wait for a picture that is left would
+    // keep the next one waiting.
+    this.waiting?.abort();
+    this.looking?.abort();
+    this.waiting = new AbortController();
     Page.#at('outcome').hidden = true;
     this.picture.leave();
     this.#show();
@@ -105,7 +111,7 @@ class Page {
   /** Have the superpixels made, so that masks come at once. */
   async #divide(image) {
     this.#say('Finding superpixels…');
-    const found = await this.#tell(() => this.#ask('superpixels', {image}));
+    const found = await this.#tell(() => this.#ask('superpixels', {image}, this.waiting.signal));
     if (this.image !== image || !found?.made) return;
     this.#say('');
     if (!this.preview) this.#look();
@@ -188,6 +194,9 @@ class Page {
   /** Ask what the reader says of the edit, and for its mask. */
   #look(pause = 0) {
     clearTimeout(this.pause);
+    this.looking?.abort();
+    this.looking = new AbortController();
+    const {signal} = this.looking;
     this.asked += 1;
     const number = this.asked;
     this.isLooking = Boolean(this.#edit?.fields);
@@ -196,7 +205,7 @@ class Page {
     this.pause = setTimeout(async () => {
       const {name, fields} = this.#edit ?? {};
       if (!fields || number !== this.asked) return;
-      const found = await this.#tell(() => this.#ask('preview', {name, fields}));
+      const found = await this.#tell(() => this.#ask('preview', {name, fields}, signal));
       if (number !== this.asked || found?.superseded) return;
       this.isLooking = false;
       this.preview = found;
