@@ -32,17 +32,21 @@ class Edits {
     const masks = new Map(sent.filter(({name, mask}) => mask && !isStuck(name, 'mask'))
       .map(({name, mask}) => [name, mask]));
     const gone = new Set(sent.filter(({after}) => !after).map(({name}) => name));
+    const ours = new Set(sent.filter(({after}) => after).flatMap(({name, before, after, mask}) => (
+      Edits.#keys(before, after)
+        .filter((key) => !Edits.#same(before?.[key], after[key]) || (mask && key === 'mask'))
+        .map((key) => `${name} ${key}`))));
+    const saved = {masks, gone, ours};
     const rebased = new Map();
     const takenIn = (list) => {
       for (const edit of list) {
-        if (!rebased.has(edit)) rebased.set(edit, this.#rebased(edit, theirs, names, gone));
+        if (!rebased.has(edit)) rebased.set(edit, this.#rebased(edit, theirs, names, saved));
       }
       const kept = list.map((edit) => rebased.get(edit)).filter(Boolean);
       const known = new Set(kept.map((edit) => edit.name));
       return [...kept, ...lines.filter((line) => !known.has(line.name))];
     };
-    this.list = takenIn(this.list).map((edit) => (
-      edit.paint && Edits.bytes(edit.paint) === masks.get(edit.name) ? {...edit, paint: undefined} : edit));
+    this.list = takenIn(this.list);
     this.past = this.past.map(takenIn);
     this.future = this.future.map(takenIn);
     const base = new Map(lines.filter(({fields}) => fields).map(({name, fields}) => [name, fields]));
@@ -56,7 +60,7 @@ class Edits {
     return [...masks.keys()].map((name) => names[name] ?? name);
   }
 
-  #rebased(edit, theirs, names, gone) {
+  #rebased(edit, theirs, names, {masks, gone, ours}) {
     const name = names[edit.name] ?? edit.name;
     const [there, before] = [theirs.get(name), this.base.get(edit.name)];
     if (!edit.fields) return there ?? null;
@@ -65,11 +69,14 @@ class Edits {
       const isOurs = !before || gone.has(edit.name) || edit.paint || !Edits.#same(edit.fields, before);
       return isOurs ? edit : null;
     }
+    const isPainted = edit.paint && Edits.bytes(edit.paint) === masks.get(edit.name);
+    if (isPainted) edit = {...edit, paint: undefined};
     let {fields} = there; // the same object as long as nothing differs
-    for (const key of new Set([...Object.keys(edit.fields), ...Object.keys(fields)])) {
-      const isRenamed = key === 'id' && edit.name in names;
-      const isOurs = !isRenamed && !Edits.#same(edit.fields[key], before?.[key]);
-      if (isOurs && !Edits.#same(edit.fields[key], fields[key])) fields = Edits.#with(fields, key, edit.fields[key]);
+    for (const key of Edits.#keys(edit.fields, fields)) {
+      const isTheirs = (key === 'id' && edit.name in names) || (key === 'mask' && isPainted);
+      const own = edit.fields[key];
+      const isOurs = ours.has(`${edit.name} ${key}`) || !Edits.#same(own, before?.[key]);
+      if (!isTheirs && isOurs && !Edits.#same(own, fields[key])) fields = Edits.#with(fields, key, own);
     }
     return {...edit, name, fields};
   }
@@ -162,6 +169,10 @@ class Edits {
 
   /** Return what a data URL holds, as base64. */
   static bytes(url) { return url.slice(url.indexOf(',') + 1); }
+
+  static #keys(one, other) {
+    return [...new Set([...Object.keys(one ?? {}), ...Object.keys(other), 'mask'])];
+  }
 
   static #with(fields, key, value) {
     const {[key]: _, ...others} = fields;

@@ -1,10 +1,12 @@
 """What the page's server answers, and what it refuses in one line."""
 
+import io
 import time
 from functools import partial
 
 import httpx
 import pytest
+from PIL import Image
 from support.served import served
 from support.tiny_job import DIVERGING, write_job
 from support.tiny_models import shared_model
@@ -21,12 +23,24 @@ def client(tmp_path_factory):
     tmp_path = tmp_path_factory.mktemp("site")
     job = write_job(tmp_path / "job", shared_model(), **{"edit-0-0": DIVERGING})
     (tmp_path / "secret.png").write_bytes((job.parent / "0.png").read_bytes())
+    turned = Image.Exif()
+    turned[0x0112] = 6  # lies on its side
+    Image.new("RGB", (64, 40), "red").save(job.parent / "turned.tif", exif=turned)
     bench = partial(Workbench, ArtifactStore.open(tmp_path / "store"), Runtime(threads=1))
     with (
         served(annotation_site(Annotations.open(job), bench)) as site,
         httpx.Client(base_url=site.address) as client,
     ):
         yield client
+
+
+def test_a_picture_is_served_as_edits_see_it(client):
+    info = client.get("image?name=turned.tif").json()
+    assert (info["width"], info["height"]) == (40, 64)
+    png = client.get("picture.png?name=turned.tif")
+    with Image.open(io.BytesIO(png.content)) as picture:
+        assert (picture.format, picture.size, picture.mode) == ("PNG", (40, 64), "RGB")
+        assert picture.getpixel((0, 0)) == (255, 0, 0)
 
 
 @pytest.mark.parametrize(
