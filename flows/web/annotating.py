@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import PurePosixPath
@@ -103,8 +103,7 @@ class Annotator:
     def image(self, name: str) -> dict[str, Any]:
         """Return what is known of a picture, and what the reader says of its edits."""
         _, info = self.job.image(name)
-        edits = [line for line in self.job.lines() if _image_of(line) == name]
-        said = {line.name: self._said_of(line) for line in edits}
+        said = self._said_of([line for line in self.job.lines() if _image_of(line) == name])
         return {"width": info.width, "height": info.height, "notes": info.notes, "edits": said}
 
     def picture(self, name: str) -> Pixels:
@@ -185,25 +184,29 @@ class Annotator:
             raise InvalidRequest("no edit was made yet")
         return result_of(found[0], self.store)
 
-    def _said_of(self, line: Line) -> dict[str, Any]:
-        assert isinstance(line.edit, dict)
-        edit, seen = (
-            self.job.edit(line.name, line.edit),
-            self.job.mask_digest(line.edit.get("mask")),
-        )
-        if isinstance(edit, BadEdit):
-            return {"problem": edit.reason, "seen": seen}
-        if line.name != edit.id:
-            problem = f"id {edit.id} is used in more than one line: rename it"
-            return {"problem": problem, "seen": seen}
-        return {"notes": edit.notes, "seen": seen, **self._outcome(edit)}
+    def _said_of(self, lines: Sequence[Line]) -> dict[str, dict[str, Any]]:
+        """Return what the reader and the store say of edits, by the names of their lines."""
+        raws = [line.edit for line in lines if isinstance(line.edit, dict)]
+        edits = self.job.check(raws)
+        outcomes = self._outcomes([edit for edit in edits if isinstance(edit, Edit)])
+        found = {}
+        for line, raw, edit in zip(lines, raws, edits, strict=True):
+            said: dict[str, Any] = {"seen": self.job.mask_digest(raw.get("mask"))}
+            if isinstance(edit, BadEdit):
+                said["problem"] = edit.reason
+            elif line.name != edit.id:
+                said["problem"] = f"id {edit.id} is used in more than one line: rename it"
+            else:
+                said |= {"notes": edit.notes, **outcomes.get(edit.id, {})}
+            found[line.name] = said
+        return found
 
-    def _outcome(self, edit: Edit) -> dict[str, Any]:
+    def _outcomes(self, edits: Sequence[Edit]) -> dict[str, dict[str, Any]]:
         try:
-            (plan,) = plan_edits([edit], self.store)
+            plans = plan_edits(edits, self.store)
         except AdaptiveDragError:  # who needs the model says what is wrong with it
             return {}
-        return outcome_of(plan)
+        return {plan.edit.id: outcome_of(plan) for plan in plans}
 
 
 def annotation_site(job: Annotations, bench: Callable[[], Workbench]) -> "ASGIApp":

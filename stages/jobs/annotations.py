@@ -9,7 +9,7 @@ import io
 import os
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import count
@@ -27,7 +27,7 @@ from stages.jobs.image_files import ImageInfo, inspect_image, inspect_mask
 from stages.jobs.image_folder import locate
 from stages.jobs.importers.folder import pictures_in
 from stages.jobs.importers.writer import MASK_FOLDER
-from stages.jobs.reader import check_line, read_settings
+from stages.jobs.reader import check_lines, read_settings
 from stages.jobs.spec import EDITS_FILE, JobSpec, parse_spec
 from stages.jobs.toml import toml_document
 
@@ -185,9 +185,9 @@ class Annotations:
         path = locate(self.image_root, name, follow_links=spec.follow_links)
         return path, inspect_image(path, StatCache(), spec.pixel_limit)
 
-    def check(self, line: Fields) -> Edit | BadEdit:
-        """Check an edit as it may come to stand in the file."""
-        return check_line(self.spec, self.path.parent, line)
+    def check(self, edits: Iterable[Fields]) -> list[Edit | BadEdit]:
+        """Check edits as they may come to stand in the file."""
+        return check_lines(self.spec, self.path.parent, edits)
 
     def edit(self, name: str, fields: Fields) -> Edit | BadEdit:
         """Check an edit as it stands on the page; what its line has besides counts too.
@@ -198,7 +198,8 @@ class Annotations:
         own = next((line.edit for line in self.lines() if line.name == name), {})
         others = {} if isinstance(own, BadEdit) else own
         kept = {key: value for key, value in others.items() if key not in FIELDS}
-        return self.check({**kept, **fields})
+        (edit,) = self.check([{**kept, **fields}])
+        return edit
 
     def save(self, changes: Sequence[Change], masks: Mapping[str, Painted]) -> Merged:
         """Make changes in the files of the job.

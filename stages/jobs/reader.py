@@ -6,7 +6,7 @@ and what to do. Nothing here loads a model, torch or the workflow engine.
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -112,8 +112,10 @@ def read_settings(path: Path) -> dict[str, Any]:
     return _read_spec(path).model_dump(exclude_unset=True, exclude={"variants"})
 
 
-def check_line(spec: JobSpec, folder: Path, line: Mapping[str, Any]) -> Edit | BadEdit:
-    """Check one edit as it may come to stand in a job's edits file.
+def check_lines(
+    spec: JobSpec, folder: Path, lines: Iterable[Mapping[str, Any]]
+) -> list[Edit | BadEdit]:
+    """Check edits as they may come to stand in a job's edits file, each by itself.
 
     Args:
         folder: that of the job file.
@@ -121,7 +123,8 @@ def check_line(spec: JobSpec, folder: Path, line: Mapping[str, Any]) -> Edit | B
     Raises:
         InvalidEdit: if the job itself cannot be used.
     """
-    return _Reader.of(spec, folder).check(1, line)
+    reader = _Reader.of(spec, folder)
+    return [replace(reader, first_lines={}).check(1, line) for line in lines]
 
 
 def single_edit(
