@@ -38,7 +38,7 @@ def folder(tmp_path_factory) -> Path:
     path = write_job(folder, 4, SETTINGS)
     lines = [json.loads(line) for line in (folder / "edits.jsonl").read_text().splitlines()]
     for number, line in enumerate(lines):
-        line["prompt"] = f"{number}{HOSTILE}"
+        line |= {"prompt": f"{number}{HOSTILE}", "tags": ["t" * 300]}
     (folder / "edits.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     job, store = load_job(path), ArtifactStore.open(folder / "store")
     assert not job.bad
