@@ -104,6 +104,8 @@ class Annotations:
             return replace(opened, listed=(name,), first=name)
         if out is not None:
             opened._name_of(root / "picture")
+        if not opened.image_root.is_relative_to(root):
+            return opened  # a dataset elsewhere has more than a job takes of it
         return replace(opened, listed=(*pictures_in(opened.image_root),))
 
     def _name_of(self, picture: Path) -> str:

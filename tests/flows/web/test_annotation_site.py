@@ -1,6 +1,7 @@
 """What the page's server answers, and what it refuses in one line."""
 
 import io
+import json
 import time
 from functools import partial
 
@@ -8,7 +9,7 @@ import httpx
 import pytest
 from PIL import Image
 from support.served import served
-from support.tiny_job import DIVERGING, write_job
+from support.tiny_job import write_job
 from support.tiny_models import shared_model
 
 from adaptivedrag.config import Runtime
@@ -16,6 +17,8 @@ from artifacts import ArtifactStore
 from flows.web.annotating import annotation_site
 from stages.jobs.annotations import Annotations
 from stages.workbench import Workbench
+
+DIVERGING = {"train_lora": {"learning_rate": 1e30}}
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +29,9 @@ def client(tmp_path_factory):
     turned = Image.Exif()
     turned[0x0112] = 6  # lies on its side
     Image.new("RGB", (64, 40), "red").save(job.parent / "turned.tif", exif=turned)
+    with (job.parent / "edits.jsonl").open("a") as file:
+        twice = {"id": "twice", "image": "turned.tif", "drags": []}
+        file.write(f"{json.dumps(twice)}\n{json.dumps({**twice, 'prompt': 'p'})}\nno JSON\n")
     bench = partial(Workbench, ArtifactStore.open(tmp_path / "store"), Runtime(threads=1))
     with (
         served(annotation_site(Annotations.open(job), bench)) as site,
@@ -41,6 +47,19 @@ def test_a_picture_is_served_as_edits_see_it(client):
     with Image.open(io.BytesIO(png.content)) as picture:
         assert (picture.format, picture.size, picture.mode) == ("PNG", (40, 64), "RGB")
         assert picture.getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_what_is_wrong_with_an_edit_stands_at_it(client):
+    *_, first, second, broken = client.get("job").json()["edits"]
+    assert "broken JSON" in broken["problem"]
+    said = client.get("image?name=turned.tif").json()["edits"]
+    assert {*said} == {first["name"], second["name"]}
+    assert all("drags is empty" in each["problem"] for each in said.values())
+    drags = [{"handle": [1, 1], "target": [9, 9]}]
+    change = {"before": first["fields"], "after": {**first["fields"], "drags": drags}}
+    client.post("save", json={"changes": [{"name": first["name"], **change}]})
+    said = client.get("image?name=turned.tif").json()["edits"]
+    assert "id twice is used in more than one line: rename it" in str(said)
 
 
 @pytest.mark.parametrize(
@@ -91,12 +110,12 @@ def test_an_edit_that_cannot_be_done_is_neither_previewed_nor_tried(client):
 
 
 def test_an_edit_that_fails_says_where_and_why(client):
-    (edit,) = client.get("job").json()["edits"]
+    edit, *_ = client.get("job").json()["edits"]
     assert client.post("try", json=edit).json()["id"] == "edit-0-0"
     again = client.post("try", json=edit)
     assert "edit-0-0 is being made: wait, or stop it" in again.json()["error"]
     while not (trial := client.get("trial").json()).get("is_over"):
         time.sleep(0.05)
-    assert trial["reason"].startswith("optimize_latent: ")
+    assert trial["reason"].startswith("train_lora: ")
     assert "verdict" not in trial
     assert "no edit was made" in client.get("tried.png").json()["error"]

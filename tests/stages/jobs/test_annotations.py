@@ -67,6 +67,8 @@ def test_a_folder_becomes_a_job_with_the_first_edit_and_is_gone_on_with(folder):
 def test_a_job_has_only_the_pictures_of_its_edits(folder):
     Annotations.open(folder).save([new("a.png")], {})
     assert Annotations.open(folder / "job.toml").images() == ["a.png"]
+    Annotations.open(folder, folder.parent / "mine").save([new("a.png")], {})
+    assert Annotations.open(folder.parent / "mine").images() == ["a.png"]
 
 
 def test_a_job_elsewhere_leaves_its_pictures_alone(folder, tmp_path):
