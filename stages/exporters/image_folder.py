@@ -1,11 +1,10 @@
 """Folders of pictures with a metadata.jsonl, in the layout of the hub's "imagefolder"."""
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from stages.exporters.sample import IMAGE, PICTURES, Sample
+from stages.exporters.sample import IMAGE, PICTURES, Sample, line_of, row_of
 
 SUFFIX = ""
 OVERHEAD = 0
@@ -25,7 +24,7 @@ class FolderShard:
         path.mkdir(parents=True)
         for column in PICTURES:
             (path / column).mkdir()
-        self._path, self._metadata = path, (path / METADATA).open("w", encoding="utf-8")
+        self._path, self._metadata = path, (path / METADATA).open("wb")
 
     def add(self, sample: Sample) -> None:
         """Write the pictures of an edit, and its line."""
@@ -33,7 +32,7 @@ class FolderShard:
         for column, name in names.items():
             (self._path / name).write_bytes(sample.pictures[column])
         row = {_key(column): name for column, name in names.items()} | sample.row
-        self._metadata.write(json.dumps(row, ensure_ascii=False) + "\n")
+        self._metadata.write(line_of(row) + b"\n")
 
     def close(self) -> None:
         """Finish the metadata."""
@@ -43,9 +42,9 @@ class FolderShard:
 def rows(shard: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of a shard, with the paths of pictures relative to the export's folder."""
     place = shard.relative_to(shard.parent.parent).as_posix()
-    with (shard / METADATA).open(encoding="utf-8") as lines:
+    with (shard / METADATA).open("rb") as lines:
         for line in lines:
-            row = json.loads(line)
+            row = row_of(line)
             names = {column: f"{place}/{row.pop(_key(column))}" for column in PICTURES}
             yield row | names
 

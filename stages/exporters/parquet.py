@@ -96,13 +96,11 @@ def _schema() -> "pyarrow.Schema":
             "tags": pa.list_(text),
             "points": pa.list_(pa.list_(number)),
             **dict.fromkeys(("width", "height"), count),
-            "verdict": text,
+            **dict.fromkeys(("preset", "variant", "verdict"), text),
             **dict.fromkeys(("distance", "relative", "outside", "mask_share"), number),
             "tracker": text,
-            "scores": pa.list_(pa.struct({"name": text, "values": pa.list_(number)})),
-            **dict.fromkeys(("vote", "note", "mask_of"), text),
+            **dict.fromkeys(("scores", "vote", "note", "mask_of", "scene"), text),
             "mask_rle": pa.struct({"size": pa.list_(count), "counts": text}),
-            "scene": pa.struct({"number": pa.int64(), "drag": count}),
             "provenance": pa.struct(dict.fromkeys(PICTURES, text)),
         }
     )

@@ -4,7 +4,7 @@ import io
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -57,7 +57,7 @@ class Sample:
     @property
     def size(self) -> int:
         """Bytes of the pictures and of the row as JSON."""
-        return len(json.dumps(self.row)) + sum(map(len, self.pictures.values()))
+        return len(line_of(self.row)) + sum(map(len, self.pictures.values()))
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,16 @@ class Known:
             "points": [[*map(float, point)] for drag in edit.drags for point in drag],
             "width": edit.image.width,
             "height": edit.image.height,
+            "preset": edit.preset,
+            "variant": edit.variant,
             "verdict": witness.get("verdict", ""),
             **figures(witness.get("points", ())),
             "tracker": plan.drag.get("verdict", ""),
-            "scores": [{"name": name, "values": values} for name, values in measures.items()],
+            "scores": json.dumps(measures),
             "vote": vote.vote or "",
             "note": vote.note,
             "mask_of": OF_USER if is_given else OF_METHOD,
-            "scene": edit.scene and {"number": edit.scene.number, "drag": edit.scene.drag},
+            "scene": json.dumps(asdict(edit.scene)) if edit.scene else "",
         }
         return cls(plan, row)
 
@@ -173,6 +175,21 @@ def _source(edit: Edit) -> tuple[Pixels, bytes]:
 def _decoded(data: bytes) -> Pixels:
     with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
         return np.asarray(picture)
+
+
+def line_of(row: Row) -> bytes:
+    """Return a row as JSON in one line, with `tags` as a text of JSON.
+
+    Readers take the types of columns from the first rows, and an empty list has none.
+    """
+    tags = json.dumps(row["tags"], ensure_ascii=False)
+    return json.dumps({**row, "tags": tags}, ensure_ascii=False).encode()
+
+
+def row_of(line: bytes) -> Row:
+    """Return the row of a line."""
+    row: Row = json.loads(line)
+    return {**row, "tags": json.loads(row["tags"])}
 
 
 def why_not(plan: EditPlan) -> str:

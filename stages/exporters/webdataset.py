@@ -1,6 +1,5 @@
 """Tar files for WebDataset, written by its own library; any reader of tar files reads them."""
 
-import json
 import tarfile
 from collections.abc import Callable, Iterator
 from itertools import groupby
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptivedrag.errors import InvalidEdit
-from stages.exporters.sample import PICTURES, Sample
+from stages.exporters.sample import PICTURES, Sample, line_of, row_of
 
 SUFFIX = ".tar"
 OVERHEAD = 1024 * (len(PICTURES) + 1)
@@ -50,9 +49,8 @@ class TarShard:
     def add(self, sample: Sample) -> None:
         """Write the files of an edit."""
         key = f"{self._count:06d}-{sample.name.replace('.', '_')[:LONGEST_NAME]}"
-        row = json.dumps(sample.row, ensure_ascii=False).encode()
         pictures = {f"{column}.png": data for column, data in sample.pictures.items()}
-        self._writer.write({"__key__": key, "json": row, **pictures})
+        self._writer.write({"__key__": key, "json": line_of(sample.row), **pictures})
         self._count += 1
 
     def close(self) -> None:
@@ -67,7 +65,7 @@ def rows(shard: Path) -> Iterator[dict[str, Any]]:
         for _, members in groupby(tar, lambda member: member.name.partition(".")[0]):
             # Read in turn: a stream of members knows no way back.
             files = {member.name.partition(".")[2]: _read(tar, member) for member in members}
-            yield json.loads(files["json"]) | {c: files[f"{c}.png"] for c in PICTURES}
+            yield row_of(files["json"]) | {c: files[f"{c}.png"] for c in PICTURES}
 
 
 def _read(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -240,9 +241,18 @@ def _file_name(image: Any) -> str:
 
 def _tags(value: Any) -> list[str]:
     if isinstance(value, str):
-        value = re.split("[;,]", value)
+        value = _listed(value)
     tags = value if isinstance(value, Sequence) else [value]
     return [str(tag).strip() for tag in tags if not is_nothing(tag)]
+
+
+def _listed(text: str) -> Sequence[Any]:
+    """Return the tags of a text: a list in JSON, or parted by commas or semicolons."""
+    with suppress(ValueError, RecursionError):
+        found = json.loads(text)
+        if isinstance(found, list):
+            return found
+    return re.split("[;,]", text)
 
 
 def _table(key: str, value: Any) -> Mapping[str, Any]:

@@ -142,6 +142,16 @@ def test_what_is_taken_away_is_what_was_made_and_gives_the_same_edits(made, tmp_
     assert [edit.mask_path is not None for edit in back.edits] == [False, False, True, False]
 
 
+def test_every_line_has_the_same_types(made, tmp_path):
+    """Readers take them from the first lines, and null and an empty list have none."""
+    made.export(tmp_path / "out", "imagefolder")
+    files = sorted((tmp_path / "out").rglob("metadata.jsonl"))
+    lines = [json.loads(line) for file in files for line in file.read_bytes().splitlines()]
+    assert len({tuple((key, type(value)) for key, value in line.items()) for line in lines}) == 1
+    assert [key for key, value in lines[1].items() if value in (None, [])] == []
+    assert lines[1]["tags"] == "[]"
+
+
 def test_parquet_says_which_columns_are_pictures(made, tmp_path):
     from pyarrow.parquet import ParquetFile
 
@@ -320,9 +330,10 @@ def test_what_eval_has_kept_is_taken_along(own, tmp_path):
     judged = judge.judge(plan.edit, Candidate.of_record(own.store, result, witness))
     own.export(tmp_path / "out", "parquet")
     first, second, *_ = rows(tmp_path / "out", "parquet")
-    scores = {each["name"]: each["values"] for each in first["scores"]}
-    assert scores == {n: v for n, v in judged.measures.items() if n != "witness_distance"}
-    assert second["scores"] == []
+    assert json.loads(first["scores"]) == {
+        n: v for n, v in judged.measures.items() if n != "witness_distance"
+    }
+    assert second["scores"] == "{}"
 
 
 def test_nothing_is_taken_away_of_a_job_that_is_not_run(made, tmp_path):
