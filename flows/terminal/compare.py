@@ -26,7 +26,8 @@ from stages.reports.comparison import (
     sides_of_past,
     sides_of_variants,
 )
-from stages.reports.comparison_page import PAGE, alone_lines, nearer_line, told_lines, write_page
+from stages.reports.comparison_page import alone_lines, nearer_line, told_lines, write_page
+from stages.reports.page import COMPARED
 from stages.reports.place import Place
 from stages.reports.results import OWNER, Results
 from stages.reports.wording import Table
@@ -115,10 +116,11 @@ def _show(name: str, sides: Sequence[Side], results: Results, plans: Sequence[Ed
     damaged = results.finish(plans, failures)
     comparison = Comparison(name, tuple(sides), results.rows, Scores.of(results.store))
     write_page(comparison, results.place)
+    results.link_pages()
     say_list("Damaged", [f"{edit}: {reason}" for edit, reason in damaged.items()])
     for number in range(1, len(sides)):
         _say_side(comparison, number)
-    say(f"Comparison: {results.place.out.rstrip('/')}/{PAGE}")
+    say(f"Comparison: {results.place.out.rstrip('/')}/{COMPARED}")
     return SOME_FAILED if damaged else ALL_DONE
 
 

@@ -4,17 +4,18 @@ OUT/compare.html         differences with their intervals, which need no script,
 OUT/comparison/0001.js   the edits, those with the largest differences first
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 from stages.reports.comparison import AS_NEAR, Change, Comparison, Line, Side
+from stages.reports.page import COMPARED, EDITS, address_of
 from stages.reports.place import Place
 from stages.reports.rendering import ASSETS, addresses, asset, render, script_files
 from stages.reports.rows import ResultRow
 from stages.reports.score_tables import Metric
 from stages.reports.wording import count, first_of
 
-PAGE, DATA = "compare.html", "comparison"
+DATA = "comparison"
 SCRIPTS = ("viewer.js", "listing.js", "compare.js")
 STYLES = ("page.css", "viewer.css", "compare.css")
 
@@ -27,12 +28,12 @@ def write_page(comparison: Comparison, place: Place) -> None:
     """
     changes = [comparison.changes(number) for number in range(1, len(comparison.sides))]
     common = [_common(each) for each in changes]
-    data = script_files(DATA, _data(comparison, changes, common))
+    data = script_files(DATA, _data(comparison, changes, common, place.names(EDITS)))
     assets = {f"{ASSETS}/{name}": asset(name) for name in (*SCRIPTS, *STYLES)}
     for path, written in {**assets, **data}.items():
         place.put_changed(path, written)
     place.delete(sorted(place.names(DATA) - data.keys()))
-    place.put(PAGE, _page(comparison, common, addresses(data)).encode(errors="replace"))
+    place.put(COMPARED, _page(comparison, common, addresses(data)).encode(errors="replace"))
 
 
 def _page(comparison: Comparison, common: Sequence[Sequence[Change]], files: Sequence[str]) -> str:
@@ -139,9 +140,14 @@ def _data(
     comparison: Comparison,
     changes: Sequence[Mapping[str, Sequence[Change]]],
     common: Sequence[Sequence[Change]],
+    pages: Set[str],
 ) -> Iterator[dict[str, Any]]:
-    """Yield what the page says of each edit, the largest difference first."""
-    edits = [_datum(comparison, edit) for edit in comparison.ids]
+    """Yield what the page says of each edit, the largest difference first.
+
+    Args:
+        pages: of single edits.
+    """
+    edits = [_datum(comparison, edit, pages) for edit in comparison.ids]
     for datum in sorted(edits, key=lambda datum: -_difference(datum["sides"])):
         own = [
             [change for change in each.get(datum["id"], ()) if change not in shared]
@@ -157,7 +163,7 @@ def _difference(sides: Sequence[Mapping[str, Any]]) -> float:
     return -1.0 if first is None else max((abs(each - first) for each in known), default=-1.0)
 
 
-def _datum(comparison: Comparison, edit: str) -> dict[str, Any]:
+def _datum(comparison: Comparison, edit: str, pages: Set[str]) -> dict[str, Any]:
     rows = [comparison.row(side, edit) for side in comparison.sides]
     known: ResultRow = next(row for row in rows if row)
     drags = [[*handle, *target] for handle, target in known["drags"]]
@@ -168,18 +174,23 @@ def _datum(comparison: Comparison, edit: str) -> dict[str, Any]:
         "height": known["height"],
         "drags": drags,
         **{name: value for name, value in shown.items() if value},
-        "sides": [_side(comparison, number, edit, row or {}) for number, row in enumerate(rows)],
+        "sides": [
+            _side(comparison, number, edit, row or {}, pages) for number, row in enumerate(rows)
+        ],
     }
 
 
-def _side(comparison: Comparison, number: int, edit: str, row: ResultRow) -> dict[str, Any]:
+def _side(
+    comparison: Comparison, number: int, edit: str, row: ResultRow, pages: Set[str]
+) -> dict[str, Any]:
     side, scored = comparison.sides[number], comparison.scored[number].get(edit)
+    own = address_of(edit + side.suffix)
     found = {
         "why": comparison.lacks(side, edit),
         "verdict": row.get("verdict"),
         "image": row.get("image"),
         "thumb": row.get("thumbs", {}).get("after"),
-        "page": row.get("page"),
+        "page": own if own in pages else None,
         "ends": [point["end"] for point in row.get("points", ()) if point["verdict"] != "lost"],
         "values": scored and [_rounded(comparison.value(scored, m), m) for m in comparison.metrics],
     }

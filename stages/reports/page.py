@@ -24,7 +24,7 @@ from stages.reports.rows import ResultRow
 from stages.reports.verdicts import ADVICE
 from stages.reports.wording import count, duration
 
-PAGE, DATA, EDITS = "index.html", "data", "edits"
+PAGE, DATA, EDITS, COMPARED = "index.html", "data", "edits", "compare.html"
 MOST_NAMED = 100
 """Of the failures of one cause; all are in the grid."""
 REFRESH_SECONDS = 30
@@ -63,7 +63,8 @@ class Page:
         for path, data in {**assets, **files}.items():
             place.put_changed(path, data)
         place.delete(sorted(place.names(DATA) - files.keys()))
-        place.put(PAGE, self._index(files).encode(errors="replace"))
+        is_compared = place.stamp(COMPARED) is not None
+        place.put(PAGE, self._index(files, is_compared).encode(errors="replace"))
 
     def _data(self, pages: Set[str]) -> Iterator[dict[str, Any]]:
         """Yield what the page gets of each edit.
@@ -75,10 +76,11 @@ class Page:
             own = address_of(row["id"])
             yield {**_datum(row), "page": own} if own in pages else _datum(row)
 
-    def _index(self, files: Mapping[str, bytes]) -> str:
+    def _index(self, files: Mapping[str, bytes], is_compared: bool) -> str:
         return render(
             "index.html",
             title=self.job.name,
+            compared=COMPARED if is_compared else None,
             banner=self.banner,
             refresh=REFRESH_SECONDS,
             scripts=SCRIPTS,
@@ -129,12 +131,13 @@ class Page:
 
 
 def look(place: Place) -> str:
-    """Return what changes when pages are made differently, or there are others of single edits."""
+    """Return what changes when pages are made differently, or there are others to link to."""
     template = (resources.files("stages.reports") / "templates" / PAGE).read_bytes()
     made_of = [
         template,
         *map(asset, (*SCRIPTS, *STYLES)),
         *sorted(map(str.encode, place.names(EDITS))),
+        *([] if place.stamp(COMPARED) is None else [COMPARED.encode()]),
     ]
     return mark(b"\0".join(made_of))
 

@@ -90,7 +90,12 @@
   const TURNED = {'': 'worse', worse: 'better', better: 'worse', job: 'better'};
   const choice = (name, choices) => select(name, choices, (value) => go({[name]: value, page: ''}));
 
+  let counted = '';
+
   function fillNearer() {
+    const key = `${rows.length} ${second()}`;
+    if (key === counted) return;
+    counted = key;
     const counts = new Map();
     for (const row of rows) counts.set(nearer(row), (counts.get(nearer(row)) ?? 0) + 1);
     const options = [...counts].map(([name, number]) => new Option(`${name} (${number})`, name));
@@ -106,13 +111,22 @@
     for (const control of form.elements) if (control.name) control.value = wanted[control.name] ?? '';
     const read = rows.length < settings.total ? `; ${rows.length} of ${settings.total} are read` : '';
     said.textContent = [`${found.length} of ${settings.total} edits${read}`, ...troubles].join(' · ');
-    list.replaceChildren(...paged(found, pager, list).map(card));
+    showCards(paged(found, pager, list));
     showEdit(wanted.edit, found);
+  }
+
+  let shown = '';
+
+  /** Show cards, unless they are there: a file that was read, or an edit that is opened, changes none. */
+  function showCards(here) {
+    const key = JSON.stringify([second(), state().by, here.map((row) => row.id)]);
+    if (key !== shown) list.replaceChildren(...here.map(card));
+    for (const link of list.querySelectorAll('a')) link.href = address({edit: link.dataset.id});
+    shown = key;
   }
 
   function card(row) {
     const link = node('a', 'pair');
-    link.href = address({edit: row.id});
     link.dataset.id = row.id;
     const metric = metricOf(state().by);
     const pictures = [0, second()].map((side) => thumb(row, side, metric));

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from playwright.sync_api import expect
 from support.browser import watched_page
 from support.compared import PROMPT, finish_compared, write_compared
 from support.finished_job import CIRCUMSTANCES, finish
@@ -47,7 +48,12 @@ def made(tmp_path_factory) -> SimpleNamespace:
         comparison = Comparison("Variants of job", sides, results.rows, Scores.of(store))
         write_page(comparison, results.place)
         yield SimpleNamespace(
-            job=job, store=store, plans=plans, comparison=comparison, out=folder / "out"
+            job=job,
+            store=store,
+            plans=plans,
+            results=results,
+            comparison=comparison,
+            out=folder / "out",
         )
 
 
@@ -151,6 +157,11 @@ def test_what_a_job_had_before_is_the_latest_other_result_of_each_edit(tmp_path,
     assert changes(before["edit-1"], plans[1]) == (changed,)  # which is not made now
 
 
+def test_the_page_of_results_leads_to_the_comparison(made):
+    made.results.link_pages()
+    assert 'href="compare.html"' in (made.out / "index.html").read_text("utf-8")
+
+
 def test_the_page_needs_no_script_for_what_is_on_top(made):
     page = (made.out / "compare.html").read_text("utf-8")
     assert "cooler against baseline" in page
@@ -163,25 +174,24 @@ def test_the_list_is_sorted_by_difference_and_by_one_click_the_other_way(made, b
     with watched_page(browser, viewport={"width": 1200, "height": 900}) as page:
         page.goto((made.out / "compare.html").as_uri())
         names = page.locator("#list .name")
-        page.wait_for_function("document.querySelectorAll('#list .pair').length === 3")
-        assert names.all_text_contents() == ["edit-0", "edit-1", "edit-2"]
+        expect(names).to_have_text(["edit-0", "edit-1", "edit-2"])
         assert "−15.0 left to the target" in page.locator("#list .pair").first.text_content()
         page.click("text=the other way")  # worst first
-        assert names.all_text_contents() == ["edit-1", "edit-2", "edit-0"]
+        expect(names).to_have_text(["edit-1", "edit-2", "edit-0"])
         page.click("text=the other way")
-        assert names.all_text_contents() == ["edit-0", "edit-2", "edit-1"]
+        expect(names).to_have_text(["edit-0", "edit-2", "edit-1"])
         page.select_option("[name=nearer]", "cooler")
-        assert names.all_text_contents() == ["edit-0"]
+        expect(names).to_have_text(["edit-0"])
         assert "nearer=cooler" in page.url
         page.click("text=clear")
         page.select_option("[name=side]", "2")
-        assert names.all_text_contents() == ["edit-0", "edit-1", "edit-2"]
-        assert "slower: sample_image" in page.locator("#list .pair").last.text_content()
+        expect(names).to_have_text(["edit-0", "edit-1", "edit-2"])
+        expect(page.locator("#list .pair").last).to_contain_text("slower: sample_image")
         page.keyboard.press("Escape")  # leaves the control
         page.keyboard.press("j")
         page.keyboard.press("Enter")
         shown = page.locator("#viewer")
-        assert shown.locator("h2").text_content() == "edit-0"
+        expect(shown.locator("h2")).to_have_text("edit-0")
         assert PROMPT in shown.locator("aside").text_content()
         assert "+" not in shown.locator("aside td.good").first.text_content()
         sources = shown.locator(".viewer-layer img").evaluate_all("all => all.map((i) => i.src)")
@@ -194,9 +204,9 @@ def test_the_list_is_sorted_by_difference_and_by_one_click_the_other_way(made, b
         page.keyboard.press("5")
         assert shown.locator(".viewer-difference img").count() == 2
         page.keyboard.press("j")
-        assert shown.locator("h2").text_content() == "edit-1"
+        expect(shown.locator("h2")).to_have_text("edit-1")
         page.go_back()
-        assert not shown.is_visible()
+        expect(shown).to_be_hidden()
 
 
 def test_numbers_of_the_page_are_data_that_a_file_brings(made):
