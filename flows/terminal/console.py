@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from textwrap import wrap
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -21,6 +22,8 @@ from stages.reports.wording import Table
 
 NARROW = 80
 """Columns below which bars are left out."""
+SENTENCE = 24
+"""Columns that a sentence of a table needs at least."""
 NARROWEST = 40
 """Columns below which progress is shown in lines, which a terminal wraps."""
 
@@ -64,15 +67,35 @@ def say_list(title: str, lines: Sequence[str]) -> None:
 def say_table(table: Table) -> None:
     """Print a table, or a block of lines "name: value" for each row where it does not fit.
 
-    A file or a pipe has no width, unless COLUMNS gives one.
+    Its last column may hold sentences, which first go on below. A file or a pipe has no width,
+    unless COLUMNS gives one.
     """
     target = console()
     is_limited = target.is_interactive or target.is_dumb_terminal or "COLUMNS" in os.environ
     lines = _aligned(table)
-    if is_limited and max(map(cell_len, lines)) > target.width:
+    if is_limited and not _fits(lines, target.width):
+        lines = _aligned(_continued(table, target.width))
+    if is_limited and not _fits(lines, target.width):
         lines = [line for row in table.rows for line in _block(table.heads, row)]
     for line in lines:
         say(line)
+
+
+def _fits(lines: Sequence[str], width: int) -> bool:
+    return max(map(cell_len, lines)) <= width
+
+
+def _continued(table: Table, width: int) -> Table:
+    """Return the table with its last column cut into lines between words."""
+    *before, _ = zip(table.heads, *table.rows, strict=True)
+    room = width - sum(2 + max(map(cell_len, column)) for column in before)
+    if room < SENTENCE:
+        return table
+    rows = []
+    for *cells, last in table.rows:
+        first, *rest = wrap(last, room, break_long_words=False, break_on_hyphens=False) or [""]
+        rows += [[*cells, first], *([""] * len(cells) + [line] for line in rest)]
+    return Table(table.heads, rows)
 
 
 def _aligned(table: Table) -> list[str]:

@@ -39,6 +39,28 @@ def test_a_table_that_does_not_fit_becomes_blocks(capsys, monkeypatch):
     ]
 
 
+def test_a_sentence_in_the_last_column_goes_on_below_it(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    table = Table(["stage", "why"], [["build_mask", "one two three four five six"], ["x", "seven"]])
+    say_table(table)
+    assert capsys.readouterr().out.splitlines() == [
+        "stage       why",
+        "build_mask  one two three four five six",
+        "x           seven",
+    ]
+    monkeypatch.setenv("COLUMNS", "36")
+    say_table(table)
+    assert capsys.readouterr().out.splitlines() == [
+        "stage       why",
+        "build_mask  one two three four five",
+        "            six",
+        "x           seven",
+    ]
+    monkeypatch.setenv("COLUMNS", "35")
+    say_table(table)
+    assert capsys.readouterr().out.splitlines()[0] == "stage: build_mask"
+
+
 cells = st.text(st.characters(categories=("L", "N", "P", "S")), max_size=30)
 tables = st.integers(1, 5).flatmap(
     lambda width: st.builds(
