@@ -312,7 +312,7 @@ def status(
     as_json: AsJson = False,
     store: Store = STORE,
 ) -> None:
-    """Show how much of a job is done, who is at what, and what failed."""
+    """Show how far a job is, who is at what, and what failed."""
     terminal.status.show_status(job, edit, select or [], store, watch=watch, as_json=as_json)
 
 
