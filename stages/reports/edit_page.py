@@ -117,6 +117,7 @@ class _Pages:
             neighbors=neighbors,
             made_of=made_of,
             job=around.job.name,
+            variants=around.job.variants,
             unreadable=unreadable,
             drags=drag_views(plan),
             paths=paths(plan, tracker.parts),
