@@ -115,7 +115,7 @@ def write_job_report(
     results = Results.open(job, opened, out or f"results/{job.name}")
     plans = plan_edits(job.edits, opened)
     failures = [failure for plan in plans if (failure := plan.last_failure)]
-    damaged = results.finish(plans, failures)
+    damaged = results.finish(plans, failures, scored=True)
     say_list("Damaged", [f"{name}: {reason}" for name, reason in damaged.items()])
     if edits or len(job.order) <= FEW:
         wanted = [plan for plan in plans if plan.edit.id in chosen]

@@ -11,13 +11,12 @@ from stages.reports.panel import sheet
 from stages.reports.score_tables import Row, ScoredEdit
 from stages.reports.srgb_png import save_png
 from stages.reports.tiles import drag_tile
+from stages.reports.verdicts import RANKED_BY
 from stages.reports.wording import count
 
 EACH = 2
 """Number of results shown of the best, of the middle and of the worst."""
 SIDE = 192
-MEASURES = ("arrival_recovery", "preservation")
-"""What results are ranked by: the first that was measured of any edit; more is better."""
 
 
 def extremes(row: Row) -> tuple[str, dict[str, Sequence[ScoredEdit]]]:
@@ -25,7 +24,7 @@ def extremes(row: Row) -> tuple[str, dict[str, Sequence[ScoredEdit]]]:
 
     Fewer where there are few; none where nothing that ranks was measured.
     """
-    for measure in MEASURES:
+    for measure in RANKED_BY:
         ranked = [each for each in row.scored if _value(each, measure) is not None]
         if ranked:
             break

@@ -31,7 +31,7 @@ REFRESH_SECONDS = 30
 SCRIPTS, STYLES = ("viewer.js", "votes.js", "index.js"), ("page.css", "viewer.css", "index.css")
 _AS_THEY_ARE = (
     *("id", "status", "advice", "sentence", "tags", "prompt", "reason", "distance", "relative"),
-    *("outside", "mask_share", "outliers", "seconds", "score", "steps", "budget"),
+    *("outside", "mask_share", "outliers", "seconds", "score", "scored_by", "steps", "budget"),
     *("width", "height", "image", "source", "overlays", "truth", "thumbs", "notes", "warnings"),
     *("off", "earlier", "not_witnessed", "line"),
 )

@@ -14,7 +14,7 @@ taken away: where its settings have changed since, it stays until its successor 
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -32,7 +32,7 @@ from stages.reports.page import PAGE, Page, look
 from stages.reports.pictures import IMAGES, Pictures
 from stages.reports.place import Place
 from stages.reports.rows import FORM, ResultRow, bad_row, damaged_row, keys_of, made_of, row_of
-from stages.reports.verdicts import with_outliers
+from stages.reports.verdicts import score, with_outliers
 
 TABLE, OWNER, ROWS = "results.jsonl", "job.json", "rows"
 
@@ -98,7 +98,12 @@ class Results:
 
     @collector_paused()
     def finish(
-        self, plans: Iterable[EditPlan], failures: Iterable[Failure] = (), *, banner: str = ""
+        self,
+        plans: Collection[EditPlan],
+        failures: Iterable[Failure] = (),
+        *,
+        banner: str = "",
+        scored: bool = False,
     ) -> dict[str, str]:
         """Write everything that is not up to date: pictures, table and page.
 
@@ -106,6 +111,7 @@ class Results:
 
         Args:
             banner: says what other processes may still be at.
+            scored: whether to read what `eval` has measured of the results, all of the store's.
 
         Returns:
             By id the edits whose finished image turned out to be damaged, with the reason.
@@ -116,6 +122,8 @@ class Results:
         """
         failed = {failure.id: failure for failure in failures}
         is_new = self._update(plans, failed, draws=True)
+        if scored:
+            is_new |= self._score(plans)
         if is_new or not self._is_finished():
             self._write_table()
             if not banner:  # other processes may have drawn what they have no line of yet
@@ -166,6 +174,19 @@ class Results:
             found[name] = self._row(plan, failures.get(name), draws=draws)
         self.own |= found.keys()
         self._take({**before, **found})
+        return self.rows != before
+
+    def _score(self, plans: Iterable[EditPlan]) -> bool:
+        """Take what was measured of results into their rows; return whether any changed."""
+        from stages.evaluate import Judged
+
+        before = self.rows
+        found = {plan.edit.id: plan.stages[RESULT.name].found for plan in plans if plan.done}
+        results = {name: result.logical for name, result in found.items() if result}
+        judged = Judged.of_results(self.store, {*results.values()})
+        edits = {edit.id: edit for edit in self.job.edits}
+        scores = {name: score(judged.of(edits[name], each)) for name, each in results.items()}
+        self.rows = {name: {**row, **scores.get(name, {})} for name, row in before.items()}
         return self.rows != before
 
     def _take(self, rows: Mapping[str, ResultRow]) -> None:

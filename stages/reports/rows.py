@@ -19,7 +19,7 @@ DRAWING = 2
 """Raise when pictures are drawn differently, so that old ones are not taken for new."""
 
 _PICTURES: ResultRow = {"source": None, "truth": None, "overlays": {}, "thumbs": {}}
-_MEASURES = {"outside": None, "mask_share": None}
+_MEASURES = {"outside": None, "mask_share": None, "score": None, "scored_by": None}
 
 
 def row_of(plan: EditPlan, failure: Failure | None) -> ResultRow:

@@ -21,6 +21,9 @@ ADVICE = {
 }
 """What a person should do with an edit, and when that is said of it."""
 
+RANKED_BY = ("arrival_recovery", "preservation")
+"""What results are ranked by: the first that was measured; more is better."""
+
 HARDLY = 0.5
 """An edit of which more than this share of its drags is left has hardly moved."""
 FEWEST = 8
@@ -52,6 +55,14 @@ def figures(points: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
 
 def _length(point: Mapping[str, Any]) -> float:
     return math.dist(point["handle"], point["target"])
+
+
+def score(measures: Mapping[str, Sequence[float | None]]) -> dict[str, Any]:
+    """Return the measure by which results are ranked, of what `eval` found of one, and its name."""
+    for name in RANKED_BY:
+        if known := [value for value in measures.get(name, ()) if value is not None]:
+            return {"score": round(mean(known), 4), "scored_by": name}
+    return {"score": None, "scored_by": None}
 
 
 def sentence(row: Row) -> str:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Page, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 LOOPBACK = {"127.0.0.1", "localhost"}
@@ -46,9 +46,16 @@ def watched_page(browser: Browser, **options: object) -> Iterator[Page]:
 def wait_until(page: Page, expression: str, seconds: float = 20.0) -> None:
     """Wait until an expression is true on a page, whose policy forbids Playwright's own way."""
     end = time.monotonic() + seconds
-    while not page.evaluate(expression):
+    while not _is_true(page, expression):
         assert time.monotonic() < end, f"never true: {expression}"
         page.wait_for_timeout(20)
+
+
+def _is_true(page: Page, expression: str) -> bool:
+    try:
+        return bool(page.evaluate(expression))
+    except Error:  # the page is loaded again just now
+        return False
 
 
 def _is_local(url: str) -> bool:

@@ -330,7 +330,7 @@
     const found = [
       ['prompt', row.prompt], ['tags', row.tags?.join(', ')], ['left to the target', number(row.distance, 1, 'px')],
       ['of the drag', share(row.relative)], ['change outside the mask', number(row.outside, 2, 'levels')],
-      ['mask', share(row.mask_share)], ['score', number(row.score, 3, '')], ['tracker', row.tracker],
+      ['mask', share(row.mask_share)], [row.scored_by?.replace('_', ' '), number(row.score, 3, '')], ['tracker', row.tracker],
       ['steps', row.steps && `${row.steps} of ${row.budget}`], ['work', number(row.seconds, 1, 's')],
       ['size', row.width && `${row.width}×${row.height}`],
       ...Object.entries(row.off ?? {}).map(([stage, why]) => [`${stage} is off`, why]),

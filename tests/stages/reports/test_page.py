@@ -178,6 +178,7 @@ def test_votes_are_kept_downloaded_and_selected(tab, out, tmp_path):
     press(tab, "Escape", "j")
     assert opened(tab) == "edit-2"
     press(tab, "d", "d", "Escape")
+    wait_until(tab, "!location.hash.includes('edit=')")
     tab.reload()
     read(tab)
     assert choose(tab, "vote", "down") == ["edit-1"]
@@ -241,6 +242,21 @@ def test_many_rows_are_read_file_by_file_and_a_lost_file_is_named(browser, tmp_p
     assert "data/0002.js is missing: write the report again" in page.inner_text("#said")
     assert ids(page)[0] == "edit-0"
     page.close()
+
+
+def test_while_a_run_goes_on_the_page_loads_itself_again(browser, tmp_path, monkeypatch):
+    monkeypatch.setattr("stages.reports.page.REFRESH_SECONDS", 0.2)
+    job = load_job(write_job(tmp_path / "job", edits=1))
+    rows = [row(number) for number in range(3)]
+    Page(job, rows[:2], "This run goes on: 1 done, an hour left.").write(Place(tmp_path))
+    with watched_page(browser) as page:
+        page.goto((tmp_path / "index.html").as_uri() + "#sort=name")
+        assert "an hour left" in page.inner_text("[role=status]")
+        Page(job, rows).write(Place(tmp_path))
+        wait_until(page, "!document.querySelector('.banner')")
+        read(page)
+        assert page.url.endswith("#sort=name")
+        assert ids(page) == ["edit-0", "edit-1", "edit-2"]
 
 
 def row(number: int) -> dict:

@@ -15,7 +15,8 @@ from support.finished_job import CIRCUMSTANCES, finish, write_job
 from support.s3_server import BUCKET
 
 from adaptivedrag.errors import InvalidEdit
-from artifacts import ArtifactStore
+from artifacts import Action, ArtifactStore, Document, digest_bytes, digest_json
+from stages.evaluate import STAGE_VERSION
 from stages.failures import Failure
 from stages.jobs.edit import Job
 from stages.jobs.reader import load_job
@@ -368,6 +369,29 @@ def test_a_run_of_some_edits_keeps_the_rows_of_the_others(tmp_path, store, out):
     kept = states(out)
     write_results(replace(job, edits=job.edits[:1]), store, out)
     assert states(out) == kept
+
+
+def test_a_report_has_the_scores_that_an_evaluation_has_kept(tmp_path, store, out):
+    job = load_job(write_job(tmp_path / "job"))
+    records = [finish(edit, store)["sample_image"] for edit in job.edits]
+    edit = job.edits[0]
+    inputs = {
+        "image": edit.image.digest,
+        "prompt": digest_bytes("prompt", edit.prompt.encode()),
+        "drags": digest_json("drags", edit.points),
+        "sample_image": records[0].logical,
+    }
+    action = Action("evaluate", STAGE_VERSION, {}, inputs, {})
+    found = {"kind": "", "measures": {"preservation": [31.5], "arrival_recovery": [None, 0.25]}}
+    store.publish(action, {"found": Document(found)}, CIRCUMSTANCES, found)
+    results, plans = Results.open(job, store, out), plan_edits(job.edits, store)
+    results.finish(plans)
+    assert [row["score"] for row in rows(out).values()] == [None, None]
+    results.finish(plans, scored=True)
+    assert [row["score"] for row in rows(out).values()] == [0.25, None]
+    assert shown(out)["edit-0"]["scored_by"] == "arrival_recovery"
+    Results.open(job, store, out).finish(plans)
+    assert rows(out)["edit-0"]["score"] == 0.25
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path, store):
