@@ -412,9 +412,10 @@ def export(
     shard_size: ShardSize = "500MB",
     store: Store = STORE,
 ) -> int:
-    """Write finished edits as a dataset: pictures, points, prompts, masks, scores and votes.
+    """Write finished edits as a dataset.
 
-    An export that was interrupted goes on; `import folder DIR` makes a job of one again.
+    It has pictures, points, prompts, masks, scores and votes. An export that was interrupted goes
+    on; `import folder DIR` makes a job of one again.
     """
     return terminal.export.export(job, folder, form, select or [], votes, shard_size, store)
 
