@@ -4,6 +4,7 @@ PYTHONPATH=tests python tests/benchmarks/exports.py FOLDER [EDITS]
 """
 
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -52,6 +53,8 @@ def table(folder: Path, edits: int) -> Iterator[str]:
     if not (folder / "job.toml").exists():
         yield from make_job([str(folder), str(edits)])
     for form in FORMATS:
+        for place in ("out", "back"):
+            shutil.rmtree(folder / f"{place}-{form}", ignore_errors=True)
         for step in STEPS:
             seconds, memory = measured(step, folder, form)
             yield f"{form:12} {step:8} {seconds:7.1f} s {memory:7.0f} MiB"

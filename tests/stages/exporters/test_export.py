@@ -20,7 +20,7 @@ from stages.exporters import FORMATS, Exported, Limit, export_job
 from stages.exporters.rle import run_lengths
 from stages.exporters.target import MANIFEST
 from stages.jobs.edit import Edit, Job
-from stages.jobs.importers import import_folder, import_parquet
+from stages.jobs.importers import import_folder, import_json, import_parquet
 from stages.jobs.reader import load_job
 from stages.jobs.votes import Vote
 from stages.pipeline import REGION, RESULT, WITNESS
@@ -150,6 +150,8 @@ def test_every_line_has_the_same_types(made, tmp_path):
     assert len({tuple((key, type(value)) for key, value in line.items()) for line in lines}) == 1
     assert [key for key, value in lines[1].items() if value in (None, [])] == []
     assert lines[1]["tags"] == "[]"
+    back = load_job(import_json(files[0], tmp_path / "back", files[0].parent).job)
+    assert [*map(given, back.edits)] == [*map(given, made.job.edits[:2])]
 
 
 def test_parquet_says_which_columns_are_pictures(made, tmp_path):
