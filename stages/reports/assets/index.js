@@ -14,6 +14,7 @@
   const rows = [];
   const known = new Map();
   const troubles = [];
+  let isRead = !settings.files.length;
 
   window.rows = (_number, read) => {
     for (const row of read) {
@@ -34,6 +35,7 @@
       const isLast = index + 1 === settings.files.length;
       if (index === 0 || isLast) Object.keys(FILTERS).forEach(fillChoice);
       show();
+      isRead = isLast;
       if (!isLast) (index ? setTimeout : whenSeen)(() => readFile(index + 1));
     };
     script.onload = next;
@@ -437,7 +439,7 @@
   // A run that goes on: the page is loaded again while nobody looks at an edit or types.
   function renew() {
     const isBusy = dialog.open || help.open || document.activeElement?.matches('input, select');
-    if (!isBusy && rows.length === settings.total) location.reload();
+    if (!isBusy && isRead) location.reload();
   }
 
   part.hidden = false;
