@@ -601,6 +601,7 @@ def test_the_report_is_written_at_any_time(job):
     assert ended.output == "Report: there/index.html\n"
     assert [path.name for path in Path("there/images").iterdir()] == ["edit-0.png"]
     assert len(Path("there/results.jsonl").read_text().splitlines()) == 3
+    assert len([*Path("there/edits").glob("*.html")]) == 3
 
 
 def test_masks_that_are_left_aside_and_odd_ones_are_noted(done):

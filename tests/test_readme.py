@@ -80,6 +80,7 @@ def test_the_commands_of_the_job_run_as_they_are_written(workplace, monkeypatch,
     assert invoke(in_readme("run"))
     assert (workplace / "results" / workplace.name / "images" / "peak.png").is_file()
     assert (workplace / "results" / workplace.name / "index.html").is_file()
+    assert (workplace / "results" / workplace.name / "edits" / "peak.html").is_file()
     assert "index.html" in invoke(in_readme("report"))
     show = [word.replace("EDIT", "peak") for word in in_readme("show")]
     assert "Panel" in invoke(show)

@@ -51,6 +51,8 @@ def folder(tmp_path_factory) -> Path:
     summary = {"steps": 5, "losses": LOSSES, "resumed_after": 3}
     store.publish(action, lora, CIRCUMSTANCES, summary, replace=True)
     plans = plan_edits(job.edits, store)  # as they are while a run goes on
+    for run in ("20231231T235959000000Z-abcd", "20240101T000001000000Z-bcde"):
+        store.put_run(run, "summary.json", b"{}")
     damage(folder / "store" / "objects", plans[1].stages["optimize_latent"].found.object)
     try:
         raise ValueError("too <dark>")
@@ -90,7 +92,8 @@ def test_every_stage_is_told_with_its_picture_its_work_and_its_settings(folder):
     page, seen = html(folder, 0), text(folder, 0)
     assert re.findall(r'<section class="box stage" id="(\w+)"', page) == [*STAGE_NAMES]
     assert "time 1.5 s" in seen
-    assert "made 2024-01-01 00:00:00 UTC; record 2, it was made again" in seen
+    made = "made 2024-01-01 00:00:00 UTC by run 20231231T235959000000Z-abcd"
+    assert f"{made}; record 2, it was made again" in seen
     assert "resumed after a checkpoint of step 3" in seen
     assert "steps = 40 (preset: 80)" in seen
     assert "max_steps = 90 (preset: 300)" in seen
