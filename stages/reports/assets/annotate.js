@@ -98,14 +98,15 @@ class Page {
     Page.#at('outcome').hidden = true;
     this.picture.leave();
     this.#show();
-    const info = await this.#tell(() => this.#ask(Page.#address('image', name)));
-    if (this.image !== name) return;
-    this.info = info;
-    if (info) {
-      this.picture.show({src: Page.#address('picture.png', name), name, ...info});
+    await this.#tell(async () => {
+      const info = await this.#ask(Page.#address('image', name));
+      if (this.image !== name) return;
+      await this.picture.show({src: Page.#address('picture.png', name), name, ...info});
+      if (this.image !== name) return;
+      this.info = info;
       this.#show();
       await this.#divide(name);
-    }
+    });
   }
 
   /** Have the superpixels made, so that masks come at once. */
@@ -317,7 +318,7 @@ class Page {
     const {mask, share} = this.preview ?? {};
     const isShown = edit && mask && !(own && this.job.use_mask);
     this.picture.showPreview(isShown ? mask : null);
-    const percent = this.isLooking ? 'Finding the automatic mask…'
+    const percent = this.isLooking && !(own && this.job.use_mask) ? 'Finding the automatic mask…'
       : isShown && `Automatic mask: ${(share * 100).toFixed(1)} % of the picture may change.`;
     const unused = own && !this.job.use_mask
       ? 'This job leaves painted masks aside: use_mask is false in its file.'

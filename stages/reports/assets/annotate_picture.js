@@ -42,23 +42,27 @@ class Picture {
 
   /** Take no more of the picture, since another one comes. */
   leave() {
-    [this.width, this.height] = [0, 0];
+    [this.width, this.height, this.coming] = [0, 0, null];
     this.sheet.classList.add('left');
     this.showPreview(null);
   }
 
-  /** Show another picture, whole. */
-  show({src, name, width, height}) {
+  /** Show another picture, whole, once it is there: nothing is ever placed on the one before. */
+  async show({src, name, width, height}) {
+    const image = new Image();
+    [image.src, image.alt] = [src, name];
+    this.coming = image;
+    await image.decode();
+    if (this.coming !== image) return;
+    this.image.replaceWith(image);
+    this.image = image;
     [this.width, this.height] = [width, height];
     this.sheet.classList.remove('left');
-    this.image.src = src;
-    this.image.alt = name;
     this.svg.setAttribute('aria-label',
       `${name}, ${width} by ${height} pixels: arrow keys move the cursor, Enter places a handle, then its target`);
     this.svg.setAttribute('viewBox', `-0.5 -0.5 ${width} ${height}`);
     [this.canvas.width, this.canvas.height] = [width, height];
     [this.cursor, this.begun, this.masked] = [null, null, null];
-    this.showPreview(null);
     this.fit();
   }
 
