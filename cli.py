@@ -337,6 +337,7 @@ def show(
         "--animation": animation,
         "--copy-to": copy_to,
         "--provenance": origins,
+        "--json": as_json and not origins,
     }
     terminal.show.refuse_several(taken)
     if copy_to:
