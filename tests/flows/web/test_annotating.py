@@ -104,8 +104,15 @@ def test_everything_is_done_by_keyboard(browser, site, job):
     with watched_page(browser, viewport={"width": 400, "height": 800}) as page:
         opened(page, site)
         press = page.keyboard.press
-        press("n")
+        coming = []
+        page.route("**/picture.png?name=1.png", lambda route: coming.append(route))
+        with page.expect_request("**/picture.png?name=1.png"):
+            press("n")
         expect(page.locator("#name")).to_have_text("1.png")
+        draw(page, (10, 10), (20, 20))  # the picture is not there yet: neither is the arrow
+        coming[0].continue_()
+        expect(page.get_by_alt_text("1.png")).to_be_visible()
+        expect(page.locator("#drags li")).to_have_count(1)
         expect(page.locator("#mask")).to_contain_text("Automatic mask")
         press("m")
         page.locator(".sheet svg").focus()
