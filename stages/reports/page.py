@@ -28,7 +28,8 @@ PAGE, DATA, EDITS, COMPARED = "index.html", "data", "edits", "compare.html"
 MOST_NAMED = 100
 """Of the failures of one cause; all are in the grid."""
 REFRESH_SECONDS = 30
-SCRIPTS, STYLES = ("viewer.js", "votes.js", "index.js"), ("page.css", "viewer.css", "index.css")
+SCRIPTS = ("viewer.js", "votes.js", "listing.js", "index.js")
+STYLES = ("page.css", "viewer.css", "index.css")
 _AS_THEY_ARE = (
     *("id", "status", "advice", "sentence", "tags", "prompt", "reason", "distance", "relative"),
     *("outside", "mask_share", "outliers", "seconds", "score", "scored_by", "steps", "budget"),

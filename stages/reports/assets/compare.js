@@ -76,11 +76,11 @@
     const text = node('input');
     Object.assign(text, {type: 'search', name: 'text', placeholder: 'id, prompt, tag, reason'});
     text.addEventListener('input', () => go({text: text.value, page: ''}, {replaces: true}));
-    form.append(labelled('text', text));
-    if (sides.length > 2) form.append(labelled(`${sides[0]} and`, choice('side', sides.slice(1).map((name, index) => [index ? String(index + 1) : '', name]))));
-    form.append(labelled('measure', choice('by', metrics.map(({name, title}, index) => [index ? name : '', title]))));
-    form.append(labelled('nearer to the target', choice('nearer', [])));
-    form.append(labelled('order', choice('order', ORDERS)));
+    form.append(labeled('text', text));
+    if (sides.length > 2) form.append(labeled(`${sides[0]} and`, choice('side', sides.slice(1).map((name, index) => [index ? String(index + 1) : '', name]))));
+    form.append(labeled('measure', choice('by', metrics.map(({name, title}, index) => [index ? name : '', title]))));
+    form.append(labeled('nearer to the target', choice('nearer', [])));
+    form.append(labeled('order', choice('order', ORDERS)));
     const turn = button('the other way', () => go({order: TURNED[state().order ?? ''], page: ''}));
     form.append(filled(node('div', 'buttons'), turn, button('clear', () => { location.hash = ''; })));
     form.addEventListener('submit', (event) => event.preventDefault());
@@ -262,7 +262,7 @@
   listen(KEYS, viewer, dialog);
   window.addEventListener('hashchange', show);
   show();
-  readFiles(settings.files, (missing) => {
+  readFiles(settings.files, list, ({missing}) => {
     if (missing) troubles.push(`${missing} is missing: compare again`);
     show();
   });

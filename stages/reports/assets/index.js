@@ -3,7 +3,6 @@
 /* The index page: rows are read file after file, filtered, sorted and shown, 100 to a page. The
    address after # says what is shown. */
 (() => {
-  const PER_PAGE = 100;
   const settings = JSON.parse(document.getElementById('settings').textContent);
   const [part, form, said, grid, pager, dialog, help] = ['edits', 'filters', 'said', 'grid', 'pager', 'viewer', 'help']
     .map((id) => document.getElementById(id));
@@ -26,33 +25,6 @@
       rows.push(row);
     }
   };
-
-  /** Read a file of rows and show what that changes, then the next; the first view comes first. */
-  function readFile(index) {
-    const script = document.createElement('script');
-    const next = () => {
-      script.remove();
-      const isLast = index + 1 === settings.files.length;
-      if (index === 0 || isLast) Object.keys(FILTERS).forEach(fillChoice);
-      show();
-      isRead = isLast;
-      if (!isLast) (index ? setTimeout : whenSeen)(() => readFile(index + 1));
-    };
-    script.onload = next;
-    script.onerror = () => {
-      troubles.push(`${settings.files[index].split('?')[0]} is missing: write the report again`);
-      next();
-    };
-    script.src = settings.files[index];
-    document.body.append(script);
-  }
-
-  /** Call back when the pictures on the screen are there, or do not come. */
-  function whenSeen(go, tries = 100) {
-    const isThere = (image) => image.complete || image.getBoundingClientRect().top > window.innerHeight;
-    if (!tries || [...grid.querySelectorAll('img')].every(isThere)) setTimeout(go, 100);
-    else setTimeout(whenSeen, 30, go, tries - 1);
-  }
 
   // Filters and orders
 
@@ -83,23 +55,6 @@
       return [vote ?? 'none', note ? 'with a note' : ''];
     }],
   };
-
-  /** Return what the address says: filters, text, order, page, edit. */
-  function state() {
-    return Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
-  }
-
-  /** Return the address of a state that is changed; what is empty is left out. */
-  function address(change) {
-    const changed = Object.entries({...state(), ...change}).filter(([, value]) => value);
-    return `#${new URLSearchParams(changed)}`;
-  }
-
-  function go(change, {replaces = false} = {}) {
-    if (replaces) location.replace(address(change));
-    else location.hash = address(change);
-    show();
-  }
 
   let chosen = {key: '', rows: []};
 
@@ -140,9 +95,9 @@
     text.addEventListener('input', () => go({text: text.value, page: ''}, {replaces: true}));
     form.append(labeled('text', text));
     for (const [name, [title]] of Object.entries(FILTERS)) {
-      choices[name] = select(name, title, (value) => go({[name]: value, page: ''}));
+      choices[name] = choice(name, title, (value) => go({[name]: value, page: ''}));
     }
-    const order = select('sort', 'order', (value) => go({sort: value, up: '', page: ''}));
+    const order = choice('sort', 'order', (value) => go({sort: value, up: '', page: ''}));
     order.replaceChildren(...Object.entries(ORDERS).map(([name, [title]]) => new Option(title, name === 'job' ? '' : name)));
     const turn = button('reverse', () => go({up: state().up ? '' : '1', page: ''}));
     const worst = button('worst first', () => go({sort: 'worst', up: '', page: ''}));
@@ -154,23 +109,10 @@
     form.parentElement.open = window.innerWidth > 700;
   }
 
-  function labeled(title, control) {
-    return filled(node('label', '', title), control);
-  }
-
-  function select(name, title, change) {
-    const control = node('select');
-    control.name = name;
-    control.addEventListener('change', () => change(control.value));
+  function choice(name, title, change) {
+    const control = select(name, [], change);
     form.append(labeled(title, control));
     return control;
-  }
-
-  function button(title, press) {
-    const made = node('button', '', title);
-    made.type = 'button';
-    made.addEventListener('click', press);
-    return made;
   }
 
   /** Offer the values of a filter with how many rows have each. */
@@ -199,13 +141,10 @@
   function show() {
     const wanted = state();
     const found = choose(wanted);
-    const pages = Math.max(1, Math.ceil(found.length / PER_PAGE));
-    const page = Math.min(Math.max(1, Number(wanted.page) || 1), pages);
-    const here = found.slice((page - 1) * PER_PAGE, page * PER_PAGE);
+    const here = paged(found, pager, grid);
     for (const control of form.elements) if (control.name) control.value = wanted[control.name] ?? '';
     say(found.length);
     showCells(here);
-    showPager(page, pages);
     showEdit(wanted.edit, found);
   }
 
@@ -247,17 +186,6 @@
     const relative = row.relative === undefined ? '' : ` · ${Math.round(100 * row.relative)} % left`;
     const earlier = row.earlier ? ' · earlier settings' : '';
     return `${row.verdict ?? row.status}${relative}${row.outliers ? ' · unusual' : ''}${earlier}`;
-  }
-
-  function showPager(page, pages) {
-    const to = (title, number) => {
-      const made = button(title, () => { go({page: String(number)}); grid.scrollIntoView(); });
-      made.disabled = number < 1 || number > pages;
-      return made;
-    };
-    pager.replaceChildren(to('first', page > 1 ? 1 : 0), to('previous', page - 1), node('span', '', `page ${page} of ${pages}`),
-      to('next', page + 1), to('last', page < pages ? pages : 0));
-    pager.hidden = pages === 1;
   }
 
   // One edit
@@ -422,20 +350,6 @@
     help.append(title, table, button('close', () => help.close()));
   }
 
-  document.addEventListener('keydown', (event) => {
-    const isTyping = event.target.matches('input:not([type=range]), textarea, select');
-    if (isTyping && event.key === 'Escape') {
-      event.preventDefault();
-      event.target.blur();
-    }
-    if (isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
-    const layer = dialog.open && /^[1-9]$/.test(event.key) && viewer.view?.layers[event.key - 1];
-    if (layer) viewer.alone(event.key - 1);
-    else if (KEYS[event.key]) KEYS[event.key][1]();
-    else return;
-    event.preventDefault();
-  });
-
   // A run that goes on: the page is loaded again while nobody looks at an edit or types.
   function renew() {
     const isBusy = dialog.open || help.open || document.activeElement?.matches('input, select');
@@ -448,7 +362,13 @@
   buildHelp();
   window.addEventListener('hashchange', show);
   window.addEventListener('storage', voted);
+  listen(KEYS, viewer, dialog);
   if (settings.refresh) setInterval(renew, 1000 * settings.refresh);
   show();
-  if (settings.files.length) readFile(0);
+  readFiles(settings.files, grid, ({missing, isFirst, isLast}) => {
+    if (missing) troubles.push(`${missing} is missing: write the report again`);
+    if (isFirst || isLast) Object.keys(FILTERS).forEach(fillChoice);
+    show();
+    isRead = isLast;
+  });
 })();

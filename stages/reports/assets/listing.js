@@ -19,21 +19,34 @@ function address(change) {
 function go(change, {replaces = false} = {}) {
   if (replaces) location.replace(address(change));
   else location.hash = address(change);
+  // At once: the browser says it later, when the next key may have been pressed.
+  window.dispatchEvent(new Event('hashchange'));
 }
 
-/** Read files of rows, one after another; `next` hears of each, with the name of one that is missing. */
-function readFiles([file, ...others], next) {
-  if (file === undefined) return;
+/** Read files of rows, one after another; the pictures of the first ones come before the other files.
+
+   `next` hears of each file: {missing: its name if it is not there, isFirst, isLast}. */
+function readFiles(files, list, next, index = 0) {
+  if (index === files.length) return;
   const script = document.createElement('script');
   const read = (missing) => {
     script.remove();
-    next(missing);
-    setTimeout(readFiles, 0, others, next);
+    next({missing, isFirst: index === 0, isLast: index + 1 === files.length});
+    const goOn = () => readFiles(files, list, next, index + 1);
+    if (index) setTimeout(goOn);
+    else whenSeen(list, goOn);
   };
   script.onload = () => read();
-  script.onerror = () => read(file.split('?')[0]);
-  script.src = file;
+  script.onerror = () => read(files[index].split('?')[0]);
+  script.src = files[index];
   document.body.append(script);
+}
+
+/** Call back when the pictures of a list that are on the screen are there, or do not come. */
+function whenSeen(list, goOn, tries = 100) {
+  const isThere = (image) => image.complete || image.getBoundingClientRect().top > window.innerHeight;
+  if (!tries || [...list.querySelectorAll('img')].every(isThere)) setTimeout(goOn, 100);
+  else setTimeout(whenSeen, 30, list, goOn, tries - 1);
 }
 
 /** Cut what is found into pages, fill the pager, and return what is on the page that is asked for. */
@@ -58,7 +71,7 @@ function button(title, press) {
   return made;
 }
 
-function labelled(title, control) {
+function labeled(title, control) {
   return filled(node('label', '', title), control);
 }
 
