@@ -127,12 +127,6 @@ class Target:
         """Where a shard is written before it has its name."""
         return self.folder / SPLIT / UNFINISHED
 
-    def _discard(self) -> None:
-        """Delete a shard that was begun."""
-        if self.unfinished.is_dir():
-            shutil.rmtree(self.unfinished)
-        self.unfinished.unlink(missing_ok=True)
-
     def add(self, suffix: str, edits: Mapping[str, Digests], left_out: Sequence[str]) -> None:
         """Give a shard that is written its name and its line."""
         name = f"{SPLIT}/{len(self.shards) + 1:05d}{suffix}"
@@ -183,14 +177,14 @@ class Target:
         _lock(self._journal, self.folder)
         self._journal.seek(0)
         lines = self._journal.read().rpartition(b"\n")[0]
+        with _ours(self.folder / JOURNAL):
+            terms, *shards = map(json.loads, lines.splitlines() or [b"null"])
+            self._check_terms(_terms(terms) if lines else self.terms)
+            self.shards = [*map(_entry, shards)]
         self._journal.truncate(len(lines) + bool(lines))
-        first, *shards = map(json.loads, lines.splitlines() or [b"null"])
-        if first is None:
+        if not lines:
             self._note(asdict(self.terms))
-        else:
-            self._check_terms(_terms(first))
         (self.folder / SPLIT).mkdir(exist_ok=True)
-        self.shards = [*map(_entry, shards)]
         if self.shards and not (self.folder / self.shards[-1].name).exists():
             self._name(self.shards[-1])
         self._discard()
@@ -206,6 +200,12 @@ class Target:
                 )
 
     # Writing
+
+    def _discard(self) -> None:
+        """Delete a shard that was begun."""
+        if self.unfinished.is_dir():
+            shutil.rmtree(self.unfinished)
+        self.unfinished.unlink(missing_ok=True)
 
     def _note(self, line: Mapping[str, Any]) -> None:
         assert self._journal is not None
@@ -231,6 +231,8 @@ def _lock(journal: IO[bytes], folder: Path) -> None:
         raise InvalidEdit(f"another process exports to {folder}: let it end") from None
     except OSError:  # some shared file systems know no locks
         return
+    if (folder / MANIFEST).exists():
+        raise InvalidEdit(f"another process has finished {folder} just now: nothing is to do")
 
 
 def read_manifest(path: Path) -> tuple[Terms, list[ShardEntry]]:
@@ -239,10 +241,19 @@ def read_manifest(path: Path) -> tuple[Terms, list[ShardEntry]]:
     Raises:
         InvalidEdit: if it is another file.
     """
-    with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    with _ours(path):
         found = json.loads(path.read_bytes())
         return _terms(found["terms"]), [*map(_entry, found["shards"])]
-    raise InvalidEdit(f"{path} is no manifest of an export: name another folder")
+
+
+@contextmanager
+def _ours(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except InvalidEdit:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise InvalidEdit(f"{path} is of no export: name another folder") from None
 
 
 def _terms(document: Mapping[str, Any]) -> Terms:

@@ -29,7 +29,7 @@ def killed_export(number: int, job: Path, out: Path, form: str) -> bool:
     """Export in a process that is killed at its nth touch; return whether it came so far."""
     process = _processes.Process(target=_export, args=(number, job, out, form))
     process.start()
-    process.join(60)
+    process.join(200)
     assert process.exitcode in (0, -signal.SIGKILL)
     return process.exitcode != 0
 

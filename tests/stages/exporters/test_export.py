@@ -18,7 +18,7 @@ from artifacts.layout import object_folder
 from stages.evaluate import Candidate, Instruments, Judge
 from stages.exporters import FORMATS, Exported, Limit, export_job
 from stages.exporters.rle import run_lengths
-from stages.exporters.target import MANIFEST
+from stages.exporters.target import JOURNAL, MANIFEST
 from stages.jobs.edit import Edit, Job
 from stages.jobs.importers import import_folder, import_json, import_parquet
 from stages.jobs.reader import load_job
@@ -188,7 +188,7 @@ def stamps(out: Path) -> dict[Path, tuple[int, int]]:
     return {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in found}
 
 
-@pytest.mark.parametrize(("form", "step"), [("imagefolder", 11), ("parquet", 4)])
+@pytest.mark.parametrize(("form", "step"), [("imagefolder", 17), ("parquet", 5)])
 def test_an_export_that_is_killed_goes_on_to_the_same_bytes(made, tmp_path, form, step):
     job, numbers = made.folder / "job.toml", itertools.count(1, step)
     export(job, tmp_path / "whole", form)
@@ -201,7 +201,7 @@ def test_an_export_that_is_killed_goes_on_to_the_same_bytes(made, tmp_path, form
         export(job, out, form)
         assert tree(out) == whole
         assert stamps(out) | before == stamps(out)
-    assert number > 4 * step
+    assert number > 3 * step
 
 
 class Interrupted(Exception):
@@ -267,8 +267,14 @@ def test_a_folder_of_something_else_is_refused(made, tmp_path):
     with pytest.raises(InvalidEdit, match="holds other things"):
         made.export(tmp_path / "photos")
     (tmp_path / "photos" / MANIFEST).write_text('{"shards": []}')
-    with pytest.raises(InvalidEdit, match="no manifest of an export"):
+    with pytest.raises(InvalidEdit, match=r"export\.json is of no export"):
         made.export(tmp_path / "photos")
+    (tmp_path / "photos" / MANIFEST).rename(tmp_path / "photos" / JOURNAL)
+    with (tmp_path / "photos" / JOURNAL).open("a") as file:
+        file.write("\n[]\n")
+    with pytest.raises(InvalidEdit, match=r"unfinished\.jsonl is of no export"):
+        made.export(tmp_path / "photos")
+    assert len((tmp_path / "photos" / JOURNAL).read_text().splitlines()) == 2
     with pytest.raises(ReportUnwritable, match="cannot be written"):
         made.export(tmp_path / "photos" / "cat.png" / "out")
 
