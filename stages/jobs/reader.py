@@ -175,7 +175,9 @@ def _refuse_equal(job: Job) -> None:
         InvalidEdit: naming one.
     """
     made: dict[tuple[object, ...], str] = {}
-    for name, part in by_variant(job).items() if job.variants and job.edits else ():
+    for name, part in by_variant(job).items() if job.variants else ():
+        if not part.edits:  # what is bad says why
+            continue
         alike = made.setdefault(tuple(map(_making, part.edits)), name)
         if alike != name:
             other = "the job as it is" if alike == BASELINE else f"variant {alike!r}"

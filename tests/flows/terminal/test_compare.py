@@ -13,6 +13,9 @@ from typer.testing import CliRunner
 
 from artifacts import ArtifactStore
 from cli import app
+from flows.request import RunRequest
+from flows.run import Run
+from flows.terminal.run import request_of
 from stages.jobs.spec import parse_spec
 
 DOCS = (Path(__file__).parents[3] / "docs" / "compare.md").read_text("utf-8")
@@ -73,6 +76,15 @@ def test_a_run_of_variants_ends_in_the_page(work, words, name):
     assert f"{name} is nearer in 1." in told.output
     page = Path(told.output.splitlines()[-1].removeprefix("Comparison: "))
     assert f"{name} is nearer in 1." in page.read_text("utf-8")
+
+
+def test_a_worker_makes_the_same_variant_of_what_a_request_says(work):
+    asked = request_of(settings=[COOLER])
+    sent = RunRequest.model_validate_json(asked.model_dump_json())
+    ids = ["edit-1.correspondence_temperature-0-5"]
+    run = Run.open(Path("plain.toml"), ".adaptivedrag", sent, edit_ids=ids)
+    assert [edit.id for edit in run.job.edits] == ids
+    assert run.todo == frozenset()  # it is what the job's own variant is
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,13 @@ def test_an_edit_that_a_variant_spoils_is_bad_alone(tmp_path, change, said, othe
     assert said in str(bad)
 
 
+def test_variants_that_spoil_every_edit_are_not_called_equal(tmp_path):
+    table = '[[variants]]\nname = "{}"\nbuild_mask = {{ mode = "user" }}\nseed = {}\n'
+    job = load_job(job_of(tmp_path, table.format("a", 1) + table.format("b", 2)))
+    assert ids(job) == ["edit-0", "edit-1"]
+    assert [bad.id for bad in job.bad] == ["edit-0.a", "edit-0.b", "edit-1.a", "edit-1.b"]
+
+
 def test_an_id_that_a_variant_has_taken_is_named(tmp_path):
     path = job_of(tmp_path, '[[variants]]\nname = "plus"\npreset = "plus"', id="edit-1.plus")
     (bad,) = load_job(path).bad
