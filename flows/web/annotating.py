@@ -38,6 +38,7 @@ OWN_ASSETS = (
     *("viewer.js", "annotate_edits.js", "annotate_picture.js", "annotate.js"),
 )
 SERVED = f"{POLICY}; connect-src 'self'"
+BASE64 = "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 _EXPECTED = (AdaptiveDragError, ArtifactError, InvalidRequest, NotReady, OSError)
 _ANYWHERE = {"handle": [0, 0], "target": [1, 0]}
 """A drag for what depends on none."""
@@ -66,7 +67,7 @@ class AskedChange(_Asked):
     name: str
     before: dict[str, Any] | None
     after: dict[str, Any] | None
-    mask: Annotated[str, Field(pattern="^[A-Za-z0-9+/=]+$")] | None = None
+    mask: Annotated[str, Field(pattern=BASE64)] | None = None
     """A PNG, as base64."""
     seen: Digest | None = None
 
@@ -144,6 +145,8 @@ class Annotator:
         """Make changes in the files of the job; return what it is now."""
         changes = [Change(each.name, each.before, each.after) for each in asked.changes]
         for change in changes:
+            if change.before is change.after is None:
+                raise InvalidEdit(f"change {change.name!r} is of nothing: give before or after")
             if {*(change.after or ())} - {*FIELDS}:
                 raise InvalidEdit(f"a page may change {', '.join(FIELDS)}, and nothing else")
         masks = {
@@ -316,7 +319,8 @@ def _good(edit: Edit | BadEdit) -> Edit:
 
 def _stem_of(image: str) -> str:
     """Return the id of the first edit of a picture."""
-    return legal_id(".".join(PurePosixPath(image).with_suffix("").parts))
+    without_suffix = image.removesuffix(PurePosixPath(image).suffix)
+    return legal_id(".".join(PurePosixPath(without_suffix).parts))
 
 
 def _image_of(line: Line) -> object:
@@ -331,4 +335,9 @@ def _on_page(line: Line) -> dict[str, Any]:
     """Return a line as the page has it: what may be changed, or why nothing may."""
     if isinstance(line.edit, BadEdit):
         return {"name": line.name, "problem": str(line.edit)}
-    return {"name": line.name, "fields": _fields(line.edit)}
+    fields = _fields(line.edit)
+    try:
+        json.dumps(fields, allow_nan=False)
+    except ValueError:  # 1e400 is JSON, but would not be where the page reads it
+        return {"name": line.name, "problem": f"{line.name}: a number is too large: correct it"}
+    return {"name": line.name, "fields": fields}

@@ -33,10 +33,6 @@ HEADERS = (
 )
 
 
-class TooLarge(Exception):
-    """A request has more than `LARGEST_BODY` bytes."""
-
-
 @dataclass(frozen=True)
 class Site:
     """An app at an address of its own on this machine."""
@@ -110,20 +106,14 @@ class Guard:
             await PlainTextResponse(refused, 403)(scope, receive, send)
             return
         root = f"{scope.get('root_path', '')}/{self.token}"
-        begun = False
 
         async def answer(message: "Message") -> None:
-            nonlocal begun
             if message["type"] == "http.response.start":
-                begun = True
                 message["headers"] = [*message.get("headers", ()), *HEADERS]
             await send(message)
 
         try:
             await self.app({**scope, "root_path": root}, _limited(receive), answer)
-        except TooLarge:
-            if not begun:
-                await PlainTextResponse("the request is too large", 413)(scope, receive, send)
         # The app has answered that it failed.
         except Exception:
             LOGGER.exception("A request failed")
@@ -143,7 +133,9 @@ class Guard:
 
 
 def _limited(receive: "Receive") -> "Receive":
-    """Stop reading a request that is too large."""
+    """Stop reading a request that is too large; the app answers so."""
+    from starlette.exceptions import HTTPException
+
     left = LARGEST_BODY
 
     async def receive_some() -> "Message":
@@ -151,7 +143,7 @@ def _limited(receive: "Receive") -> "Receive":
         message = await receive()
         left -= len(message.get("body", b""))
         if left < 0:
-            raise TooLarge
+            raise HTTPException(413, "the request is too large")
         return message
 
     return receive_some

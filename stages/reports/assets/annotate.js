@@ -144,10 +144,12 @@ class Page {
 
   #drags(edit = this.#edit) {
     const drags = edit?.fields?.drags;
+    return Page.#areDrags(drags) ? drags : [];
+  }
+
+  static #areDrags(drags) {
     const isPoint = (point) => Array.isArray(point) && point.length === 2 && point.every(Number.isFinite);
-    const areDrags = Array.isArray(drags)
-      && drags.every((drag) => drag && isPoint(drag.handle) && isPoint(drag.target));
-    return areDrags ? drags : [];
+    return Array.isArray(drags) && drags.every((drag) => drag && isPoint(drag.handle) && isPoint(drag.target));
   }
 
   #select(name) {
@@ -163,7 +165,12 @@ class Page {
 
   #drawn(drag) {
     if (!this.#edit) this.#add();
-    this.#setDrags([...this.#drags(), drag]);
+    const {drags = []} = this.#edit.fields;
+    if (Page.#areDrags(drags)) this.#setDrags([...drags, drag]);
+    else {
+      this.#show();
+      this.#say('The arrows of this edit cannot be read: correct them in the file, or make a new edit', 'bad');
+    }
   }
 
   #moved(index, end, point, isOver) {

@@ -14,6 +14,7 @@ from support.tiny_models import shared_model
 
 from adaptivedrag.config import Runtime
 from artifacts import ArtifactStore
+from flows.web import serving
 from flows.web.annotating import annotation_site
 from stages.jobs.annotations import Annotations
 from stages.workbench import Workbench
@@ -22,9 +23,14 @@ DIVERGING = {"train_lora": {"learning_rate": 1e30}}
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory):
-    tmp_path = tmp_path_factory.mktemp("site")
-    job = write_job(tmp_path / "job", shared_model(), **{"edit-0-0": DIVERGING})
+def job(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site") / "job"
+    return write_job(folder, shared_model(), **{"edit-0-0": DIVERGING})
+
+
+@pytest.fixture(scope="module")
+def client(job):
+    tmp_path = job.parent.parent
     (tmp_path / "secret.png").write_bytes((job.parent / "0.png").read_bytes())
     turned = Image.Exif()
     turned[0x0112] = 6  # lies on its side
@@ -62,6 +68,37 @@ def test_what_is_wrong_with_an_edit_stands_at_it(client):
     assert "id twice is used in more than one line: rename it" in str(said)
 
 
+@pytest.mark.parametrize("image", ["", ".", "/", "a/..", "x" * 10_000, "\0.png"])
+def test_no_name_of_a_picture_keeps_the_page_from_its_edits(client, job, image):
+    before = (job.parent / "edits.jsonl").read_bytes()
+    with (job.parent / "edits.jsonl").open("a") as file:
+        file.write(json.dumps({"id": "odd", "image": image, "drags": []}) + "\n")
+    named = {each["name"] for each in client.get("job").json()["images"]}
+    assert named >= {"0.png", image}
+    assert client.get("image", params={"name": image}).status_code == 422
+    (job.parent / "edits.jsonl").write_bytes(before)
+
+
+def test_a_number_that_no_page_can_read_is_told(client, job):
+    before = (job.parent / "edits.jsonl").read_bytes()
+    with (job.parent / "edits.jsonl").open("a") as file:
+        drags = '[{"handle": [1e400, 1], "target": [1, 1]}]'
+        file.write(f'{{"id": "far", "image": "0.png", "drags": {drags}}}\n')
+    answer = client.get("job")
+    assert "Infinity" not in answer.text
+    assert answer.json()["edits"][-1] == {
+        "name": "far",
+        "problem": "far: a number is too large: correct it",
+    }
+    (job.parent / "edits.jsonl").write_bytes(before)
+
+
+def test_a_body_that_is_too_large_is_refused(client, monkeypatch):
+    monkeypatch.setattr(serving, "LARGEST_BODY", 1000)
+    answer = client.post("save", content=b"x" * 1001)
+    assert (answer.status_code, answer.text) == (413, "the request is too large")
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -90,7 +127,9 @@ def test_what_is_not_there_to_be_seen_is_refused_in_one_line(client, path):
         (b"[]", "cannot be used"),
         (b'{"changes": 7}', "changes = 7 cannot be used"),
         (b'{"changes": [], "path": "/etc"}', "unknown key 'path'"),
-        (b'{"changes": [{"name": "x", "before": null, "after": null, "mask": "?"}]}', "mask"),
+        (b'{"changes": [{"name": "x", "before": null, "after": {}, "mask": "?"}]}', "mask"),
+        (b'{"changes": [{"name": "x", "before": null, "after": {}, "mask": "A"}]}', "mask"),
+        (b'{"changes": [{"name": "x", "before": null, "after": null}]}', "'x' is of nothing"),
         (b'{"changes": [{"name": "x", "before": null, "after": {"lora": "/x"}}]}', "may change id"),
     ],
 )

@@ -4,8 +4,10 @@ from http.client import HTTPConnection
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from support.served import served
 
 from flows.outcomes import InvalidRequest
@@ -89,10 +91,10 @@ def test_who_lacks_the_token_or_comes_from_another_site_is_refused(client, site)
 def test_a_body_that_is_too_large_is_not_read(monkeypatch):
     monkeypatch.setattr(serving, "LARGEST_BODY", 1000)
 
-    async def app(scope, receive, send):
-        body = await Request(scope, receive).body()
-        await Response(str(len(body)))(scope, receive, send)
+    async def length(request: Request) -> Response:
+        return Response(str(len(await request.body())))
 
+    app = Starlette(routes=[Route("/", length, methods=["POST"])])
     with served(app) as site:
         assert httpx.post(site.address, content=b"x" * 1000).text == "1000"
         assert httpx.post(site.address, content=b"x" * 1001).status_code == 413
