@@ -18,10 +18,10 @@ from stages.planning.earlier import earlier_plans
 from stages.planning.plan import EditPlan, plan_edits
 from stages.reports.comparison import (
     Comparison,
-    Scores,
     Side,
     aligned,
     joined,
+    judged_of,
     side_of,
     sides_of_past,
     sides_of_variants,
@@ -114,7 +114,7 @@ def _refuse_other_results(name: str, out: str) -> None:
 def _show(name: str, sides: Sequence[Side], results: Results, plans: Sequence[EditPlan]) -> int:
     failures = [failure for plan in plans if (failure := plan.last_failure)]
     damaged = results.finish(plans, failures)
-    comparison = Comparison(name, tuple(sides), results.rows, Scores.of(results.store))
+    comparison = Comparison(name, tuple(sides), results.rows, judged_of(results.store, sides))
     write_page(comparison, results.place)
     results.link_pages()
     say_list("Damaged", [f"{edit}: {reason}" for edit, reason in damaged.items()])

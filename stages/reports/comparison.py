@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from artifacts import ArtifactStore, Digest, Record
-from stages.evaluate import STAGE as EVALUATE
-from stages.evaluate import Measures
+from artifacts import ArtifactStore
+from stages.evaluate import Judged, Measures
 from stages.jobs.edit import BASELINE, Edit, Job
 from stages.pipeline import RESULT, STAGES, WITNESS
 from stages.planning.plan import EditPlan, Status
@@ -225,38 +224,32 @@ def _short(digest: Any) -> str:
     return str(digest)[:_SHORT] if digest else "none"
 
 
-# Scores
+# Measures
 
 
-@dataclass(frozen=True)
-class Scores:
-    """What evaluations found, as the store keeps it."""
+def judged_of(store: ArtifactStore, sides: Iterable[Side]) -> Judged:
+    """Read what `eval` has kept of the results of sides.
 
-    records: Mapping[tuple[Digest | None, Digest | None], Record]
-    """The latest, by the result and the drags."""
+    Raises:
+        StoreUnavailable: if the store cannot be read.
+    """
+    found = (plan.stages[RESULT.name].found for side in sides for plan in side.plans.values())
+    return Judged.of_results(store, {each.logical for each in found if each})
 
-    @classmethod
-    def of(cls, store: ArtifactStore) -> "Scores":
-        """Read all of a store.
 
-        Raises:
-            StoreUnavailable: if it cannot be read.
-        """
-        records = sorted(store.records_of(EVALUATE), key=lambda each: each.circumstances.started)
-        return cls({(r.inputs.get(RESULT.name), r.inputs.get("drags")): r for r in records})
+def measures_of(judged: Judged, plan: EditPlan, row: "ResultRow") -> Measures:
+    """Return all that was measured of a finished edit.
 
-    def scored(self, plan: EditPlan, row: "ResultRow") -> ScoredEdit:
-        """Return all that was measured of a finished edit."""
-        edit, found = plan.edit, plan.stages[RESULT.name].found
-        result = found.logical if found else None
-        record = self.records.get((result, plan.resolved.inputs["drags"]))
-        summary: Mapping[str, Any] = record.summary if record else {"kind": "", "measures": {}}
-        own = {metric.name: row.get(metric.name) for metric in OWN_METRICS}
-        measures: Measures = {name: [value] for name, value in own.items() if value is not None}
-        measures = summary["measures"] | measures
-        if "distance" not in measures and "witness_distance" in measures:  # asked by `eval` alone
-            measures["distance"] = [mean_of(measures["witness_distance"])]
-        return ScoredEdit(edit.id, edit.image.digest, summary["kind"], len(edit.drags), measures)
+    Args:
+        judged: what `eval` has kept of results.
+    """
+    found = plan.stages[RESULT.name].found
+    known = judged.of(plan.edit, found.logical) if found else {}
+    own = {metric.name: row.get(metric.name) for metric in OWN_METRICS}
+    measures = {**known, **{name: [value] for name, value in own.items() if value is not None}}
+    if "distance" not in measures and "witness_distance" in measures:  # asked by `eval` alone
+        measures["distance"] = [mean_of(measures["witness_distance"])]
+    return measures
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:
@@ -275,12 +268,13 @@ class Comparison:
     Attributes:
         sides: the one that all others are compared with first.
         rows: of all sides, by their own ids.
+        judged: what `eval` has kept of their results.
     """
 
     name: str
     sides: tuple[Side, ...]
     rows: "Mapping[str, ResultRow]"
-    scores: Scores
+    judged: Judged
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
@@ -305,7 +299,7 @@ class Comparison:
         """What was measured on each side, by the ids that sides have in common."""
         return tuple(
             {
-                edit: self.scores.scored(plan, row)
+                edit: _scored(plan, measures_of(self.judged, plan, row))
                 for edit, plan in side.plans.items()
                 if (row := self.row(side, edit)) and row["status"] == "done"
             }
@@ -393,6 +387,11 @@ class Comparison:
             for edit in self.ids
             if edit in first and edit in other
         }
+
+
+def _scored(plan: EditPlan, measures: Measures) -> ScoredEdit:
+    edit = plan.edit
+    return ScoredEdit(edit.id, edit.image.digest, "", len(edit.drags), measures)
 
 
 def _in_common(one: ScoredEdit, two: ScoredEdit) -> tuple[ScoredEdit, ScoredEdit]:

@@ -11,7 +11,8 @@ from support.browser import watched_page
 from support.compared import PROMPT, finish_compared, write_compared
 from support.finished_job import CIRCUMSTANCES, finish
 
-from artifacts import Action, ArtifactStore, Document
+from artifacts import Action, ArtifactStore, Document, digest_bytes, digest_json
+from stages.evaluate import STAGE_VERSION
 from stages.jobs.reader import load_job
 from stages.pipeline import RESULT
 from stages.planning.earlier import earlier_plans
@@ -20,10 +21,10 @@ from stages.reports.comparison import (
     ANOTHER,
     Change,
     Comparison,
-    Scores,
     aligned,
     changes,
     joined,
+    judged_of,
     side_of,
     sides_of_variants,
 )
@@ -41,11 +42,13 @@ def made(tmp_path_factory) -> SimpleNamespace:
         finish_compared(path, store)
         job = load_job(path)
         plans = plan_edits(job.edits, store)
-        evaluate(plans[0], store, 18.5)
+        judge(plans[0], store, 18.5)
+        judge(plans[1], store, 18.5, version=STAGE_VERSION - 1)
+        judge(plans[4], store, 18.5, prompt="another")
         results = Results.open(job, store, folder / "out")
         results.finish(plans, [plan.last_failure for plan in plans if plan.last_failure])
         sides = tuple(sides_of_variants(job, plans))
-        comparison = Comparison("Variants of job", sides, results.rows, Scores.of(store))
+        comparison = Comparison("Variants of job", sides, results.rows, judged_of(store, sides))
         write_page(comparison, results.place)
         yield SimpleNamespace(
             job=job,
@@ -57,14 +60,19 @@ def made(tmp_path_factory) -> SimpleNamespace:
         )
 
 
-def evaluate(plan, store: ArtifactStore, distance: float) -> None:
+def judge(
+    plan, store: ArtifactStore, distance: float, version: int = STAGE_VERSION, prompt: str = PROMPT
+) -> None:
     """Keep a judgment of a result, as `eval` does."""
+    edit = plan.edit
     inputs = {
         RESULT.name: plan.stages[RESULT.name].found.logical,
-        "drags": plan.resolved.inputs["drags"],
+        "image": edit.image.digest,
+        "prompt": digest_bytes("prompt", prompt.encode()),
+        "drags": digest_json("drags", edit.points),
     }
     summary = {"kind": "", "measures": {"true_distance": [distance], "clip": [None]}}
-    action = Action("evaluate", 1, {}, inputs, {})
+    action = Action("evaluate", version, {}, inputs, {})
     store.publish(action, {"found": Document(summary)}, CIRCUMSTANCES, summary)
 
 
@@ -79,7 +87,7 @@ def test_differences_are_of_the_edits_that_both_sides_have(made):
     assert (found.images, left.favors) == (3, "")
     assert slower[0].difference.mean == pytest.approx(-1.0)
     assert (slower[0].edits, slower[0].favors) == (2, "second")
-    # Only one side was evaluated, so that no pair has what it found.
+    # Only one side was judged: the other judgments are of an older version, and of another prompt.
     assert {line.metric.name for line in cooler} == {"distance", "outside", "seconds"}
     assert "true_distance" in {metric.name for metric in made.comparison.metrics}
 
@@ -129,7 +137,7 @@ def test_two_jobs_become_one_whose_ids_are_told_apart(made, tmp_path):
     assert [plan.edit.id for plan in plans] == ["edit-0", "edit-0.other", "edit-1", "edit-2"]
     assert plans[1].edit.tags == ("even", "other")
     assert whole.order == tuple(edit.id for edit in whole.edits)
-    comparison = Comparison("both", (one, two), {}, Scores({}))
+    comparison = Comparison("both", (one, two), {}, judged_of(made.store, ()))
     assert comparison.lacks(two, "edit-2") == f"not in {other.path}"
 
 
