@@ -11,7 +11,7 @@ from stages.reports.comparison import AS_NEAR, Change, Comparison, Line, Side
 from stages.reports.page import COMPARED, EDITS, address_of
 from stages.reports.place import Place
 from stages.reports.rendering import ASSETS, addresses, asset, render, script_files
-from stages.reports.rows import ResultRow
+from stages.reports.rows import ResultRow, ends_of
 from stages.reports.score_tables import Metric
 from stages.reports.wording import count, first_of
 
@@ -191,7 +191,7 @@ def _side(
         "image": row.get("image"),
         "thumb": row.get("thumbs", {}).get("after"),
         "page": own if own in pages else None,
-        "ends": [point["end"] for point in row.get("points", ()) if point["verdict"] != "lost"],
+        "ends": ends_of(row),
         "values": scored and [_rounded(comparison.value(scored, m), m) for m in comparison.metrics],
     }
     return {name: value for name, value in found.items() if value}

@@ -25,7 +25,7 @@ from stages.reports.edit_view import (
 )
 from stages.reports.page import EDITS, address_of
 from stages.reports.rendering import ASSETS, asset, render
-from stages.reports.rows import ResultRow
+from stages.reports.rows import ResultRow, ends_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -204,5 +204,5 @@ def _view(row: ResultRow, points: Sequence[Sequence[float]]) -> dict[str, Any]:
         "left": 0,
         "right": len(layers) - 3,
         "drags": points,
-        "ends": [point["end"] for point in row["points"] if point["verdict"] != "lost"],
+        "ends": ends_of(row),
     }

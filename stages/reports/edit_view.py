@@ -6,7 +6,7 @@ What is missing or damaged is a hole with its reason and what remakes it; the re
 import json
 import math
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from stages.pipeline import BY_NAME, TRACKER
 from stages.planning.plan import EditPlan, StagePlan, Status
 from stages.planning.provenance import Provenance, chain_of, facts
 from stages.reports.curves import Curve
-from stages.reports.wording import count, duration, ended, warnings_of
+from stages.reports.rows import end_of
+from stages.reports.wording import count, duration, ended, found, warnings_of
 from stages.stage import Stage
 
 _SECOND = len("20240131T235959")
@@ -303,19 +304,29 @@ def drag_views(plan: EditPlan) -> tuple[DragView, ...]:
             number,
             f"{_point(drag.handle)} → {_point(drag.target)}",
             math.dist(drag.handle, drag.target),
-            *_end(tracked, number),
-            *_end(seen, number),
+            *_end(tracked, number, _tracked),
+            *_end(seen, number, _seen),
         )
         for number, drag in enumerate(plan.edit.drags, start=1)
     )
 
 
-def _end(points: Sequence[Mapping[str, Any]], number: int) -> tuple[str, str]:
-    """Return where the drag of a number ended, in words, and the verdict."""
+def _end(
+    points: Sequence[Mapping[str, Any]], number: int, said: Callable[[Mapping[str, Any]], str]
+) -> tuple[str, str]:
+    """Return how the drag of a number ended, in words, and the verdict."""
     if number > len(points):
         return "", ""
     point = points[number - 1]
-    return f"at {_point(point['end'])}: {ended(point)}", str(point["verdict"])
+    return said(point), str(point["verdict"])
+
+
+def _tracked(point: Mapping[str, Any]) -> str:
+    return f"at {_point(point['end'])}: {ended(point)}"
+
+
+def _seen(point: Mapping[str, Any]) -> str:
+    return _tracked(point) if end_of(point) else found(point)
 
 
 def _point(point: Sequence[float]) -> str:
@@ -335,7 +346,7 @@ def paths(plan: EditPlan, parts: Mapping[str, Any]) -> list[dict[str, Any]]:
         {
             "path": _path(parts["tracks"][:, number], drag, frame),
             "target": [*drag.target],
-            "seen": seen[number]["end"] if number < len(seen) else None,
+            "seen": end_of(seen[number]) if number < len(seen) else None,
         }
         for number, drag in enumerate(plan.edit.drags)
     ]

@@ -20,7 +20,7 @@ from stages.pipeline import STAGE_NAMES
 from stages.reports.causes import causes
 from stages.reports.place import Place
 from stages.reports.rendering import ASSETS, addresses, asset, mark, render, script_files
-from stages.reports.rows import ResultRow
+from stages.reports.rows import ResultRow, ends_of
 from stages.reports.verdicts import ADVICE
 from stages.reports.wording import count, duration
 
@@ -150,7 +150,7 @@ def address_of(name: str) -> str:
 
 def _datum(row: ResultRow) -> dict[str, Any]:
     """Return what the page gets of an edit; what is empty is left out."""
-    failure, points = row.get("failure", {}), row.get("points", [])
+    failure = row.get("failure", {})
     found = {
         **{name: row.get(name) for name in _AS_THEY_ARE},
         "verdict": _verdict(row),
@@ -159,7 +159,7 @@ def _datum(row: ResultRow) -> dict[str, Any]:
         "kind": failure.get("kind"),
         "made": [STAGE_NAMES.index(name) for name in row.get("keys", ())],
         "drags": [[*handle, *target] for handle, target in row.get("drags", ())],
-        "ends": [[*point["end"]] for point in points if point["verdict"] != "lost"],
+        "ends": ends_of(row),
     }
     return {name: value for name, value in found.items() if value not in (None, "", [], {})}
 

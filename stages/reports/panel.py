@@ -14,7 +14,7 @@ from stages.pipeline import STAGES
 from stages.planning.plan import EditPlan, Status, plan_edits
 from stages.reports.srgb_png import save_png
 from stages.reports.tiles import PAPER, TILE, Color, drag_tile
-from stages.reports.wording import ended, warnings_of
+from stages.reports.wording import ended, found, warnings_of
 from stages.stage import Look, Stage
 
 COLUMNS = 3
@@ -102,7 +102,7 @@ def _point_lines(plan: EditPlan) -> Iterable[str]:
     drag, seen = plan.drag, plan.witness.get("points", [])
     yield f"{drag.get('steps', 0)} of {drag.get('budget', 0)} steps" if drag else "not dragged yet"
     for number, point in enumerate(seen, start=1):
-        yield f"{number}  {ended(point)}"
+        yield f"{number}  {found(point)}"
     for number, point in enumerate(drag.get("points", []), start=1):
         yield f"{number}  the tracker: {ended(point)}"
     for record in plan.records.values():

@@ -1,7 +1,7 @@
 """The row of an edit in the table of results: what is known of it, whatever became of it."""
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from stages.failures import Failure
@@ -109,6 +109,16 @@ def keys_of(row: ResultRow) -> Collection[str]:
     """Return the keys of the artifacts that an edit has."""
     keys: dict[str, str] = row.get("keys", {})
     return keys.values()
+
+
+def ends_of(row: ResultRow) -> list[list[float]]:
+    """Return where the witness finds handles; one that is lost is nowhere."""
+    return [[*end] for point in row.get("points", ()) if (end := end_of(point))]
+
+
+def end_of(point: Mapping[str, Any]) -> Sequence[float] | None:
+    """Return where the witness finds the handle of one drag; None if it is lost."""
+    return None if point["verdict"] == "lost" else point["end"]
 
 
 def pictures_of(row: ResultRow) -> Sequence[str]:

@@ -30,6 +30,12 @@ def ended(point: Mapping[str, Any]) -> str:
     return f"{point['verdict']}, {point['distance']:.1f} px from its target"
 
 
+def found(point: Mapping[str, Any]) -> str:
+    """Say where the witness finds the handle of one drag, by what its stage keeps of it."""
+    is_lost = point["verdict"] == "lost"
+    return "lost: nothing like the handle is found" if is_lost else ended(point)
+
+
 def warnings_of(summary: Mapping[str, Any]) -> list[str]:
     """Return what a stage warns of, by what it says of its work."""
     warnings = summary.get("warnings")

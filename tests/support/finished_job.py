@@ -54,15 +54,17 @@ def finish(
     until: str = "locate_handles",
     shade: int = 128,
     distance: float = 19.0,
+    verdict: str = "stalled",
 ) -> dict[str, Record]:
     """Publish made-up results of an edit's stages, in order.
 
     Args:
         shade: of the edited image.
         distance: from the target to where the witness finds the handle, in pixels.
+        verdict: of the witness.
     """
     resolved, records = Resolved.of(edit), dict[str, Record]()
-    payloads = dict(_payloads(resolved, shade, distance))
+    payloads = dict(_payloads(resolved, shade, distance, verdict))
     for stage in STAGES:
         if not stage.off(resolved.edit):
             payload, summary = payloads[stage.name]
@@ -74,7 +76,7 @@ def finish(
 
 
 def _payloads(
-    resolved: Resolved, shade: int, distance: float
+    resolved: Resolved, shade: int, distance: float, verdict: str
 ) -> Iterator[tuple[str, tuple[dict[str, Any], Mapping[str, Any]]]]:
     frame, image = resolved.frame, resolved.edit.image
     rows, cols = frame.feature_size
@@ -99,5 +101,5 @@ def _payloads(
     yield "build_mask", ({"mask": labels > 100, "picture": Picture(mask)}, {"warnings": []})
     yield "optimize_latent", ({"latent": latents[:1], "tracks": steps[:, None]}, drag)
     yield "sample_image", ({"image": Picture(result)}, {})
-    seen = {"verdict": "stalled", "points": [{**point, "verdict": "stalled", "distance": distance}]}
+    seen = {"verdict": verdict, "points": [{**point, "verdict": verdict, "distance": distance}]}
     yield "locate_handles", ({"handles": Document(seen["points"])}, seen)

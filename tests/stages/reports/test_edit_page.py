@@ -24,6 +24,7 @@ from stages.pipeline import BY_NAME, STAGE_NAMES
 from stages.planning.plan import plan_edits
 from stages.reports.curves import Curve
 from stages.reports.edit_page import write_edit_pages
+from stages.reports.edit_view import drag_views, paths
 from stages.reports.results import Results
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> 🙂 ' \" </script>" + "x" * 1000
@@ -113,6 +114,17 @@ def test_losses_are_drawn_and_their_absence_is_told(folder):
     assert first == "0.0,48.0 150.0,96.0"
     assert second == "450.0,120.0 600.0,0.0"
     assert Curve.of([]) is Curve.of([None]) is None
+
+
+def test_a_handle_that_is_lost_is_said_and_drawn_to_be_nowhere(tmp_path):
+    (edit,) = load_job(write_job(tmp_path, 1)).edits
+    store = ArtifactStore.open(tmp_path / "store")
+    finish(edit, store, verdict="lost")
+    (plan,) = plan_edits([edit], store)
+    (drag,), tracks = drag_views(plan), store.read(plan.stages["optimize_latent"].record)
+    assert drag.witness == "lost: nothing like the handle is found"
+    assert drag.tracker.startswith("at (50, 30): reached")
+    assert [each["seen"] for each in paths(plan, tracks)] == [None]
 
 
 def test_what_is_damaged_is_a_hole_and_all_else_stands(folder):
