@@ -77,7 +77,7 @@ def test_an_arrow_is_drawn_saved_tried_and_on_the_page_of_results(browser, site,
         page.keyboard.press("Control+y")
         save(page)
         page.keyboard.press("t")
-        expect(page.locator("#verdict")).to_contain_text("The witness finds", timeout=20_000)
+        expect(page.locator("#verdict")).to_contain_text("The witness finds", timeout=60_000)
         assert page.locator("#viewer img").count() >= 2
         expect(page.locator("#edits")).to_contain_text("0, 2 →")
     *others, new = edits(job)
