@@ -141,7 +141,9 @@ Watch = Annotated[bool, flag("--watch", "Show it again until the job is over, or
 View = Annotated[bool, flag("--open", "Open the panel in a viewer.")]
 LoraFile = Annotated[File, option("FILE", "Write its LoRA for other tools instead.", "--lora")]
 Serve = Annotated[bool, flag("--serve", "Then serve the page to this machine's browsers.")]
-Port = Annotated[int | None, option("N", "Port to serve at; any free one by default.", max=65535)]
+Port = Annotated[
+    int | None, option("N", "Port to serve at; any free one by default.", min=1, max=65535)
+]
 WebpFile = Annotated[File, option("FILE", "Write an animation of its drag, as WebP, instead.")]
 CopyTo = Annotated[File, option("DIR", "Copy what --stage made, file by file, instead.")]
 CopiedStage = Annotated[Text, option("STAGE", "With --copy-to: what to copy.")]

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,7 +31,7 @@ IDS_SENT = 10
 
 Event = Literal["failure", "end"]
 
-_USER = re.compile(r"(\w+://)[^/\s@]*@")
+_USER = re.compile(r"(\w+://)[^/\s]*@")
 _QUERY = re.compile(r"(\w+://[^\s?]*)\?[^\s'\"),;]*")
 
 
@@ -94,13 +95,14 @@ class Webhook:
 
     def send(self, event: Event, told: dict[str, Any]) -> None:
         """Have something delivered."""
-        self._undelivered[event] = f"no answer within {LAST_SECONDS:g} s"
+        self._undelivered[event] = "no answer"
         self._waiting.put((event, told))
 
     def close(self) -> list[str]:
         """Wait for the last delivery, for a while; return a line for each that did not arrive."""
         self._waiting.put(None)
-        self._thread.join(LAST_SECONDS)
+        with suppress(KeyboardInterrupt):  # who does not want to wait so long
+            self._thread.join(LAST_SECONDS)
         return [
             f"--notify: {self._place} was not told of the {event} ({reason})"
             for event, reason in list(self._undelivered.items())

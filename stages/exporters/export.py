@@ -60,7 +60,7 @@ def export_job(
     Args:
         format_name: a key of `FORMATS`.
         votes: by the ids of edits.
-        on_edit: called after each edit with how many are written and how many there are.
+        on_edit: called after each edit with how many are over and how many there are.
 
     Raises:
         InvalidEdit: if there is nothing to take away, the folder holds something else, or results
@@ -80,11 +80,13 @@ def export_job(
         lost = dict.fromkeys(target.left_out, "it was lost when its shard was written")
         writer = _Writer(target, form, limit, begin)
         unwritten = _unwritten(target, _known(ready, store, votes))
-        for known, read in at_once(partial(_read, store), unwritten, _THREADS):
+        reads = at_once(partial(_read, store), unwritten, _THREADS)
+        over = len(target.edits) + len(target.left_out)
+        for number, (known, read) in enumerate(reads, start=over + 1):
             if isinstance(read, Lost):
                 lost[known.name] = str(read)
             writer.take(known, read)
-            on_edit(len(target.edits) + len(writer.edits), len(ready))
+            on_edit(number, len(ready))
         writer.end_shard()
         if not target.shards:
             raise InvalidEdit(_nothing(job, lost))
@@ -125,14 +127,14 @@ def _unwritten(target: Target, known: Iterable[Known]) -> Iterator[Known]:
     Raises:
         InvalidEdit: if what is written is not what there is now.
     """
-    written, differences = dict(target.edits), list[str]()
+    written, lost, differences = target.edits, target.left_out, list[str]()
     for each in known:
         if each.name in written:
             before = written.pop(each.name)
             changed = [part for part, digest in each.digests.items() if before[part] != digest]
             differences += [f"{each.name} has another {' and '.join(changed)}"] * bool(changed)
         elif written or target.is_finished:
-            differences += [f"{each.name} is new"] * (each.name not in target.left_out)
+            differences += [f"{each.name} is new"] * (each.name not in lost)
         else:
             _refuse(target, differences)
             yield each

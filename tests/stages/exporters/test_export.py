@@ -293,8 +293,12 @@ def test_what_is_damaged_or_has_changed_is_left_out_with_the_reason(own, tmp_pat
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     (own.folder / "cat.jpg").rename(own.folder / "cat.JPG")
     out, votes = tmp_path / "out", {}
-    found = export_job(job, own.store, out, "parquet", limit=TWO, votes=votes)
+    over = []
+    found = export_job(
+        job, own.store, out, "parquet", limit=TWO, votes=votes, on_edit=lambda *n: over.append(n)
+    )
     assert found.edits == 2
+    assert over == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert "sample_image is damaged (image.png has changed" in found.left_out["edit-3"]
     assert "cat.jpg changed after it was planned" in found.left_out["edit-1"]
     again = export_job(job, own.store, out, "parquet", limit=TWO, votes=votes)
