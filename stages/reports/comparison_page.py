@@ -190,7 +190,7 @@ def _side(
         "verdict": row.get("verdict"),
         "image": row.get("image"),
         "thumb": row.get("thumbs", {}).get("after"),
-        "page": own if own in pages else None,
+        "page": own if own in pages and row.get("has_page") else None,
         "ends": ends_of(row),
         "values": scored and [_rounded(comparison.value(scored, m), m) for m in comparison.metrics],
     }

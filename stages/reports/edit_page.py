@@ -64,7 +64,7 @@ def write_edit_pages(
         if pages.write(plan, renew=renew):
             written.append(plan.edit.id)
         on_page(number, len(pages.plans))
-    results.link_pages()
+    results.link_pages(plan.edit.id for plan in pages.plans)
     return written
 
 

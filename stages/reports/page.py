@@ -28,6 +28,8 @@ PAGE, DATA, EDITS, COMPARED = "index.html", "data", "edits", "compare.html"
 MOST_NAMED = 100
 """Of the failures of one cause; all are in the grid."""
 REFRESH_SECONDS = 30
+SHORT = 12
+"""Digits of a digest that tell results apart."""
 SCRIPTS = ("viewer.js", "votes.js", "listing.js", "index.js")
 STYLES = ("page.css", "viewer.css", "index.css")
 _AS_THEY_ARE = (
@@ -75,7 +77,8 @@ class Page:
         """
         for row in self.rows:
             own = address_of(row["id"])
-            yield {**_datum(row), "page": own} if own in pages else _datum(row)
+            is_told = own in pages and row.get("has_page")
+            yield {**_datum(row), "page": own} if is_told else _datum(row)
 
     def _index(self, files: Mapping[str, bytes], is_compared: bool) -> str:
         return render(
@@ -154,6 +157,7 @@ def _datum(row: ResultRow) -> dict[str, Any]:
     found = {
         **{name: row.get(name) for name in _AS_THEY_ARE},
         "verdict": _verdict(row),
+        "result": row.get("object", "")[:SHORT],
         "tracker": row.get("tracker", {}).get("verdict"),
         "stage": failure.get("stage"),
         "kind": failure.get("kind"),

@@ -146,14 +146,22 @@ class Results:
         self._take(self._read_rows())
         self._write_page(banner)
 
-    def link_pages(self) -> None:
-        """Write the page again, if there are pages of edits that it has no link to.
+    def link_pages(self, written: Iterable[str] = ()) -> None:
+        """Write the page again, if there are other pages that it should have a link to.
+
+        Args:
+            written: ids of the edits whose pages say now what their rows do.
 
         Raises:
             ReportUnwritable: if the place cannot be written.
         """
         owner = self._owner()
-        if owner.get("look") != look(self.place):
+        new = [name for name in written if not self.rows[name].get("has_page")]
+        if new:
+            self.rows |= {name: {**self.rows[name], "has_page": True} for name in new}
+            self.own |= {*new}
+            self._write_table()
+        if new or owner.get("look") != look(self.place):
             self._write_page(self.banner)
             self._write_owner(finished=bool(owner.get("finished")))
 

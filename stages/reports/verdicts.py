@@ -14,7 +14,7 @@ Row = Mapping[str, Any]
 ADVICE = {
     "keep": "arrived, and nothing is unusual",
     "look": "part of the way, or something is unusual",
-    "drop": "hardly moved, or its handle is not found",
+    "drop": "less than half of the way, or its handle is not found",
     "again": "failed",
     "fix": "cannot be done as it is written",
     "wait": "not done yet",
@@ -24,8 +24,8 @@ ADVICE = {
 RANKED_BY = ("arrival_recovery", "preservation")
 """What results are ranked by: the first that was measured; more is better."""
 
-HARDLY = 0.5
-"""An edit of which more than this share of its drags is left has hardly moved."""
+HALF = 0.5
+"""An edit of which more than this share of its drags is left is not worth a look."""
 FEWEST = 8
 """Fewer edits say nothing about what is usual."""
 UNUSUAL = 5.0
@@ -140,6 +140,6 @@ def _advice(row: Row) -> str:
         return {"failed": "again", "bad": "fix", "unfinished": "wait"}[status]
     if row.get("not_witnessed") or row["verdict"] == "no-op":
         return "look"
-    if row["verdict"] == "lost" or (relative is not None and relative > HARDLY):
+    if row["verdict"] == "lost" or (relative is not None and relative > HALF):
         return "drop"
     return "keep" if row["verdict"] == "reached" and not row["outliers"] else "look"

@@ -51,8 +51,8 @@
     reason: ['reason', (row) => [reasonOf(row)]],
     unusual: ['unusual', (row) => [row.outliers ? 'yes' : '']],
     vote: ['vote', (row) => {
-      const {vote, note} = votes.of(row.id);
-      return [vote ?? 'none', note ? 'with a note' : ''];
+      const {vote, note} = votes.of(row);
+      return [vote ?? 'none', note ? 'with a note' : '', votes.earlier(row) ? 'on an earlier picture' : ''];
     }],
   };
 
@@ -88,6 +88,7 @@
   // The form
 
   const choices = {};
+  const voting = node('fieldset', 'buttons');
 
   function buildForm() {
     const text = node('input');
@@ -103,8 +104,10 @@
     const worst = button('worst first', () => go({sort: 'worst', up: '', page: ''}));
     const clear = button('clear', () => go(Object.fromEntries(Object.keys(state()).map((name) => [name, '']))));
     const keys = button('keys', () => help.showModal());
+    voting.append(button('download votes', download), loader());
+    voting.disabled = !isRead;
     form.append(filled(node('div', 'buttons'), turn, worst, clear, keys));
-    form.append(filled(node('div', 'buttons'), button('download votes', download), loader()));
+    form.append(voting);
     form.addEventListener('submit', (event) => event.preventDefault());
     form.parentElement.open = window.innerWidth > 700;
   }
@@ -155,7 +158,7 @@
   }
 
   function showCells(here) {
-    const key = JSON.stringify(here.map((row) => [row.id, votes.of(row.id)]));
+    const key = JSON.stringify(here.map((row) => [row.id, votes.of(row)]));
     if (key !== shownCells) grid.replaceChildren(...here.map(cell));
     else for (const [index, link] of [...grid.querySelectorAll('a')].entries()) link.href = address({edit: here[index].id});
     shownCells = key;
@@ -175,7 +178,7 @@
       sheet.style.setProperty('--ratio', row.width / row.height);
       picture.append(filled(sheet, image, arrows(row)));
     }
-    const {vote, note} = votes.of(row.id);
+    const {vote, note} = votes.of(row);
     const marks = [vote === 'up' && '▲', vote === 'down' && '▼', note && '✎'].filter(Boolean).join(' ');
     return filled(node('li'), filled(link, picture, node('span', 'name', row.id),
       filled(node('span', 'line'), node('span', `advice ${row.advice}`, verdict(row)), node('span', 'marks', marks))));
@@ -205,10 +208,11 @@
     panel.down = button('▼ down (d)', () => vote('down'));
     panel.note = node('textarea');
     panel.note.rows = 3;
-    panel.note.addEventListener('input', () => { votes.set(state().edit, {note: panel.note.value}); });
+    panel.note.addEventListener('input', () => { votes.set(known.get(state().edit), {note: panel.note.value}); });
     panel.note.addEventListener('change', voted);
     panel.verdict = node('div');
-    const aside = filled(node('aside'), panel.verdict, filled(node('div', 'buttons'), panel.up, panel.down),
+    panel.earlier = node('p', 'text so-so');
+    const aside = filled(node('aside'), panel.verdict, panel.earlier, filled(node('div', 'buttons'), panel.up, panel.down),
       labeled('note (n)', panel.note), panel.facts);
     dialog.append(head, filled(node('div', 'sides'), host, aside));
     dialog.addEventListener('close', () => { if (state().edit) go({edit: ''}); });
@@ -227,7 +231,8 @@
       return;
     }
     panel.place.textContent = `${found.indexOf(row) + 1 || 'not one'} of ${found.length}`;
-    const {vote: given, note} = votes.of(id);
+    const {vote: given, note} = votes.of(row);
+    panel.earlier.textContent = ofEarlier(row);
     panel.up.setAttribute('aria-pressed', given === 'up');
     panel.down.setAttribute('aria-pressed', given === 'down');
     if (opened === id && dialog.open) return;
@@ -281,6 +286,11 @@
       ...(row.outliers ?? []).map((text) => node('p', 'text so-so', `Unusual: ${text}.`))];
   }
 
+  function ofEarlier(row) {
+    const said = votes.earlier(row);
+    return said ? `Of an earlier picture you said: ${[said.vote, said.note].filter(Boolean).join(', ')}.` : '';
+  }
+
   /** Show the edit before or after the one that is shown, or focus its neighbor in the grid. */
   function move(step) {
     const found = choose(state());
@@ -299,26 +309,28 @@
   function vote(given) {
     const id = state().edit || document.activeElement?.dataset?.id;
     if (!id) return;
-    votes.set(id, {vote: votes.of(id).vote === given ? null : given});
+    const row = known.get(id);
+    votes.set(row, {vote: votes.of(row).vote === given ? null : given});
     const isFocused = document.activeElement?.dataset?.id === id;
     voted();
     if (isFocused) grid.querySelector(`[data-id="${CSS.escape(id)}"]`)?.focus();
   }
 
   function download() {
-    const lines = votes.lines(rows.map((row) => row.id));
+    const {lines, others} = votes.lines(rows);
     const link = node('a');
-    link.href = URL.createObjectURL(new Blob([lines], {type: 'application/jsonl'}));
+    link.href = URL.createObjectURL(new Blob(lines, {type: 'application/jsonl'}));
     link.download = `${settings.name}-votes.jsonl`;
     link.click();
     URL.revokeObjectURL(link.href);
+    if (others) said.textContent += ` · left out are votes on earlier pictures or on edits that are not here: ${others}`;
   }
 
   function loader() {
     const file = node('input');
     Object.assign(file, {type: 'file', accept: '.jsonl,.json,.txt'});
     file.addEventListener('change', async () => {
-      const refused = votes.load(await file.files[0].text(), rows.map((row) => row.id));
+      const refused = votes.load(await file.files[0].text(), known);
       file.value = '';
       voted();
       said.textContent += refused.length ? ` · ${refused.length} votes were not taken: ${refused.slice(0, 5).join('; ')}` : ' · votes are loaded';
@@ -353,7 +365,16 @@
   // A run that goes on: the page is loaded again while nobody looks at an edit or types.
   function renew() {
     const isBusy = dialog.open || help.open || document.activeElement?.matches('input, select');
-    if (!isBusy && isRead) location.reload();
+    if (isBusy || !isRead) return;
+    history.replaceState({id: document.activeElement?.dataset?.id, y: window.scrollY}, '');
+    location.reload();
+  }
+
+  /** Go where one was before the page was loaded again. */
+  function comeBack() {
+    const {id, y} = history.state ?? {};
+    if (id) grid.querySelector(`[data-id="${CSS.escape(id)}"]`)?.focus({preventScroll: true});
+    if (y) window.scrollTo(0, y);
   }
 
   part.hidden = false;
@@ -370,5 +391,7 @@
     if (isFirst || isLast) Object.keys(FILTERS).forEach(fillChoice);
     show();
     isRead = isLast;
+    voting.disabled = !isRead;
+    if (isFirst) comeBack();
   });
 })();

@@ -186,6 +186,31 @@ def test_pages_lead_to_their_neighbors_and_are_written_again_where_something_cha
     assert text(folder, 2).count("What is done about it") == 2
 
 
+def test_the_index_leads_to_pages_that_say_what_is_so_now(tmp_path):
+    path, store = write_job(tmp_path, 1), ArtifactStore.open(tmp_path / "store")
+
+    def write_results() -> Results:
+        job = load_job(path)
+        finish(job.edits[0], store)
+        results = Results.open(job, store, tmp_path / "out")
+        results.finish(plan_edits(job.edits, store))
+        return results
+
+    def has_link() -> bool:
+        return '"page"' in (tmp_path / "out" / "data" / "0001.js").read_text("utf-8")
+
+    results = write_results()
+    write_edit_pages(results, plan_edits(results.job.edits, store))
+    assert has_link()
+    write_results()
+    assert has_link()
+    path.write_text(path.read_text("utf-8") + "[sample_image]\ncorrespondence_rate = 0.5\n")
+    results = write_results()
+    assert not has_link()
+    write_edit_pages(results, plan_edits(results.job.edits, store), renew=False)
+    assert has_link()
+
+
 def test_a_page_without_its_image_stands(folder, tmp_path):
     job, store = load_job(folder / "job.toml"), ArtifactStore.open(folder / "store")
     plans, results = plan_edits(job.edits[:1], store), Results.open(job, store, tmp_path / "out")

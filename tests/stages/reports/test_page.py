@@ -89,7 +89,7 @@ def test_the_summary_and_the_failures_are_there_without_scripts(browser, out):
         page.goto((out / "index.html").as_uri())
         text = page.inner_text("main")
     assert "8 edits" in text
-    assert "5\tdrop\thardly moved" in text
+    assert "5\tdrop\tless than half of the way" in text
     assert "5\tstalled" in text
     assert "1 in optimize_latent: NotFinite:" in text
     assert "the loss </script>" in text
@@ -187,9 +187,10 @@ def test_votes_are_kept_downloaded_and_selected(tab, out, tmp_path):
     votes = tmp_path / "votes.jsonl"
     downloading.value.save_as(votes)
     assert downloading.value.suggested_filename == "job-votes.jsonl"
-    assert [json.loads(line) for line in votes.read_text("utf-8").splitlines()] == [
-        {"id": "edit-0", "vote": "up", "note": ""},
-        {"id": "edit-1", "vote": "down", "note": "its ear 🐈 </script> u d j"},
+    lines = [json.loads(line) for line in votes.read_text("utf-8").splitlines()]
+    assert [(line["id"], line["vote"], line["note"]) for line in lines] == [
+        ("edit-0", "up", ""),
+        ("edit-1", "down", "its ear 🐈 </script> u d j"),
     ]
     job = load_job(out.parent / "job" / "job.toml")
     chosen = [select_edits(job, (f"@{votes}{end}",)).edits for end in ("", ":up", ":down")]
@@ -200,11 +201,38 @@ def test_votes_are_kept_downloaded_and_selected(tab, out, tmp_path):
     read(tab)
     with votes.open("a") as file:
         file.write('{"id": "nobody", "vote": "up"}\n{"id": "edit-3", "vote": "sideways"}\n')
+        file.write('{"id": "edit-2", "vote": "down", "note": null}\n')
     tab.set_input_files("#filters input[type=file]", votes)
     wait_until(tab, "document.getElementById('said').textContent.includes('not taken')")
     refused = "2 votes were not taken: line 3: this job has no edit nobody; line 4 is no vote"
     assert refused in tab.inner_text("#said")
     assert choose(tab, "vote", "up") == ["edit-0"]
+    assert choose(tab, "vote", "down") == ["edit-1", "edit-2"]
+
+
+def test_a_vote_on_a_picture_is_none_on_the_one_that_is_made_after_it(tab, tmp_path):
+    tab.focus("#grid a")
+    press(tab, "d", "j", "u")
+    tab.evaluate(
+        "Object.keys(localStorage).filter(key => key.endsWith('edit-0')).forEach(key =>"
+        " localStorage[key] = JSON.stringify({...JSON.parse(localStorage[key]), result: 'other'}))"
+    )
+    tab.reload()
+    read(tab)
+    tab.select_option("#filters [name=vote]", "on an earlier picture")
+    assert ids(tab) == ["edit-0"]
+    assert tab.locator("#grid .marks").inner_text() == ""
+    with tab.expect_download() as downloading:
+        tab.click("text=download votes")
+    votes = Path(downloading.value.path()).read_text("utf-8").splitlines()
+    assert [json.loads(line)["id"] for line in votes] == ["edit-1"]
+    assert "edits that are not here: 1" in tab.inner_text("#said")
+    tab.focus("#grid a")
+    press(tab, "Enter")
+    tab.wait_for_selector("#viewer[open]")
+    assert "Of an earlier picture you said: down." in tab.inner_text("#viewer")
+    press(tab, "d")
+    assert "Of an earlier picture" not in tab.inner_text("#viewer")
 
 
 def test_text_of_users_is_text(tab):
@@ -251,11 +279,14 @@ def test_while_a_run_goes_on_the_page_loads_itself_again(browser, tmp_path, monk
     Page(job, rows[:2], "This run goes on: 1 done, an hour left.").write(Place(tmp_path))
     with watched_page(browser) as page:
         page.goto((tmp_path / "index.html").as_uri() + "#sort=name")
+        read(page)
         assert "an hour left" in page.inner_text("[role=status]")
+        page.focus("[data-id=edit-1]")
         Page(job, rows).write(Place(tmp_path))
         wait_until(page, "!document.querySelector('.banner')")
         read(page)
         assert page.url.endswith("#sort=name")
+        wait_until(page, "document.activeElement.dataset.id === 'edit-1'")
         assert ids(page) == ["edit-0", "edit-1", "edit-2"]
 
 
