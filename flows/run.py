@@ -353,9 +353,11 @@ class Run:
                 # A page of very many edits takes its time: it never takes more than a hundredth.
                 wait = max(PAGE_SECONDS, 100 * (time.monotonic() - clock))
                 self._page_due = time.monotonic() + wait
-        except ReportUnwritable as error:
+        except Exception as error:  # not even a bug of a page may cost a night
             if self._page_due < float("inf"):
-                self.progress.say(f"{error}; the run goes on, and tries again at its end")
+                known = isinstance(error, ReportUnwritable)
+                said = str(error) if known else f"the page fails ({type(error).__name__}: {error})"
+                self.progress.say(f"{said}; the run goes on, and tries again at its end")
             self._page_due = float("inf")
 
     def _banner(self) -> str:

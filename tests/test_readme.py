@@ -86,6 +86,18 @@ def test_the_commands_of_the_job_run_as_they_are_written(workplace, monkeypatch,
     assert "Panel" in invoke(show)
 
 
+def test_what_is_done_in_the_morning_runs_as_it_is_written(workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    own = {words[1]: words[1:] for words in commands() if words[1] in ("export", "status")}
+    varied, voted = [words[1:] for words in commands() if {"--set", "@votes.jsonl:down"} & {*words}]
+    assert "Comparison" in invoke(varied)
+    Path("votes.jsonl").write_text('{"id": "peak", "vote": "down", "note": ""}\n', "utf-8")
+    assert "1 done" in invoke(voted)
+    assert "1 edit" in invoke(own["export"])
+    assert (workplace / "dataset" / "export.json").is_file()
+    assert "1 of 1 edit done" in invoke(own["status"])
+
+
 def test_the_single_edit_runs_as_it_is_written(workplace, monkeypatch, edit):
     monkeypatch.chdir(workplace)
     quick = [
