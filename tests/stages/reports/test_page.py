@@ -283,8 +283,8 @@ def test_while_a_run_goes_on_the_page_loads_itself_again(browser, tmp_path, monk
         assert "an hour left" in page.inner_text("[role=status]")
         page.focus("[data-id=edit-1]")
         Page(job, rows).write(Place(tmp_path))
-        wait_until(page, "!document.querySelector('.banner')")
-        read(page)
+        there = "document.querySelectorAll('#grid li').length === 3"
+        wait_until(page, f"!document.querySelector('.banner') && {there}")
         assert page.url.endswith("#sort=name")
         wait_until(page, "document.activeElement.dataset.id === 'edit-1'")
         assert ids(page) == ["edit-0", "edit-1", "edit-2"]
