@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -72,6 +73,12 @@ def _variant_name(name: str) -> str:
 
 
 VariantName = Annotated[str, Field(strict=True), AfterValidator(_variant_name)]
+
+
+def _listed(variants: Any) -> Any:
+    if not isinstance(variants, list | tuple) or not all(isinstance(v, Mapping) for v in variants):
+        raise ValueError("write a table [[variants]], in two brackets, for each")
+    return variants
 
 
 def _told_apart(variants: "tuple[VariantSpec, ...]") -> "tuple[VariantSpec, ...]":
@@ -183,7 +190,10 @@ def not_used(name: str, why: str) -> str:
 _TABLES: dict[str, Any] = {stage.name: (Settings, {}) for stage in STAGES}
 _VariantWithTables = create_model("VariantSpec", __base__=VariantSpec, **_TABLES)
 _VARIANTS: Any = tuple[_VariantWithTables, ...]  # type: ignore[valid-type]
-_TABLES["variants"] = (Annotated[_VARIANTS, AfterValidator(_told_apart)], ())
+_TABLES["variants"] = (
+    Annotated[_VARIANTS, BeforeValidator(_listed), AfterValidator(_told_apart)],
+    (),
+)
 _WithTables = create_model("JobSpec", __base__=JobSpec, **_TABLES)
 
 

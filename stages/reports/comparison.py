@@ -363,15 +363,15 @@ class Comparison:
         return mean_of(edit.measures.get(metric.name, ()))
 
     def alone(self, second: int) -> list[tuple[str, str, tuple[str, ...]]]:
-        """Return why only one of two sides has edits: who lacks them, the reason, their ids."""
+        """Return why not both sides have edits: who lacks them ("" for both), the reason, ids."""
         pair = self.sides[0], self.sides[second]
         found: dict[tuple[str, str], list[str]] = {}
         for edit in self.ids:
-            lacking = [self.lacks(side, edit) for side in pair]
-            for side, reason, other in zip(pair, lacking, reversed(lacking), strict=True):
-                if reason and not other:
-                    kind = self._kind(side, edit) or reason
-                    found.setdefault((side.name, kind), []).append(edit)
+            lacking = [side for side in pair if self.lacks(side, edit)]
+            if lacking:
+                kind = self._kind(lacking[0], edit) or self.lacks(lacking[0], edit)
+                who = lacking[0].name if len(lacking) == 1 else ""
+                found.setdefault((who, kind), []).append(edit)
         return [(*key, tuple(ids)) for key, ids in found.items()]
 
     def _kind(self, side: Side, edit: str) -> str:

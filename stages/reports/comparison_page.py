@@ -17,7 +17,7 @@ from stages.reports.wording import count, first_of
 
 DATA = "comparison"
 SCRIPTS = ("viewer.js", "listing.js", "compare.js")
-STYLES = ("page.css", "viewer.css", "compare.css")
+STYLES = ("page.css", "viewer.css", "listing.css", "compare.css")
 
 
 def write_page(comparison: Comparison, place: Place) -> None:
@@ -86,14 +86,17 @@ def nearer_line(comparison: Comparison, number: int) -> str:
         "equal": "both are equally near in",
         "unknown": "no distance is known of",
     }
+    if not nearer:
+        return "No edit has a result on both sides."
     parts = [f"{words} {nearer[which]}" for which, words in told.items() if nearer[which]]
-    return f"Of {count(nearer.total(), 'edit')} that both have: {', '.join(parts) or 'none'}."
+    return f"Of {count(nearer.total(), 'edit')} that both have: {', '.join(parts)}."
 
 
 def alone_lines(comparison: Comparison, number: int) -> list[str]:
-    """Say which edits only one of two sides has, and why."""
+    """Say which edits only one of two sides has, or neither, and why."""
     return [
-        f"{name} lacks {count(len(ids), 'edit')}: {reason} ({first_of(ids)})"
+        f"{f'{name} lacks' if name else 'Both lack'} {count(len(ids), 'edit')}: {reason} "
+        f"({first_of(ids)})"
         for name, reason, ids in comparison.alone(number)
     ]
 

@@ -31,7 +31,7 @@ REFRESH_SECONDS = 30
 SHORT = 12
 """Digits of a digest that tell results apart."""
 SCRIPTS = ("viewer.js", "votes.js", "listing.js", "index.js")
-STYLES = ("page.css", "viewer.css", "index.css")
+STYLES = ("page.css", "viewer.css", "listing.css", "index.css")
 _AS_THEY_ARE = (
     *("id", "status", "advice", "sentence", "tags", "prompt", "reason", "distance", "relative"),
     *("outside", "mask_share", "outliers", "seconds", "score", "scored_by", "steps", "budget"),

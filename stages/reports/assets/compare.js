@@ -112,7 +112,8 @@
     const read = rows.length < settings.total ? `; ${rows.length} of ${settings.total} are read` : '';
     said.textContent = [`${found.length} of ${settings.total} edits${read}`, ...troubles].join(' · ');
     showCards(paged(found, pager, list));
-    showEdit(wanted.edit, found);
+    const row = known.get(wanted.edit);
+    one.show(row, row && view(row), () => aside.replaceChildren(...facts(row)));
   }
 
   let shown = '';
@@ -165,46 +166,14 @@
 
   // One edit
 
-  let viewer;
-  let opened = '';
-  const panel = {};
-
-  function buildDialog() {
-    panel.title = node('h2');
-    panel.title.id = 'viewer-title';
-    panel.place = node('span', 'faint');
-    const head = filled(node('div', 'head'), panel.title, panel.place, button('k: previous', () => move(-1)),
-      button('j: next', () => move(1)), button('close', () => dialog.close()));
-    const host = node('div', 'host');
-    panel.facts = node('aside');
-    dialog.append(head, filled(node('div', 'sides'), host, panel.facts));
-    dialog.addEventListener('close', () => { if (state().edit) go({edit: ''}); });
-    viewer = new Viewer(host);
-  }
-
-  function showEdit(id, found) {
-    const row = known.get(id);
-    if (!row) {
-      if (dialog.open) dialog.close();
-      if (opened) list.querySelector(`[data-id="${CSS.escape(opened)}"]`)?.focus();
-      opened = '';
-      return;
-    }
-    panel.place.textContent = `${found.indexOf(row) + 1 || 'not one'} of ${found.length}`;
-    const asked = `${id} ${second()}`;
-    if (opened === asked && dialog.open) return;
-    opened = id;
-    panel.title.textContent = id;
-    panel.facts.replaceChildren(...facts(row));
-    if (!dialog.open) dialog.showModal();
-    viewer.show(view(row));
-  }
+  const aside = node('aside');
+  const one = new EditDialog(dialog, list, aside, () => choose(state()));
 
   function view(row) {
-    const [one, two] = [0, second()].map((side) => ({title: sides[side], src: row.sides[side].image, hole: row.sides[side].why}));
-    const both = one.src && two.src;
-    const layers = [one, two, {title: 'original', src: row.source}, {title: 'truth', src: row.truth, hole: 'not known'},
-      {title: 'difference', src: both && one.src, over: both && two.src, blend: 'difference', hole: 'one picture is not there'}];
+    const [left, right] = [0, second()].map((side) => ({title: sides[side], src: row.sides[side].image, hole: row.sides[side].why}));
+    const both = left.src && right.src;
+    const layers = [left, right, {title: 'original', src: row.source}, {title: 'truth', src: row.truth, hole: 'not known'},
+      {title: 'difference', src: both && left.src, over: both && right.src, blend: 'difference', hole: 'one picture is not there'}];
     const ends = [0, second()].flatMap((side) => row.sides[side].ends ?? []);
     return {name: row.id, width: row.width ?? 1, height: row.height ?? 1, layers, left: 0, right: 1, drags: row.drags, ends};
   }
@@ -235,31 +204,9 @@
     return filled(node('tr'), head, ...cells);
   }
 
-  /** Show the edit before or after the one that is shown, or focus its neighbor in the list. */
-  function move(step) {
-    const found = choose(state());
-    if (dialog.open) {
-      const next = found[found.findIndex((row) => row.id === opened) + step];
-      const page = next && Math.floor(found.indexOf(next) / PER_PAGE) + 1;
-      if (next) go({edit: next.id, page: page === 1 ? '' : String(page)}, {replaces: true});
-      return;
-    }
-    const links = [...list.querySelectorAll('a')];
-    links[links.indexOf(document.activeElement) + step]?.focus();
-  }
-
-  const KEYS = {
-    j: ['the next edit', () => move(1)],
-    k: ['the previous edit', () => move(-1)],
-    s: ['slider', () => viewer.alone(null)],
-    z: ['a pixel on a pixel of the screen', () => viewer.exact()],
-    a: ['arrows', () => viewer.drags()],
-  };
-
   part.hidden = false;
   buildForm();
-  buildDialog();
-  listen(KEYS, viewer, dialog);
+  listen(one.keys, one);
   window.addEventListener('hashchange', show);
   show();
   readFiles(settings.files, list, ({missing}) => {

@@ -148,7 +148,7 @@
     for (const control of form.elements) if (control.name) control.value = wanted[control.name] ?? '';
     say(found.length);
     showCells(here);
-    showEdit(wanted.edit, found);
+    showEdit(wanted.edit);
   }
 
   function say(number) {
@@ -193,16 +193,9 @@
 
   // One edit
 
-  let viewer;
   const panel = {};
 
-  function buildDialog() {
-    panel.title = node('h2');
-    panel.title.id = 'viewer-title';
-    panel.place = node('span', 'faint');
-    const head = filled(node('div', 'head'), panel.title, panel.place, button('k: previous', () => move(-1)),
-      button('j: next', () => move(1)), button('close', () => dialog.close()));
-    const host = node('div', 'host');
+  function buildPanel() {
     panel.facts = node('div');
     panel.up = button('▲ up (u)', () => vote('up'));
     panel.down = button('▼ down (d)', () => vote('down'));
@@ -212,37 +205,28 @@
     panel.note.addEventListener('change', voted);
     panel.verdict = node('div');
     panel.earlier = node('p', 'text so-so');
-    const aside = filled(node('aside'), panel.verdict, panel.earlier, filled(node('div', 'buttons'), panel.up, panel.down),
+    return filled(node('aside'), panel.verdict, panel.earlier, filled(node('div', 'buttons'), panel.up, panel.down),
       labeled('note (n)', panel.note), panel.facts);
-    dialog.append(head, filled(node('div', 'sides'), host, aside));
-    dialog.addEventListener('close', () => { if (state().edit) go({edit: ''}); });
-    viewer = new Viewer(host);
   }
 
-  let opened = '';
+  const one = new EditDialog(dialog, grid, buildPanel(), () => choose(state()));
 
-  function showEdit(id, found) {
+  function showEdit(id) {
     const row = known.get(id);
-    if (!row) {
-      if (dialog.open) dialog.close();
-      if (opened) grid.querySelector(`[data-id="${CSS.escape(opened)}"]`)?.focus();
-      opened = '';
-      if (id && rows.length === settings.total) said.textContent += ` · there is no edit ${id}`;
-      return;
-    }
-    panel.place.textContent = `${found.indexOf(row) + 1 || 'not one'} of ${found.length}`;
-    const {vote: given, note} = votes.of(row);
-    panel.earlier.textContent = ofEarlier(row);
+    if (row) showVote(row);
+    else if (id && rows.length === settings.total) said.textContent += ` · there is no edit ${id}`;
+    one.show(row, row && view(row), () => {
+      panel.note.value = votes.of(row).note;
+      panel.verdict.replaceChildren(...explained(row));
+      panel.facts.replaceChildren(...facts(row));
+    });
+  }
+
+  function showVote(row) {
+    const {vote: given} = votes.of(row);
     panel.up.setAttribute('aria-pressed', given === 'up');
     panel.down.setAttribute('aria-pressed', given === 'down');
-    if (opened === id && dialog.open) return;
-    opened = id;
-    panel.title.textContent = id;
-    panel.note.value = note;
-    panel.verdict.replaceChildren(...explained(row));
-    panel.facts.replaceChildren(...facts(row));
-    if (!dialog.open) dialog.showModal();
-    viewer.show(view(row));
+    panel.earlier.textContent = ofEarlier(row);
   }
 
   function view(row) {
@@ -291,19 +275,6 @@
     return said ? `Of an earlier picture you said: ${[said.vote, said.note].filter(Boolean).join(', ')}.` : '';
   }
 
-  /** Show the edit before or after the one that is shown, or focus its neighbor in the grid. */
-  function move(step) {
-    const found = choose(state());
-    if (dialog.open) {
-      const next = found[found.findIndex((row) => row.id === opened) + step];
-      const page = next && String(Math.floor(found.indexOf(next) / PER_PAGE) + 1);
-      if (next) go({edit: next.id, page: page === '1' ? '' : page}, {replaces: true});
-      return;
-    }
-    const links = [...grid.querySelectorAll('a')];
-    links[links.indexOf(document.activeElement) + step]?.focus();
-  }
-
   // Votes
 
   function vote(given) {
@@ -341,14 +312,10 @@
   // Keys
 
   const KEYS = {
-    j: ['the next edit', () => move(1)],
-    k: ['the previous edit', () => move(-1)],
+    ...one.keys,
     u: ['thumb up', () => vote('up')],
     d: ['thumb down', () => vote('down')],
     n: ['write a note', () => panel.note.focus()],
-    s: ['slider', () => viewer.alone(null)],
-    z: ['a pixel on a pixel of the screen', () => viewer.exact()],
-    a: ['arrows', () => viewer.drags()],
     '?': ['these keys', () => help.showModal()],
   };
 
@@ -379,11 +346,10 @@
 
   part.hidden = false;
   buildForm();
-  buildDialog();
   buildHelp();
   window.addEventListener('hashchange', show);
   window.addEventListener('storage', voted);
-  listen(KEYS, viewer, dialog);
+  listen(KEYS, one);
   if (settings.refresh) setInterval(renew, 1000 * settings.refresh);
   show();
   readFiles(settings.files, grid, ({missing, isFirst, isLast}) => {

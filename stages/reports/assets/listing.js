@@ -84,8 +84,72 @@ function select(name, choices, change) {
   return control;
 }
 
-/** Do what `keys` have for a key, [words, action] by key, and show layers by their numbers; not while somebody types. */
-function listen(keys, viewer, dialog) {
+/** The dialog of one edit of a list: its pictures, what is told beside them, the way to its neighbors. */
+class EditDialog {
+  /** `choose` returns the rows of the list in their order; `aside` is what is told. */
+  constructor(dialog, list, aside, choose) {
+    Object.assign(this, {dialog, list, choose, opened: '', shown: ''});
+    this.title = node('h2');
+    this.title.id = 'viewer-title';
+    this.place = node('span', 'faint');
+    const head = filled(node('div', 'head'), this.title, this.place, button('k: previous', () => this.move(-1)),
+      button('j: next', () => this.move(1)), button('close', () => dialog.close()));
+    const host = node('div', 'host');
+    dialog.append(head, filled(node('div', 'sides'), host, aside));
+    dialog.addEventListener('close', () => { if (state().edit) go({edit: ''}); });
+    this.viewer = new Viewer(host);
+  }
+
+  /** Show an edit, or close where there is none; `tell` fills the aside where other pictures are shown. */
+  show(row, pictures, tell) {
+    if (!row) {
+      this.#close();
+      return;
+    }
+    const found = this.choose();
+    this.place.textContent = `${found.indexOf(row) + 1 || 'not one'} of ${found.length}`;
+    const key = JSON.stringify(pictures);
+    if (key === this.shown && this.dialog.open) return;
+    Object.assign(this, {opened: row.id, shown: key});
+    this.title.textContent = row.id;
+    tell();
+    if (!this.dialog.open) this.dialog.showModal();
+    this.viewer.show(pictures);
+  }
+
+  #close() {
+    if (this.dialog.open) this.dialog.close();
+    if (this.opened) this.list.querySelector(`[data-id="${CSS.escape(this.opened)}"]`)?.focus();
+    this.opened = '';
+  }
+
+  /** Show the edit before or after the one that is shown, or focus its neighbor in the list. */
+  move(step) {
+    if (this.dialog.open) {
+      const found = this.choose();
+      const next = found[found.findIndex((row) => row.id === this.opened) + step];
+      const page = next && Math.floor(found.indexOf(next) / PER_PAGE) + 1;
+      if (next) go({edit: next.id, page: page === 1 ? '' : String(page)}, {replaces: true});
+      return;
+    }
+    const links = [...this.list.querySelectorAll('a')];
+    links[links.indexOf(document.activeElement) + step]?.focus();
+  }
+
+  /** Return the keys of a list and its dialog: words and action by key. */
+  get keys() {
+    return {
+      j: ['the next edit', () => this.move(1)],
+      k: ['the previous edit', () => this.move(-1)],
+      s: ['slider', () => this.viewer.alone(null)],
+      z: ['a pixel on a pixel of the screen', () => this.viewer.exact()],
+      a: ['arrows', () => this.viewer.drags()],
+    };
+  }
+}
+
+/** Do what `keys` have for a key, and show layers by their numbers; not while somebody types. */
+function listen(keys, {viewer, dialog}) {
   document.addEventListener('keydown', (event) => {
     const isTyping = event.target.matches('input:not([type=range]), textarea, select');
     if (isTyping && event.key === 'Escape') {

@@ -85,6 +85,8 @@ def test_a_selection_takes_a_variant_or_an_edit_with_its_variants(tmp_path, patt
             '[[variants]]\nname = "a"\nseed = 1\n[[variants]]\nname = "A"\nseed = 2',
             "'A' is there twice: rename one",
         ),
+        ('[variants]\nname = "a"', "write a table [[variants]], in two brackets, for each"),
+        ("variants = 3", "write a table [[variants]], in two brackets, for each"),
         (
             '[[variants]]\nname = "a"\npreset = "paper"',
             "variant 'a' makes every edit as the job as it is does",

@@ -28,7 +28,7 @@ from stages.reports.comparison import (
     side_of,
     sides_of_variants,
 )
-from stages.reports.comparison_page import write_page
+from stages.reports.comparison_page import alone_lines, nearer_line, write_page
 from stages.reports.results import Results
 
 
@@ -101,6 +101,13 @@ def test_edits_that_one_side_lacks_are_counted_with_the_reason(made):
     assert made.comparison.alone(1) == []
     lacking = ("slower", "failed in sample_image: ArithmeticError", ("edit-2",))
     assert made.comparison.alone(2) == [lacking]
+    first, _, failed = made.comparison.sides
+    plans = {"edit-2": failed.plans["edit-2"]}
+    neither = replace(
+        made.comparison, sides=(replace(first, plans={}), replace(failed, plans=plans))
+    )
+    assert nearer_line(neither, 1) == "No edit has a result on both sides."
+    assert alone_lines(neither, 1) == ["Both lack 1 edit: not selected (edit-2)"]
 
 
 def test_changes_are_named_from_and_to(made):
@@ -202,6 +209,9 @@ def test_the_list_is_sorted_by_difference_and_by_one_click_the_other_way(made, b
         expect(shown.locator("h2")).to_have_text("edit-0")
         assert PROMPT in shown.locator("aside").text_content()
         assert "+" not in shown.locator("aside td.good").first.text_content()
+        layer = shown.locator(".viewer-layer").first.element_handle()
+        page.evaluate("dispatchEvent(new Event('hashchange'))")
+        assert layer.evaluate("layer => layer.isConnected"), "what is shown is not drawn again"
         sources = shown.locator(".viewer-layer img").evaluate_all("all => all.map((i) => i.src)")
         assert [Path(each).name for each in sources] == ["edit-0.png", "edit-0.slower.png"]
         shown.locator("input[type=range]").fill("20")
