@@ -1,7 +1,7 @@
 """A job whose edits are written on a page: its pictures, its edits, its painted masks.
 
-Nothing is written until something is saved, and then whole or not at all. What others write into
-the same files meanwhile is kept; see `stages.jobs.edits_file`.
+Nothing but the folder of a job is made until something is saved, and then whole or not at all. What
+others write into the same files meanwhile is kept; see `stages.jobs.edits_file`.
 """
 
 import fcntl
@@ -86,6 +86,7 @@ class Annotations:
         opened._refuse_what_cannot_be_written()
         if not opened.images():
             raise InvalidEdit(f"{target} has no picture to annotate")
+        local.make_root(opened.path.parent)  # edits are checked in it before they are saved
         return opened
 
     @classmethod

@@ -74,6 +74,7 @@ def test_a_job_has_only_the_pictures_of_its_edits(folder):
 def test_a_job_elsewhere_leaves_its_pictures_alone(folder, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     opened = Annotations.open(folder, tmp_path / "mine" / "job")
+    assert not isinstance(opened.edit("", new("a.png").after), BadEdit)
     opened.save([new("a.png")], {"one": painted()})
     (edit,) = load_job(tmp_path / "mine" / "job" / "job.toml").edits
     assert edit.image_path == folder / "a.png"
