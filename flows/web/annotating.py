@@ -92,13 +92,15 @@ class Annotator:
         return render("annotate.html", title=f"Annotate {title}", policy=SERVED, job=self.job)
 
     def state(self) -> dict[str, Any]:
-        """Return the job as it is now."""
+        """Return the job as it is now, and the id of the edit that is being made."""
+        trial = self._trials.latest
         return {
             "images": [{"name": name, "stem": _stem_of(name)} for name in self.job.images()],
             "first": self.job.first,
             "edits": [_on_page(line) for line in self.job.lines()],
             "use_mask": self.job.spec.use_mask,
             "unpaintable": self.job.unpaintable,
+            "trying": None if trial is None or trial.is_over else trial.edit.id,
         }
 
     def image(self, name: str) -> dict[str, Any]:

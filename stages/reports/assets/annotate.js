@@ -71,6 +71,7 @@ class Page {
     if (!job) return;
     this.#take(job);
     this.edits.read(job.edits);
+    if (job.trying !== null) this.#lookOn(job.trying);
     const fresh = this.images.find(({name}) => !this.edits.ofImage(name).length);
     await this.#open(job.first || (fresh ?? this.images[0]).name);
   }
@@ -257,6 +258,12 @@ class Page {
     const {name, fields} = this.#edit;
     const begun = await this.#tell(() => this.#ask('try', {name, fields}));
     if (begun) await this.#follow(this.image, this.#drags());
+  }
+
+  /** Follow an edit that was begun before this page was loaded. */
+  async #lookOn(id) {
+    const edit = this.edits.list.find(({fields}) => fields?.id === id);
+    if (edit) await this.#follow(edit.fields.image, this.#drags(edit));
   }
 
   async #follow(image, drags) {

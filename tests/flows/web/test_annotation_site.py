@@ -153,8 +153,10 @@ def test_an_edit_that_fails_says_where_and_why(client):
     assert client.post("try", json=edit).json()["id"] == "edit-0-0"
     again = client.post("try", json=edit)
     assert "edit-0-0 is being made: wait, or stop it" in again.json()["error"]
+    assert client.get("job").json()["trying"] == "edit-0-0"
     while not (trial := client.get("trial").json()).get("is_over"):
         time.sleep(0.05)
     assert trial["reason"].startswith("train_lora: ")
+    assert client.get("job").json()["trying"] is None
     assert "verdict" not in trial
     assert "no edit was made" in client.get("tried.png").json()["error"]
