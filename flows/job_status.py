@@ -11,7 +11,7 @@ from stages.failures import Failure
 from stages.jobs.edit import Job
 from stages.planning.plan import JobPlan, plan_job
 from stages.reports.causes import causes
-from stages.reports.wording import count, duration, first_of
+from stages.reports.wording import count, duration, first_of, pace
 
 SCHEMA = 1
 
@@ -81,7 +81,7 @@ def status_headline(status: JobStatus) -> str:
     """Say in one line how far a job is."""
     parts = [f"{status.done} of {count(status.total, 'edit')} done, {status.failed} failed"]
     if status.per_hour is not None:
-        parts.append(f"{status.per_hour:.0f}/h")
+        parts.append(pace(status.per_hour))
     if status.ends:
         parts.append(f"ends about {status.ends.astimezone():%Y-%m-%d %H:%M}")
     return f"{status.plan.job.name}: {', '.join(parts)}"

@@ -19,6 +19,7 @@ from flows.terminal.console import NARROW, can_show_bars
 from stages.failures import Failure
 from stages.planning.forecast import Forecast
 from stages.planning.time_left import TimeLeft
+from stages.reports.wording import pace
 
 LINE_SECONDS = 10.0
 """Seconds between plain lines, except for failures."""
@@ -69,7 +70,7 @@ class Standing:
     @property
     def _pace(self) -> Iterator[str]:
         if self.per_hour is not None:
-            yield f"{self.per_hour:.{0 if self.per_hour >= 10 else 1}f}/h"
+            yield pace(self.per_hour)
 
 
 class Progress:

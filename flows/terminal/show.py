@@ -90,19 +90,20 @@ def copy_artifacts(
         raise InvalidRequest(f"--select chooses edits in place of {name!r}: give one of them")
     job, loaded = Job(path, store=store), load(path, select)
     names = [edit.id for edit in loaded.edits] if select else [only_one(name)]
-    missing = []
+    copied, missing = 0, [f"edit {bad}" for bad in loaded.bad] if select else []
     with _writing("--copy-to", target):
         if target.exists() and any(target.iterdir()):
             raise InvalidRequest(f"--copy-to {target} is not empty: name a new folder")
         for each in names:
             try:
                 _copy(job[each], stage, target / each if select else target)
+                copied += 1
             except NotMade as error:
                 if not select:
                     raise
                 missing.append(str(error))
     say_list("Not there", first_lines(missing))
-    say(f"Copied {stage} of {count(len(names) - len(missing), 'edit')} to {target}")
+    say(f"Copied {stage} of {count(copied, 'edit')} to {target}")
     return SOME_FAILED if missing else ALL_DONE
 
 

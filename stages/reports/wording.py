@@ -42,6 +42,11 @@ def warnings_of(summary: Mapping[str, Any]) -> list[str]:
     return [str(warning) for warning in warnings] if isinstance(warnings, list) else []
 
 
+def pace(per_hour: float) -> str:
+    """Return how many edits are done in an hour, such as "118/h" or "0.4/h"."""
+    return f"{per_hour:.{0 if per_hour >= 10 else 1}f}/h"
+
+
 def duration(seconds: float) -> str:
     """Return a time in the two units that matter."""
     if seconds < 10:

@@ -48,6 +48,9 @@ def test_who_is_at_what_and_since_when_is_told_until_the_run_ends(path, store):
     note_at_work(store, "run-1", str(path), ["edit-1", "edit-2"], "optimize_latent", STANDING)
     status = status_of(load_job(path), store)
     assert status_headline(status).startswith("job: 1 of 4 edits done, 0 failed, 118/h, ends about")
+    slow = replace(STANDING, per_hour=0.4)
+    note_at_work(store, "run-1", str(path), ["edit-1", "edit-2"], "optimize_latent", slow)
+    assert ", 0.4/h, " in status_headline(status_of(load_job(path), store))
     (line,) = at_work_lines(status)
     assert re.match(r"optimize_latent of edit-1, edit-2 since \d\d:\d\d:\d\d \(\d.*s\) on \S", line)
     (note,) = status_document(status, store)["at_work"]

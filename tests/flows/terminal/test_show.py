@@ -64,6 +64,8 @@ def shown(tmp_path_factory) -> tuple[Path, str]:
     """A job of three edits, of which the first two are done, and its store."""
     folder = tmp_path_factory.mktemp("shown")
     path, store = finished_job.write_job(folder, 3), ArtifactStore.open(folder / "store")
+    with (folder / "edits.jsonl").open("a") as file:
+        file.write('{"id": "edit-bad", "image": "away.png", "drags": []}\n')
     for edit in load_job(path).edits[:2]:
         finished_job.finish(edit, store, shade=77)
     return path, store.location
@@ -86,10 +88,12 @@ def test_a_stage_of_all_that_are_selected_is_copied_and_what_is_not_made_is_name
     shown, tmp_path, capsys
 ):
     path, store = shown
-    assert copy_artifacts(path, None, ["even", "edit-1"], "sample_image", tmp_path, store) == 1
+    chosen = ["even", "edit-1", "edit-b*"]
+    assert copy_artifacts(path, None, chosen, "sample_image", tmp_path, store) == 1
     assert {each.name for each in tmp_path.iterdir()} == {"edit-0", "edit-1"}
     assert (np.asarray(Image.open(tmp_path / "edit-1" / "image.png")) == 77).all()
     output = capsys.readouterr().out
+    assert "edit edit-bad (line 4): " in output
     assert "edit edit-2: sample_image is not there, it is not made yet: run `adapt" in output
     assert f"Copied sample_image of 2 edits to {tmp_path}" in output
 
