@@ -33,10 +33,16 @@ def write_page(comparison: Comparison, place: Place) -> None:
     for path, written in {**assets, **data}.items():
         place.put_changed(path, written)
     place.delete(sorted(place.names(DATA) - data.keys()))
-    place.put(COMPARED, _page(comparison, common, addresses(data)).encode(errors="replace"))
+    page = _page(comparison, common, [any(each.values()) for each in changes], addresses(data))
+    place.put(COMPARED, page.encode(errors="replace"))
 
 
-def _page(comparison: Comparison, common: Sequence[Sequence[Change]], files: Sequence[str]) -> str:
+def _page(
+    comparison: Comparison,
+    common: Sequence[Sequence[Change]],
+    is_otherwise: Sequence[bool],
+    files: Sequence[str],
+) -> str:
     first, *others = comparison.sides
     return render(
         "compare.html",
@@ -47,7 +53,7 @@ def _page(comparison: Comparison, common: Sequence[Sequence[Change]], files: Seq
         many=len(others) > 1,
         as_near=AS_NEAR,
         others=[
-            _section(comparison, number, side, common[number - 1])
+            _section(comparison, number, side, common[number - 1], is_otherwise[number - 1])
             for number, side in enumerate(others, start=1)
         ],
         settings={
@@ -65,7 +71,11 @@ def _page(comparison: Comparison, common: Sequence[Sequence[Change]], files: Seq
 
 
 def _section(
-    comparison: Comparison, number: int, side: Side, common: Sequence[Change]
+    comparison: Comparison,
+    number: int,
+    side: Side,
+    common: Sequence[Change],
+    is_otherwise: bool,
 ) -> dict[str, Any]:
     """Return what is said of a side on top."""
     return {
@@ -73,6 +83,7 @@ def _section(
         "counts": nearer_line(comparison, number),
         "alone": alone_lines(comparison, number),
         "common": common,
+        "is_otherwise": is_otherwise,
         "lines": told_lines(comparison, number),
     }
 

@@ -206,7 +206,7 @@
 
   part.hidden = false;
   buildForm();
-  listen(one.keys, one);
+  listen(one.keys, one.viewer, () => dialog.open);
   window.addEventListener('hashchange', show);
   show();
   readFiles(settings.files, list, ({missing}) => {

@@ -75,21 +75,6 @@ async function copy(button) {
   }
 }
 
-/** Do what a key is for, unless something is typed. */
-function press(event) {
-  const isTyping = event.target.matches('input:not([type="range"]), textarea, select');
-  if (isTyping || event.ctrlKey || event.altKey || event.metaKey) return;
-  const actions = {
-    j: () => document.querySelector('a[rel="next"]')?.click(),
-    k: () => document.querySelector('a[rel="prev"]')?.click(),
-    s: () => viewer.alone(null),
-    z: () => viewer.exact(),
-    a: () => viewer.drags(),
-  };
-  if (/^[1-9]$/.test(event.key) && view.layers[event.key - 1]) viewer.alone(event.key - 1);
-  else actions[event.key]?.();
-}
-
 function read(id) {
   return JSON.parse(document.getElementById(id).textContent);
 }
@@ -103,6 +88,10 @@ for (const button of document.querySelectorAll('[data-copy]')) {
   button.hidden = false;
   button.addEventListener('click', () => copy(button));
 }
-document.addEventListener('keydown', press);
+listen({
+  ...viewer.keys,
+  j: ['the next edit', () => document.querySelector('a[rel="next"]')?.click()],
+  k: ['the edit before', () => document.querySelector('a[rel="prev"]')?.click()],
+}, viewer);
 const scrubber = document.querySelector('.scrubber');
 if (scrubber) new Scrubber(scrubber, document.getElementById('tracks'), read('paths'));

@@ -349,7 +349,7 @@
   buildHelp();
   window.addEventListener('hashchange', show);
   window.addEventListener('storage', voted);
-  listen(KEYS, one);
+  listen(KEYS, one.viewer, () => dialog.open);
   if (settings.refresh) setInterval(renew, 1000 * settings.refresh);
   show();
   readFiles(settings.files, grid, ({missing, isFirst, isLast}) => {

@@ -141,26 +141,7 @@ class EditDialog {
     return {
       j: ['the next edit', () => this.move(1)],
       k: ['the previous edit', () => this.move(-1)],
-      s: ['slider', () => this.viewer.alone(null)],
-      z: ['a pixel on a pixel of the screen', () => this.viewer.exact()],
-      a: ['arrows', () => this.viewer.drags()],
+      ...this.viewer.keys,
     };
   }
-}
-
-/** Do what `keys` have for a key, and show layers by their numbers; not while somebody types. */
-function listen(keys, {viewer, dialog}) {
-  document.addEventListener('keydown', (event) => {
-    const isTyping = event.target.matches('input:not([type=range]), textarea, select');
-    if (isTyping && event.key === 'Escape') {
-      event.preventDefault();
-      event.target.blur();
-    }
-    if (isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
-    const layer = dialog.open && /^[1-9]$/.test(event.key) && viewer.view?.layers[event.key - 1];
-    if (layer) viewer.alone(event.key - 1);
-    else if (keys[event.key]) keys[event.key][1]();
-    else return;
-    event.preventDefault();
-  });
 }

@@ -64,6 +64,15 @@ class Viewer {
     this.#draw();
   }
 
+  /** The keys of the viewer: words and action by key. */
+  get keys() {
+    return {
+      s: ['slider', () => this.alone(null)],
+      z: ['a pixel on a pixel of the screen', () => this.exact()],
+      a: ['arrows', () => this.drags()],
+    };
+  }
+
   #title(index) {
     return this.view.layers[index]?.title ?? '';
   }
@@ -159,6 +168,24 @@ class Viewer {
     this.slider.value = 100 * (event.clientX - box.left) / box.width;
     this.#slide();
   }
+}
+
+/** Do what `keys` have for a key, and show layers by their numbers where the viewer is on the screen; not while
+    somebody types. */
+function listen(keys, viewer, isOnScreen = () => true) {
+  document.addEventListener('keydown', (event) => {
+    const isTyping = event.target.matches('input:not([type=range]), textarea, select');
+    if (isTyping && event.key === 'Escape') {
+      event.preventDefault();
+      event.target.blur();
+    }
+    if (isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
+    const layer = isOnScreen() && /^[1-9]$/.test(event.key) && viewer.view?.layers[event.key - 1];
+    if (layer) viewer.alone(event.key - 1);
+    else if (keys[event.key]) keys[event.key][1]();
+    else return;
+    event.preventDefault();
+  });
 }
 
 /** Make an element with a class and a text. */

@@ -29,6 +29,7 @@ from stages.reports.comparison import (
     sides_of_variants,
 )
 from stages.reports.comparison_page import alone_lines, nearer_line, write_page
+from stages.reports.place import Place
 from stages.reports.results import Results
 
 
@@ -108,6 +109,14 @@ def test_edits_that_one_side_lacks_are_counted_with_the_reason(made):
     )
     assert nearer_line(neither, 1) == "No edit has a result on both sides."
     assert alone_lines(neither, 1) == ["Both lack 1 edit: not selected (edit-2)"]
+
+
+def test_sides_that_are_made_alike_are_said_to_be(made, tmp_path):
+    first, *_ = made.comparison.sides
+    alike = replace(made.comparison, sides=(first, replace(first, name="again")))
+    write_page(alike, Place(tmp_path))
+    page = (tmp_path / "compare.html").read_text("utf-8")
+    assert "No setting is otherwise in any edit that both have." in page
 
 
 def test_changes_are_named_from_and_to(made):
