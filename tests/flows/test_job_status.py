@@ -113,6 +113,26 @@ def test_a_watch_tells_what_changes_until_the_job_is_over(path, store, monkeypat
     assert len(lines) == len(set(lines)) <= 4
 
 
+def test_a_slow_first_look_keeps_no_watch_waiting(path, store, monkeypatch):
+    monkeypatch.setattr(flows.terminal.status, "WATCH_SECONDS", 0.05)
+    looks = []
+
+    def slow_at_first(job, opened):
+        status = status_of(job, opened)
+        if not looks:
+            time.sleep(0.5)
+            for edit in load_job(path).edits[1:]:
+                finish(edit, store)
+        looks.append(status)
+        return status
+
+    monkeypatch.setattr(flows.terminal.status, "status_of", slow_at_first)
+    clock = time.monotonic()
+    told("status", path, "--watch")
+    assert len(looks) == 2
+    assert time.monotonic() - clock < 4
+
+
 def test_an_edit_is_not_watched(path):
     ended = CliRunner().invoke(app, ["status", str(path), "edit-1", "--watch"])
     assert ended.exit_code == 2
