@@ -142,7 +142,7 @@ View = Annotated[bool, flag("--open", "Open the panel in a viewer.")]
 LoraFile = Annotated[File, option("FILE", "Write its LoRA for other tools instead.", "--lora")]
 Serve = Annotated[bool, flag("--serve", "Then serve the page to this machine's browsers.")]
 Port = Annotated[
-    int | None, option("N", "Port to serve at; any free one by default.", min=1, max=65535)
+    int | None, option("N", "Port to serve at; by default a free one.", min=1, max=65535)
 ]
 WebpFile = Annotated[File, option("FILE", "Write an animation of its drag, as WebP, instead.")]
 CopyTo = Annotated[File, option("DIR", "Copy what --stage made, file by file, instead.")]

@@ -25,7 +25,7 @@ from flows.terminal.jobs import (
     usual_out,
 )
 from flows.time_limits import seconds_of
-from flows.web.results_site import results_site
+from flows.web.results_site import results_site, usual_port
 from flows.web.serving import serve
 from stages.jobs.edit import Job
 from stages.jobs.reader import load_job
@@ -103,7 +103,7 @@ def write_job_report(
     Args:
         edits: whether to write the pages of the selected edits; those of a small job always are.
         is_served: whether to serve the page then, until the user interrupts it.
-        port: where; None for any port that is free.
+        port: where; None for one that is this folder's own, or any that is free.
 
     Raises:
         InvalidRequest: for a selection without `edits`, for which alone it is.
@@ -125,7 +125,7 @@ def write_job_report(
             say(f"Pages of edits written: {len(written)}")
     say(f"Report: {results.page}")
     if is_served:
-        serve(results_site(results.place), port, say)
+        serve(results_site(results.place), port, say, usual=usual_port(results.place))
     return SOME_FAILED if damaged else ALL_DONE
 
 

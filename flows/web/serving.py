@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
+ANY = 0
+"""The port that stands for any that is free."""
 LARGEST_BODY = 64 << 20
 """Bytes of a request: a painted mask of the largest image takes less."""
 HEADERS = (
@@ -42,24 +44,22 @@ class Site:
     token: str = field(default_factory=lambda: secrets.token_urlsafe(16), repr=False)
 
     @classmethod
-    def bind(cls, app: "ASGIApp", port: int | None = None) -> "Site":
-        """Take a port: the one that is named, or else any that is free.
+    def bind(cls, app: "ASGIApp", port: int | None = None, usual: int = ANY) -> "Site":
+        """Take a port: the one that is named, or else the usual one, or any that is free.
 
         Raises:
             InvalidRequest: if the port that is named cannot be had.
         """
-        bound = socket.socket()
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if port is None:
+            with suppress(OSError):
+                return cls(app, _listening(usual))
         try:
-            bound.bind((LOOPBACK, port or 0))
-            bound.listen()  # now, since two may bind a port and only one can listen at it
+            return cls(app, _listening(port or ANY))
         except OSError as error:
-            bound.close()
             raise InvalidRequest(
                 f"--port {port} cannot be had ({error.strerror}): name another, or none for one "
                 "that is free"
             ) from error
-        return cls(app, bound)
 
     @property
     def port(self) -> int:
@@ -87,6 +87,19 @@ class Site:
                 timeout_graceful_shutdown=1,
             )
         )
+
+
+def _listening(port: int) -> socket.socket:
+    """Return a socket that listens at a port; the system chooses it for `ANY`."""
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((LOOPBACK, port))
+        bound.listen()  # now, since two may bind a port and only one can listen at it
+    except OSError:
+        bound.close()
+        raise
+    return bound
 
 
 @dataclass(frozen=True)
@@ -150,19 +163,25 @@ def _limited(receive: "Receive") -> "Receive":
 
 
 def serve(
-    app: "ASGIApp", port: int | None, say: Callable[[str], None], *, opens: bool = False
+    app: "ASGIApp",
+    port: int | None,
+    say: Callable[[str], None],
+    *,
+    opens: bool = False,
+    usual: int = ANY,
 ) -> None:
     """Serve an app until the user interrupts it.
 
     Args:
-        port: where to listen; None for any port that is free.
+        port: where to listen; None for the usual port, or any that is free.
         say: prints the address.
         opens: whether to open the address in a browser.
+        usual: browsers keep what a page saves by its port.
 
     Raises:
         InvalidRequest: if the port that is named cannot be had.
     """
-    site = Site.bind(app, port)
+    site = Site.bind(app, port, usual)
     say(f"{site.address} (Ctrl+C ends it)")
     if opens:
         webbrowser.open(site.address)

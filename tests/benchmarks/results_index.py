@@ -9,6 +9,7 @@ import io
 import sys
 import time
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -136,9 +137,11 @@ def measure(browser: Browser, folder: Path) -> dict[str, str]:
         start = time.perf_counter()
         tab.goto((folder / "index.html").as_uri())
         wait_until(tab, SEEN)
-        first, read = time.perf_counter() - start, sum(map(_size, asked))
+        first = time.perf_counter() - start
         wait_until(tab, "!document.getElementById('said').textContent.includes('are read')")
         whole = time.perf_counter() - start
+        # The second file of rows is asked for when the first view is there.
+        read = sum(map(_size, takewhile(lambda url: "/data/0002.js" not in url, asked)))
         found = {
             "first view": f"{first:.2f} s, {read / 1e6:.2f} MB read",
             "all rows are read": f"{whole:.2f} s",

@@ -1,5 +1,6 @@
 """A served page answers who knows its address, and nobody else."""
 
+from contextlib import closing
 from http.client import HTTPConnection
 
 import httpx
@@ -12,7 +13,7 @@ from support.served import served
 
 from flows.outcomes import InvalidRequest
 from flows.web import serving
-from flows.web.results_site import results_site
+from flows.web.results_site import results_site, usual_port
 from flows.web.serving import Site
 from stages.reports.place import Place
 
@@ -103,6 +104,15 @@ def test_a_body_that_is_too_large_is_not_read(monkeypatch):
 def test_a_port_in_use_is_refused_in_one_line(site):
     with pytest.raises(InvalidRequest, match=rf"^--port {site.port} cannot be had \(.+\): name"):
         Site.bind(site.app, site.port)
+
+
+def test_a_folder_has_the_same_port_again_unless_that_is_taken(site, tmp_path):
+    place = Place(tmp_path)
+    port = usual_port(place)
+    assert port == usual_port(Place(tmp_path)) != usual_port(Place(tmp_path / "other"))
+    assert Site.bind(site.app, usual=site.port).port != site.port
+    with closing(Site.bind(site.app, usual=port).socket) as bound:
+        assert bound.getsockname()[1] == port
 
 
 def test_results_in_object_storage_are_not_served():
