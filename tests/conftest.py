@@ -1,4 +1,4 @@
-"""Shared fixtures: a real but tiny Stable Diffusion, drawn at random, and an edit with it."""
+"""Shared fixtures: a real but tiny Stable Diffusion, drawn at random, an edit with it, a server."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -28,6 +28,8 @@ from stages.workbench import Workbench
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+    from flows.prefect_server import PrefectServer
+
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -53,10 +55,33 @@ QUICK = EditConfig().merged(
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cache folder of the tests' own, beside which nobody's is touched."""
+    """A cache folder of the tests' own: nobody's, and nobody's Prefect database, is touched."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        patch.setenv("PREFECT_PROFILES_PATH", str(folder / "no-profiles.toml"))
+        patch.delenv("PREFECT_API_URL", raising=False)
         yield
+
+
+@pytest.fixture(scope="session")
+def server() -> "Iterator[PrefectServer]":
+    """A real Prefect server that runs for all tests of the session."""
+    from flows.prefect_server import start_server
+
+    running = start_server()
+    try:
+        running.wait_until_ready()
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def users_server(server: "PrefectServer", monkeypatch: pytest.MonkeyPatch) -> "PrefectServer":
+    """The session's server, named as users name theirs."""
+    monkeypatch.setenv("PREFECT_API_URL", server.api_url)
+    return server
 
 
 @pytest.fixture(scope="session")

@@ -201,7 +201,10 @@ NOTHING_STARTS = {
         ("import", "dragscenes", "x", "--edits", "90", "--scenes", "1"),
         "cannot give 90 edits on 1 scenes",
     ),
-    "size of scenes": (("import", "dragscenes", "x", "--edits", "1", "--size", "7"), "size 7"),
+    "size of scenes": (
+        ("import", "dragscenes", "x", "--edits", "1", "--scenes", "1", "--size", "7"),
+        "size 7",
+    ),
     "nothing selected": (("run", "cats/job.toml", "--select", "dog*"), "matches 'dog*'"),
     "store in the way": (("run", "cats/job.toml", "--store", "cats/cat.png"), "cats/cat.png"),
     "store of another kind": (("plan", "cats/job.toml", "--store", "foreign"), "format.json"),
@@ -701,16 +704,17 @@ def test_an_edit_replaces_no_picture_of_another_image(edit_cat):
 def test_the_mask_of_an_edit_says_what_may_change(edit_cat):
     mask = np.zeros((64, 96), np.uint8)
     mask[16:48, 16:64] = 255
-    pocket = ("--segmenter", "pocket", "--lora", "off")
+    write_quick_segmenter(Path("segmenter"))
+    options = ("--mask", "mask.png", "--segmenter", "segmenter", "--lora", "off")
     pictures = []
-    for number, chosen in enumerate((mask, 255 - mask)):
+    for chosen in (mask, 255 - mask):
         Image.fromarray(chosen).save("mask.png")
-        options = ("--mask", "mask.png", *pocket, "--out", f"{number}.png")
-        ended = edit_cat("cats/cat.png", *options, preset="plus")
+        ended = edit_cat(
+            "cats/cat.png", *options, "--set", "build_mask.mode=segment", preset="plus"
+        )
         assert ended.exit_code == 0, ended.output + ended.stderr
-        pictures.append(np.asarray(Image.open(f"{number}.png")))
+        assert 'cat: build_mask.mode = "segment" is not used' in ended.output
+        pictures.append(np.asarray(Image.open("results/cat.png")))
     assert not np.array_equal(*pictures)
-    mode = edit_cat("cats/cat.png", "--mask", "mask.png", "--set", "build_mask.mode=segment")
-    assert 'cat: build_mask.mode = "segment" is not used' in mode.output
-    left = edit_cat("cats/cat.png", "--mask", "mask.png", "--set", "use_mask=false")
+    left = edit_cat("cats/cat.png", *options, "--set", "use_mask=false", preset="paste")
     assert "cat: its mask is left aside, because use_mask is false" in left.output

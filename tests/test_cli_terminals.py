@@ -33,7 +33,7 @@ COMMANDS = [
 def folder(tmp_path_factory):
     """A job of which one edit is done, one has failed, and one cannot be read, with its store."""
     folder = tmp_path_factory.mktemp("terminals")
-    job = write_job(folder / "cats", edits=2)
+    job = write_job(folder / "cats", edits=2, model="pocket")  # known: nobody has to load torch
     store = ArtifactStore.open(folder / ".adaptivedrag")
     first, second = load_job(job).edits
     finish(first, store)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from support.finished_job import finish
+from support.quick_segmenter import write_quick_segmenter
 from typer.testing import CliRunner
 
 from adaptivedrag import presets
@@ -50,10 +51,12 @@ def commands() -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory, edit: Edit) -> Path:
-    """A folder with the README's own job, on the tiny model and a photograph."""
+    """A folder with the README's own job, on the tiny model, a quick segmenter and a photograph."""
     folder = tmp_path_factory.mktemp("readme")
+    segmenter = write_quick_segmenter(folder / "segmenter")
     job, _ = blocks("toml")
     job = job[: job.index("[sample_image]")].replace('"pocket"', f'"{edit.model}"', 1)
+    job = job.replace('"pocket"', f'"{segmenter}"', 1)
     (folder / "job.toml").write_text(job + QUICK, "utf-8")
     (folder / "edits.jsonl").write_text(blocks("json")[0], "utf-8")
     (folder / "images").mkdir()
@@ -74,6 +77,7 @@ def invoke(words: list[str]) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("users_server")
 def test_the_commands_of_the_job_run_as_they_are_written(workplace, monkeypatch, edit):
     monkeypatch.chdir(workplace)
     assert "train_lora" in invoke(in_readme("plan"))
@@ -86,6 +90,7 @@ def test_the_commands_of_the_job_run_as_they_are_written(workplace, monkeypatch,
     assert "Panel" in invoke(show)
 
 
+@pytest.mark.usefixtures("users_server")
 def test_what_is_done_in_the_morning_runs_as_it_is_written(workplace, monkeypatch):
     monkeypatch.chdir(workplace)
     own = {words[1]: words[1:] for words in commands() if words[1] in ("export", "status")}
@@ -108,7 +113,7 @@ def test_the_single_edit_runs_as_it_is_written(workplace, monkeypatch, edit):
         "extract_superpixels.source=rgb",
     ]
     settings = [word for setting in quick for word in ("--set", setting)]
-    invoke([*in_readme("edit"), "--model", edit.model, *settings])
+    invoke([*in_readme("edit"), "--model", edit.model, "--segmenter", "segmenter", *settings])
     assert (workplace / "results" / "photo.png").is_file()
 
 

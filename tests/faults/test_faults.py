@@ -18,7 +18,6 @@ from corruption import (
 from fault_rows import Row, Stopwatch, table, written
 from lives import Errand, ready, to_the_end
 from real_results import make_results
-from support.s3_server import serve_s3
 from support.tiny_job import write_job
 
 
@@ -70,9 +69,8 @@ def test_damage_to_what_real_stages_made_is_damage_results(results, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_broken_request_to_object_storage_spoils_nothing(results):
-    with serve_s3() as port:
-        row = object_storage.break_requests(results.of_each_stage[3:4], port)
+def test_a_broken_request_to_object_storage_spoils_nothing(results, s3_port):
+    row = object_storage.break_requests(results.of_each_stage[3:4], s3_port)
     assert row.held, row
 
 

@@ -1,16 +1,16 @@
-"""Fixtures of the flows: tiny jobs on a tiny model, and one real Prefect server for all of them."""
+"""Fixtures of the flows: tiny jobs on a tiny model, run here or in a process of their own."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 from support.tiny_job import write_job
 
-from flows.prefect_server import PrefectServer, start_server
+from flows.prefect_server import PrefectServer
 from flows.request import RunRequest
 from flows.run_job import run
 from stages.jobs.edit import Job
@@ -35,35 +35,6 @@ end_process(summary)
 
 MakeJob = Callable[..., Path]
 StartRun = Callable[..., "subprocess.Popen[str]"]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache folder of the tests' own: nobody's Prefect database is touched."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("cache")
-        patch.setenv("XDG_CACHE_HOME", str(folder))
-        patch.setenv("PREFECT_PROFILES_PATH", str(folder / "no-profiles.toml"))
-        patch.delenv("PREFECT_API_URL", raising=False)
-        yield folder
-
-
-@pytest.fixture(scope="session")
-def server(own_cache: Path) -> Iterator[PrefectServer]:
-    """A real server that runs for all tests of the session."""
-    running = start_server()
-    try:
-        running.wait_until_ready()
-        yield running
-    finally:
-        running.stop()
-
-
-@pytest.fixture
-def users_server(server: PrefectServer, monkeypatch: pytest.MonkeyPatch) -> PrefectServer:
-    """The session's server, named as users name theirs."""
-    monkeypatch.setenv("PREFECT_API_URL", server.api_url)
-    return server
 
 
 @pytest.fixture(scope="session")

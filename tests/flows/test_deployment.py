@@ -1,7 +1,6 @@
 """A job sent to a real worker: same flow, same bytes."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,19 +32,21 @@ def parameters_of(run_id: str, server: PrefectServer) -> dict:
 
 
 @pytest.mark.slow
-def test_a_worker_on_the_same_store_makes_the_same_bytes_as_a_run(
-    make_job, run_here, users_server, tmp_path
+def test_a_worker_makes_the_bytes_of_a_run_and_prefect_names_what_fails_there(
+    make_job, run_here, users_server, tmp_path, monkeypatch
 ):
     job = make_job(images=2, each=2)
     assert run_here(job).exit_code == 0
-    store = tmp_path / "workers-store"
     name = deploy(pool="test-pool", name="test")
     assert name == "edit-dataset/test"
-    runs = submit(job, store, RunRequest(out=str(tmp_path / "out")), shards=2, deployment=name)
+    store, ours, theirs = tmp_path / "workers-store", job.parent / "out", tmp_path / "out"
+    runs = submit(job, store, RunRequest(out=str(theirs)), shards=2, deployment=name)
     assert len(runs) == 2
+    bad = make_job(images=1, each=2, **{"edit-0-1": DIVERGING})
+    [failing] = submit(bad, tmp_path / "other-store", RunRequest(), deployment=name)
+    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
     worker = subprocess.run(
         [sys.executable, "-m", "prefect", "worker", "start", "--pool", "test-pool", "--run-once"],
-        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
         capture_output=True,
         text=True,
         timeout=240,
@@ -53,18 +54,31 @@ def test_a_worker_on_the_same_store_makes_the_same_bytes_as_a_run(
     )
     assert worker.returncode == 0, worker.stderr
     assert images_of(job, store) == images_of(job, job.parent / "store")
-    summaries = ArtifactStore.open(store)
-    assert len(summaries.runs()) == 2
-    ours, theirs = job.parent / "out", tmp_path / "out"
+    assert len(ArtifactStore.open(store).runs()) == 2
     for edit in load_job(job).edits:
-        name = f"images/{edit.id}.png"
-        assert (theirs / name).read_bytes() == (ours / name).read_bytes()
+        picture = f"images/{edit.id}.png"
+        assert (theirs / picture).read_bytes() == (ours / picture).read_bytes()
     lines = (theirs / "results.jsonl").read_text().splitlines()
     assert {json.loads(line)["status"] for line in lines} == {"done"}
     page = (theirs / "index.html").read_text("utf-8")
     assert "not done yet" not in page
     assert "goes on" not in page
     assert submit(job, store, RunRequest(), shards=2, deployment=name) == []
+    assert_prefect_names_what_failed(failing, users_server)
+
+
+def assert_prefect_names_what_failed(run_id: str, server: PrefectServer) -> None:
+    """Look at a flow run of which one of two edits has failed, and at its last word."""
+    with client_settings(server), get_client(sync_client=True) as client:
+        run = client.read_flow_run(UUID(run_id))
+        wanted = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+        tasks = client.read_task_runs(flow_run_filter=wanted)
+    assert run.state.is_failed()
+    assert "1 done, 1 failed" in run.state.message
+    assert "edit-0-1: optimize_latent: NotFinite" in run.state.message
+    failed = [task for task in tasks if task.state.is_failed()]
+    assert [task.name for task in failed] == ["optimize_latent of edit-0-1"]
+    assert "edit-0-1: optimize_latent: NotFinite" in failed[0].state.message
 
 
 def test_workers_get_the_stages_and_the_retries_that_were_asked_for(
@@ -98,30 +112,3 @@ def test_without_a_server_there_is_one_line_that_says_what_to_set(make_job, tmp_
         with pytest.raises(PrefectUnavailable, match="set PREFECT_API_URL") as raised:
             attempt()
         assert "\n" not in str(raised.value)
-
-
-@pytest.mark.slow
-def test_what_fails_at_a_worker_is_failed_in_prefect_and_named_in_its_last_word(
-    make_job, users_server, tmp_path
-):
-    job = make_job(images=1, each=2, **{"edit-0-1": DIVERGING})
-    name = deploy(pool="failing", name="failing")
-    [run_id] = submit(job, tmp_path / "store", RunRequest(), deployment=name)
-    worker = subprocess.run(
-        [sys.executable, "-m", "prefect", "worker", "start", "--pool", "failing", "--run-once"],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert worker.returncode == 0, worker.stderr
-    with client_settings(users_server), get_client(sync_client=True) as client:
-        run = client.read_flow_run(UUID(run_id))
-        wanted = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
-        tasks = client.read_task_runs(flow_run_filter=wanted)
-    assert run.state.is_failed()
-    assert "1 done, 1 failed" in run.state.message
-    assert "edit-0-1: optimize_latent: NotFinite" in run.state.message
-    failed = [task for task in tasks if task.state.is_failed()]
-    assert [task.name for task in failed] == ["optimize_latent of edit-0-1"]
-    assert "edit-0-1: optimize_latent: NotFinite" in failed[0].state.message

@@ -94,17 +94,35 @@ BEHIND_PROXIES = {
 """Proxies where nobody listens."""
 
 
-def test_after_a_kill_no_server_is_left_and_nothing_is_made_twice(
+KILLED_AFTER_THE_FIRST_EDIT = """
+import os, signal
+from flows.run import Run
+
+take = Run.take
+
+def takes(run, item, *arguments):
+    take(run, item, *arguments)
+    if item.stage.name == "locate_handles":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Run.take = takes
+"""
+
+
+def test_after_a_kill_no_server_is_left_the_first_edit_is_there_and_nothing_is_made_twice(
     make_job, start_run, run_here, connections
 ):
     job = make_job(images=2, each=2)
+    out = job.parent / "out"
     # Neither proxies nor a home that cannot be made keep a run from starting.
-    process = start_run(job, HOME="/proc/nowhere", **BEHIND_PROXIES)
-    wait_for_records(job, 3, process)
+    surroundings = BEHIND_PROXIES | {"HOME": "/proc/nowhere"}
+    process = start_run(job, before=KILLED_AFTER_THE_FIRST_EDIT, **surroundings)
+    wait_for_records(job, 1, process)
     [server] = servers_of(process)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL, output
     assert ends_in_time(server)
+    assert_the_first_edit_is_there(out)
 
     before = records(job)
     again = run_here(job)
@@ -115,6 +133,21 @@ def test_after_a_kill_no_server_is_left_and_nothing_is_made_twice(
     plan = plan_job(load_job(job), ArtifactStore.open(job.parent / "store"))
     assert all(edit.done for edit in plan.edits)
     assert set(connections.read_text().split()) <= {"127.0.0.1", "::1", "localhost"}
+    page = (out / "index.html").read_text("utf-8")
+    assert "This run goes on" not in page
+    rows = (out / "data" / "0001.js").read_text()
+    assert all(f"images/{edit.edit.id}.png" in rows for edit in plan.edits)
+
+
+def assert_the_first_edit_is_there(out: Path) -> None:
+    """Look at the picture, the line and the page of what was done when the run was killed."""
+    lines = map(json.loads, (out / "results.jsonl").read_text().splitlines())
+    rows = {row["id"]: row for row in lines}
+    assert [row["status"] for row in rows.values()] == ["done", *["unfinished"] * 3]
+    assert Image.open(out / rows["edit-0-0"]["image"]).size == (128, 128)
+    page = (out / "index.html").read_text("utf-8")
+    assert "This run goes on: 1 of 4 edits done" in page
+    assert "images/edit-0-0.png" in (out / "data" / "0001.js").read_text()
 
 
 HEARD_AT_WORK = """
@@ -222,40 +255,3 @@ def test_a_server_that_dies_costs_its_page_and_not_the_run(make_job, start_run):
     assert "does not answer" in output
     assert "Traceback" not in output
     assert len(list((job.parent / "out" / "images").iterdir())) == 2
-
-
-KILLED_AFTER_THE_FIRST_EDIT = """
-import os, signal
-from flows.run import Run
-
-take = Run.take
-
-def takes(run, item, *arguments):
-    take(run, item, *arguments)
-    if item.stage.name == "locate_handles":
-        os.kill(os.getpid(), signal.SIGKILL)
-
-Run.take = takes
-"""
-
-
-def test_a_kill_right_after_the_first_edit_leaves_its_picture_its_line_and_a_page(
-    make_job, start_run, run_here
-):
-    job = make_job(images=1, each=3)
-    out = job.parent / "out"
-    process = start_run(job, before=KILLED_AFTER_THE_FIRST_EDIT)
-    process.communicate(timeout=120)
-    assert process.returncode == -signal.SIGKILL
-    lines = map(json.loads, (out / "results.jsonl").read_text().splitlines())
-    rows = {row["id"]: row for row in lines}
-    assert [row["status"] for row in rows.values()] == ["done", "unfinished", "unfinished"]
-    assert Image.open(out / rows["edit-0-0"]["image"]).size == (128, 128)
-    page = (out / "index.html").read_text("utf-8")
-    assert "This run goes on: 1 of 3 edits done" in page
-    assert "images/edit-0-0.png" in (out / "data" / "0001.js").read_text()
-    assert run_here(job).exit_code == 0
-    page = (out / "index.html").read_text("utf-8")
-    assert "This run goes on" not in page
-    rows = (out / "data" / "0001.js").read_text()
-    assert all(f"images/edit-0-{number}.png" in rows for number in range(3))

@@ -20,8 +20,8 @@ def perform_all(bench, edit):
     return {name: bench.perform(name, edit) for name in STAGE_NAMES}
 
 
-def test_a_method_of_its_own_is_planned_run_and_shown_like_the_others(bench, store, edit, changed):
-    perform_all(bench, edit)
+@pytest.mark.usefixtures("made")
+def test_a_method_of_its_own_is_planned_run_and_shown_like_the_others(bench, store, changed):
     rolled = changed(config={"optimize_latent": {"method": "roll"}})
     (plan,) = plan_edits([rolled], store, explain=True)
     assert plan.to_make == ("optimize_latent", "sample_image", "locate_handles")
@@ -34,6 +34,7 @@ def test_a_method_of_its_own_is_planned_run_and_shown_like_the_others(bench, sto
     assert plan.done
 
 
+@pytest.mark.usefixtures("made")
 def test_sampling_begins_at_the_level_that_the_method_names(bench, store, changed):
     edit = changed(config={"optimize_latent": {"method": "roll"}})
     records = perform_all(bench, edit)
@@ -52,6 +53,7 @@ def test_sampling_begins_at_the_level_that_the_method_names(bench, store, change
     assert np.array_equal(result.image, store.read(records["sample_image"])["image"])
 
 
+@pytest.mark.usefixtures("made")
 def test_the_level_is_part_of_the_result_where_it_is_not_that_of_the_inversion(
     bench, store, changed
 ):
@@ -63,6 +65,7 @@ def test_the_level_is_part_of_the_result_where_it_is_not_that_of_the_inversion(
     assert {*store.read(late["optimize_latent"])} == {"latent", "tracks"}
 
 
+@pytest.mark.usefixtures("made")
 def test_the_alternation_is_sampled_from_the_level_where_it_ended(bench, store, changed):
     quick = {"method": "alternation", "levels": 2, "trackings": 1, "updates": 1}
     edit = changed(config={"optimize_latent": quick})

@@ -23,9 +23,7 @@ from stages.planning.models import adaptable_layers
 from stages.workbench import Workbench
 
 
-def test_an_edit_in_memory_equals_the_staged_one(edit, tmp_path):
-    bench = Workbench(ArtifactStore.open(tmp_path / "store"), Runtime(threads=1))
-    records = {name: bench.perform(name, edit) for name in STAGE_NAMES}
+def test_an_edit_in_memory_equals_the_staged_one(edit, store, made):
     result = adaptivedrag.edit(
         read_image(edit.image_path),
         edit.drags,
@@ -33,11 +31,10 @@ def test_an_edit_in_memory_equals_the_staged_one(edit, tmp_path):
         model=edit.model,
         config=edit.config,
     )
-    staged = bench.store.read(records["sample_image"])["image"]
-    assert np.array_equal(result.image, staged)
-    assert result.drag.verdict == records["optimize_latent"].summary["verdict"]
+    assert np.array_equal(result.image, store.read(made["sample_image"])["image"])
+    assert result.drag.verdict == made["optimize_latent"].summary["verdict"]
     assert [point.document() for point in result.witness.points] == (
-        records["locate_handles"].summary["points"]
+        made["locate_handles"].summary["points"]
     )
     assert len(result.lora_losses) == edit.config.train_lora.steps
 

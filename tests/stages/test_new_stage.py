@@ -1,7 +1,8 @@
 """A stage of one's own is one new file and one line: everything else reads its declaration.
 
 The project is copied, gets a stage after `sample_image` that makes the picture twice as large, and
-plans, runs, shows, reports, verifies and collects with it, by its own commands.
+plans, runs, shows, reports, verifies and collects with it, by its own commands, all of them in one
+process: each by itself would load torch and compile the copy's modules again.
 """
 
 import json
@@ -61,12 +62,24 @@ STAGE = Stage(
 '''
 
 
+COMMANDS = """
+import json, sys
+from typer.testing import CliRunner
+from cli import app
+
+for line in sys.stdin:
+    ended = CliRunner().invoke(app, json.loads(line))
+    print(json.dumps([ended.exit_code, ended.stdout, ended.stderr]), flush=True)
+"""
+"""Answers each line, the words of a command, with how it ended and what it printed."""
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """A copy of the project with one file more, and one line in the pipeline."""
     folder = tmp_path_factory.mktemp("project")
     for room in ROOMS:
-        shutil.copytree(ROOT / room, folder / room, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / room, folder / room)
     shutil.copy(ROOT / "cli.py", folder)
     (folder / "stages" / "upscale_image.py").write_text(UPSCALE_IMAGE)
     pipeline = folder / "stages" / "pipeline.py"
@@ -78,54 +91,53 @@ def project(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def call(project, tmp_path):
+    """Return what a command of the copied project prints, once it has ended well."""
+    environment = {**os.environ, "PYTHONPATH": str(project)}
+    environment.pop("PREFECT_API_URL", None)
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMANDS],
+        cwd=tmp_path,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def told(*words: str) -> str:
+        process.stdin.write(json.dumps([*words, "--store", "store"]) + "\n")
+        process.stdin.flush()
+        exit_code, output, errors = json.loads(process.stdout.readline())
+        assert exit_code == 0, output + errors
+        return output
+
+    yield told
+    process.communicate()
+
+
 @pytest.mark.slow
 def test_a_stage_in_one_file_is_planned_run_shown_reported_verified_and_collected(
-    project, tmp_path, tiny_model_directory
+    call, tmp_path, tiny_model_directory
 ):
     job = write_job(tmp_path / "job", tiny_model_directory, images=1, each=2)
     job.write_text(job.read_text() + "\n[upscale_image]\nfactor = 3\n")
-    environment = {**os.environ, "PYTHONPATH": str(project)}
-    environment.pop("PREFECT_API_URL", None)
-
-    def call(*words: str) -> str:
-        command = [sys.executable, "-m", "cli", *words]
-        if words[0] != "store":
-            command.append(str(job))
-        done = subprocess.run(
-            [*command, "--store", "store"],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    planned = json.loads(call("plan", "--json"))
+    planned = json.loads(call("plan", str(job), "--json"))
     assert planned["stages"]["upscale_image"]["to_make"]["artifacts"] == 2
-    assert "2 done" in call("run", "--out", "out")
+    assert "2 done" in call("run", str(job), "--out", "out")
     picture = np.asarray(Image.open(tmp_path / "out" / "images" / "edit-0-0.png"))
     assert picture.shape == (384, 384, 3)
     (row, _) = map(json.loads, (tmp_path / "out" / "results.jsonl").read_text().splitlines())
     assert "upscale_image" in row["keys"]
-    assert "2 of 2 edits done" in call("status")
-    assert "0 artifacts made" in call("run", "--out", "out")
+    assert "2 of 2 edits done" in call("status", str(job))
+    assert "0 artifacts made" in call("run", str(job), "--out", "out")
     job.write_text(job.read_text().replace("factor = 3", "factor = 2"))
-    assert "upscale_image.factor 3 → 2" in call("plan")
-    assert "2 done" in call("run", "--only", "upscale_image", "--out", "out")
+    assert "upscale_image.factor 3 → 2" in call("plan", str(job))
+    assert "2 done" in call("run", str(job), "--only", "upscale_image", "--out", "out")
     assert Image.open(tmp_path / "out" / "images" / "edit-0-0.png").size == (256, 256)
     assert "0 damaged, 0 notes" in call("store", "verify")
     assert "upscale_image" in call("store", "du")
-    shown = subprocess.run(
-        [sys.executable, "-m", "cli", "show", str(job), "edit-0-0", "--store", "store"],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert "upscale_image" in shown.stdout
-    assert shown.returncode == 0, shown.stderr
+    assert "upscale_image" in call("show", str(job), "edit-0-0")
     collected = call("store", "gc", "--keep", str(job), "--grace", "0s")
     assert "object" in collected
-    assert "0 artifacts made" in call("run", "--out", "out")
+    assert "0 artifacts made" in call("run", str(job), "--out", "out")

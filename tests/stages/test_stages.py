@@ -13,9 +13,8 @@ from stages.planning.work import work_for
 from stages.stage import InputMissing
 
 
-def perform_all(bench, edit, until=STAGE_NAMES[-1]):
-    wanted = STAGE_NAMES[: STAGE_NAMES.index(until) + 1]
-    return {name: bench.perform(name, edit) for name in wanted}
+def perform_all(bench, edit):
+    return {name: bench.perform(name, edit) for name in STAGE_NAMES}
 
 
 def statuses(store, edit):
@@ -29,8 +28,8 @@ def test_a_stage_needs_only_stages_before_it():
         assert set(stage.needs) <= set(STAGE_NAMES[:index])
 
 
-def test_a_whole_edit_is_made_once_and_its_image_has_the_input_size(bench, store, edit):
-    records = perform_all(bench, edit)
+def test_a_whole_edit_is_made_once_and_its_image_has_the_input_size(bench, store, edit, made):
+    records = made
     assert set(statuses(store, edit).values()) == {"hit"}
     assert perform_all(bench, edit) == records
     image = store.read(records["sample_image"])["image"]
@@ -60,13 +59,8 @@ def test_before_anything_the_plan_says_miss_and_follows(store, edit):
     }
 
 
-def test_every_stage_gives_the_same_bytes_again(bench, edit, tmp_path):
-    from adaptivedrag.config import Runtime
-    from artifacts import ArtifactStore
-    from stages.workbench import Workbench
-
-    other = Workbench(ArtifactStore.open(tmp_path / "other"), Runtime(threads=1))
-    first, second = perform_all(bench, edit), perform_all(other, edit)
+def test_every_stage_gives_the_same_bytes_again(bench, edit, made_once):
+    (_, first), second = made_once, perform_all(bench, edit)
     for name in STAGE_NAMES:
         assert first[name].key == second[name].key
         assert first[name].object == second[name].object
@@ -103,8 +97,8 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("change", "expected"), CHANGES, ids=[str(c)[:60] for c, _ in CHANGES])
-def test_a_change_reruns_exactly_what_depends_on_it(bench, store, edit, changed, change, expected):
-    perform_all(bench, edit)
+@pytest.mark.usefixtures("made")
+def test_a_change_reruns_exactly_what_depends_on_it(bench, store, changed, change, expected):
     after = changed(**change)
     assert {n for n, s in statuses(store, after).items() if s != "hit"} == expected
     remade = perform_all(bench, after)
@@ -130,8 +124,8 @@ def test_three_edits_of_one_image_share_lora_inversion_and_superpixels(bench, st
     assert plans == plan_edits(edits, store)
 
 
-def test_the_plan_names_the_setting_that_changed(bench, store, edit, changed):
-    perform_all(bench, edit)
+@pytest.mark.usefixtures("made")
+def test_the_plan_names_the_setting_that_changed(store, changed):
     after = changed(config={"optimize_latent": {"learning_rate": 0.2}})
     (plan,) = plan_edits([after], store, explain=True)
     assert plan.stages["optimize_latent"].why == "optimize_latent.learning_rate 0.1 → 0.2"
@@ -139,8 +133,8 @@ def test_the_plan_names_the_setting_that_changed(bench, store, edit, changed):
     assert plan.stages["train_lora"].status is Status.HIT
 
 
-def test_the_plan_names_the_input_that_changed(bench, store, edit, changed):
-    perform_all(bench, edit)
+@pytest.mark.usefixtures("made")
+def test_the_plan_names_the_input_that_changed(store, changed):
     (plan,) = plan_edits([changed(prompt="a dog")], store, explain=True)
     assert plan.stages["train_lora"].why == "input prompt changed"
 
@@ -154,8 +148,8 @@ def test_without_lora_the_stage_is_off_and_the_rest_follows(bench, store, change
     assert set(found.values()) == {"hit"}
 
 
-def test_an_external_lora_enters_by_its_bytes(bench, store, edit, changed, tmp_path):
-    trained = store.read(bench.perform("train_lora", edit))["lora"]
+def test_an_external_lora_enters_by_its_bytes(bench, store, made, changed, tmp_path):
+    trained = store.read(made["train_lora"])["lora"]
     path = tmp_path / "given.safetensors"
     save_file(trained, path)
     given = changed(lora=find_lora(path))
@@ -175,8 +169,8 @@ def test_an_image_changed_after_planning_is_refused_by_name(bench, edit, changed
 
 
 def test_a_damaged_input_is_remade_and_what_follows_stays_true(bench, store, edit, tmp_path):
-    records = perform_all(bench, edit, until="extract_superpixels")
-    folder = next((tmp_path / "store").glob(f"objects/*/{records['extract_superpixels'].object}"))
+    superpixels = bench.perform("extract_superpixels", edit)
+    folder = next((tmp_path / "store").glob(f"objects/*/{superpixels.object}"))
     for chunk in (folder / "labels.zarr").rglob("*"):
         if chunk.is_file() and chunk.name != "zarr.json":
             data = bytearray(chunk.read_bytes())
@@ -184,12 +178,12 @@ def test_a_damaged_input_is_remade_and_what_follows_stays_true(bench, store, edi
             chunk.write_bytes(bytes(data))
     mask = bench.perform("build_mask", edit)
     healed = bench.perform("extract_superpixels", edit)
-    assert healed.object == records["extract_superpixels"].object
+    assert healed.object == superpixels.object
     assert store.read(healed)["labels"].shape == store.read(mask)["mask"].shape
 
 
+@pytest.mark.usefixtures("made")
 def test_a_forced_rerun_with_the_same_bytes_changes_nothing_downstream(bench, store, edit):
-    perform_all(bench, edit)
     again = bench.perform("train_lora", edit, force=True)
     assert again.number == 2
     assert set(statuses(store, edit).values()) == {"hit"}

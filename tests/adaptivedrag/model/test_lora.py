@@ -120,9 +120,13 @@ def test_merged_weights_are_put_back_exactly_even_after_an_error(tiny, scenario,
 
 
 def test_training_lowers_the_loss(tiny, scenario, posterior):
-    config = TrainLoraConfig(steps=60, learning_rate=1e-2)
-    losses = train_lora(tiny, posterior, scenario.conditioning, config, seed=0)[1]
-    assert np.mean(losses[-15:]) < np.mean(losses[:15])
+    """Against the same draws where nothing is learned: losses differ more from draw to draw."""
+
+    def last_losses(learning_rate):
+        config = TrainLoraConfig(steps=12, batch_size=2, learning_rate=learning_rate)
+        return train_lora(tiny, posterior, scenario.conditioning, config, seed=0)[1][-4:]
+
+    assert np.mean(last_losses(1e-2)) < 0.98 * np.mean(last_losses(1e-9))
 
 
 def test_a_lora_of_another_model_is_refused_by_name(tiny):
