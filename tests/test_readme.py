@@ -77,7 +77,6 @@ def invoke(words: list[str]) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("users_server")
 def test_the_commands_of_the_job_run_as_they_are_written(workplace, monkeypatch, edit):
     monkeypatch.chdir(workplace)
     assert "train_lora" in invoke(in_readme("plan"))

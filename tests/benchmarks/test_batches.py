@@ -8,7 +8,7 @@ from adaptivedrag.config import InvertImageConfig
 
 def test_a_batch_of_eight_edits_takes_fewer_passes_and_gives_the_same_pixels():
     torch.set_num_threads(1)
-    inversions, samples = compare(128, InvertImageConfig(num_steps=10, inverted_steps=7))
+    inversions, samples = compare(64, InvertImageConfig(num_steps=10, inverted_steps=7))
     shown = table([inversions, samples])
     assert inversions.items == (56, 56), shown
     assert samples.items == (63, 112), shown

@@ -412,7 +412,7 @@ def test_an_edit_is_planned_once_per_run(make_job, run_here, monkeypatch):
 
     for module in (flows.run, stages.workbench, stages.planning.plan, stages.reports.panel):
         monkeypatch.setattr(module, "plan_edits", counted)
-    job = make_job(images=2, each=2, **{"edit-1-1": DIVERGING})
+    job = make_job(images=2, each=1, **{"edit-1-0": DIVERGING})
     assert run_here(job).exit_code == 1
     assert set(planned.values()) == {1}
     planned.clear()

@@ -92,14 +92,12 @@ def project(tmp_path_factory):
 
 
 @pytest.fixture
-def call(project, tmp_path):
+def call(project, tmp_path, users_server):
     """Return what a command of the copied project prints, once it has ended well."""
-    environment = {**os.environ, "PYTHONPATH": str(project)}
-    environment.pop("PREFECT_API_URL", None)
     process = subprocess.Popen(
         [sys.executable, "-c", COMMANDS],
         cwd=tmp_path,
-        env=environment,
+        env={**os.environ, "PYTHONPATH": str(project)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

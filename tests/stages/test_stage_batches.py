@@ -7,6 +7,7 @@ import pytest
 
 from adaptivedrag.model.diffusion import DiffusionModel
 from adaptivedrag.points import Drag, ImagePoint
+from artifacts import ArtifactStore
 from stages.invert_image import invert_image
 from stages.pipeline import STAGE_NAMES
 from stages.resume import Checkpoints
@@ -20,6 +21,12 @@ CLOSE = 1e-4
 @pytest.fixture(scope="module")
 def model(tiny_model_directory):
     return DiffusionModel.load(tiny_model_directory)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """One for all tests: what a stage makes of an edit alone is made once."""
+    return ArtifactStore.open(tmp_path_factory.mktemp("batches") / "store")
 
 
 @pytest.fixture

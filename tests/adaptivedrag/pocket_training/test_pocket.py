@@ -33,7 +33,7 @@ def test_all_weights_together_are_at_most_30_megabytes():
 
 
 def test_held_out_scenes_survive_the_vae_better_than_the_best_linear_code(pipeline):
-    scenes = held_out_scenes(6)
+    scenes = held_out_scenes(3)
     channels = pipeline.vae.config.latent_channels
     linear = linear_psnr([channels], scenes)[channels]
     assert vae_psnr(pipeline.vae, scenes) > linear + 1
