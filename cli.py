@@ -361,15 +361,16 @@ def report(
     job: JobFile,
     edits: EditPages = False,
     select: Select = None,
+    settings: Varied = None,
     serve: Serve = False,
     port: Port = None,
     out: Place = None,
     store: Store = STORE,
 ) -> int:
     """Write the page, table and pictures of what is done so far."""
-    chosen = select or []
+    chosen, beside = select or [], settings or []
     return terminal.run.write_job_report(
-        job, out, store, chosen, edits=edits, is_served=serve, port=port
+        job, out, store, chosen, beside, edits=edits, is_served=serve, port=port
     )
 
 

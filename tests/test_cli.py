@@ -605,6 +605,11 @@ def test_the_report_is_written_at_any_time(job):
     assert [path.name for path in Path("there/images").iterdir()] == ["edit-0.png"]
     assert len(Path("there/results.jsonl").read_text().splitlines()) == 3
     assert len([*Path("there/edits").glob("*.html")]) == 3
+    beside = ("--set", "name=warm", "--set", "seed=3")
+    call("report", job, *beside, "--out", "there")
+    assert len(Path("there/results.jsonl").read_text().splitlines()) == 6
+    told = "No longer on the page, since the job has no such edit:\n  edit-0.warm\n"
+    assert told in call("report", job, "--out", "there").output
 
 
 def test_masks_that_are_left_aside_and_odd_ones_are_noted(done):

@@ -93,6 +93,7 @@ def write_job_report(
     out: str | None,
     store: str,
     select: Selection = (),
+    settings: Sequence[str] = (),
     *,
     edits: bool = False,
     is_served: bool = False,
@@ -101,6 +102,7 @@ def write_job_report(
     """Write the page, table and pictures of what is done of a job; print the path of its page.
 
     Args:
+        settings: of a variant that the job's file does not have.
         edits: whether to write the pages of the selected edits; those of a small job always are.
         is_served: whether to serve the page then, until the user interrupts it.
         port: where; None for one that is this folder's own, or any that is free.
@@ -110,13 +112,15 @@ def write_job_report(
     """
     if select and not edits:
         raise InvalidRequest("--select chooses the edits whose pages --edits writes: add --edits")
-    job, opened = load(path), ArtifactStore.open(store, create=False)
+    beside = parse_settings({}, settings)
+    job, opened = load(path, beside=beside), ArtifactStore.open(store, create=False)
     chosen = {edit.id for edit in select_edits(job, select).edits}
-    results = Results.open(job, opened, out or f"results/{job.name}")
+    results = Results.open(job, opened, out or usual_out(job, beside))
     plans = plan_edits(job.edits, opened)
     failures = [failure for plan in plans if (failure := plan.last_failure)]
     damaged = results.finish(plans, failures, scored=True)
     say_list("Damaged", [f"{name}: {reason}" for name, reason in damaged.items()])
+    say_list("No longer on the page, since the job has no such edit", first_lines(results.gone))
     if edits or len(job.order) <= FEW:
         wanted = [plan for plan in plans if plan.edit.id in chosen]
         with step_bar("Writing pages of edits", console(stderr=True), after=PATIENCE) as advance:

@@ -50,6 +50,8 @@ class Results:
     """Ids of the edits whose rows this process has brought up to date."""
     found: frozenset[str] = frozenset()
     """Keys of the artifacts that were there before the run began."""
+    gone: tuple[str, ...] = ()
+    """Ids of the edits that had rows and are no longer the job's."""
     banner: str = ""
     """What the page says of a run that goes on."""
 
@@ -66,7 +68,9 @@ class Results:
         refuse_places_of_others(job, store, out)
         results = cls(job, store, Place(out))
         results._claim()
-        results.rows = results._read_rows()
+        found = results._all_rows()
+        results.rows = results._of_job(found)
+        results.gone = tuple(name for name in found if name not in results.rows)
         return results
 
     @property
@@ -252,7 +256,14 @@ class Results:
             self.place.delete(self.place.stamps(ROWS))
 
     def _read_rows(self) -> dict[str, ResultRow]:
-        """Return the last row of each edit; a file that is not ours has none."""
+        """Return the last row of each edit of the job."""
+        return self._of_job(self._all_rows())
+
+    def _of_job(self, found: Mapping[str, ResultRow]) -> dict[str, ResultRow]:
+        return {name: found[name] for name in self.job.order if name in found}
+
+    def _all_rows(self) -> dict[str, ResultRow]:
+        """Return the last row of each edit that has one; a file that is not ours has none."""
         lines = self.place.get(TABLE).splitlines()
         lines += [self.place.get(path) for path in self.place.stamps(ROWS)]
         found: dict[str, ResultRow] = {}
@@ -261,7 +272,7 @@ class Results:
                 row = json.loads(line)
                 if row["form"] == FORM:
                     found[row["id"]] = row
-        return {name: found[name] for name in self.job.order if name in found}
+        return found
 
     # Page and owner
 
