@@ -420,7 +420,10 @@ class Page {
       const count = counts.get(name);
       const button = Page.#make('button', `${name}${count ? ` (${count})` : ''}`);
       if (name === this.image) button.setAttribute('aria-current', 'true');
-      button.addEventListener('click', () => this.#open(name));
+      button.addEventListener('click', () => {
+        window.scrollTo(0, 0); // the list may lie below the picture
+        this.#open(name);
+      });
       const item = Page.#make('li');
       item.append(button);
       return item;

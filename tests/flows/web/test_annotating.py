@@ -136,6 +136,9 @@ def test_everything_is_done_by_keyboard(browser, site, job):
         expect(page.locator("#problem")).to_contain_text("drags is empty")
         press("Control+z")
         expect(page.locator("#drags li")).to_have_count(1)
+        page.locator("#list").get_by_role("button", name="0.png").click()
+        expect(page.locator("#name")).to_have_text("0.png")
+        assert page.evaluate("scrollY") == 0
     new = edits(job)[-1]
     assert new["drags"] == [{"handle": [54, 53], "target": [55, 73]}]
     mask = Image.open(job.parent / new["mask"])
