@@ -9,7 +9,6 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,8 +17,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
+from click.testing import Result
 from fault_rows import NotPossibleHere, Row, Stopwatch, on_seed
 from real_results import Results, make_results
+from typer.testing import CliRunner
 
 from artifacts import (
     Action,
@@ -37,8 +38,8 @@ from artifacts.places.backend import Backend
 from artifacts.records import seal
 from artifacts.upkeep.collect import Policy, collect
 from artifacts.upkeep.verify import Verification
+from cli import app
 
-ROOT = Path(__file__).parents[2]
 SCHEDULES, STEPS, CACHE_TRIALS = 100, 40, 200
 DAY = timedelta(days=1)
 POLICIES = [Policy(), Policy(keep=()), Policy(keep=(), older_than=DAY), Policy(at_most=2000)]
@@ -190,10 +191,9 @@ def read_only(folder: Path, place: Path) -> Iterator[Path]:
         subprocess.run(["umount", place], check=True)
 
 
-def command(*arguments: object) -> subprocess.CompletedProcess:
-    """Call a command of `adaptivedrag` in a process of its own."""
-    line = [sys.executable, "-m", "cli", *map(str, arguments)]
-    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+def command(*arguments: object) -> Result:
+    """Call a command of `adaptivedrag`."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def only_read(results: Results, place: Path) -> Row:
@@ -210,15 +210,15 @@ def only_read(results: Results, place: Path) -> Row:
             ]
             for arguments in reading:
                 done = command(*arguments, "--store", store)
-                if done.returncode:
+                if done.exit_code:
                     told = f"{done.stdout[-300:]} {done.stderr[-300:]}"
-                    problems.append(f"{arguments} ended with {done.returncode}: {told}")
+                    problems.append(f"{arguments} ended with {done.exit_code}: {told}")
             writing = [("run", results.job, "--out", place / "out"), ("store", "gc")]
             for arguments in writing:
                 done = command(*arguments, "--store", store)
                 told = done.stderr.strip()
-                if done.returncode != 2 or "Read-only file system" not in told or "\n" in told:
-                    problems.append(f"{arguments[0]} ended with {done.returncode}: {told}")
+                if done.exit_code != 2 or "Read-only file system" not in told or "\n" in told:
+                    problems.append(f"{arguments[0]} ended with {done.exit_code}: {told}")
             opened = ArtifactStore.open(store, create=False)
             for result in results.all:
                 assert opened.read(result.record).keys() == result.payload.keys()

@@ -23,7 +23,8 @@ from stages.planning.plan import plan_job
 
 def images_of(job: Path, store: Path) -> dict[str, str]:
     plan = plan_job(load_job(job), ArtifactStore.open(store))
-    return {each.edit.id: each.stages["sample_image"].record.object for each in plan.edits}
+    found = {each.edit.id: each.stages["sample_image"].record for each in plan.edits}
+    return {name: record.object for name, record in found.items() if record}
 
 
 def parameters_of(run_id: str, server: PrefectServer) -> dict:
@@ -35,15 +36,13 @@ def parameters_of(run_id: str, server: PrefectServer) -> dict:
 def test_a_worker_makes_the_bytes_of_a_run_and_prefect_names_what_fails_there(
     make_job, run_here, users_server, tmp_path, monkeypatch
 ):
-    job = make_job(images=2, each=2)
-    assert run_here(job).exit_code == 0
+    job = make_job(images=2, each=2, **{"edit-1-1": DIVERGING})
+    assert run_here(job).exit_code == 1
     name = deploy(pool="test-pool", name="test")
     assert name == "edit-dataset/test"
     store, ours, theirs = tmp_path / "workers-store", job.parent / "out", tmp_path / "out"
     runs = submit(job, store, RunRequest(out=str(theirs)), shards=2, deployment=name)
     assert len(runs) == 2
-    bad = make_job(images=1, each=2, **{"edit-0-1": DIVERGING})
-    [failing] = submit(bad, tmp_path / "other-store", RunRequest(), deployment=name)
     monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
     worker = subprocess.run(
         [sys.executable, "-m", "prefect", "worker", "start", "--pool", "test-pool", "--run-once"],
@@ -55,30 +54,33 @@ def test_a_worker_makes_the_bytes_of_a_run_and_prefect_names_what_fails_there(
     assert worker.returncode == 0, worker.stderr
     assert images_of(job, store) == images_of(job, job.parent / "store")
     assert len(ArtifactStore.open(store).runs()) == 2
-    for edit in load_job(job).edits:
-        picture = f"images/{edit.id}.png"
+    rows = map(json.loads, (theirs / "results.jsonl").read_text().splitlines())
+    statuses = {row["id"]: row["status"] for row in rows}
+    done = ("edit-0-0", "edit-0-1", "edit-1-0")
+    assert statuses == {**dict.fromkeys(done, "done"), "edit-1-1": "failed"}
+    for edit in done:
+        picture = f"images/{edit}.png"
         assert (theirs / picture).read_bytes() == (ours / picture).read_bytes()
-    lines = (theirs / "results.jsonl").read_text().splitlines()
-    assert {json.loads(line)["status"] for line in lines} == {"done"}
     page = (theirs / "index.html").read_text("utf-8")
     assert "not done yet" not in page
     assert "goes on" not in page
     assert submit(job, store, RunRequest(), shards=2, deployment=name) == []
-    assert_prefect_names_what_failed(failing, users_server)
+    assert_prefect_names_what_failed(runs, users_server)
 
 
-def assert_prefect_names_what_failed(run_id: str, server: PrefectServer) -> None:
-    """Look at a flow run of which one of two edits has failed, and at its last word."""
+def assert_prefect_names_what_failed(run_ids: list[str], server: PrefectServer) -> None:
+    """Look at two flow runs, of which one has failed with one of its two edits."""
     with client_settings(server), get_client(sync_client=True) as client:
-        run = client.read_flow_run(UUID(run_id))
+        runs = [client.read_flow_run(UUID(run_id)) for run_id in run_ids]
+        assert sorted(run.state.is_failed() for run in runs) == [False, True]
+        (run,) = (run for run in runs if run.state.is_failed())
         wanted = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
         tasks = client.read_task_runs(flow_run_filter=wanted)
-    assert run.state.is_failed()
     assert "1 done, 1 failed" in run.state.message
-    assert "edit-0-1: optimize_latent: NotFinite" in run.state.message
+    assert "edit-1-1: optimize_latent: NotFinite" in run.state.message
     failed = [task for task in tasks if task.state.is_failed()]
-    assert [task.name for task in failed] == ["optimize_latent of edit-0-1"]
-    assert "edit-0-1: optimize_latent: NotFinite" in failed[0].state.message
+    assert [task.name for task in failed] == ["optimize_latent of edit-1-1"]
+    assert "edit-1-1: optimize_latent: NotFinite" in failed[0].state.message
 
 
 def test_workers_get_the_stages_and_the_retries_that_were_asked_for(
