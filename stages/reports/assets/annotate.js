@@ -18,7 +18,7 @@ class Page {
       move: (index, end, point, isOver) => this.#moved(index, end, point, isOver),
       remove: (index) => this.#setDrags(this.#drags().filter((_, number) => number !== index)),
       paint: (paint) => this.#painted(paint),
-      zoom: (scale) => { Page.#at('zoom').value = `${Math.round(scale * 100)} %`; },
+      zoom: (scale) => { Page.#at('zoom').value = `${Math.round(scale * 100)}%`; },
     });
     this.viewer = new Viewer(Page.#at('viewer'));
     this.#listen();

@@ -186,7 +186,7 @@
 
   /** Say in a few words how an edit ended. */
   function verdict(row) {
-    const relative = row.relative === undefined ? '' : ` · ${Math.round(100 * row.relative)} % left`;
+    const relative = row.relative === undefined ? '' : ` · ${Math.round(100 * row.relative)}% left`;
     const earlier = row.earlier ? ' · earlier settings' : '';
     return `${row.verdict ?? row.status}${relative}${row.outliers ? ' · unusual' : ''}${earlier}`;
   }
@@ -245,7 +245,7 @@
 
   function facts(row) {
     const number = (value, digits, unit) => (value === undefined ? undefined : `${value.toFixed(digits)} ${unit}`);
-    const share = (value) => (value === undefined ? undefined : `${(100 * value).toFixed(1)} %`);
+    const share = (value) => (value === undefined ? undefined : `${(100 * value).toFixed(1)}%`);
     const found = [
       ['prompt', row.prompt], ['tags', row.tags?.join(', ')], ['left to the target', number(row.distance, 1, 'px')],
       ['of the drag', share(row.relative)], ['change outside the mask', number(row.outside, 2, 'levels')],
