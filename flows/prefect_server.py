@@ -16,7 +16,9 @@ import sys
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -180,8 +182,11 @@ def send_events(timeout: float) -> bool:
     """Let Prefect's client send its remaining events; return whether it could in time."""
     from prefect.events.worker import EventsWorker
 
-    waited = EventsWorker.drain_all(timeout=timeout, at_exit=False)
-    assert isinstance(waited, tuple)  # a coroutine only where an event loop runs
+    drain = partial(EventsWorker.drain_all, timeout=timeout, at_exit=False)
+    # In a thread of its own: where an event loop runs, as in a notebook, it is a coroutine.
+    with ThreadPoolExecutor(1, "events") as caller:
+        waited = caller.submit(drain).result()
+    assert isinstance(waited, tuple)
     return not waited[1]
 
 

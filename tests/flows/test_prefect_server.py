@@ -1,5 +1,6 @@
 """Which Prefect server a run uses, and how ours is configured."""
 
+import asyncio
 import logging
 import os
 import subprocess
@@ -122,6 +123,13 @@ def test_a_server_that_is_stopped_while_it_starts_is_gone():
     server = start_server()
     server.stop()
     assert server.process.returncode is not None
+
+
+def test_the_last_events_are_sent_where_an_event_loop_runs_too():
+    async def in_a_notebook() -> bool:
+        return flows.prefect_server.send_events(1.0)
+
+    assert asyncio.run(in_a_notebook())
 
 
 def test_a_run_leaves_the_levels_of_loggers_as_they_were(users_server, monkeypatch):
