@@ -1,7 +1,7 @@
 # `make demo` and `make test` set everything up first; a second call installs nothing.
 PYTHON ?= python3
 BIN := .venv/bin
-WORKERS ?= 2
+WORKERS ?= 3
 export SAM2_BUILD_CUDA := 0
 
 .PHONY: setup demo test faults lint lock
@@ -20,7 +20,7 @@ setup: .venv/installed
 demo: setup
 	$(BIN)/adaptivedrag demo
 
-# Workers share the cores, so each has one thread.
+# Workers share the cores, so each has one thread. Three keep two cores busy, since some tests wait for servers.
 test: export OMP_NUM_THREADS := 1
 test: setup lint
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
