@@ -353,6 +353,8 @@ class Run:
                 # A page of very many edits takes its time: it never takes more than a hundredth.
                 wait = max(PAGE_SECONDS, 100 * (time.monotonic() - clock))
                 self._page_due = time.monotonic() + wait
+        except StoreUnavailable:  # the task tries again, or the run stops
+            raise
         except Exception as error:  # not even a bug of a page may cost a night
             if self._page_due < float("inf"):
                 known = isinstance(error, ReportUnwritable)

@@ -125,9 +125,9 @@ class Page:
             return
         asked = sum(row.get("seconds", 0.0) for row in self.rows)
         for kind, is_cpu in (("GPU", False), ("CPU", True)):
-            seconds = sum(s for s, device in spent.values() if (device == "cpu") == is_cpu)
-            if seconds:
-                yield f"{duration(seconds)} of {kind} time for {count(len(spent), 'artifact')}"
+            own = [seconds for seconds, on in spent.values() if (on == "cpu") == is_cpu]
+            if any(own):
+                yield f"{duration(sum(own))} of {kind} time for {count(len(own), 'artifact')}"
         if (shared := asked - sum(seconds for seconds, _ in spent.values())) > 1:
             yield f"{duration(shared)} saved, since edits share artifacts"
         if before := sum(seconds for key, (seconds, _) in spent.items() if key in self.found):
