@@ -7,7 +7,9 @@ tried.
 
 from collections.abc import Callable, Sequence
 
-from flows.run import Run
+from artifacts import ArtifactError
+from flows.outcomes import RunSummary, fatal_edits
+from flows.run import Interrupted, Run, StoppedEarly
 from flows.shards import cut_chunks, cut_shards
 from stages.failures import Failure
 from stages.jobs.edit import Edit
@@ -21,6 +23,36 @@ FIRST_EDITS = 10
 
 Perform = Callable[[list[WorkItem]], None]
 """Does a chunk of a stage; each finished item has an outcome in the run."""
+
+
+def carry_out(run: Run, perform: Perform) -> RunSummary:
+    """Do the work, and write the summary into the store, whatever happens."""
+    try:
+        run.begin()
+        deaths = fatal_edits(run.store, run.job)
+        apart = sorted((e for e in run.edits if deaths[e.id]), key=lambda edit: deaths[edit.id])
+        if apart:
+            run.progress.say(
+                "An earlier run did not say how it ended. The edits that it was at come last, one "
+                f"by one: {len(apart)} of {len(run.todo)}, among them {apart[-1].id}"
+            )
+        dispatch(run, perform, apart)
+    except Interrupted as stop:
+        run.stop_early(str(stop), interrupted=True)
+    except StoppedEarly as stop:
+        run.stop_early(str(stop))
+    except (ArtifactError, OSError) as error:
+        run.stop_early(f"{type(error).__name__}: {error}")
+    except BaseException as error:
+        # A canceled flow run and a Ctrl-C are no Exceptions; anything else is a bug of ours.
+        run.stop.ask()
+        is_wish = not isinstance(error, Exception)
+        run.stop_early(f"{type(error).__name__}: {error}", interrupted=is_wish)
+        raise
+    finally:
+        summary = run.record()
+        run.finished.set()
+    return summary
 
 
 def dispatch(run: Run, perform: Perform, apart: Sequence[Edit] = ()) -> None:

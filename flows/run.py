@@ -67,6 +67,10 @@ class Stop:
         """Ask all work to stop."""
         self._wish.set()
 
+    def sleep(self, seconds: float) -> None:
+        """Wait, at most until somebody asks."""
+        self._wish.wait(seconds)
+
     @property
     def asked(self) -> bool:
         """Whether somebody asked."""

@@ -1,6 +1,7 @@
 """Runs a job in this process: plans, does what is missing, reports.
 
-A run in which everything is there starts neither Prefect nor torch.
+A run in which everything is there starts neither Prefect nor torch. One of few edits does the same
+work as the flow without Prefect: it lacks a page of the flow run, and the record of its tasks.
 """
 
 import os
@@ -12,19 +13,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from rich.console import Console
 
+from flows.dispatch import carry_out
 from flows.outcomes import INTERRUPTED, RunSummary
 from flows.prefect_server import (
     client_settings,
     send_events,
     temporary_server,
 )
-from flows.prefect_settings import PrefectUnavailable
+from flows.prefect_settings import PrefectUnavailable, configured_api_url
 from flows.request import RunRequest
 from flows.run import Run
 from stages.jobs.edit import Job
@@ -33,6 +36,8 @@ from stages.jobs.selection import Selection
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
+FEW_EDITS = 20
+"""A run with less to do needs no server of its own: Prefect takes longer to start than to help."""
 LAST_WORD_SECONDS = 30.0
 """How long Prefect may take to end a run whose results are complete."""
 HEARING_SECONDS = 0.5
@@ -67,6 +72,9 @@ def run(
         run.record()
         return run.report()
     run.check_ready()
+    if len(run.edits) < FEW_EDITS and configured_api_url() is None:
+        _run_alone(run, console)
+        return run.report()
     silent = _run_flow(run, console)
     return replace(run.report(), prefect_is_silent=silent)
 
@@ -90,6 +98,14 @@ def end_process(summary: Ending) -> NoReturn:
     sys.exit(summary.exit_code)
 
 
+def _run_alone(run: Run, console: Console) -> None:
+    """Do the work without Prefect."""
+    from flows.chunks import do_patiently
+
+    with _stopping(run, console):
+        _at_work(run, partial(carry_out, run, partial(do_patiently, run))).join()
+
+
 def _run_flow(run: Run, console: Console) -> bool:
     """Run the flow against the user's Prefect server, or a temporary one of ours.
 
@@ -99,9 +115,13 @@ def _run_flow(run: Run, console: Console) -> bool:
     silent = False
     try:
         with temporary_server() as server:
-            # What takes seconds to import, while the server starts.
+            # What takes seconds to import and to load, while the server starts.
+            from flows.chunks import bench_of
             from flows.edit_dataset import at_hand
 
+            first = run.edits[0].id
+            stages = [stage for stage, ids in run.waiting.items() if first in ids]
+            bench_of(run.store, run.request).load_models(run.plans[first], stages)
             server.wait_until_ready()
             with client_settings(server), at_hand(run), _stopping(run, console):
                 silent = _call_flow(run)
@@ -136,18 +156,26 @@ def _call_flow(run: Run) -> bool:
         except BaseException as error:
             failures.append(error)
 
-    with run.progress:
-        thread = threading.Thread(target=copy_context().run, args=(call,), daemon=True)
-        thread.start()
-        # The system may hand a signal to any thread, and Python hears it in this one, once awake.
-        while thread.is_alive() and not run.finished.wait(HEARING_SECONDS):
-            pass
+    thread = _at_work(run, call)
     deadline = time.monotonic() + LAST_WORD_SECONDS
     thread.join(LAST_WORD_SECONDS)
     all_sent = send_events(max(1.0, deadline - time.monotonic()))
     if failures and not run.finished.is_set():
         raise PrefectUnavailable(f"Prefect could not run the flow: {failures[0]}") from failures[0]
     return thread.is_alive() or not all_sent
+
+
+def _at_work(run: Run, work: Callable[[], object]) -> threading.Thread:
+    """Do the work of a run in a thread; return it when the work is over.
+
+    The system may hand a signal to any thread, and Python hears it in this one, once awake.
+    """
+    with run.progress:
+        thread = threading.Thread(target=copy_context().run, args=(work,), daemon=True)
+        thread.start()
+        while thread.is_alive() and not run.finished.wait(HEARING_SECONDS):
+            pass
+    return thread
 
 
 @contextmanager

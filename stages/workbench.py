@@ -2,8 +2,8 @@
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -102,6 +102,21 @@ class Workbench:
             raise outcome
         bring_up_to_date([plan], stage, {item.key: outcome}, self.store)
         return outcome
+
+    def load_models(self, plan: EditPlan, stages: Iterable[str]) -> None:
+        """Load what stages of an edit will need, as far as that can be had.
+
+        What cannot is told when a stage asks for it.
+        """
+        needed = {model for stage in stages for model in BY_NAME[stage].models}
+        with self._turn:
+            for name, load in (
+                ("diffusion", self._load_diffusion),
+                ("segmenter", self._load_segmenter),
+            ):
+                with suppress(Exception):
+                    if name in needed:
+                        load(plan.resolved)
 
     def make(
         self,

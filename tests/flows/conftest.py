@@ -10,7 +10,6 @@ import pytest
 from rich.console import Console
 from support.tiny_job import write_job
 
-from flows.prefect_server import PrefectServer
 from flows.request import RunRequest
 from flows.run_job import run
 from stages.jobs.edit import Job
@@ -46,8 +45,11 @@ def make_job(tiny_model_directory: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture
-def run_here(users_server: PrefectServer) -> Callable:
-    """Run a job in this process, against the session's server, with its store beside it."""
+def run_here() -> Callable:
+    """Run a job in this process, with its store beside it.
+
+    A small one without Prefect, unless the test also asks for `users_server`.
+    """
 
     def run_job(job: Job | Path, store: Path | None = None, select: Selection = (), **options):
         folder = (job if isinstance(job, Path) else job.path).parent
@@ -60,7 +62,7 @@ def run_here(users_server: PrefectServer) -> Callable:
 
 @pytest.fixture
 def start_run() -> StartRun:
-    """Start the run of a job in a process of its own, with a temporary server of its own.
+    """Start the run of a job in a process of its own: if it is large, with a server of its own.
 
     `before` is code that this process runs first, in an environment with other variables if wanted.
     """

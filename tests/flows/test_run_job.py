@@ -1,4 +1,4 @@
-"""A job run for real: tiny model, real store, real Prefect server."""
+"""A job run for real: tiny model, real store; what Prefect has a part in, with a real server."""
 
 import base64
 import io
@@ -20,6 +20,7 @@ from support.tiny_job import DIVERGING
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 import adaptivedrag.sampling
+import flows.chunks
 import flows.edit_dataset
 import flows.run
 import stages.planning.plan
@@ -27,7 +28,7 @@ import stages.reports.panel
 import stages.workbench
 from adaptivedrag.errors import InvalidEdit, ModelUnavailable
 from artifacts import ArtifactStore, StoreUnavailable, TensorFile
-from flows.edit_dataset import bench_of, do_chunk
+from flows.chunks import bench_of, do_chunk
 from flows.outcomes import InvalidRequest
 from flows.prefect_server import PrefectServer, client_settings
 from flows.prefect_settings import PrefectUnavailable
@@ -36,6 +37,7 @@ from flows.run import Run
 from flows.run_job import run
 from stages.jobs.reader import load_job
 from stages.pipeline import BY_NAME, STAGE_NAMES
+from stages.planning.models import diffusion_files
 from stages.planning.plan import Status, plan_job
 from stages.planning.work import work_for
 from stages.reports.page import Page
@@ -106,6 +108,8 @@ def test_the_page_of_the_flow_shows_outcomes_and_the_whole_progress(finished, us
 
 def test_a_run_of_hits_starts_neither_prefect_nor_torch(finished, start_run):
     job, _ = finished
+    diffusion_files.cache_clear()  # a model that was just written is not remembered as whole
+    plan_job(load_job(job), ArtifactStore.open(job.parent / "store"))
     process = start_run(job)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
@@ -163,8 +167,15 @@ def test_a_run_with_nothing_to_do_reads_no_earlier_ones(make_job, run_here, monk
 
 def test_a_run_stops_when_its_time_is_up_and_a_later_one_goes_on(make_job, run_here):
     job = make_job(images=1, each=2)
-    # The time is over before the first step: starting takes longer.
-    stopped = run_here(job, budget="1s")
+    begin = Run.begin
+
+    def begins_late(run):
+        time.sleep(1.0)
+        begin(run)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "begin", begins_late)
+        stopped = run_here(job, budget="1s")
     assert stopped.exit_code == 3
     assert stopped.stopped == "the budget of 1s is spent"
     assert not stopped.interrupted
@@ -372,6 +383,7 @@ def test_one_stage_alone_is_made_and_says_what_it_lacks(make_job, run_here):
 @pytest.fixture
 def impatient(monkeypatch):
     """Retries that follow each other at once."""
+    monkeypatch.setattr(flows.chunks, "RETRY_SECONDS", (0.5, 0.5, 0.5))
     quick = flows.edit_dataset.perform_chunk.with_options(retry_delay_seconds=0.5)
     monkeypatch.setattr(flows.edit_dataset, "perform_chunk", quick)
 
@@ -386,7 +398,12 @@ def test_a_store_that_fails_for_good_stops_the_run(make_job, run_here, impatient
     assert not summary.failed
 
 
-def test_a_store_that_comes_back_in_time_costs_nothing(make_job, run_here, impatient):
+@pytest.mark.parametrize("through_prefect", [False, True])
+def test_a_store_that_comes_back_in_time_costs_nothing(
+    make_job, run_here, impatient, request, through_prefect
+):
+    if through_prefect:
+        request.getfixturevalue("users_server")
     job = make_job()
     obstacle = job.parent / "store" / "objects"
     obstacle.parent.mkdir()

@@ -1,0 +1,111 @@
+"""Does chunks of a run in this process, with models that are loaded once. Nothing is Prefect's."""
+
+import threading
+import time
+from collections.abc import Sequence
+
+from adaptivedrag.config import Runtime
+from artifacts import ArtifactStore
+from flows.outcomes import note_at_work
+from flows.request import RunRequest
+from flows.run import Outcome, Run, StoppedEarly
+from stages.failures import Attempt, Failure, Policy, StageTimedOut, policy_of
+from stages.planning.work import WorkItem, cut_batches
+from stages.stage import OnStep
+from stages.workbench import Workbench
+
+RETRY_SECONDS = (1.0, 5.0, 20.0)
+"""How long to wait before a chunk is tried again, where the store does not answer."""
+
+_lock = threading.Lock()
+_benches: dict[tuple[str, str, int], Workbench] = {}
+
+
+def bench_of(store: ArtifactStore, request: RunRequest) -> Workbench:
+    """Return this process's bench for a store and a device; models are loaded once."""
+    name = store.location, request.device, request.batch
+    with _lock:
+        if name not in _benches:
+            _benches.clear()  # one at a time: two sets of models may not fit
+            _benches[name] = Workbench(store, Runtime(device=request.device, batch=request.batch))
+        return _benches[name]
+
+
+def do_patiently(run: Run, items: Sequence[WorkItem]) -> None:
+    """Do a chunk, and again after each of `RETRY_SECONDS` while the store does not work.
+
+    Raises:
+        StoreUnavailable: if it never did.
+    """
+    for seconds in RETRY_SECONDS:
+        try:
+            return do_chunk(run, bench_of(run.store, run.request), items)
+        except Exception as error:
+            if policy_of(error) is not Policy.RETRY:
+                raise
+        run.stop.sleep(seconds)
+    return do_chunk(run, bench_of(run.store, run.request), items)
+
+
+def do_chunk(run: Run, bench: Workbench, items: Sequence[WorkItem]) -> None:
+    """Do the items of one stage, batch by batch; those that have an outcome are not done again.
+
+    Returns early where the run is to stop.
+
+    Raises:
+        StoreUnavailable: if the store does not work.
+    """
+    waiting = [item for item in items if (item.stage.name, item.key) not in run.outcomes]
+    for batch in cut_batches(waiting, bench.runtime.batch):
+        try:
+            _do_batch(run, bench, batch)
+        except StoppedEarly:
+            return
+        if run.has_failed_too_often:
+            return
+
+
+def _do_batch(run: Run, bench: Workbench, items: Sequence[WorkItem]) -> None:
+    """Do a batch, and let the run take in what became of each item.
+
+    A time limit is looked at after each step of a stage, for each item's share of the batch. What
+    goes on for long without a step, such as loading a model, is not cut off.
+    """
+    stage, clock = items[0].stage.name, time.perf_counter()
+    on_step = {item.edit.id: _listener(run, item, len(items)) for item in items}
+    run.stop.check()
+    ids = [item.edit.id for item in items]
+    note_at_work(run.store, run.id, str(run.job.path), ids, stage, run.progress.standing)
+    outcomes = bench.make(items, force=stage in run.request.force, on_step=on_step)
+    seconds = round((time.perf_counter() - clock) / len(items), 3)
+    for item, made in zip(items, outcomes, strict=True):
+        if isinstance(made, Exception):
+            run.take(item, Outcome(failure=_kept_failure(run.store, item, made)), seconds)
+        else:
+            run.take(item, Outcome(record=made), seconds)
+
+
+def _listener(run: Run, item: WorkItem, share: int) -> OnStep:
+    """Return the callback for each step of an item: it shows progress and ends the item in time."""
+    stage, name, limit = item.stage.name, item.edit.id, run.request.stage_timeout
+    started = time.perf_counter()
+
+    def on_step(step: int, steps: int) -> None:
+        run.stop.check()
+        run.progress.stepped(stage, name, step, steps)
+        seconds = (time.perf_counter() - started) / share
+        if limit is not None and seconds > limit:
+            raise StageTimedOut(
+                f"edit {name}: {stage} took {seconds:.1f} s up to step {step} of {steps}, and "
+                f"--stage-timeout allows {limit:g} s: it goes on from its last checkpoint if it "
+                "is run again with a longer one"
+            )
+
+    return on_step
+
+
+def _kept_failure(store: ArtifactStore, item: WorkItem, error: Exception) -> Failure:
+    """Keep an edit's failure with its traceback in the store; return it as a value."""
+    attempt = Attempt.of(item.edit.id, error)
+    store.add_attempt(item.stage.name, item.key, attempt.document())
+    return Failure(item.edit.id, item.stage.name, attempt.kind, attempt.reason)
