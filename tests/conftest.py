@@ -38,9 +38,18 @@ hypothesis.settings.register_profile("any pace", deadline=None)
 hypothesis.settings.load_profile("any pace")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the slow tests: one that comes last keeps the other workers waiting."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Begin with the tests of the server, together, and with slow ones.
+
+    Each process starts a server of its own for them, and a slow test that comes last keeps the
+    other processes waiting.
+    """
+    items.sort(
+        key=lambda item: (
+            "server" not in item.fixturenames,
+            item.get_closest_marker("slow") is None,
+        )
+    )
 
 
 QUICK = EditConfig().merged(

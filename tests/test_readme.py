@@ -89,7 +89,6 @@ def test_the_commands_of_the_job_run_as_they_are_written(workplace, monkeypatch,
     assert "Panel" in invoke(show)
 
 
-@pytest.mark.usefixtures("users_server")
 def test_what_is_done_in_the_morning_runs_as_it_is_written(workplace, monkeypatch):
     monkeypatch.chdir(workplace)
     own = {words[1]: words[1:] for words in commands() if words[1] in ("export", "status")}

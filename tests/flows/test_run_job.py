@@ -398,13 +398,8 @@ def test_a_store_that_fails_for_good_stops_the_run(make_job, run_here, impatient
     assert not summary.failed
 
 
-@pytest.mark.parametrize("through_prefect", [False, True])
-def test_a_store_that_comes_back_in_time_costs_nothing(
-    make_job, run_here, impatient, request, through_prefect
-):
-    if through_prefect:
-        request.getfixturevalue("users_server")
-    job = make_job()
+def returning(job: Path) -> None:
+    """Let a job's store fail until a moment after it was first asked."""
     obstacle = job.parent / "store" / "objects"
     obstacle.parent.mkdir()
     obstacle.write_text("no folder")
@@ -416,6 +411,19 @@ def test_a_store_that_comes_back_in_time_costs_nothing(
         obstacle.unlink()
 
     threading.Thread(target=remove, daemon=True).start()
+
+
+def test_a_store_that_comes_back_in_time_costs_nothing(make_job, run_here, impatient):
+    job = make_job()
+    returning(job)
+    assert run_here(job).exit_code == 0
+
+
+def test_prefect_tries_a_task_again_when_the_store_comes_back(
+    make_job, run_here, impatient, users_server
+):
+    job = make_job()
+    returning(job)
     assert run_here(job).exit_code == 0
 
 

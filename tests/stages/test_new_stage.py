@@ -92,7 +92,7 @@ def project(tmp_path_factory):
 
 
 @pytest.fixture
-def call(project, tmp_path, users_server):
+def call(project, tmp_path):
     """Return what a command of the copied project prints, once it has ended well."""
     process = subprocess.Popen(
         [sys.executable, "-c", COMMANDS],

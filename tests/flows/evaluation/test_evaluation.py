@@ -300,7 +300,7 @@ def ablate(folder: Path, *only: str):
 
 
 @pytest.mark.slow
-def test_an_ablation_runs_what_is_missing_once(copied, users_server):
+def test_an_ablation_runs_what_is_missing_once(copied):
     rows = ("dragdiffusion-80", "paper", "paper-no-lora")
     # The tiny model's budget holds for every row of this test.
     ablated = ablate(copied, *rows)
@@ -316,7 +316,7 @@ def test_an_ablation_runs_what_is_missing_once(copied, users_server):
     assert records_made(copied) == made
 
 
-def test_a_row_that_cannot_be_had_is_counted_and_the_others_go_on(copied, users_server):
+def test_a_row_that_cannot_be_had_is_counted_and_the_others_go_on(copied):
     lines = [json.loads(line) for line in (copied / "edits.jsonl").read_text().splitlines()]
     for line in lines:
         del line["mask"]
