@@ -194,6 +194,10 @@ Jobs = Annotated[list[Path] | None, argument("JOB", "Jobs to count too.")]
 Target = Annotated[str, argument("TARGET", "Store to copy to.")]
 Source = Annotated[str, argument("SOURCE", "Store to copy from.")]
 Pool = Annotated[str, option(None, "Process work pool.")]
+Gpus = Annotated[Text, option("N,N", "Numbers of the GPUs; all by default.")]
+Processes = Annotated[
+    int | None, option("N", "Processes, where there is no GPU; by default one.", min=1)
+]
 WorkDir = Annotated[Path, option(None, "Folder of checkpoints, from which training continues.")]
 Minutes = Annotated[float | None, option(None, "Stop after this time; a later call continues.")]
 Trained = Annotated[Text, option("MODEL", "Train this model only.")]
@@ -612,6 +616,12 @@ def deploy(pool: Pool = "adaptivedrag") -> None:
 
 
 @app.command()
+def worker(pool: Pool = "adaptivedrag", gpus: Gpus = None, processes: Processes = None) -> int:
+    """Do what `submit` sends, in one process per GPU."""
+    return terminal.workers.run_worker(pool, gpus, processes)
+
+
+@app.command()
 def submit(
     job: JobFile,
     only: Only = None,
@@ -620,6 +630,7 @@ def submit(
     settings: Varied = None,
     retry_failed: RetryFailed = False,
     shards: Shards = 1,
+    pool: Pool = "adaptivedrag",
     force: Force = False,
     max_failures: MaxFailures = None,
     stage_timeout: StageTimeout = None,
@@ -640,7 +651,7 @@ def submit(
         batch=batch,
         device=device,
     )
-    terminal.workers.submit_job(job, store, request, select or [], shards, out)
+    terminal.workers.submit_job(job, store, request, select or [], shards, pool, out)
 
 
 if __name__ == "__main__":

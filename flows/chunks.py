@@ -75,7 +75,7 @@ def _do_batch(run: Run, bench: Workbench, items: Sequence[WorkItem]) -> None:
     on_step = {item.edit.id: _listener(run, item, len(items)) for item in items}
     run.stop.check()
     ids = [item.edit.id for item in items]
-    note_at_work(run.store, run.id, str(run.job.path), ids, stage, run.progress.standing)
+    note_at_work(run.store, run.id, str(run.job.path), ids, stage, run.progress.standing, run.made)
     outcomes = bench.make(items, force=stage in run.request.force, on_step=on_step)
     seconds = round((time.perf_counter() - clock) / len(items), 3)
     for item, made in zip(items, outcomes, strict=True):

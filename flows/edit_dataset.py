@@ -1,6 +1,6 @@
 """The flow: many edits through the stages, one task per chunk of a stage.
 
-The same flow does a whole job in the process of `run`, and a shard of one on a Prefect worker.
+The same tasks do a whole job in the process of `run`, and a shard of one on a worker.
 Prefect runs, retries and shows; what is done, what failed and why is read from our store and
 written there. Ids are all that passes between tasks.
 """
@@ -8,7 +8,6 @@ written there. Ids are all that passes between tasks.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger, task
@@ -19,10 +18,11 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.chunks import RETRY_SECONDS, bench_of, do_chunk
 from flows.dispatch import carry_out
-from flows.outcomes import RunSummary
+from flows.outcomes import SOME_FAILED, RunSummary
 from flows.request import RunRequest
 from flows.run import Run
 from flows.run_page import RunPage
+from flows.states import EDITS_FAILED, STOPPED
 from stages.failures import Failure, Policy, policy_of
 from stages.planning.work import WorkItem
 from stages.reports.causes import causes
@@ -91,30 +91,12 @@ def _failure_of(run: Run, item: WorkItem) -> Failure | None:
     return outcome.failure if outcome else None
 
 
-@flow(
-    name="edit-dataset",
-    task_runner=ThreadPoolTaskRunner(max_workers=1),  # type: ignore[arg-type]
-    persist_result=False,
-)
-def edit_dataset(
-    job: str, store: str, request: dict[str, Any], edit_ids: list[str] | None = None
-) -> State[Any]:
-    """Bring edits of a job through the stages; one that fails stops no other.
-
-    Args:
-        job: absolute path of the job's file.
-        store: absolute path or URL of the store.
-        request: a `RunRequest`, as JSON.
-        edit_ids: the edits of this shard; all of the job by default.
+def conduct(run: Run) -> RunSummary:
+    """Do a run's work in tasks of the flow at hand, and show on its page how it stands.
 
     Returns:
-        Completed if all are done, else Failed; the truth in full is the summary in the store.
+        What was done; it is in the store, too.
     """
-    run = _run_at_hand.get()
-    if run is None:
-        asked = RunRequest.model_validate(request)
-        run = Run.open(Path(job), store, asked, edit_ids=edit_ids)
-        run.check_ready()
     page = RunPage(run)
 
     def perform(chunk: list[WorkItem]) -> None:
@@ -125,16 +107,42 @@ def edit_dataset(
             raise run.trouble
         page.update()
 
-    is_shard = _run_at_hand.get() is None
     with at_hand(run):
         summary = carry_out(run, perform)
-        if is_shard:
+        if run.is_shard:
             summary = run.report()
     page.conclude(summary)
-    if summary.exit_code:
-        get_run_logger().error("%s", _last_word(summary))
-        return Failed(message=_last_word(summary))
-    return Completed(message=str(summary))
+    return summary
+
+
+def state_of(summary: RunSummary) -> State[Any]:
+    """Return the state in which Prefect shows a run that has ended."""
+    if not summary.exit_code:
+        return Completed(message=str(summary))
+    get_run_logger().error("%s", _last_word(summary))
+    name = STOPPED if summary.exit_code != SOME_FAILED else EDITS_FAILED
+    return Failed(name=name, message=_last_word(summary))
+
+
+@flow(
+    name="edit-dataset",
+    task_runner=ThreadPoolTaskRunner(max_workers=1),  # type: ignore[arg-type]
+    persist_result=False,
+)
+def edit_dataset(job: str, store: str, request: dict[str, Any]) -> State[Any]:
+    """Do the run at hand; one edit that fails stops no other.
+
+    Args:
+        job: absolute path of the job's file, as Prefect's page shows it.
+        store: absolute path or URL of the store.
+        request: a `RunRequest`, as JSON.
+
+    Returns:
+        Completed if all are done, else Failed; the truth in full is the summary in the store.
+    """
+    run = _run_at_hand.get()
+    assert run is not None
+    return state_of(conduct(run))
 
 
 def _last_word(summary: RunSummary) -> str:

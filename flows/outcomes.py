@@ -129,6 +129,47 @@ def record_run(store: ArtifactStore, summary: RunSummary) -> None:
     store.put_run(summary.run_id, SUMMARY, data)
 
 
+def retract_summary(store: ArtifactStore, run_id: str) -> None:
+    """Take back how a run ended, since it begins again.
+
+    Raises:
+        StoreUnavailable: if the store does not work.
+    """
+    if store.get_run(run_id, SUMMARY):
+        store.put_run(run_id, SUMMARY, b"")
+
+
+class Ended(BaseModel):
+    """How a run ended, as far as others need to know."""
+
+    exit_code: int
+    done: tuple[str, ...] = ()
+    failed: tuple[Failure, ...] = ()
+    unfinished: tuple[str, ...] = ()
+    made: dict[str, int] = {}
+    stopped: str = ""
+    interrupted: bool = False
+
+
+def ended(store: ArtifactStore, run_id: str) -> Ended | None:
+    """Return how a run ended; None if it has not said so.
+
+    Raises:
+        StoreUnavailable: if the store cannot be read.
+    """
+    document = _read_run(store, Ended, SUMMARY, run_id)
+    return Ended(**document) if document else None
+
+
+def made_something(store: ArtifactStore, run_id: str) -> bool:
+    """Return whether a run has made an artifact before what it was last at.
+
+    Raises:
+        StoreUnavailable: if the store cannot be read.
+    """
+    return bool(_read_run(store, _Note, AT_WORK, run_id).get("made"))
+
+
 def note_at_work(
     store: ArtifactStore,
     run_id: str,
@@ -136,8 +177,12 @@ def note_at_work(
     ids: Sequence[str],
     stage: str,
     standing: "Standing",
+    made: int = 0,
 ) -> None:
     """Note what a run of the job at a path is about to do, over its earlier note.
+
+    Args:
+        made: the artifacts that it has made before.
 
     Raises:
         StoreUnavailable: if it cannot be written.
@@ -149,6 +194,7 @@ def note_at_work(
         "host": platform.node(),
         "per_hour": standing.per_hour,
         "ends": standing.ends,
+        "made": made,
     }
     store.put_run(run_id, AT_WORK, json.dumps(document, default=str).encode())
 
@@ -248,6 +294,7 @@ class _Note(BaseModel):
     host: str = "an unknown machine"
     per_hour: float | None = None
     ends: datetime | None = None
+    made: int = 0
 
 
 class _Told(BaseModel):

@@ -9,11 +9,9 @@ take its port, and a request made while it starts is answered when it is ready. 
 import contextlib
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from flows.lifeline import end_with
 from flows.prefect_settings import (
     PrefectUnavailable,
     configured_api_url,
@@ -190,6 +189,19 @@ def send_events(timeout: float) -> bool:
     return not waited[1]
 
 
+def server_trouble(error: Exception) -> str:
+    """Say in one line what a request to a Prefect server met."""
+    import httpx
+
+    if isinstance(error, httpx.HTTPStatusError):
+        code = error.response.status_code
+        hint = ": is its database's disk full?" if code >= httpx.codes.INTERNAL_SERVER_ERROR else ""
+        return f"the Prefect server answers {code}{hint}"
+    if isinstance(error, httpx.HTTPError):
+        return f"the Prefect server does not answer ({type(error).__name__})"
+    return " ".join(str(error).split())
+
+
 def start_server() -> PrefectServer:
     """Start our own server in the background on a free port of the loopback interface."""
     home = prefect_home()
@@ -258,14 +270,8 @@ def _answers(api_url: str, client: "httpx.Client") -> bool:
     return code < 500 and code != httpx.codes.PROXY_AUTHENTICATION_REQUIRED
 
 
-def _leave_with(lifeline: int) -> None:
-    """End this process group at once when the other end of `lifeline` is closed."""
-    os.read(lifeline, 1)
-    os.killpg(os.getpgid(0), signal.SIGKILL)
-
-
 def _serve(listener: int, lifeline: int) -> None:
-    threading.Thread(target=_leave_with, args=(lifeline,), daemon=True).start()
+    end_with(lifeline)
     import uvicorn
     from prefect.server.api.server import create_app
 

@@ -110,20 +110,21 @@ class Run:
         results: Results | None = None,
         console: Console | None = None,
         *,
-        is_shard: bool = False,
+        shard_id: str | None = None,
     ) -> None:
         """Start the clock; `open` is the usual way.
 
         Args:
             job: with the edits that are wanted.
             plans: of these edits, by id.
+            shard_id: the run's id, if it does a shard of a job.
 
         Raises:
             InvalidRequest: if a limit of the request cannot be read.
         """
-        self.id = new_run_id()
+        self.id = shard_id or new_run_id()
         self.job, self.store, self.request = job, store, request
-        self.plans, self.results, self.is_shard = plans, results, is_shard
+        self.plans, self.results, self.is_shard = plans, results, shard_id is not None
         self.stop = Stop(time_limits(request.deadline, request.budget))
         self.most_failures = request.most_failures(len(plans))
         self.waiting = {stage: self._waiting_for(stage) for stage in request.stages}
@@ -163,6 +164,7 @@ class Run:
         *,
         select: Selection = (),
         edit_ids: Iterable[str] | None = None,
+        shard_id: str | None = None,
         console: Console | None = None,
     ) -> "Run":
         """Read a job, claim the place of its results, and plan each edit once.
@@ -170,6 +172,7 @@ class Run:
         Args:
             select: which edits; all by default. See `select_edits`.
             edit_ids: the edits of a shard; all by default.
+            shard_id: the id of the run that does it.
 
         Raises:
             InvalidRequest, InvalidEdit, StoreUnavailable, ModelUnavailable: nothing can start; the
@@ -188,8 +191,7 @@ class Run:
             failed = last_failed(opened, found, plans.values())
             plans = {name: plan for name, plan in plans.items() if name in failed}
             found = replace(found, edits=tuple(e for e in found.edits if e.id in failed))
-        is_shard = edit_ids is not None
-        return cls(found, opened, request, plans, results, console, is_shard=is_shard)
+        return cls(found, opened, request, plans, results, console, shard_id=shard_id)
 
     def check_ready(self) -> None:
         """Check that this machine can do what there is to do; to be called before it is begun.
@@ -225,6 +227,11 @@ class Run:
     def has_failed_too_often(self) -> bool:
         """Whether more edits have failed than may."""
         return self.most_failures is not None and len(self.failures) > self.most_failures
+
+    @property
+    def made(self) -> int:
+        """How many artifacts the run has made."""
+        return self._made.total()
 
     def take(self, item: WorkItem, outcome: Outcome, seconds: float) -> None:
         """Take in what became of a work item: in the plans, the results and on the screen."""

@@ -5,23 +5,20 @@ work as the flow without Prefect: it lacks a page of the flow run, and the recor
 """
 
 import os
-import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from rich.console import Console
 
 from flows.dispatch import carry_out
-from flows.outcomes import INTERRUPTED, RunSummary
+from flows.outcomes import RunSummary
 from flows.prefect_server import (
     client_settings,
     send_events,
@@ -30,6 +27,7 @@ from flows.prefect_server import (
 from flows.prefect_settings import PrefectUnavailable, configured_api_url
 from flows.request import RunRequest
 from flows.run import Run
+from flows.signals import stopping
 from stages.jobs.edit import Job
 from stages.jobs.selection import Selection
 
@@ -102,7 +100,7 @@ def _run_alone(run: Run, console: Console) -> None:
     """Do the work without Prefect."""
     from flows.chunks import do_patiently
 
-    with _stopping(run, console):
+    with stopping(run, console):
         _at_work(run, partial(carry_out, run, partial(do_patiently, run))).join()
 
 
@@ -123,7 +121,7 @@ def _run_flow(run: Run, console: Console) -> bool:
             stages = [stage for stage, ids in run.waiting.items() if first in ids]
             bench_of(run.store, run.request).load_models(run.plans[first], stages)
             server.wait_until_ready()
-            with client_settings(server), at_hand(run), _stopping(run, console):
+            with client_settings(server), at_hand(run), stopping(run, console):
                 silent = _call_flow(run)
     except KeyboardInterrupt:
         run.stop.ask()
@@ -176,30 +174,3 @@ def _at_work(run: Run, work: Callable[[], object]) -> threading.Thread:
         while thread.is_alive() and not run.finished.wait(HEARING_SECONDS):
             pass
     return thread
-
-
-@contextmanager
-def _stopping(run: Run, console: Console) -> Iterator[None]:
-    """Turn the first Ctrl-C or SIGTERM into a wish to stop, and a second one into an end.
-
-    That end is like a kill: a stage may be in a long call that nothing can interrupt. What is
-    published stays, the rest goes on from its last checkpoint, and the server ends by itself.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ask(_signal: int, _frame: FrameType | None) -> None:
-        if run.stop.asked:
-            console.show_cursor(True)
-            os._exit(INTERRUPTED)
-        run.stop.ask()
-        console.print("Stopping after the current step; Ctrl-C again stops at once.")
-
-    signals: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM)
-    before = {each: signal.signal(each, ask) for each in signals}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)

@@ -1,7 +1,11 @@
-"""Handing work to Prefect workers."""
+"""Handing work to workers, and being one."""
 
+import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
+from flows.outcomes import InvalidRequest
 from flows.prefect_settings import load_prefect
 from flows.request import RunRequest
 from flows.terminal.console import say
@@ -9,14 +13,16 @@ from flows.terminal.jobs import load, usual_out
 from stages.jobs.selection import Selection
 from stages.reports.wording import count
 
+COUNT_GPUS = "import torch; print(torch.cuda.device_count())"
+
 
 def deploy_flow(pool: str) -> None:
     """Register the flow with a work pool, and print how to start a worker."""
     load_prefect()
-    from flows.deployment import deploy
+    from flows.workers.deployment import deploy
 
     name = deploy(pool)
-    say(f"Deployed {name}. Start a worker with: prefect worker start --pool {pool} --limit 1")
+    say(f"Deployed {name}. Start a worker with: adaptivedrag worker --pool {pool}")
 
 
 def submit_job(
@@ -25,18 +31,61 @@ def submit_job(
     request: RunRequest,
     select: Selection,
     shards: int,
+    pool: str,
     out: str | None,
 ) -> None:
     """Create the flow runs of what is missing of a job, and list their ids."""
     load_prefect()
-    from flows.deployment import submit
+    from flows.workers.submission import submit
 
     job = load(path, beside=request.beside)
     request = request.model_copy(update={"out": out or usual_out(job, request.beside)})
-    runs = submit(job, store, request, select=select, shards=shards)
-    nothing = "Nothing to submit: every edit is done or quarantined"
-    say(f"{count(len(runs), 'flow run')} created" if runs else nothing)
-    for name in runs:
+    made = submit(job, store, request, select=select, shards=shards, pool=pool)
+    if made.at_hand:
+        say(f"{count(made.at_hand, 'edit')} of this job wait or are at work already")
+    if made.created:
+        say(f"{count(len(made.created), 'flow run')} created, with {count(made.edits, 'edit')}")
+    elif not made.at_hand:
+        say("Nothing to submit: every edit is done or quarantined")
+    for name in made.created:
         say(f"  {name}")
     if job.variants:
         say("When they are done, `adaptivedrag compare` shows the variants side by side")
+
+
+def run_worker(pool: str, gpus: str | None, processes: int | None) -> int:
+    """Do shards until somebody ends this process; return its exit code.
+
+    Args:
+        gpus: numbers, such as "0,1"; all by default.
+        processes: how many; by default one per GPU, or one where there is none.
+    """
+    places = _places(gpus, processes)
+    load_prefect()
+    from flows.workers.worker import serve_pool
+
+    return serve_pool(pool, places, say)
+
+
+def _places(gpus: str | None, processes: int | None) -> list[Mapping[str, str]]:
+    """Return what each process of a worker has in its environment.
+
+    Raises:
+        InvalidRequest: if GPUs cannot be read, or both are given.
+    """
+    if gpus is not None and processes is not None:
+        raise InvalidRequest("--gpus and --processes exclude each other: one process runs per GPU")
+    if processes is not None:
+        return [{}] * processes
+    names = _gpus_here() if gpus is None else [name.strip() for name in gpus.split(",")]
+    if not all(name.isdecimal() for name in names) or len(set(names)) < len(names):
+        raise InvalidRequest(f"--gpus {gpus!r} cannot be read: write it as 0,1")
+    return [{"CUDA_VISIBLE_DEVICES": name} for name in names] or [{}]
+
+
+def _gpus_here() -> list[str]:
+    """Return the numbers of this machine's GPUs; torch is loaded in a process of its own."""
+    asked = subprocess.run(
+        [sys.executable, "-c", COUNT_GPUS], capture_output=True, text=True, check=False
+    )
+    return [str(number) for number in range(int(asked.stdout or 0))]

@@ -3,6 +3,9 @@
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
@@ -13,12 +16,35 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from support.tiny_job import DIVERGING
 
 from artifacts import ArtifactStore
-from flows.deployment import deploy, submit
 from flows.prefect_server import PrefectServer, client_settings
 from flows.prefect_settings import PrefectUnavailable
 from flows.request import RunRequest
+from flows.workers.deployment import deploy
+from flows.workers.submission import submit
 from stages.jobs.reader import load_job
 from stages.planning.plan import plan_job
+
+ROOT = Path(__file__).parents[3]
+
+
+@contextmanager
+def working(pool: str) -> Iterator[subprocess.Popen]:
+    """Have a worker of one process at work, which then leaves by itself."""
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "cli", "worker", "--pool", pool, "--processes", "1"], cwd=ROOT
+    )
+    try:
+        yield worker
+        worker.terminate()
+        assert worker.wait(60) == 0
+    finally:
+        worker.kill()
+
+
+def wait_until_over(run_ids: Sequence[str], server: PrefectServer) -> None:
+    with client_settings(server), get_client(sync_client=True) as client:
+        while not all(client.read_flow_run(UUID(each)).state.is_final() for each in run_ids):
+            time.sleep(0.2)
 
 
 def images_of(job: Path, store: Path) -> dict[str, str]:
@@ -38,20 +64,14 @@ def test_a_worker_makes_the_bytes_of_a_run_and_prefect_names_what_fails_there(
 ):
     job = make_job(images=2, each=2, **{"edit-1-1": DIVERGING})
     assert run_here(job).exit_code == 1
-    name = deploy(pool="test-pool", name="test")
-    assert name == "edit-dataset/test"
+    assert deploy("test-pool") == "edit-shard/test-pool"
     store, ours, theirs = tmp_path / "workers-store", job.parent / "out", tmp_path / "out"
-    runs = submit(job, store, RunRequest(out=str(theirs)), shards=2, deployment=name)
+    request = RunRequest(out=str(theirs))
+    runs = submit(job, store, request, shards=2, pool="test-pool").created
     assert len(runs) == 2
     monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
-    worker = subprocess.run(
-        [sys.executable, "-m", "prefect", "worker", "start", "--pool", "test-pool", "--run-once"],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert worker.returncode == 0, worker.stderr
+    with working("test-pool"):
+        wait_until_over(runs, users_server)
     assert images_of(job, store) == images_of(job, job.parent / "store")
     assert len(ArtifactStore.open(store).runs()) == 2
     rows = map(json.loads, (theirs / "results.jsonl").read_text().splitlines())
@@ -64,7 +84,7 @@ def test_a_worker_makes_the_bytes_of_a_run_and_prefect_names_what_fails_there(
     page = (theirs / "index.html").read_text("utf-8")
     assert "not done yet" not in page
     assert "goes on" not in page
-    assert submit(job, store, RunRequest(), shards=2, deployment=name) == []
+    assert not submit(job, store, RunRequest(), shards=2, pool="test-pool").created
     assert_prefect_names_what_failed(runs, users_server)
 
 
@@ -88,25 +108,27 @@ def test_workers_get_the_stages_and_the_retries_that_were_asked_for(
 ):
     job = make_job(images=1, each=2, **{"edit-0-1": DIVERGING})
     assert run_here(job).exit_code == 1
-    name = deploy(pool="unattended", name="unattended")
+    deploy("unattended")
     store = job.parent / "store"
-    assert submit(job, store, RunRequest(), deployment=name) == []
-    [run_id] = submit(job, store, RunRequest(retry_failed=True), deployment=name)
+    assert not submit(job, store, RunRequest(), pool="unattended").created
+    retry = RunRequest(retry_failed=True)
+    [run_id] = submit(job, store, retry, pool="unattended").created
     asked = parameters_of(run_id, users_server)
-    assert asked["edit_ids"] == ["edit-0-1"]
-    assert RunRequest.model_validate(asked["request"]) == RunRequest(retry_failed=True)
-    edits_before = ["edit-0-0", "edit-0-1"]
+    assert list(asked["shard"]["edits"]) == ["edit-0-1"]
+    assert RunRequest.model_validate(asked["request"]) == retry
     forced = RunRequest.of(from_stage="optimize_latent", force=True)
-    [run_id] = submit(job, store, forced, deployment=name)
+    [run_id] = submit(job, store, forced, pool="unattended").created
     asked = parameters_of(run_id, users_server)
     assert asked["request"]["stages"] == ["optimize_latent", "sample_image", "locate_handles"]
     assert asked["request"]["force"] == ["optimize_latent"]
-    assert asked["edit_ids"] == edits_before
+    assert list(asked["shard"]["edits"]) == ["edit-0-0", "edit-0-1"]
+    again = submit(job, store, forced, pool="unattended")
+    assert (again.created, again.at_hand) == ((), 2)
 
 
 def test_what_is_not_deployed_cannot_be_submitted(make_job, users_server, tmp_path):
     with pytest.raises(PrefectUnavailable, match="adaptivedrag deploy"):
-        submit(make_job(), tmp_path, RunRequest(), deployment="edit-dataset/unknown")
+        submit(make_job(), tmp_path, RunRequest(), pool="unknown")
 
 
 def test_without_a_server_there_is_one_line_that_says_what_to_set(make_job, tmp_path):

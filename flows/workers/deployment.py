@@ -1,0 +1,107 @@
+"""The work pool and the deployment through which jobs reach workers, on the user's server."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import WorkPool
+from prefect.deployments.runner import RunnerDeployment
+from prefect.exceptions import ObjectNotFound
+from prefect.flows import Flow
+from prefect.settings import (
+    PREFECT_API_REQUEST_TIMEOUT,
+    PREFECT_CLIENT_MAX_RETRIES,
+    temporary_settings,
+)
+from prefect.workers.process import ProcessWorker
+
+from flows.prefect_server import PrefectServer, client_settings
+from flows.prefect_settings import PrefectUnavailable, configured_api_url
+from flows.proxies import proxies_for
+from flows.workers.edit_shard import edit_shard
+
+POOL = "adaptivedrag"
+PROJECT = Path(__file__).parents[2]
+ENTRYPOINT = "flows.workers.edit_shard.edit_shard"
+REQUEST_SECONDS = 20.0
+
+
+@contextmanager
+def users_server() -> Iterator[SyncPrefectClient]:
+    """Yield a client of the server that the user has named; one that does not answer is said.
+
+    Raises:
+        PrefectUnavailable: if none is named, or it does not answer.
+    """
+    url = configured_api_url()
+    if url is None:
+        raise PrefectUnavailable(
+            "No Prefect server is configured: start one with `prefect server start`, and set "
+            "PREFECT_API_URL to its address, such as http://127.0.0.1:4200/api."
+        )
+    server = PrefectServer(url)
+    with proxies_for(server.host):
+        server.wait_until_ready()
+        quick = {PREFECT_CLIENT_MAX_RETRIES: 1, PREFECT_API_REQUEST_TIMEOUT: REQUEST_SECONDS}
+        with (
+            client_settings(server),
+            temporary_settings(quick),
+            get_client(sync_client=True) as client,
+        ):
+            yield client
+
+
+def deploy(pool: str = POOL) -> str:
+    """Register the flow of a shard with a process work pool; create the pool if there is none.
+
+    Returns:
+        The deployment's full name.
+
+    Raises:
+        PrefectUnavailable: if no server is configured, or it does not answer.
+    """
+    with users_server() as client:
+        _ensure_pool(client, pool)
+        flow = Flow.from_source(PROJECT, ENTRYPOINT)
+        assert isinstance(flow, Flow)  # a coroutine only where an event loop runs
+        deployment = flow.to_deployment(pool)
+        assert isinstance(deployment, RunnerDeployment)
+        deployment.apply(work_pool_name=pool)
+    return f"{flow.name}/{pool}"
+
+
+def deployment_of(client: SyncPrefectClient, pool: str) -> UUID:
+    """Return the id of the deployment of a pool.
+
+    Raises:
+        PrefectUnavailable: if the server does not know it.
+    """
+    try:
+        return client.read_deployment_by_name(f"{edit_shard.name}/{pool}").id
+    except ObjectNotFound as error:
+        raise PrefectUnavailable(
+            f"The Prefect server knows no deployment of the pool {pool!r}: run `adaptivedrag "
+            f"deploy --pool {pool}`."
+        ) from error
+
+
+def pool_fault(pool: WorkPool) -> str:
+    """Say why no worker gets anything from a pool; "" if they do."""
+    if pool.is_paused:
+        return f"the work pool {pool.name!r} is paused: resume it on Prefect's page"
+    if pool.concurrency_limit == 0:
+        return f"the work pool {pool.name!r} has a limit of 0: raise it on Prefect's page"
+    return ""
+
+
+def _ensure_pool(client: SyncPrefectClient, name: str) -> None:
+    try:
+        client.read_work_pool(name)
+    except ObjectNotFound:
+        template = ProcessWorker.get_default_base_job_template()
+        client.create_work_pool(
+            WorkPoolCreate(name=name, type="process", base_job_template=template)
+        )

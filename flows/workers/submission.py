@@ -1,0 +1,116 @@
+"""Sends a job to workers: one flow run per shard, on the user's Prefect server.
+
+Workers share the store, so a shard that is done twice costs only time.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun, StateType
+
+from flows.outcomes import ended, new_run_id
+from flows.request import RunRequest
+from flows.run import Run
+from flows.shards import cut_shards
+from flows.workers.deployment import POOL, deployment_of, users_server
+from flows.workers.footing import Footing, edit_digests
+from flows.workers.revival import AT_WORK, flow_runs
+from flows.workers.shard import Errand, Shard
+from stages.jobs.edit import Edit, Job
+from stages.jobs.selection import Selection
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What became of a job that was submitted.
+
+    Attributes:
+        created: ids of the flow runs that were made.
+        edits: how many edits they have.
+        at_hand: how many edits earlier flow runs have that wait or are at work.
+    """
+
+    tag: str
+    created: tuple[str, ...]
+    edits: int
+    at_hand: int
+
+
+def submit(
+    job: Job | Path,
+    store: str | Path,
+    request: RunRequest,
+    *,
+    select: Selection = (),
+    shards: int = 1,
+    pool: str = POOL,
+) -> Submission:
+    """Create a flow run for each shard of what is missing of a job and that nobody has yet.
+
+    Workers find the job, the store and the folder of results under the same absolute path or URL.
+
+    Args:
+        request: `max_failures` holds for each shard.
+        select: which edits; all by default. See `select_edits`.
+        shards: make at least this many, as far as there are images.
+
+    Raises:
+        PrefectUnavailable: if no server is configured, it does not answer, or it does not know
+            the deployment.
+        InvalidRequest, InvalidEdit, StoreUnavailable, ModelUnavailable, ReportUnwritable: if the
+            job cannot be planned.
+    """
+    out = None if request.out is None else absolute(request.out)
+    run = Run.open(job, absolute(store), request.model_copy(update={"out": out}), select=select)
+    errand = _errand(run, run.edits)
+    with users_server() as client:
+        deployment = deployment_of(client, pool)
+        taken = edits_at_hand(run, outstanding(client, deployment, errand.tag))
+        free = [edit for edit in run.edits if edit.id not in taken]
+        cut = cut_shards(free, run.seconds.of, request.stages, at_least=shards)
+        run.begin()
+        created = [
+            client.create_flow_run_from_deployment(
+                deployment,
+                parameters=_errand(run, shard).model_dump(mode="json"),
+                name=f"{run.job.name} {number}/{len(cut)}",
+                tags=[run.job.name, errand.tag],
+            )
+            for number, shard in enumerate(cut, start=1)
+        ]
+    at_hand = sum(edit.id in taken for edit in run.edits)
+    return Submission(errand.tag, tuple(str(each.id) for each in created), len(free), at_hand)
+
+
+def absolute(place: str | Path) -> str:
+    """Return a folder as an absolute path; a URL as it is."""
+    return str(place) if "://" in str(place) else str(Path(place).expanduser().absolute())
+
+
+def outstanding(client: SyncPrefectClient, deployment: UUID, tag: str) -> list[FlowRun]:
+    """Return the flow runs of a submission that wait, are at work, or will be done again."""
+    types = [StateType.SCHEDULED, StateType.PAUSED, *AT_WORK]
+    return flow_runs(client, deployment, types, tag)
+
+
+def edits_at_hand(run: Run, flow_runs: list[FlowRun]) -> frozenset[str]:
+    """Return the edits of flow runs whose runs have not ended, by the store's word."""
+    errands = (Errand.model_validate(each.parameters) for each in flow_runs)
+    return frozenset(
+        name
+        for shard in (each.shard for each in errands)
+        if (end := ended(run.store, shard.run_id)) is None or end.interrupted
+        for name in shard.edits
+    )
+
+
+def _errand(run: Run, edits: "tuple[Edit, ...]") -> Errand:
+    plans = [run.plans[edit.id] for edit in edits]
+    shard = Shard(
+        run_id=new_run_id(),
+        edits=edit_digests(plans),
+        footing=Footing.of(plans, run.request.stages),
+    )
+    return Errand(job=str(run.job.path), store=run.store.location, request=run.request, shard=shard)

@@ -1,0 +1,263 @@
+"""A worker: takes shards from a work pool, and does each in a process of its own, one per GPU.
+
+Prefect's own worker ends when its server answers errors for long, and takes the work at hand with
+it; this one waits. The processes hold the read end of a pipe of the worker's: none outlives it.
+"""
+
+import os
+import platform
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.responses import OrchestrationResult, SetStateStatus
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL
+from prefect.states import Cancelled, Pending
+from pydantic import ValidationError
+
+from artifacts import StoreUnavailable
+from flows.outcomes import ALL_DONE, NOT_STARTED
+from flows.prefect_server import server_trouble
+from flows.prefect_settings import profile_settings
+from flows.states import REFUSED
+from flows.workers.deployment import deployment_of, pool_fault, users_server
+from flows.workers.revival import Reviver, Say
+from stages.reports.wording import count
+
+PACKAGE_ROOT = Path(__file__).parents[2]
+ENTRYPOINT = "flows.workers.edit_shard.edit_shard"
+
+TROUBLE = (httpx.HTTPError, StoreUnavailable, ValidationError, OSError)
+"""What passes, or is another's: said once, and tried again."""
+
+
+SAY_AGAIN_SECONDS = 600.0
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often a worker does things, and how long it waits; in seconds."""
+
+    poll: float = 3.0
+    stagger: float = 2.0
+    revive: float = 10.0
+    show: float = 30.0
+    """Between two signs of life to Prefect's page of the pool."""
+    leave: float = 25.0
+    """From the wish to leave until the processes are killed."""
+    rest: float = 60.0
+    """The longest pause after processes that died one after the other."""
+
+
+@dataclass
+class Every:
+    """Says when something is due that is done again and again; at once for the first time."""
+
+    seconds: float
+    _next: float = 0.0
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time again, which is then taken as done."""
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self.seconds
+        return True
+
+
+@dataclass
+class Worker:
+    """One process per place, under this one.
+
+    Attributes:
+        places: what each process has in its environment beside ours, such as its GPU.
+        reviver: brings lost shards back, whoever had them.
+    """
+
+    pool: str
+    places: Sequence[Mapping[str, str]]
+    reviver: Reviver
+    say: Say
+    pace: Pace = field(default_factory=Pace)
+    name: str = field(default_factory=lambda: f"{platform.node()}-{os.getpid()}")
+    _leaving: threading.Event = field(default_factory=threading.Event)
+    _refused: list[str] = field(default_factory=list)
+    _said: dict[str, float] = field(default_factory=dict)
+
+    def work(self) -> int:
+        """Do shards until SIGTERM or Ctrl-C; then let each process end its step, and leave.
+
+        Returns:
+            The exit code: 2 if every place has refused a shard, else 0.
+        """
+        reads, lifeline = os.pipe()
+        posts = [
+            # Prefect's settings are those of the context.
+            threading.Thread(target=copy_context().run, args=(self._serve, number, place, reads))
+            for number, place in enumerate(self.places)
+        ]
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, self._leave)
+        for post in posts:
+            post.start()
+        with get_client(sync_client=True) as client:
+            revives, shows = Every(self.pace.revive), Every(self.pace.show)
+            while any(post.is_alive() for post in posts):
+                if revives.due:
+                    self._try(lambda: self.reviver.look(client))
+                if shows.due:
+                    self._try(lambda: self._show(client))
+                posts[0].join(0.5)  # Python hears signals while it waits
+        os.close(lifeline)
+        return NOT_STARTED if len(self._refused) == len(self.places) else ALL_DONE
+
+    def _leave(self, _signal: int, _frame: FrameType | None) -> None:
+        self._leaving.set()
+
+    def _show(self, client: SyncPrefectClient) -> None:
+        client.send_worker_heartbeat(self.pool, self.name, self.pace.show)
+
+    def _serve(self, number: int, place: Mapping[str, str], lifeline: int) -> None:
+        """Do one shard after the other at a place; a place that refuses one takes no other."""
+        self._leaving.wait(number * self.pace.stagger)
+        deaths = 0
+        with get_client(sync_client=True) as client:
+            while not self._leaving.is_set():
+                run = self._try(lambda: self._take(client))
+                if run is None:
+                    self._leaving.wait(self.pace.poll)
+                    continue
+                code = self._perform(client, run, place, lifeline)
+                if refusal := self._try(partial(_refusal, client, run)):
+                    self._refused.append(refusal)
+                    self.say(f"refused {run.name}: {refusal}")
+                    return
+                deaths = deaths + 1 if code else 0
+                if deaths:
+                    self._leaving.wait(min(2.0**deaths, self.pace.rest))
+
+    def _take(self, client: SyncPrefectClient) -> FlowRun | None:
+        """Claim the next flow run of the pool."""
+        try:
+            found = client.get_scheduled_flow_runs_for_work_pool(
+                self.pool, scheduled_before=datetime.now(UTC)
+            )
+        except ObjectNotFound:
+            return None
+        for each in found:
+            claim: OrchestrationResult[Any] = client.set_flow_run_state(each.flow_run.id, Pending())
+            if claim.status is SetStateStatus.ACCEPT:
+                return client.read_flow_run(each.flow_run.id)
+        return None
+
+    def _perform(
+        self, client: SyncPrefectClient, run: FlowRun, place: Mapping[str, str], lifeline: int
+    ) -> int:
+        """Do a shard in a process of its own; return that process's exit code."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.workers.child", str(run.id), str(lifeline)],
+            env=_environment(place),
+            pass_fds=(lifeline,),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        cancelled = self._follow(client, run, process)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # what it may have left behind
+        if cancelled:
+            self._try(lambda: client.set_flow_run_state(run.id, Cancelled(), force=True))
+        else:
+            self._try(lambda: self.reviver.note_death(client, run))
+        return process.returncode
+
+    def _follow(
+        self, client: SyncPrefectClient, run: FlowRun, process: "subprocess.Popen[bytes]"
+    ) -> bool:
+        """Wait until a process has ended; end it if we leave, or a user cancels its flow run.
+
+        Returns:
+            Whether a user did.
+        """
+        looks, cancelled, deadline = Every(self.pace.poll), False, float("inf")
+        while process.poll() is None:
+            if looks.due and not cancelled:
+                cancelled = bool(self._try(lambda: _is_cancelled(client, run)))
+            if deadline == float("inf") and (cancelled or self._leaving.is_set()):
+                process.terminate()
+                deadline = time.monotonic() + self.pace.leave
+            if time.monotonic() > deadline:
+                process.kill()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.5)
+        return cancelled
+
+    def _try(self, call: Callable[[], T]) -> T | None:
+        """Call; say what is in the way, but not again and again."""
+        try:
+            return call()
+        except TROUBLE as error:
+            told = f"{server_trouble(error)}; trying again"
+            if time.monotonic() >= self._said.get(told, 0.0):
+                self._said[told] = time.monotonic() + SAY_AGAIN_SECONDS
+                self.say(told)
+            return None
+
+
+def _refusal(client: SyncPrefectClient, run: FlowRun) -> str:
+    """Return why the process of a flow run refused it; "" if it did not."""
+    state = client.read_flow_run(run.id).state
+    return str(state.message) if state and state.name == REFUSED else ""
+
+
+def _is_cancelled(client: SyncPrefectClient, run: FlowRun) -> bool:
+    state = client.read_flow_run(run.id).state
+    return state is not None and state.type in (StateType.CANCELLING, StateType.CANCELLED)
+
+
+def _environment(place: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a process: the shipped profile, the user's settings on top."""
+    search_path = os.pathsep.join(filter(None, [str(PACKAGE_ROOT), os.environ.get("PYTHONPATH")]))
+    return {
+        **profile_settings(),
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        **os.environ,
+        **place,
+        "PREFECT_API_URL": str(PREFECT_API_URL.value()),
+        "PREFECT__FLOW_ENTRYPOINT": ENTRYPOINT,
+        "PYTHONPATH": search_path,
+    }
+
+
+def serve_pool(pool: str, places: Sequence[Mapping[str, str]], say: Say) -> int:
+    """Be a worker of a pool, as soon as its server answers, until this process is told to leave.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        PrefectUnavailable: if no server is named, or it does not know the pool's deployment.
+    """
+    with users_server() as client:
+        reviver = Reviver(deployment_of(client, pool), say)
+        if fault := pool_fault(client.read_work_pool(pool)):
+            say(f"No work comes yet: {fault}")
+        at_once = count(len(places), "shard")
+        say(f"A worker of the pool {pool}: {at_once} at once. SIGTERM or Ctrl-C lets it leave.")
+        return Worker(pool, places, reviver, say).work()
