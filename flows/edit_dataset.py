@@ -19,7 +19,6 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.chunks import RETRY_SECONDS, bench_of, do_chunk
 from flows.dispatch import carry_out
 from flows.outcomes import SOME_FAILED, RunSummary
-from flows.request import RunRequest
 from flows.run import Run
 from flows.run_page import RunPage
 from flows.states import EDITS_FAILED, STOPPED
