@@ -48,7 +48,7 @@ from adaptivedrag.model.lora import (
 )
 from adaptivedrag.model.lora_files import LoraFile, check_fit, read_lora
 from adaptivedrag.model.weights import find_model
-from adaptivedrag.painting import needs_painting, paint_hole
+from adaptivedrag.painting import HoledPicture, paint_holes, unpainted
 from adaptivedrag.pictures.decoding import Pixels
 from adaptivedrag.pictures.masks import DecodedMask
 from adaptivedrag.points import Drag, Frame, outside
@@ -180,7 +180,7 @@ def edit(
             drag = moved = method.move(
                 PictureProblem(pixels, pairs, superpixels, segments, limit, frame)
             )
-            image, odd = _painted(task, moved, editable)
+            image, odd = _painted(task, moved, limit)
             warnings += [*moved.warnings, *odd]
         else:
             assert isinstance(method, LatentMethod)
@@ -232,16 +232,15 @@ class _Task:
 
 
 def _painted(
-    task: _Task, moved: MovedPicture, mask: Bool[np.ndarray, "hf wf"]
+    task: _Task, moved: MovedPicture, limit: Bool[np.ndarray, "hf wf"] | None
 ) -> tuple[Pixels, tuple[str, ...]]:
     """Return the moved picture, its hole painted if the settings ask for it, with warnings."""
-    pasted = moved.pasted
-    if not needs_painting(pasted, task.settings.sample_image):
-        return pasted.picture, ()
-    seed = seed_of_draws(task.settings.seed, pasted.picture, task.prompt)
-    painted = paint_hole(
-        task.model, pasted, mask, task.conditioning, task.frame, task.settings, seed=seed
-    )
+    pasted, settings = moved.pasted, task.settings
+    painted = unpainted(pasted, settings.sample_image)
+    if painted is None:
+        seed = seed_of_draws(settings.seed, pasted.picture, task.prompt)
+        holed = HoledPicture(pasted, limit, task.conditioning, task.frame, seed)
+        (painted,) = paint_holes(task.model, [holed], settings.sample_image, settings.invert_image)
     return painted.picture, painted.warnings
 
 

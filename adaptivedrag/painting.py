@@ -6,7 +6,7 @@ comes to agree with what surrounds it (RePaint; Lugmayr et al., 2022, Sec. 4.2).
 and values of the known picture, and not of what was in the hole.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, inf
 from typing import Any
@@ -18,10 +18,10 @@ from torch import Tensor
 
 from adaptivedrag.coherence import incoherence
 from adaptivedrag.compositing import blended, feather, feathered, with_texture
-from adaptivedrag.config import EditConfig, SampleImageConfig
+from adaptivedrag.config import InvertImageConfig, SampleImageConfig
 from adaptivedrag.errors import NotFinite
 from adaptivedrag.inversion import invert
-from adaptivedrag.masks import image_mask, latent_mask, limits_content, user_mask
+from adaptivedrag.masks import image_mask, latent_mask, user_mask
 from adaptivedrag.model.conditioning import Conditioning
 from adaptivedrag.model.diffusion import DiffusionModel, native_image, working_image
 from adaptivedrag.points import Frame
@@ -41,57 +41,62 @@ Region = Bool[np.ndarray, "h w"]
 @torch.no_grad()
 def paint(
     model: DiffusionModel,
-    trajectory: Float[Tensor, "level_1 c h w"],
-    hole: Bool[Tensor, "h w"],
-    hidden: Bool[Tensor, "h w"],
+    trajectories: Float[Tensor, "b level_1 c h w"],
+    holes: Bool[Tensor, "b h w"],
+    hidden: Bool[Tensor, "b h w"],
     conditioning: Conditioning,
     *,
     num_steps: int,
     rounds: int,
     first_layer: int | None,
-    generator: torch.Generator,
+    generators: Sequence[torch.Generator],
     on_step: Callable[[int, int], None] = lambda _step, _steps: None,
-) -> Float[Tensor, "1 c h w"]:
-    """Return clean latents of a picture whose hole is painted; outside it they are its own.
+) -> Float[Tensor, "b c h w"]:
+    """Return clean latents of pictures whose holes are painted; outside they are their own.
+
+    Pictures do not affect each other: in a batch, latents differ from those of one alone by the
+    rounding of float32 only.
 
     Args:
-        trajectory: clean latents of the picture, then those after each inversion step.
-        hole: True where the picture is not known.
+        trajectories: clean latents of each picture, then those after each inversion step.
+        holes: True where a picture is not known.
         hidden: True where it shows what the hole should not be like: its keys and values are not
             read.
         num_steps: sampling steps from pure noise, of which those below the level are taken.
         rounds: times that each level is denoised.
+        conditioning: one item for all pictures, or one per picture.
         first_layer: self-attention from which keys and values of the picture are read, if any.
-        generator: of the noise, on the CPU.
+        generators: of each picture's noise, on the CPU.
 
     Raises:
-        NotFinite: if the latents are not finite.
+        NotFinite: if the latents of any picture are not finite.
     """
-    level, schedule = len(trajectory) - 1, model.schedule
+    level, schedule, holes = trajectories.shape[1] - 1, model.schedule, holes[:, None]
     timesteps = schedule.timesteps(num_steps)[num_steps - level :]
 
     def noised(latents: Tensor, kept: float) -> Tensor:
         """Noise latents of which a share of the variance is kept, as alpha names it."""
-        noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+        draws = [torch.randn(latents[:1].shape, generator=each) for each in generators]
+        noise = torch.cat(draws).to(latents.device)
         return kept**0.5 * latents + (1 - kept) ** 0.5 * noise
 
-    place = torch.zeros(1, dtype=torch.long, device=model.device)
-    painted = noised(trajectory[:1], schedule.alpha(timesteps[0]))
+    places = torch.arange(len(trajectories), device=model.device)
+    painted = noised(trajectories[:, 0], schedule.alpha(timesteps[0]))
     with reference_control(model, first_layer, hidden=hidden) as control:
         for step, timestep in enumerate(timesteps, start=1):
             below = schedule.previous(timestep, num_steps)
-            known, next_known = trajectory[level - step + 1, None], trajectory[level - step, None]
+            known, next_known = trajectories[:, level - step + 1], trajectories[:, level - step]
             if first_layer is not None:
                 with control.writing():
                     model.predict_noise(known, timestep, conditioning)
             for again in reversed(range(rounds)):
-                painted = torch.where(hole, painted, known)
-                with control.reading(place):
+                painted = torch.where(holes, painted, known)
+                with control.reading(places):
                     noise = model.predict_noise(painted, timestep, conditioning)
                 painted = schedule.move(painted, noise, timestep, below)
                 if again:
                     painted = noised(painted, schedule.alpha(timestep) / schedule.alpha(below))
-            painted = torch.where(hole, painted, next_known)
+            painted = torch.where(holes, painted, next_known)
             on_step(step, level)
     if not painted.isfinite().all():
         raise NotFinite("painted latents are not finite: use a wider dtype")
@@ -112,88 +117,127 @@ class Painted:
     warnings: tuple[str, ...] = ()
 
 
-def needs_painting(pasted: Pasted, settings: SampleImageConfig) -> bool:
-    """Return whether a model has anything to do for a moved picture."""
-    return settings.holes == "paint" and bool(pasted.hole.any())
+@dataclass(frozen=True, eq=False)
+class HoledPicture:
+    """A moved picture whose hole is to be painted.
+
+    Attributes:
+        mask: True where the image may change, on the feature grid; None, and an empty one:
+            wherever the hole is.
+        conditioning: of one item.
+        seed: of the noise.
+    """
+
+    pasted: Pasted
+    mask: Bool[np.ndarray, "hf wf"] | None
+    conditioning: Conditioning
+    frame: Frame
+    seed: int
 
 
-def paint_hole(
+def unpainted(pasted: Pasted, settings: SampleImageConfig) -> Painted | None:
+    """Return a moved picture as it is if nothing of it is to be painted, with why; else None."""
+    if settings.holes != "paint" or not pasted.hole.any():
+        return Painted(pasted.picture, {})
+    share = (pasted.hole | pasted.rim).mean()
+    if share <= MOST:
+        return None
+    warning = (
+        f"the hole is {share:.0%} of the picture, too much to paint from the rest: "
+        "it stays filled smoothly; drag something smaller"
+    )
+    return Painted(pasted.picture, {"holes": []}, (warning,))
+
+
+def paint_holes(
     model: DiffusionModel,
-    pasted: Pasted,
-    mask: Bool[np.ndarray, "hf wf"],
-    conditioning: Conditioning,
-    frame: Frame,
-    config: EditConfig,
+    pictures: Sequence[HoledPicture],
+    settings: SampleImageConfig,
+    inversion: InvertImageConfig,
     *,
-    seed: int,
     on_step: Callable[[int, int], None] = lambda _step, _steps: None,
-) -> Painted:
-    """Let the model paint the hole of a moved picture and its rim, where that looks better.
+) -> list[Painted]:
+    """Let the model paint the holes of moved pictures and their rims, where that looks better.
 
-    Each piece of the hole becomes what is nearest to its surroundings: filled smoothly or painted,
-    and its rim left or taken along.
+    Each piece of a hole becomes what is nearest to its surroundings: filled smoothly or painted,
+    and its rim left or taken along. All pictures have latents of one size.
 
     Args:
-        mask: True where the image may change, on the feature grid. An empty one holds nothing.
-        seed: of the noise.
         on_step: takes the passes of the inversion and the painting that are done, and all of them.
 
     Raises:
-        NotFinite: if latents are not finite.
+        NotFinite: if latents of any picture are not finite.
     """
-    wide = pasted.hole | pasted.rim
-    if wide.mean() > MOST:
-        return Painted(
-            pasted.picture,
-            {"holes": []},
-            (
-                f"the hole is {wide.mean():.0%} of the picture, too much to paint from the rest: "
-                "it stays filled smoothly; drag something smaller",
-            ),
-        )
-    drawn = _drawn(model, pasted, conditioning, frame, config, seed, on_step)
-    painted = _laid_on(pasted, drawn, frame, config.sample_image)
-    if not limits_content(config.build_mask) or not mask.any():
+    drawn = _drawn(model, pictures, settings, inversion, on_step)
+    return [_finished(*each, settings) for each in zip(pictures, drawn, strict=True)]
+
+
+def _finished(picture: HoledPicture, drawn: Pixels, settings: SampleImageConfig) -> Painted:
+    painted = _laid_on(picture.pasted, drawn, picture.frame, settings)
+    if picture.mask is None or not picture.mask.any():
         return painted
-    may = image_mask(mask, frame)[..., None]
-    return replace(painted, picture=np.where(may, painted.picture, pasted.picture))
+    may = image_mask(picture.mask, picture.frame)[..., None]
+    return replace(painted, picture=np.where(may, painted.picture, picture.pasted.picture))
 
 
 def _drawn(
     model: DiffusionModel,
-    pasted: Pasted,
-    conditioning: Conditioning,
-    frame: Frame,
-    config: EditConfig,
-    seed: int,
+    pictures: Sequence[HoledPicture],
+    settings: SampleImageConfig,
+    inversion: InvertImageConfig,
     on_step: Callable[[int, int], None],
-) -> Pixels:
-    """Paint the hole and its rim; around them the picture keeps its texture if it should."""
-    settings, inversion = config.sample_image, config.invert_image
-    wide = pasted.hole | pasted.rim
-    clean = model.posterior(working_image(pasted.cleared, frame))[0]
+) -> list[Pixels]:
+    """Paint each hole and its rim; around them a picture keeps its texture if it should."""
+
+    def cells(regions: Iterable[Region]) -> Bool[Tensor, "b hl wl"]:
+        each = zip(regions, pictures, strict=True)
+        found = [_latent_cells(region, picture.frame) for region, picture in each]
+        return torch.from_numpy(np.stack(found)).to(model.device)
+
+    every = [picture.pasted for picture in pictures]
+    wide = [pasted.hole | pasted.rim for pasted in every]
+    working = [working_image(picture.pasted.cleared, picture.frame) for picture in pictures]
+    clean = torch.cat([model.posterior(image)[0] for image in working])
+    conditioning = Conditioning.concatenate([picture.conditioning for picture in pictures])
     level, of_each = inversion.inverted_steps, 1 + settings.hole_rounds
     passes = level * (1 + of_each)
-    (trajectory,) = invert(
+    trajectories = invert(
         model, clean, conditioning, inversion, on_step=lambda step, _: on_step(step, passes)
     )
     latents = paint(
         model,
-        trajectory,
-        torch.from_numpy(_latent_cells(wide, frame)).to(model.device),
-        torch.from_numpy(_latent_cells(wide | pasted.arrived, frame)).to(model.device),
+        trajectories,
+        cells(wide),
+        cells(region | pasted.arrived for region, pasted in zip(wide, every, strict=True)),
         conditioning,
         num_steps=inversion.num_steps,
         rounds=settings.hole_rounds,
         first_layer=first_controlled(model, settings),
-        generator=torch.Generator().manual_seed(seed),
+        generators=[torch.Generator().manual_seed(picture.seed) for picture in pictures],
         on_step=lambda step, _: on_step(level + of_each * step, passes),
     )
+    made = zip(pictures, latents.split(1), clean.split(1), strict=True)
+    return [_decoded(model, *each, settings) for each in made]
+
+
+def _decoded(
+    model: DiffusionModel,
+    picture: HoledPicture,
+    latents: Float[Tensor, "1 c hl wl"],
+    clean: Float[Tensor, "1 c hl wl"],
+    settings: SampleImageConfig,
+) -> Pixels:
+    """Decode a painting.
+
+    Args:
+        clean: latents of the picture as it was encoded, whose round trip shows what the VAE takes.
+    """
+    pasted, frame = picture.pasted, picture.frame
     drawn = native_image(model.decode(latents), frame)
     if not settings.keep_texture:
         return drawn
     round_trip = native_image(model.decode(clean), frame)
-    return with_texture(drawn, round_trip, pasted.cleared, wide, frame)
+    return with_texture(drawn, round_trip, pasted.cleared, pasted.hole | pasted.rim, frame)
 
 
 def _laid_on(pasted: Pasted, drawn: Pixels, frame: Frame, settings: SampleImageConfig) -> Painted:

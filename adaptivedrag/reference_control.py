@@ -62,25 +62,26 @@ class ReferenceControl:
 
     Attributes:
         references: for each reading item, the index of its reference in the batch that wrote.
-        hidden: latent cells of the references that nothing reads.
+        hidden: latent cells of each reference that nothing reads.
     """
 
-    def __init__(self, hidden: Bool[Tensor, "h w"] | None = None) -> None:
+    def __init__(self, hidden: Bool[Tensor, "r h w"] | None = None) -> None:
         self.mode: Literal["off", "write", "read"] = "off"
         self.references: Tensor | None = None
         self.hidden = hidden
 
-    def seen(self, tokens: int) -> Bool[Tensor, "1 tokens"] | None:
-        """Return which of a layer's tokens are read; None for all of them.
+    def seen(self, tokens: int) -> Bool[Tensor, "b 1 1 tokens"] | None:
+        """Return which of a layer's tokens each item reads; None for all of them.
 
-        A token that shows any hidden cell is left out, unless that would leave none.
+        A token that shows any hidden cell is left out, unless that would leave an item none.
         """
         if self.hidden is None or self.mode != "read":
             return None
-        rows, cols = self.hidden.shape
+        rows, cols = self.hidden.shape[-2:]
         side = round((rows * cols / tokens) ** 0.5)
-        hidden = functional.max_pool2d(self.hidden[None].float(), side).flatten() > 0
-        return None if hidden.all() else ~hidden[None]
+        hidden = functional.max_pool2d(self.hidden[:, None].float(), side).flatten(1) > 0
+        hidden &= ~hidden.all(dim=1, keepdim=True)
+        return ~hidden[self.references][:, None, None] if hidden.any() else None
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -105,14 +106,14 @@ class ReferenceControl:
 def reference_control(
     model: DiffusionModel,
     first_layer: int | None,
-    hidden: Bool[Tensor, "h w"] | None = None,
+    hidden: Bool[Tensor, "r h w"] | None = None,
 ) -> Iterator[ReferenceControl]:
     """Install reference control from self-attention `first_layer` on, in call order, or nowhere.
 
     The previous processors are restored on exit.
 
     Args:
-        hidden: latent cells of the references whose keys and values are not read.
+        hidden: latent cells of each reference whose keys and values are not read.
     """
     control = ReferenceControl(hidden)
     every = list(model.self_attentions().values())

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from adaptivedrag.config import InvertImageConfig
-from stages.stage import Made, Stage, Work
+from stages.stage import Made, Stage, Work, heard_by_all
 
 if TYPE_CHECKING:
     from stages.jobs.edit import Edit
@@ -26,17 +26,13 @@ def invert_image(works: Sequence[Work]) -> list[Made]:
     from adaptivedrag.model.conditioning import Conditioning
     from adaptivedrag.model.lora import lora_applied
 
-    def on_step(step: int, steps: int) -> None:
-        for work in works:
-            work.on_step(step, steps)
-
     model, config = works[0].load_diffusion(), works[0].config.invert_image
     before = replace(model.passes)
     clean = torch.cat([model.posterior(work.working_image())[0] for work in works])
     with lora_applied(model, works[0].upstream.get("train_lora", {}).get("lora")):
         encoded = [model.encode_prompt(work.edit.prompt) for work in works]
         prompts = Conditioning.concatenate(encoded)
-        trajectories = invert(model, clean, prompts, config, on_step=on_step)
+        trajectories = invert(model, clean, prompts, config, on_step=heard_by_all(works))
     start = {"start_timestep": model.schedule.start(config.num_steps, config.inverted_steps)}
     return [
         Made({"latents": trajectory.cpu().numpy()}, start | passes)
@@ -53,11 +49,7 @@ def _off(edit: "Edit") -> str:
 
 def _together(item: "WorkItem") -> Hashable:
     """Return what works of a batch have in common."""
-    resolved, lora = item.resolved, item.inputs.get("train_lora")
-    return (
-        *(resolved.setting.diffusion.digest, resolved.config.dtype, resolved.config.invert_image),
-        *(resolved.frame.latent_size, lora and lora.logical),
-    )
+    return (*item.weights_and_size, item.resolved.config.invert_image)
 
 
 STAGE = Stage(

@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from adaptivedrag.config import EditConfig, SampleImageConfig
 from artifacts import JSON, Picture
-from stages.stage import EditInput, Look, Made, Stage, Tile, Work
+from stages.stage import EditInput, Look, Made, Stage, Tile, Work, heard_by_all
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
     from adaptivedrag.model.diffusion import DiffusionModel
+    from adaptivedrag.painting import Painted
     from adaptivedrag.sampling import DraggedEdit, Reference
+    from adaptivedrag.warp.pasting import Pasted
     from stages.planning.work import WorkItem
 
 
@@ -26,10 +28,10 @@ def sample_image(works: Sequence[Work]) -> list[Made]:
     Works of a batch have the same diffusion model, dtype, LoRA (or none), latent size, number of
     inversion steps and settings `sample_image`. Those that begin at one level are sampled together;
     those of them with equal inverted latents and prompts share the passes of their reference, which
-    count in equal shares for all that are sampled together. A moved picture is finished alone.
+    count in equal shares for all that are sampled together. Either all or none are moved pictures.
     """
     if "picture" in works[0].upstream["optimize_latent"]:
-        return [*map(_finish, works)]
+        return _finished(works)
     places: dict[int, list[int]] = {}
     for place, work in enumerate(works):
         places.setdefault(_level(work), []).append(place)
@@ -40,30 +42,58 @@ def sample_image(works: Sequence[Work]) -> list[Made]:
     return [mades[place] for place in range(len(works))]
 
 
-def _finish(work: Work) -> Made:
-    """Take over the moved picture, and let the model paint its hole if the settings ask for it."""
-    from adaptivedrag.model.lora import lora_applied, seed_of_draws
-    from adaptivedrag.painting import needs_painting, paint_hole
+def _finished(works: Sequence[Work]) -> list[Made]:
+    """Take over moved pictures, and let the model paint their holes if the settings ask for it."""
+    from adaptivedrag.painting import unpainted
     from adaptivedrag.warp.pasting import PARTS, Pasted
 
-    moved = work.upstream["optimize_latent"]
-    pasted = Pasted(**{name: moved[name] for name in PARTS})
-    if not needs_painting(pasted, work.config.sample_image):
-        return Made({"image": Picture(pasted.picture)}, {"warnings": []})
-    model, prompt = work.load_diffusion(), work.edit.prompt
+    settings = works[0].config.sample_image
+    every = []
+    for work in works:
+        moved = work.upstream["optimize_latent"]
+        every.append(Pasted(**{name: moved[name] for name in PARTS}))
+    left = [unpainted(pasted, settings) for pasted in every]
+    each = zip(works, every, left, strict=True)
+    painted = iter(_painted([(work, pasted) for work, pasted, kept in each if kept is None]))
+    return [next(painted) if kept is None else _finish(kept, {}) for kept in left]
+
+
+def _painted(holed: "Sequence[tuple[Work, Pasted]]") -> list[Made]:
+    """Let the model paint the holes of moved pictures, all together."""
+    if not holed:
+        return []
+    from adaptivedrag.masks import limits_content
+    from adaptivedrag.model.lora import lora_applied, seed_of_draws
+    from adaptivedrag.painting import HoledPicture, paint_holes
+
+    works = [work for work, _ in holed]
+    model, config = works[0].load_diffusion(), works[0].config
     before = replace(model.passes)
-    with lora_applied(model, work.upstream.get("train_lora", {}).get("lora")):
-        painted = paint_hole(
-            model,
+
+    def picture(work: Work, pasted: "Pasted") -> HoledPicture:
+        prompt, mask = work.edit.prompt, work.upstream["build_mask"]["mask"]
+        return HoledPicture(
             pasted,
-            work.upstream["build_mask"]["mask"],
+            mask if limits_content(work.config.build_mask) else None,
             model.encode_prompt(prompt),
             work.frame,
-            work.config,
-            seed=seed_of_draws(work.config.seed, pasted.picture, prompt),
-            on_step=work.on_step,
+            seed_of_draws(work.config.seed, pasted.picture, prompt),
         )
-    summary = {**painted.details, "warnings": [*painted.warnings], **model.passes.since(before)}
+
+    with lora_applied(model, works[0].upstream.get("train_lora", {}).get("lora")):
+        painted = paint_holes(
+            model,
+            [picture(*each) for each in holed],
+            config.sample_image,
+            config.invert_image,
+            on_step=heard_by_all(works),
+        )
+    shares = model.passes.shares(before, len(holed))
+    return [_finish(*each) for each in zip(painted, shares, strict=True)]
+
+
+def _finish(painted: "Painted", passes: Mapping[str, int]) -> Made:
+    summary = {**painted.details, "warnings": [*painted.warnings], **passes}
     return Made({"image": Picture(painted.picture)}, summary)
 
 
@@ -79,10 +109,6 @@ def _sample(works: Sequence[Work], level: int) -> list[Made]:
     from adaptivedrag.model.lora import lora_applied
     from adaptivedrag.sampling import sample
 
-    def on_step(step: int, steps: int) -> None:
-        for work in works:
-            work.on_step(step, steps)
-
     model, config = works[0].load_diffusion(), works[0].config
     before = replace(model.passes)
     with lora_applied(model, works[0].upstream.get("train_lora", {}).get("lora")):
@@ -93,7 +119,7 @@ def _sample(works: Sequence[Work], level: int) -> list[Made]:
             edits,
             config.sample_image,
             config.invert_image.num_steps,
-            on_step=on_step,
+            on_step=heard_by_all(works),
         )
     images = [
         _composited(work, native_image(model.decode(latents[None]), work.frame))
@@ -185,14 +211,12 @@ def _draw_result(image: "np.ndarray", look: Look) -> "Image.Image":
 
 
 def _together(item: "WorkItem") -> Hashable:
-    """Return what works of a batch have in common; moved pictures have no pass in common."""
-    if not item.resolved.config.optimize_latent.needs_latents:
+    """Return what works of a batch have in common; without a model, nothing."""
+    config = item.resolved.config
+    if not config.samples:
         return item.key
-    resolved, config, lora = item.resolved, item.resolved.config, item.inputs.get("train_lora")
-    return (
-        *(resolved.setting.diffusion.digest, config.dtype, config.invert_image),
-        *(config.sample_image, resolved.frame.latent_size, lora and lora.logical),
-    )
+    in_latents = config.optimize_latent.needs_latents
+    return (*item.weights_and_size, config.invert_image, config.sample_image, in_latents)
 
 
 STAGE = Stage(

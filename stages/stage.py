@@ -126,6 +126,16 @@ def one_by_one(run: Callable[[Work], Made]) -> Run:
     return lambda works: [run(work) for work in works]
 
 
+def heard_by_all(works: Sequence[Work]) -> OnStep:
+    """Return a callback that tells every edit of a batch of a step."""
+
+    def on_step(step: int, steps: int) -> None:
+        for work in works:
+            work.on_step(step, steps)
+
+    return on_step
+
+
 @dataclass(frozen=True)
 class Look:
     """An edit whose results are drawn.

@@ -32,6 +32,15 @@ class WorkItem:
         """The edit for which the work is done first."""
         return self.resolved.edit
 
+    @property
+    def weights_and_size(self) -> tuple[Hashable, ...]:
+        """The weights of the model, a LoRA's among them, their precision, and the latents' size:
+        what items have in common that go through a model together.
+        """
+        resolved, lora = self.resolved, self.inputs.get("train_lora")
+        model = (resolved.setting.diffusion.digest, resolved.config.dtype)
+        return (*model, resolved.frame.latent_size, lora and lora.logical)
+
     @classmethod
     def of(cls, stage: Stage, plan: EditPlan, sharers: Sequence[str] = ()) -> "WorkItem":
         """Name the work of a stage that has everything it needs."""

@@ -12,7 +12,7 @@ from adaptivedrag.config import EditConfig
 from adaptivedrag.errors import NotFinite
 from adaptivedrag.inversion import invert
 from adaptivedrag.masks import image_mask
-from adaptivedrag.painting import needs_painting, paint, paint_hole
+from adaptivedrag.painting import HoledPicture, paint, paint_holes, unpainted
 from adaptivedrag.presets import PRESETS
 from adaptivedrag.warp.pasting import Pasted
 
@@ -43,13 +43,13 @@ def pasted(scenario) -> Pasted:
 
 @pytest.fixture(scope="module")
 def trajectory(tiny, scenario, config):
-    return invert(tiny, scenario.latents, scenario.conditioning, config.invert_image)[0]
+    return invert(tiny, scenario.latents, scenario.conditioning, config.invert_image)
 
 
 @pytest.fixture(scope="module")
 def hole(scenario):
-    cells = torch.zeros(scenario.frame.latent_size, dtype=torch.bool)
-    cells[4:9, 3:8] = True
+    cells = torch.zeros(1, *scenario.frame.latent_size, dtype=torch.bool)
+    cells[:, 4:9, 3:8] = True
     return cells
 
 
@@ -59,7 +59,7 @@ def painted(tiny, scenario, trajectory, hole, **changes):
         "num_steps": STEPS,
         "rounds": ROUNDS,
         "first_layer": 10,
-        "generator": torch.Generator().manual_seed(0),
+        "generators": [torch.Generator().manual_seed(0)],
     }
     given |= changes
     return paint(tiny, trajectory, hole, conditioning=scenario.conditioning, **given)
@@ -67,14 +67,15 @@ def painted(tiny, scenario, trajectory, hole, **changes):
 
 def test_latents_outside_the_hole_are_those_of_the_picture(tiny, scenario, trajectory, hole):
     made = painted(tiny, scenario, trajectory, hole)
-    assert torch.equal(made[..., ~hole], trajectory[:1][..., ~hole])
-    assert (made - trajectory[:1])[..., hole].abs().mean() > 0.05
+    (cells,) = hole
+    assert torch.equal(made[..., ~cells], trajectory[:, 0][..., ~cells])
+    assert (made - trajectory[:, 0])[..., cells].abs().mean() > 0.05
 
 
 def test_hidden_cells_are_not_read(tiny, scenario, trajectory, hole):
     """Keys and values of far cells reach the hole only through attention."""
     corner = torch.zeros_like(hole)
-    corner[-2:, -2:] = True
+    corner[:, -2:, -2:] = True
     shown, hidden = (
         painted(tiny, scenario, trajectory, hole, hidden=cells)
         for cells in (torch.zeros_like(hole), corner)
@@ -87,7 +88,7 @@ def test_hidden_cells_are_not_read(tiny, scenario, trajectory, hole):
     [
         {"rounds": 1},
         {"first_layer": None},
-        {"generator": torch.Generator().manual_seed(1)},
+        {"generators": [torch.Generator().manual_seed(1)]},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -112,8 +113,9 @@ def test_latents_that_are_not_finite_are_refused(tiny, scenario, trajectory, hol
 
 def made_of(tiny, scenario, pasted, config, mask=None, **settings):
     asked = config.merged({"sample_image": settings})
-    mask = np.ones(scenario.frame.feature_size, bool) if mask is None else mask
-    return paint_hole(tiny, pasted, mask, scenario.conditioning, scenario.frame, asked, seed=0)
+    picture = HoledPicture(pasted, mask, scenario.conditioning, scenario.frame, seed=0)
+    (made,) = paint_holes(tiny, [picture], asked.sample_image, asked.invert_image)
+    return made
 
 
 @pytest.fixture
@@ -141,11 +143,10 @@ def test_a_mask_of_the_users_keeps_every_byte_outside(tiny, scenario, pasted, co
     """Without it the feather of a hole at its edge reaches beyond."""
     mask = np.zeros(scenario.frame.feature_size, bool)
     mask[20:35, 15:25] = True  # the hole
-    asked = config.merged({"build_mask": {"mode": "user"}})
-    made = made_of(tiny, scenario, pasted, asked, mask, composite=composite)
+    made = made_of(tiny, scenario, pasted, config, mask, composite=composite)
     outside = ~image_mask(mask, scenario.frame)
     assert np.array_equal(made.picture[outside], pasted.picture[outside])
-    free = made_of(tiny, scenario, pasted, config, mask, composite=composite)
+    free = made_of(tiny, scenario, pasted, config, composite=composite)
     assert not np.array_equal(free.picture[outside], pasted.picture[outside])
 
 
@@ -187,16 +188,39 @@ def test_a_rim_that_is_unlike_the_surroundings_goes_with_the_hole(tiny, scenario
     assert np.array_equal(made.picture[pasted.rim], gray[pasted.rim])
 
 
-def test_a_hole_larger_than_what_is_left_stays_filled_and_says_so(tiny, scenario, pasted, config):
+def test_a_hole_larger_than_what_is_left_stays_filled_and_says_so(pasted, config):
     large = replace(pasted, hole=np.indices(pasted.hole.shape)[0] > 50)
-    made = made_of(tiny, scenario, large, config)
-    assert made.picture is large.picture
-    (line,) = made.warnings
+    left = unpainted(large, config.sample_image)
+    assert left is not None
+    assert left.picture is large.picture
+    (line,) = left.warnings
     assert line.startswith("the hole is ")
     assert "it stays filled smoothly" in line
 
 
 def test_nothing_is_painted_without_a_hole_or_where_holes_are_smooth(pasted, config):
-    assert needs_painting(pasted, config.sample_image)
-    assert not needs_painting(replace(pasted, hole=pasted.hole & False), config.sample_image)
-    assert not needs_painting(pasted, PRESETS["paste"].sample_image)
+    assert unpainted(pasted, config.sample_image) is None
+    whole = replace(pasted, hole=pasted.hole & False)
+    for asked, settings in ((whole, config.sample_image), (pasted, PRESETS["paste"].sample_image)):
+        left = unpainted(asked, settings)
+        assert left is not None
+        assert left.picture is pasted.picture
+        assert left.details == {}
+
+
+@pytest.mark.usefixtures("always_painted")
+def test_pictures_that_are_painted_together_are_as_they_are_alone(tiny, scenario, pasted, config):
+    """Each has its own hole, draws and prompt; in one of them nothing is left to be read."""
+    larger = replace(pasted, arrived=np.ones_like(pasted.arrived))
+    pictures = [
+        HoledPicture(each, None, tiny.encode_prompt(prompt), scenario.frame, seed)
+        for seed, (each, prompt) in enumerate([(pasted, "a face"), (larger, "")])
+    ]
+    together, *alone = (
+        [p.picture for p in paint_holes(tiny, some, config.sample_image, config.invert_image)]
+        for some in (pictures, *([each] for each in pictures))
+    )
+    for made, (expected,) in zip(together, alone, strict=True):
+        assert np.abs(made.astype(int) - expected).max() <= 1
+        assert (made != expected).mean() < 1e-3
+    assert not np.array_equal(*together)

@@ -109,14 +109,20 @@ def test_paste_uses_no_model_and_plus_paints_the_hole_that_it_leaves(folder, one
     assert by_plus["sample_image"].summary["holes"]
 
 
-def test_of_a_batch_each_moved_picture_is_finished_alone(folder, one_bench):
-    """They share no pass, and one that is killed or fails takes no other with it."""
-    two = edits(folder, "paste", ((48, 32), (16, 32)), **SHORT)
-    for edit in two:
-        for stage in ("extract_superpixels", "build_mask", "optimize_latent"):
-            one_bench.perform(stage, edit)
-    items, _ = work_for(BY_NAME["sample_image"], plan_edits(two, one_bench.store), force=True)
-    assert [len(batch) for batch in cut_batches(items, 4)] == [1, 1]
+def test_moved_pictures_are_painted_together_and_finished_alone_without_a_model(folder, one_bench):
+    for preset, sizes in (("paste", [1, 1]), ("plus", [2])):
+        two = edits(folder, preset, ((48, 32), (16, 32)), **SHORT)
+        alone = {edit.id: perform_all(one_bench, edit)["sample_image"] for edit in two}
+        items, _ = work_for(BY_NAME["sample_image"], plan_edits(two, one_bench.store), force=True)
+        batches = list(cut_batches(items, 4))
+        assert [len(batch) for batch in batches] == sizes
+    (batch,) = batches
+    for item, record in zip(batch, one_bench.make(batch, force=True), strict=True):
+        before = alone[item.edit.id]
+        pictures = [one_bench.store.read(each)["image"].astype(int) for each in (record, before)]
+        assert np.abs(pictures[0] - pictures[1]).max() <= 1
+        assert record.key == before.key
+        assert record.summary["unet_forwards"] == before.summary["unet_forwards"]
 
 
 def test_a_panel_shows_the_moved_picture_before_the_result(folder, one_bench, tmp_path):
