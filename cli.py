@@ -104,6 +104,7 @@ Batch = Annotated[
 ]
 Notify = Annotated[Text, option("URL", "POST JSON there at the first failure and at the end.")]
 OnFinish = Annotated[Text, option("CMD", "At the end, run this in a shell, with JSON to read.")]
+Events = Annotated[File, option("FILE", "Append what happens to it, as JSON lines.")]
 Shards = Annotated[int, option(None, "Create at least this many flow runs.", min=1)]
 
 # One edit, and what is shown.
@@ -269,6 +270,7 @@ def run(
     device: Device = "cpu",
     notify: Notify = None,
     on_finish: OnFinish = None,
+    events: Events = None,
 ) -> int:
     """Run a job: make what is missing."""
     request = terminal.run.request_of(
@@ -285,7 +287,7 @@ def run(
         batch=batch,
         device=device,
     )
-    return terminal.run.run_job(job, store, request, select or [], out, notify, on_finish)
+    return terminal.run.run_job(job, store, request, select or [], out, notify, on_finish, events)
 
 
 @app.command()

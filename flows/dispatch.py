@@ -27,6 +27,7 @@ Perform = Callable[[list[WorkItem]], None]
 
 def carry_out(run: Run, perform: Perform) -> RunSummary:
     """Do the work, and write the summary into the store, whatever happens."""
+    run.events.began(run.job.path, run.request.device, len(run.todo))
     try:
         run.begin()
         deaths = fatal_edits(run.store, run.job)

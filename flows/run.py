@@ -17,6 +17,7 @@ from rich.console import Console
 
 from adaptivedrag.errors import Stopped
 from artifacts import ArtifactStore, Key, Record, StoreUnavailable
+from flows.events import Events, events_file
 from flows.outcomes import (
     InvalidRequest,
     RunSummary,
@@ -141,6 +142,8 @@ class Run:
         self.outcomes: dict[tuple[str, Key], Outcome] = {}
         self.chunk: list[WorkItem] = []
         """What the task at hand is to do."""
+        self.events = Events(events_file(self.id), self.id, self.progress.say)
+        """Heard by machines."""
         self.on_first_failure: Callable[[RunSummary], object] = lambda _summary: None
         """Called at once when the first edit fails, with how the run stands."""
         self.trouble: Exception | None = None
@@ -241,6 +244,7 @@ class Run:
             self._made[stage] += 1
             self.seconds.saw(stage, seconds)
             self.progress.learn(outcome.record, seconds)
+            self.events.made(item, outcome.record, self.request.device)
             if saved_by := outcome.record.circumstances.memory_saved_by:
                 self._memory_saved_by[stage] = saved_by
         self.share(item)
@@ -268,6 +272,7 @@ class Run:
             for plan in plans if item.stage in WANTED else ():
                 if plan.done and not {*plan.to_make} & {*self.request.stages}:
                     self.progress.finished([plan.edit.id])
+                    self.events.done(plan)
                     self._put_result(plan, None)
         return True
 
@@ -276,6 +281,7 @@ class Run:
         is_first = not self.failures
         self.failures[failure.id] = failure
         self.progress.failed(failure)
+        self.events.failed(failure)
         if is_first:
             page = self.results.page if self.results else None
             self.on_first_failure(replace(self.summary(), report=page))
@@ -330,7 +336,12 @@ class Run:
         return self.summary()
 
     def report(self) -> RunSummary:
-        """Write all results; where that fails, the run counts as stopped early."""
+        """Write all results, the last that a run does; where that fails, it is stopped early."""
+        summary = self._reported()
+        self.events.ended(summary)
+        return summary
+
+    def _reported(self) -> RunSummary:
         if self.results is None:
             return self.summary()
         try:

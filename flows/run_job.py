@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from rich.console import Console
 
 from flows.dispatch import carry_out
+from flows.events import Events, check_appendable
 from flows.outcomes import RunSummary
 from flows.prefect_server import (
     client_settings,
@@ -49,6 +50,7 @@ def run(
     *,
     select: Selection = (),
     console: Console,
+    events: Path | None = None,
     on_first_failure: Callable[[RunSummary], object] = lambda _summary: None,
 ) -> RunSummary:
     """Do what is missing of a job; results are written as soon as each edit is done.
@@ -57,6 +59,7 @@ def run(
 
     Args:
         select: which edits; all by default. See `select_edits`.
+        events: file to which what happens is appended, a line of JSON each.
         on_first_failure: called at once when the first edit fails, with how the run stands.
 
     Raises:
@@ -64,9 +67,14 @@ def run(
         NotReady, ReportUnwritable, PrefectUnavailable: nothing could start; the message is one
         line.
     """
+    if events is not None:
+        check_appendable(events)
     run = Run.open(job, store, request, select=select, console=console)
     run.on_first_failure = on_first_failure
+    if events is not None:
+        run.events = Events(events, run.id, run.progress.say)
     if not run.todo:
+        run.events.began(run.job.path, request.device, edits=0)
         run.record()
         return run.report()
     run.check_ready()

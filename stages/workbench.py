@@ -106,7 +106,7 @@ class Workbench:
     def load_models(self, plan: EditPlan, stages: Iterable[str]) -> None:
         """Load what stages of an edit will need, as far as that can be had.
 
-        What cannot is told when a stage asks for it.
+        A fault of theirs shows when a stage asks for them.
         """
         needed = {model for stage in stages for model in BY_NAME[stage].models}
         with self._turn:

@@ -57,12 +57,14 @@ def run_job(
     out: str | None,
     notify: str | None = None,
     on_finish: str | None = None,
+    events: Path | None = None,
 ) -> NoReturn:
     """Make what is missing of a job, print what became of it, and end the process.
 
     Args:
         notify: address of a webhook that hears of the first failure and of the end.
         on_finish: shell command that is run at the end.
+        events: file to which events are appended.
     """
     notices = Notices(notify, on_finish, say)
     job = load(path, beside=request.beside)
@@ -70,7 +72,7 @@ def run_job(
     note_inputs(chosen)
     note_pocket(chosen)
     out = out or usual_out(job, request.beside)
-    end_process(_run(job, store, request, out, select, notices))
+    end_process(_run(job, store, request, out, select, notices, events))
 
 
 def run_demo(out: Path, store: str, device: str) -> NoReturn:
@@ -140,6 +142,7 @@ def _run(
     out: str,
     select: Selection = (),
     notices: Notices | None = None,
+    events: Path | None = None,
 ) -> RunSummary:
     request, notices = request.model_copy(update={"out": out}), notices or Notices(None, None, say)
     try:
@@ -149,6 +152,7 @@ def _run(
             request,
             select=select,
             console=console(),
+            events=events,
             on_first_failure=notices.first_failure,
         )
     except (Exception, KeyboardInterrupt) as error:
