@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fault_rows import Row, Stopwatch
+from support.report import Row, Stopwatch
 
 ROOT = Path(__file__).parents[2]
 QUICK = """

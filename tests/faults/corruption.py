@@ -17,8 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
-from fault_rows import Row, Stopwatch, on_seed
 from real_results import Result, Results, make_results
+from support.report import Row, Stopwatch, on_seed
 from support.store_faults import delete, extend, flip, truncate, zero
 
 from artifacts import ArtifactCorrupt, ArtifactStore, Key, Lookup, StatCache, digest_file

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fault_rows import Row, Stopwatch, on_seed
 from lives import Errand, begin, contents, notes, ready, record_numbers, to_the_end
+from support.report import Row, Stopwatch, on_seed
 from support.tiny_job import write_job
 from support.tiny_models import write_model
 

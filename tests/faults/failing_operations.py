@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fault_rows import Row, Stopwatch, on_seed
 from real_results import Result, make_results
+from support.report import Row, Stopwatch, on_seed
 from support.store_faults import SCENES, WAYS, publish_failing_everywhere
 
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fault_rows import Row, on_seed
 from kills import kill_ours
+from support.report import Row, on_seed
 from support.tiny_job import write_job
 from support.tiny_models import write_model
 

@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fault_rows import NotPossibleHere, Row, Stopwatch, on_seed
 from lives import Errand, begin, contents, live, processes, ready, record_numbers, to_the_end
 from real_results import Result, make_results
 from support import housekeeper
+from support.report import NotPossibleHere, Row, Stopwatch, on_seed
 from support.tiny_job import write_job
 
 from artifacts import ArtifactError, ArtifactStore, StoreUnavailable

@@ -24,7 +24,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fault_rows import Row
+    from support.report import Row
 
 TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS.parent), str(TESTS), str(TESTS / "faults")]
@@ -176,7 +176,7 @@ def fuzz(name: str, seconds: int, seed: int = 0) -> None:
 
 def rows(seed: int) -> Iterator["Row"]:
     """Fuzz all targets, each in a process of its own."""
-    from fault_rows import Row, Stopwatch
+    from support.report import Row, Stopwatch
 
     asked = "no uncaught exception"
     for name in TARGETS:

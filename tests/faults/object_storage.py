@@ -11,8 +11,8 @@ from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fault_rows import Row, Stopwatch, on_seed
 from real_results import Result, make_results
+from support.report import Row, Stopwatch, on_seed
 from support.s3_server import LOST, BadLine, s3_location, serve_s3
 
 from artifacts import ArtifactStore, StoreUnavailable

@@ -15,8 +15,8 @@ from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
-from fault_rows import Row, Stopwatch, on_seed
 from real_results import Result, make_results
+from support.report import Row, Stopwatch, on_seed
 from support.store_faults import truncate
 
 from artifacts import ArtifactCorrupt, ArtifactStore

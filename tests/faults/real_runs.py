@@ -18,8 +18,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fault_rows import Row, Stopwatch, on_seed
 from lives import Errand, contents, notes, record_numbers
+from support.report import Row, Stopwatch, on_seed
 from support.tiny_job import write_job
 from support.tiny_models import write_model
 

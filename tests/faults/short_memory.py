@@ -15,8 +15,8 @@ from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 import numpy as np
-from fault_rows import Row, Stopwatch, on_seed
 from support.memory_faults import difference, short_of_memory
+from support.report import Row, Stopwatch, on_seed
 from support.tiny_job import write_job
 from support.tiny_models import write_model
 

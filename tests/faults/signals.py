@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fault_rows import Row, Stopwatch, on_seed
 from lives import Errand, notes
 from real_runs import GONE_WITHIN, Run, differences, joined, undisturbed
+from support.report import Row, Stopwatch, on_seed
 from support.tiny_job import write_job
 from support.tiny_models import write_model
 

@@ -18,8 +18,8 @@ from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
 from click.testing import Result
-from fault_rows import NotPossibleHere, Row, Stopwatch, on_seed
 from real_results import Results, make_results
+from support.report import NotPossibleHere, Row, Stopwatch, on_seed
 from typer.testing import CliRunner
 
 from artifacts import (

@@ -15,9 +15,9 @@ from corruption import (
     damage_results,
     delete_records,
 )
-from fault_rows import Row, Stopwatch, table, written
 from lives import Errand, ready, to_the_end
 from real_results import make_results
+from support.report import Row, Stopwatch, table, written
 from support.tiny_job import write_job
 
 
