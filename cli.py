@@ -55,9 +55,11 @@ app = typer.Typer(
 importing = group("Write a job for a table, pictures or a benchmark.")
 evaluating = group("Measure the results of a job, or run the ablation.", JobOrAblation)
 housekeeping = group("Check, measure, clean or copy a store.")
+clustering = group("Run a database, a Prefect server and workers on this machine.")
 app.add_typer(importing, name="import")
 app.add_typer(evaluating, name="eval")
 app.add_typer(housekeeping, name="store")
+app.add_typer(clustering, name="cluster")
 
 
 def option(metavar: str | None, text: str, *names: str, **limits: Any) -> Any:
@@ -106,6 +108,16 @@ Notify = Annotated[Text, option("URL", "POST JSON there at the first failure and
 OnFinish = Annotated[Text, option("CMD", "At the end, run this in a shell, with JSON to read.")]
 Events = Annotated[File, option("FILE", "Append what happens to it, as JSON lines.")]
 Shards = Annotated[int, option(None, "Create at least this many flow runs.", min=1)]
+
+# The cluster of a machine.
+Home = Annotated[File, option("DIR", "Folder of the cluster; in the user's data folder.")]
+Processes = Annotated[int | None, option("N", "Worker processes here; 0 for none.", min=0)]
+Gpus = Annotated[Text, option("N,N", "One worker process for each of these GPUs.")]
+Postgres = Annotated[Text, option("URL", "Use this PostgreSQL database instead of an own one.")]
+Host = Annotated[Text, option("ADDRESS", "Where the server listens; 127.0.0.1 by default.")]
+ApiPort = Annotated[
+    int | None, option("N", "Port of the server; any that is free, then kept.", min=0, max=65535)
+]
 
 # One edit, and what is shown.
 Image = Annotated[Path, argument("IMAGE", "Image to edit.")]
@@ -596,6 +608,34 @@ def doctor(
 ) -> int:
     """Show what is installed, and whether a job or models can run."""
     return terminal.doctor.check_installation(job, model, vae, segmenter, store, device)
+
+
+@clustering.command("up")
+def cluster_up(
+    home: Home = None,
+    workers: Processes = None,
+    gpus: Gpus = None,
+    postgres: Postgres = None,
+    host: Host = None,
+    port: ApiPort = None,
+) -> None:
+    """Start the cluster, or repair or change the one that runs."""
+    from flows.cluster.control import Wishes
+
+    wishes = Wishes(workers=workers, gpus=gpus, postgres=postgres, host=host, port=port)
+    terminal.cluster.start_cluster(home, wishes)
+
+
+@clustering.command("down")
+def cluster_down(home: Home = None) -> None:
+    """Stop the cluster; its data stay."""
+    terminal.cluster.stop_cluster(home)
+
+
+@clustering.command("status")
+def cluster_status(home: Home = None) -> int:
+    """Show each part of the cluster, and what its workers are at."""
+    return terminal.cluster.show_cluster(home)
 
 
 @app.command("train-pocket")

@@ -79,6 +79,11 @@ class PrefectServer:
         with proxies_for(self.host), _new_client() as client:
             self._wait_until_ready(client)
 
+    def answers(self) -> bool:
+        """Return whether the API answers now."""
+        with proxies_for(self.host), _new_client() as client:
+            return _answers(self.api_url, client)
+
     def _wait_until_ready(self, client: "httpx.Client") -> None:
         deadline = time.monotonic() + (START_SECONDS if self.process else ANSWER_SECONDS)
         while not _answers(self.api_url, client):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from flows.terminal import (
         annotate,
+        cluster,
         compare,
         doctor,
         edit,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = (
     "annotate",
+    "cluster",
     "compare",
     "doctor",
     "edit",

@@ -2,13 +2,21 @@
 
 from adaptivedrag.errors import AdaptiveDragError
 from artifacts import ArtifactError
+from flows.cluster.home import ClusterUnavailable
 from flows.outcomes import INTERRUPTED, NOT_STARTED, STOPPED_EARLY, InvalidRequest
 from flows.prefect_settings import PrefectUnavailable
 from flows.preflight import NotReady
 from flows.terminal.console import say
 from stages.reports.place import ReportUnwritable
 
-EXPECTED = (AdaptiveDragError, ArtifactError, InvalidRequest, NotReady, PrefectUnavailable)
+EXPECTED = (
+    AdaptiveDragError,
+    ArtifactError,
+    ClusterUnavailable,
+    InvalidRequest,
+    NotReady,
+    PrefectUnavailable,
+)
 
 
 def report_error(error: BaseException) -> int | None:

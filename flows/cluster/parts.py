@@ -1,0 +1,106 @@
+"""The parts of a cluster, each after those that it needs: what each runs, and as whom."""
+
+import os
+import pwd
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from flows.cluster.database import url_for_prefect
+from flows.cluster.home import Asked, ClusterHome, Secrets
+from flows.cluster.postgres import Postgres
+from flows.prefect_server import PrefectServer, server_environment
+
+DATABASE, SERVER, DEPLOYMENT, WORKER = "database", "server", "deployment", "worker"
+PRIVATE = ("PREFECT_SERVER_", "PREFECT_API_DATABASE_", "PG")
+"""Beginnings of the variables that nobody but the server is given."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a process of the cluster is.
+
+    Attributes:
+        is_ready: whether the part does what it is for, asked while it runs.
+        is_task: whether it is done once it has ended with 0.
+        user: who runs it; None for the user of the cluster.
+        stop: the signal at which it leaves in good order, within `patience` seconds.
+        keeps: file descriptors that it is given.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    environment: dict[str, str] = field(repr=False)
+    is_ready: Callable[[], bool] = field(default=lambda: True, compare=False)
+    is_task: bool = False
+    user: pwd.struct_passwd | None = None
+    stop: signal.Signals = signal.SIGTERM
+    patience: float = 5.0
+    keeps: tuple[int, ...] = ()
+
+
+def parts_of(
+    home: ClusterHome, asked: Asked, secrets: Secrets, listener: int, lifeline: int
+) -> Iterator[Part]:
+    """Yield the parts of a cluster.
+
+    Args:
+        listener: the socket that the server listens at.
+        lifeline: the reading end of a pipe that ends with the keeper.
+    """
+    if asked.postgres_port is not None:
+        yield _database(home, asked.postgres_port)
+    yield _server(home, asked, secrets, listener, lifeline)
+    environment = client_environment(asked, secrets)
+    yield Part(DEPLOYMENT, _command("deploy"), environment, is_task=True)
+    if asked.workers != 0:
+        options = [f"--gpus={asked.gpus}"] if asked.gpus else []
+        options += [f"--processes={asked.workers}"] if asked.workers else []
+        yield Part(WORKER, _command("worker", *options), environment, patience=32.0)
+
+
+def client_environment(asked: Asked, secrets: Secrets) -> dict[str, str]:
+    """Return the environment in which a process of this machine finds the server."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(PRIVATE)}
+    own["PREFECT_API_URL"] = asked.own_url
+    if api := secrets.api.get_secret_value():
+        own["PREFECT_API_AUTH_STRING"] = api
+    return own
+
+
+def _database(home: ClusterHome, port: int) -> Part:
+    postgres = Postgres.find(home.database)
+    postgres.forget_stranger(home.database)
+    return Part(
+        DATABASE,
+        postgres.command(home.database, port),
+        {**os.environ, "LC_ALL": "C"},
+        lambda: postgres.answers(port),
+        user=postgres.user,
+        stop=signal.SIGINT,  # its fast shutdown
+    )
+
+
+def _server(
+    home: ClusterHome, asked: Asked, secrets: Secrets, listener: int, lifeline: int
+) -> Part:
+    own = server_environment(home.prefect, asked.api_url) | {
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": url_for_prefect(
+            secrets.database_url.get_secret_value()
+        ),
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home.prefect / "pages"),
+    }
+    if api := secrets.api.get_secret_value():
+        own["PREFECT_SERVER_API_AUTH_STRING"] = api
+    return Part(
+        SERVER,
+        (sys.executable, "-m", "flows.prefect_server", str(listener), str(lifeline)),
+        own,
+        PrefectServer(asked.own_url).answers,
+        keeps=(listener, lifeline),
+    )
+
+
+def _command(*words: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "cli", *words)

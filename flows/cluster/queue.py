@@ -1,0 +1,92 @@
+"""What a cluster's work pool is at: its workers, and the flow runs at hand and waiting."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import FlowRun, StateType, WorkerStatus
+from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
+
+from flows.cluster.control import Running
+from flows.deployment import POOL
+from flows.prefect_server import PrefectServer, client_settings
+from flows.proxies import proxies_for
+
+MOST_SHOWN = 200
+
+
+@dataclass(frozen=True)
+class WorkerSeen:
+    """A worker of the pool, on any machine; `heard` is when the server last did."""
+
+    name: str
+    is_online: bool
+    heard: datetime | None
+
+
+@dataclass(frozen=True)
+class RunSeen:
+    """A flow run at hand; `where` is its machine and process."""
+
+    id: UUID
+    name: str
+    since: datetime | None
+    where: str
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What the pool is at; `waiting` counts flow runs that no worker has taken yet."""
+
+    workers: tuple[WorkerSeen, ...]
+    at_hand: tuple[RunSeen, ...]
+    waiting: int
+
+
+def queue_of(cluster: Running) -> Queue:
+    """Ask a cluster's server, which has to answer, what the pool is at."""
+    server = PrefectServer(cluster.api_url)
+    password = {PREFECT_API_AUTH_STRING: cluster.password} if cluster.password else {}
+    with (
+        proxies_for(server.host),
+        client_settings(server),
+        temporary_settings(password),
+        get_client(sync_client=True) as client,
+    ):
+        workers = client.read_workers_for_work_pool(POOL)
+        at_hand = client.read_flow_runs(
+            flow_run_filter=_in_states(StateType.RUNNING, StateType.PENDING),
+            work_pool_filter=_of_pool(),
+            limit=MOST_SHOWN,
+        )
+        waiting = client.count_flow_runs(
+            flow_run_filter=_in_states(StateType.SCHEDULED), work_pool_filter=_of_pool()
+        )
+    return Queue(
+        tuple(
+            WorkerSeen(each.name, each.status is WorkerStatus.ONLINE, each.last_heartbeat_time)
+            for each in workers
+        ),
+        tuple(map(_seen, at_hand)),
+        waiting,
+    )
+
+
+def _seen(run: FlowRun) -> RunSeen:
+    return RunSeen(run.id, run.name, run.start_time, run.infrastructure_pid or "")
+
+
+def _in_states(*types: StateType) -> FlowRunFilter:
+    return FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[*types])))
+
+
+def _of_pool() -> WorkPoolFilter:
+    return WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL]))
