@@ -151,17 +151,23 @@ class ClusterHome:
         return cls(platformdirs.user_data_path("adaptivedrag") / "cluster")
 
     def make(self) -> None:
-        """Make the folder.
+        """Make the folder; one that is there has to be a cluster's, or empty.
 
         Raises:
-            ClusterUnavailable: if it cannot be written.
+            ClusterUnavailable: if it cannot be had.
         """
         try:
-            self.log("keeper").parent.mkdir(parents=True, exist_ok=True)
-            # PostgreSQL's user has to pass through a folder of root's.
-            self.folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
-            self.log("keeper").parent.chmod(0o700)
-            self.database.parent.touch()
+            if not self.folder.exists():
+                self.folder.mkdir(parents=True)
+                # PostgreSQL's user has to pass through a folder of root's.
+                self.folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
+            elif any(self.folder.iterdir()) and not (self.folder / "alive").exists():
+                raise ClusterUnavailable(
+                    f"{self.folder} is in use for something else: name an empty folder, or one "
+                    "that is not there yet, with --home"
+                )
+            (self.folder / "alive").touch(0o600)
+            self.log("keeper").parent.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise ClusterUnavailable(
                 f"{self.folder} cannot be a cluster's home ({error.strerror}): name a folder that "

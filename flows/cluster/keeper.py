@@ -223,7 +223,7 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=128)
     except (OSError, OverflowError) as error:
-        said = getattr(error, "strerror", None) or error
+        said = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
         raise ClusterUnavailable(
             f"{host}:{port} cannot be had for Prefect's server ({said}): name another with --port, "
             "or an address of this machine with --host"

@@ -89,6 +89,7 @@ def _server(
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": url_for_prefect(
             secrets.database_url.get_secret_value()
         ),
+        "PREFECT_SERVER_UI_API_URL": "/api",  # by whatever name the browser knows this machine
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home.prefect / "pages"),
     }
     if api := secrets.api.get_secret_value():

@@ -103,7 +103,6 @@ class Postgres:
             with tempfile.NamedTemporaryFile(dir=home.folder) as file:  # for its owner alone
                 file.write(password.encode())
                 file.flush()
-                self._give(fresh, Path(file.name))
                 self._initialize(fresh, file.name)
             fresh.rename(home.database)
         except OSError as error:
@@ -113,20 +112,10 @@ class Postgres:
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
 
-    def _give(self, folder: Path, password: Path) -> None:
-        """Let PostgreSQL's user have files of root's."""
-        if self.user is None:
-            return
-        for path in (folder, password):
-            os.chown(path, self.user.pw_uid, self.user.pw_gid)
-        if self._run("test", "-w", str(folder)).returncode:
-            raise ClusterUnavailable(
-                f"PostgreSQL does not run as root, and its user {self.user.pw_name} may not enter "
-                f"{folder.parent}: name a folder that everybody may pass through with --home, or "
-                "run as another user"
-            )
-
     def _initialize(self, folder: Path, password_file: str) -> None:
+        if self.user:
+            for path in (folder, password_file):
+                os.chown(path, self.user.pw_uid, self.user.pw_gid)
         done = self._run(
             str(self.programs / "initdb"),
             f"--pgdata={folder}",
@@ -137,8 +126,13 @@ class Postgres:
             "--locale=C",
         )
         if done.returncode:
-            said = re.findall(r"(?:error|FATAL): *(.*)", done.stderr) or ["it does not say why"]
-            raise ClusterUnavailable(f"No database could be made in {folder.parent}: {said[0]}")
+            home, said = folder.parent, re.findall(r"(?:error|FATAL): *(.*)", done.stderr)
+            if self.user and "Permission denied" in done.stderr:
+                said = [
+                    f"PostgreSQL does not run as root, and its user {self.user.pw_name} may not "
+                    "enter there: name a folder that all may pass through with --home"
+                ]
+            raise ClusterUnavailable(f"No database could be made in {home}: {'; '.join(said)}")
 
     def _run(self, *command: str) -> "subprocess.CompletedProcess[str]":
         """Run a command as PostgreSQL's user."""

@@ -52,7 +52,7 @@ def show_cluster(home: Path | None) -> int:
     parts = place.state.parts
     rows = [_row(place, name, part) for name, part in parts.items()]
     say_table(Table(("part", "state", "since", "process", "log"), rows))
-    say(f"Prefect's page: {cluster.api_url.removesuffix('api')}")
+    say(f"Prefect's page: {place.asked.api_url.removesuffix('api')}")
     faults = [f"{name}: {part.trouble}" for name, part in parts.items() if not part.is_ready]
     faults += [*_database_faults(place), *_queue_faults(cluster, has_workers=WORKER in parts)]
     say_list("Not well", faults)
