@@ -64,10 +64,11 @@ QUICK = EditConfig().merged(
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A cache folder of the tests' own: nobody's, and nobody's Prefect database, is touched."""
+    """Folders of the tests' own: nobody's cache, Prefect database or cluster is touched."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("XDG_CACHE_HOME", str(folder))
+        patch.setenv("XDG_DATA_HOME", str(folder / "data"))
         patch.setenv("PREFECT_PROFILES_PATH", str(folder / "no-profiles.toml"))
         patch.delenv("PREFECT_API_URL", raising=False)
         yield

@@ -51,7 +51,7 @@ class Kept:
             alive: the lock that each process of the cluster holds.
         """
         self.part, self.state = part, PartState()
-        self._log, self._alive = log, alive
+        self.log, self._alive = log, alive
         self._process: subprocess.Popen[bytes] | None = None
         self._started = self._pause = 0.0
 
@@ -63,7 +63,7 @@ class Kept:
             self._update(is_ready=not self.part.is_task and self.part.is_ready())
         if not self._process and not self._is_done and self._is_due:
             self._start()
-        _shorten(self._log)
+        _shorten(self.log)
 
     def stop(self) -> None:
         """End the process, politely first."""
@@ -104,7 +104,7 @@ class Kept:
 
     def _new_process(self) -> "subprocess.Popen[bytes]":
         user = self.part.user
-        with self._log.open("ab") as output:  # always at its end, also after it was cut
+        with self.log.open("ab") as output:  # always at its end, also after it was cut
             return subprocess.Popen(
                 self.part.command,
                 env=self.part.environment,
@@ -127,7 +127,7 @@ class Kept:
             self._update(pid=None, since=datetime.now(UTC), is_ready=True, trouble="")
         else:
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            self._pause_after(": ".join(filter(None, [how, last_line(self._log)])))
+            self._pause_after(": ".join(filter(None, [how, last_line(self.log)])))
 
     def _pause_after(self, trouble: str) -> None:
         was_steady = time.monotonic() - self._started >= STEADY_SECONDS
