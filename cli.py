@@ -111,8 +111,7 @@ Shards = Annotated[int, option(None, "Create at least this many flow runs.", min
 
 # The cluster of a machine.
 Home = Annotated[File, option("DIR", "Folder of the cluster; in the user's data folder.")]
-Processes = Annotated[int | None, option("N", "Worker processes here; 0 for none.", min=0)]
-Gpus = Annotated[Text, option("N,N", "One worker process for each of these GPUs.")]
+Workers = Annotated[int | None, option("N", "Worker processes; 0 for none.", min=0)]
 Postgres = Annotated[Text, option("URL", "Use this PostgreSQL database instead of an own one.")]
 Host = Annotated[Text, option("ADDRESS", "Where the server listens; 127.0.0.1 by default.")]
 ApiPort = Annotated[
@@ -613,7 +612,7 @@ def doctor(
 @clustering.command("up")
 def cluster_up(
     home: Home = None,
-    workers: Processes = None,
+    workers: Workers = None,
     gpus: Gpus = None,
     postgres: Postgres = None,
     host: Host = None,

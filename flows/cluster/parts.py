@@ -4,15 +4,20 @@ import os
 import pwd
 import signal
 import sys
+from base64 import b64encode
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from flows.cluster.database import url_for_prefect
 from flows.cluster.home import Asked, ClusterHome, Secrets
 from flows.cluster.postgres import Postgres
 from flows.prefect_server import PrefectServer, server_environment
+from flows.proxies import proxies_for
+from flows.workers import POOL, worker_name
 
 DATABASE, SERVER, DEPLOYMENT, WORKER = "database", "server", "deployment", "worker"
+ANSWER_SECONDS = 5.0
 PRIVATE = ("PREFECT_SERVER_", "PREFECT_API_DATABASE_", "PG")
 """Beginnings of the variables that nobody but the server is given."""
 
@@ -22,7 +27,7 @@ class Part:
     """What a process of the cluster is.
 
     Attributes:
-        is_ready: whether the part does what it is for, asked while it runs.
+        is_ready: whether the part does what it is for, by its process number.
         is_task: whether it is done once it has ended with 0.
         user: who runs it; None for the user of the cluster.
         stop: the signal at which it leaves in good order, within `patience` seconds.
@@ -32,7 +37,7 @@ class Part:
     name: str
     command: tuple[str, ...]
     environment: dict[str, str] = field(repr=False)
-    is_ready: Callable[[], bool] = field(default=lambda: True, compare=False)
+    is_ready: Callable[[int], bool] = field(default=lambda _: True, compare=False)
     is_task: bool = False
     user: pwd.struct_passwd | None = None
     stop: signal.Signals = signal.SIGTERM
@@ -55,9 +60,7 @@ def parts_of(
     environment = client_environment(asked, secrets)
     yield Part(DEPLOYMENT, _command("deploy"), environment, is_task=True)
     if asked.workers != 0:
-        options = [f"--gpus={asked.gpus}"] if asked.gpus else []
-        options += [f"--processes={asked.workers}"] if asked.workers else []
-        yield Part(WORKER, _command("worker", *options), environment, patience=32.0)
+        yield _worker(asked, environment)
 
 
 def client_environment(asked: Asked, secrets: Secrets) -> dict[str, str]:
@@ -76,7 +79,7 @@ def _database(home: ClusterHome, port: int) -> Part:
         DATABASE,
         postgres.command(home.database, port),
         {**os.environ, "LC_ALL": "C"},
-        lambda: postgres.answers(port),
+        lambda _: postgres.answers(port),
         user=postgres.user,
         stop=signal.SIGINT,  # its fast shutdown
     )
@@ -98,9 +101,38 @@ def _server(
         SERVER,
         (sys.executable, "-m", "flows.prefect_server", str(listener), str(lifeline)),
         own,
-        PrefectServer(asked.own_url).answers,
+        lambda _: PrefectServer(asked.own_url).answers(),
         keeps=(listener, lifeline),
     )
+
+
+def _worker(asked: Asked, environment: dict[str, str]) -> Part:
+    options = [f"--gpus={asked.gpus}"] if asked.gpus else []
+    options += [f"--processes={asked.workers}"] if asked.workers else []
+    return Part(
+        WORKER,
+        _command("worker", *options),
+        environment,
+        lambda pid: worker_name(pid) in _workers_online(environment),
+        patience=32.0,  # it takes 30 s at most for the step at hand
+    )
+
+
+def _workers_online(environment: dict[str, str]) -> set[str]:
+    """Ask the server that an environment names for the workers of the pool."""
+    import httpx
+
+    api_url, password = environment["PREFECT_API_URL"], environment.get("PREFECT_API_AUTH_STRING")
+    server = PrefectServer(api_url)
+    headers = (
+        {"Authorization": f"Basic {b64encode(password.encode()).decode()}"} if password else {}
+    )
+    with proxies_for(server.host), suppress(httpx.HTTPError):
+        url = f"{api_url}/work_pools/{POOL}/workers/filter"
+        found = httpx.post(url, json={}, headers=headers, timeout=ANSWER_SECONDS)
+        if found.is_success:
+            return {each["name"] for each in found.json() if each["status"] == "ONLINE"}
+    return set()
 
 
 def _command(*words: str) -> tuple[str, ...]:

@@ -16,9 +16,9 @@ from prefect.client.schemas.objects import FlowRun, StateType, WorkerStatus
 from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
 
 from flows.cluster.control import Running
-from flows.deployment import POOL
 from flows.prefect_server import PrefectServer, client_settings
 from flows.proxies import proxies_for
+from flows.workers import POOL
 
 MOST_SHOWN = 200
 

@@ -29,6 +29,8 @@ def start_cluster(home: Path | None, wishes: Wishes) -> None:
     say(f"Home: {place.folder}")
     say(f"Prefect's page: {asked.api_url.removesuffix('api')}")
     say(f"export PREFECT_API_URL={asked.api_url}")
+    if not asked.is_private:
+        say("export PREFECT_API_AUTH_STRING=…  # as PREFECT_SERVER_API_AUTH_STRING was set here")
 
 
 def stop_cluster(home: Path | None) -> None:
@@ -45,14 +47,14 @@ def show_cluster(home: Path | None) -> int:
         0 if all is well, else 1.
     """
     place = _home(home)
-    cluster = running(place)
-    if cluster is None:
+    cluster, asked = running(place), place.asked
+    if cluster is None or asked is None:
         say(_absent(place))
         return SOME_FAILED
     parts = place.state.parts
     rows = [_row(place, name, part) for name, part in parts.items()]
     say_table(Table(("part", "state", "since", "process", "log"), rows))
-    say(f"Prefect's page: {place.asked.api_url.removesuffix('api')}")
+    say(f"Prefect's page: {asked.api_url.removesuffix('api')}")
     faults = [f"{name}: {part.trouble}" for name, part in parts.items() if not part.is_ready]
     faults += [*_database_faults(place), *_queue_faults(cluster, has_workers=WORKER in parts)]
     say_list("Not well", faults)

@@ -8,6 +8,7 @@ from pathlib import Path
 from flows.outcomes import InvalidRequest
 from flows.prefect_settings import load_prefect
 from flows.request import RunRequest
+from flows.terminal.cluster import name_cluster
 from flows.terminal.console import say
 from flows.terminal.jobs import load, usual_out
 from stages.jobs.selection import Selection
@@ -18,6 +19,7 @@ COUNT_GPUS = "import torch; print(torch.cuda.device_count())"
 
 def deploy_flow(pool: str) -> None:
     """Register the flow with a work pool, and print how to start a worker."""
+    name_cluster()
     load_prefect()
     from flows.workers.deployment import deploy
 
@@ -35,6 +37,7 @@ def submit_job(
     out: str | None,
 ) -> None:
     """Create the flow runs of what is missing of a job, and list their ids."""
+    name_cluster()
     load_prefect()
     from flows.workers.submission import submit
 
@@ -61,6 +64,7 @@ def run_worker(pool: str, gpus: str | None, processes: int | None) -> int:
         processes: how many; by default one per GPU, or one where there is none.
     """
     places = _places(gpus, processes)
+    name_cluster()
     load_prefect()
     from flows.workers.worker import serve_pool
 

@@ -21,9 +21,9 @@ from prefect.workers.process import ProcessWorker
 from flows.prefect_server import PrefectServer, client_settings
 from flows.prefect_settings import PrefectUnavailable, configured_api_url
 from flows.proxies import proxies_for
+from flows.workers import POOL
 from flows.workers.edit_shard import edit_shard
 
-POOL = "adaptivedrag"
 PROJECT = Path(__file__).parents[2]
 ENTRYPOINT = "flows.workers.edit_shard.edit_shard"
 REQUEST_SECONDS = 20.0
@@ -39,8 +39,8 @@ def users_server() -> Iterator[SyncPrefectClient]:
     url = configured_api_url()
     if url is None:
         raise PrefectUnavailable(
-            "No Prefect server is configured: start one with `prefect server start`, and set "
-            "PREFECT_API_URL to its address, such as http://127.0.0.1:4200/api."
+            "No Prefect server is configured: start one here with `adaptivedrag cluster up`, or "
+            "set PREFECT_API_URL to the address of another, such as http://127.0.0.1:4200/api."
         )
     server = PrefectServer(url)
     with proxies_for(server.host):

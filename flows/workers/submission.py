@@ -14,7 +14,8 @@ from flows.outcomes import ended, new_run_id
 from flows.request import RunRequest
 from flows.run import Run
 from flows.shards import cut_shards
-from flows.workers.deployment import POOL, deployment_of, users_server
+from flows.workers import POOL
+from flows.workers.deployment import deployment_of, users_server
 from flows.workers.footing import Footing, edit_digests
 from flows.workers.revival import AT_WORK, flow_runs
 from flows.workers.shard import Errand, Shard

@@ -5,7 +5,6 @@ it; this one waits. The processes hold the read end of a pipe of the worker's: n
 """
 
 import os
-import platform
 import signal
 import subprocess
 import sys
@@ -35,6 +34,7 @@ from flows.outcomes import ALL_DONE, NOT_STARTED
 from flows.prefect_server import server_trouble
 from flows.prefect_settings import profile_settings
 from flows.states import REFUSED
+from flows.workers import worker_name
 from flows.workers.deployment import deployment_of, pool_fault, users_server
 from flows.workers.revival import Reviver, Say
 from stages.reports.wording import count
@@ -96,7 +96,7 @@ class Worker:
     reviver: Reviver
     say: Say
     pace: Pace = field(default_factory=Pace)
-    name: str = field(default_factory=lambda: f"{platform.node()}-{os.getpid()}")
+    name: str = field(default_factory=lambda: worker_name(os.getpid()))
     _leaving: threading.Event = field(default_factory=threading.Event)
     _refused: list[str] = field(default_factory=list)
     _said: dict[str, float] = field(default_factory=dict)
