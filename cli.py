@@ -106,6 +106,7 @@ Batch = Annotated[
 ]
 Notify = Annotated[Text, option("URL", "POST JSON there at the first failure and at the end.")]
 OnFinish = Annotated[Text, option("CMD", "At the end, run this in a shell, with JSON to read.")]
+Shard = Annotated[Text, option("I/N", "Only part I of N, whole images, without a Prefect server.")]
 Events = Annotated[File, option("FILE", "Append what happens to it, as JSON lines.")]
 Shards = Annotated[int, option(None, "Create at least this many flow runs.", min=1)]
 
@@ -282,6 +283,7 @@ def run(
     notify: Notify = None,
     on_finish: OnFinish = None,
     events: Events = None,
+    shard: Shard = None,
 ) -> int:
     """Run a job: make what is missing."""
     request = terminal.run.request_of(
@@ -297,6 +299,7 @@ def run(
         budget=budget,
         batch=batch,
         device=device,
+        shard=shard,
     )
     return terminal.run.run_job(job, store, request, select or [], out, notify, on_finish, events)
 

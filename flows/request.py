@@ -1,12 +1,15 @@
 """What a run is asked to do: the same words on the command line, in a run and at a worker."""
 
 import math
+import re
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from flows.outcomes import InvalidRequest
 from stages.pipeline import STAGE_NAMES
+
+_SHARD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
 
 
 class RunRequest(BaseModel):
@@ -26,6 +29,8 @@ class RunRequest(BaseModel):
         out: folder or URL of the results; None for none.
         deadline: a time of day such as "07:00", at which the run stops after the current step.
         budget: a time such as "6h" or "1h30m", after which it does.
+        shard: "2/8" for the second of eight parts of the edits, which are the same on every machine
+            and whatever is done; every image is whole in one.
         beside: keys of a variant that the job's file does not have, as `load_job` takes them.
     """
 
@@ -41,6 +46,7 @@ class RunRequest(BaseModel):
     out: str | None = None
     deadline: str | None = None
     budget: str | None = None
+    shard: str | None = None
     beside: dict[str, Any] = {}
 
     @classmethod
@@ -88,6 +94,20 @@ class RunRequest(BaseModel):
         if not (0 <= value <= (100 if is_share else math.inf)) or (not is_share and value % 1):
             raise InvalidRequest(f"--max-failures {text!r}: give a count, or a share such as 5%.")
         return math.floor(total * value / 100) if is_share else int(value)
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """Which part of the edits is wanted, from 1, and of how many.
+
+        Raises:
+            InvalidRequest: if `shard` says neither.
+        """
+        match = _SHARD.fullmatch("1/1" if self.shard is None else self.shard)
+        if not match or not 1 <= int(match[1]) <= int(match[2]):
+            raise InvalidRequest(
+                f"--shard {self.shard!r}: write 2/8 for the second of eight; they count from 1"
+            )
+        return int(match[1]), int(match[2])
 
 
 def _chosen_stages(only: str | None, from_stage: str | None) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ from flows.outcomes import (
 from flows.preflight import check_ready
 from flows.progress import Progress
 from flows.request import RunRequest
-from flows.shards import StageSeconds
+from flows.shards import StageSeconds, cut_parts
 from flows.time_limits import TimeLimit, time_limits
 from stages.failures import Failure
 from stages.jobs.edit import Edit, Job
@@ -125,7 +125,8 @@ class Run:
         """
         self.id = shard_id or new_run_id()
         self.job, self.store, self.request = job, store, request
-        self.plans, self.results, self.is_shard = plans, results, shard_id is not None
+        self.plans, self.results = plans, results
+        self.is_shard = shard_id is not None or request.shard is not None
         self.stop = Stop(time_limits(request.deadline, request.budget))
         self.most_failures = request.most_failures(len(plans))
         self.waiting = {stage: self._waiting_for(stage) for stage in request.stages}
@@ -187,6 +188,8 @@ class Run:
             wanted = frozenset(edit_ids)
             edits = tuple(edit for edit in found.edits if edit.id in wanted)
             found = replace(found, edits=edits, bad=())
+        if request.shard is not None:
+            found = _part(found, request)
         opened = ArtifactStore.open(store)
         results = None if request.out is None else _claimed(found, opened, request.out)
         plans = {plan.edit.id: plan for plan in plan_edits(found.edits, opened)}
@@ -391,11 +394,13 @@ class Run:
         """Return what other workers may be at, where this run is a shard."""
         if not self.is_shard or self.results is None:
             return ""
-        own = self.plans.keys()
+        own, rows = self.plans.keys(), self.results.latest()
+        # Nobody has noted the edits of parts that have not begun.
+        others = self.job.order if self.request.shard else rows
         left = [
             name
-            for name, row in self.results.latest().items()
-            if row["status"] == "unfinished" and name not in own
+            for name in others
+            if name not in own and (name not in rows or rows[name]["status"] == "unfinished")
         ]
         return f"{len(left)} edits of other workers are not done yet." if left else ""
 
@@ -420,6 +425,13 @@ class Run:
                 or (stage in force and plan.stages[stage].status is not Status.OFF)
             )
         ]
+
+
+def _part(job: Job, request: RunRequest) -> Job:
+    """Return a job with one part of its edits; the first part has those that are bad, too."""
+    number, total = request.part
+    parts = cut_parts(job.edits, total, StageSeconds().of, request.stages)
+    return replace(job, edits=parts[number - 1], bad=job.bad if number == 1 else ())
 
 
 def _claimed(job: Job, store: ArtifactStore, out: str) -> Results:

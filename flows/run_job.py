@@ -1,7 +1,8 @@
 """Runs a job in this process: plans, does what is missing, reports.
 
-A run in which everything is there starts neither Prefect nor torch. One of few edits does the same
-work as the flow without Prefect: it lacks a page of the flow run, and the record of its tasks.
+A run in which everything is there starts neither Prefect nor torch. One of few edits, or of a part
+of a job, does the same work as the flow without Prefect: it lacks a page of the flow run, and the
+record of its tasks.
 """
 
 import os
@@ -78,7 +79,7 @@ def run(
         run.record()
         return run.report()
     run.check_ready()
-    if len(run.edits) < FEW_EDITS and configured_api_url() is None:
+    if run.is_shard or (len(run.edits) < FEW_EDITS and configured_api_url() is None):
         _run_alone(run, console)
         return run.report()
     silent = _run_flow(run, console)

@@ -63,25 +63,50 @@ def cut_shards(
         seconds_of: how long an item of a stage takes.
         at_least: the number of shards wanted, as far as there are images.
     """
+    if not edits:
+        return []
+    images = _images(edits)
+    work = sum(_work(len(members), seconds_of, stages) for members in images.values())
+    wanted = max(at_least, math.floor(work / SHARD_SECONDS), 1)
+    return cut_parts(edits, min(wanted, len(images)), seconds_of, stages)
+
+
+def cut_parts(
+    edits: Sequence["Edit"],
+    number: int,
+    seconds_of: Callable[[str], float],
+    stages: Sequence[str],
+) -> list[tuple["Edit", ...]]:
+    """Cut edits into a number of parts of like work, every image whole in one part.
+
+    The last ones are empty where there are fewer images. See `cut_shards`.
+    """
+    images = _images(edits)
+    work = {digest: _work(len(members), seconds_of, stages) for digest, members in images.items()}
+    parts: list[list[tuple[int, Edit]]] = [[] for _ in range(number)]
+    loads = [(0.0, index) for index in range(number)]
+    for digest in sorted(images, key=lambda name: -work[name]):
+        load, index = heapq.heappop(loads)
+        parts[index].extend(images[digest])
+        heapq.heappush(loads, (load + work[digest], index))
+    in_order = sorted((sorted(part, key=_place) for part in parts), key=_first_place)
+    return [tuple(edit for _, edit in part) for part in in_order]
+
+
+def _images(edits: Sequence["Edit"]) -> dict[str, list[tuple[int, "Edit"]]]:
+    """Return the edits of each image with their places, by the image's digest."""
     images: dict[str, list[tuple[int, Edit]]] = {}
     for place, edit in enumerate(edits):
         images.setdefault(edit.image.digest, []).append((place, edit))
-    work = {digest: _work(len(members), seconds_of, stages) for digest, members in images.items()}
-    if not edits:
-        return []
-    wanted = max(at_least, math.floor(sum(work.values()) / SHARD_SECONDS), 1)
-    shards: list[list[tuple[int, Edit]]] = [[] for _ in range(min(wanted, len(images)))]
-    loads = [(0.0, index) for index in range(len(shards))]
-    for digest in sorted(images, key=lambda name: -work[name]):
-        load, index = heapq.heappop(loads)
-        shards[index].extend(images[digest])
-        heapq.heappush(loads, (load + work[digest], index))
-    in_order = sorted(sorted(shard, key=_place) for shard in shards)
-    return [tuple(edit for _, edit in shard) for shard in in_order]
+    return images
 
 
 def _place(member: tuple[int, "Edit"]) -> int:
     return member[0]
+
+
+def _first_place(part: Sequence[tuple[int, "Edit"]]) -> float:
+    return part[0][0] if part else math.inf
 
 
 def _work(edits: int, seconds_of: Callable[[str], float], stages: Sequence[str]) -> float:

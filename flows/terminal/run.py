@@ -161,7 +161,9 @@ def _run(
         raise
     say_summary(summary)
     try:
-        if job.variants and summary.exit_code in (ALL_DONE, SOME_FAILED):
+        if job.variants and request.shard:
+            say("When all parts are done, `adaptivedrag compare` shows the variants side by side")
+        elif job.variants and summary.exit_code in (ALL_DONE, SOME_FAILED):
             compare_variants(select_edits(job, select), out, store)
     finally:
         notices.end(summary, summary.exit_code)

@@ -542,6 +542,35 @@ def test_a_named_server_that_does_not_answer_is_named_in_one_line(make_job, run_
     assert "\n" not in str(raised.value)
 
 
+def test_parts_of_a_job_are_whole_images_need_no_server_and_share_their_results(
+    make_job, run_here, monkeypatch
+):
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")  # nobody answers there
+    job = make_job(images=2, each=2)
+    lines = job.with_name("edits.jsonl").read_text()
+    job.with_name("edits.jsonl").write_text(lines + '{"id": "no-image"}\n')
+    second = run_here(job, shard="2/2")
+    assert (second.exit_code, second.done) == (0, ("edit-1-0", "edit-1-1"))
+    assert (second.bad, second.unfinished) == ((), ())
+    page = job.parent / "out" / "index.html"
+    assert "3 edits of other workers are not done yet" in page.read_text("utf-8")
+    first = run_here(job, shard="1/2")  # the same cut, although less is left
+    assert first.done == ("edit-0-0", "edit-0-1")
+    assert (first.exit_code, [bad.id for bad in first.bad]) == (1, ["no-image"])
+    assert "of other workers" not in page.read_text("utf-8")
+    rows = map(json.loads, (job.parent / "out" / "results.jsonl").read_text().splitlines())
+    assert [row["status"] for row in rows] == ["done"] * 4 + ["bad"]
+    assert run_here(job, shard="3/3").done == ()  # there are fewer images
+    again = run_here(job, shard="2/2")
+    assert (again.made, again.done) == ({}, second.done)
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "a/b", "1/2/3", ""])
+def test_a_part_that_there_cannot_be_is_one_line(make_job, run_here, shard):
+    with pytest.raises(InvalidRequest, match=r"--shard '.*': write 2/8 for the second of eight"):
+        run_here(make_job(), shard=shard)
+
+
 @pytest.mark.parametrize(
     ("limit", "fail_fast", "allowed"),
     [(None, False, None), ("5%", False, 2), ("7", False, 7), (0, False, 0), ("5%", True, 0)],

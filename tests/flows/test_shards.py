@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.shards import SHARD_SECONDS, StageSeconds, cut_chunks, cut_shards
+from flows.shards import SHARD_SECONDS, StageSeconds, cut_chunks, cut_parts, cut_shards
 
 STAGES = ("train_lora", "optimize_latent")
 
@@ -27,6 +27,19 @@ def test_shards_cover_all_edits_and_never_split_an_image(pictures, at_least, sec
     assert sum(map(len, homes)) == len(set(pictures))
     assert len(shards) >= min(at_least, len(set(pictures)))
     assert all(shards)
+
+
+@given(st.lists(st.integers(0, 9)), st.integers(1, 12))
+def test_parts_are_as_many_as_asked_alike_and_the_last_are_empty(pictures, number):
+    edits = edits_of(pictures)
+    parts = cut_parts(edits, number, lambda _stage: 1.0, STAGES)
+    assert len(parts) == number
+    assert sorted(edit.id for part in parts for edit in part) == sorted(e.id for e in edits)
+    homes = [{edit.image.digest for edit in part} for part in parts]
+    assert sum(map(len, homes)) == len(set(pictures))
+    assert [bool(part) for part in parts] == sorted(map(bool, parts), reverse=True)
+    loads = [len(part) + len(home) for part, home in zip(parts, homes, strict=True)]
+    assert max(loads) - min(loads) <= 1 + max(map(pictures.count, pictures), default=0)
 
 
 def test_a_shard_is_about_ten_minutes_of_work_or_more():
