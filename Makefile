@@ -4,7 +4,7 @@ BIN := .venv/bin
 WORKERS ?= 3
 export SAM2_BUILD_CUDA := 0
 
-.PHONY: setup demo test faults lint lock
+.PHONY: setup demo cluster test faults lint lock
 
 setup: .venv/installed
 
@@ -19,6 +19,16 @@ setup: .venv/installed
 
 demo: setup
 	$(BIN)/adaptivedrag demo
+
+# A cluster of two workers in a folder of its own does the demo's job, and ends; its results stay.
+cluster: setup
+	@set -eu; unset PREFECT_API_URL PREFECT_PROFILE; adaptivedrag=$(BIN)/adaptivedrag; \
+	export XDG_DATA_HOME=$$(mktemp -d) OMP_NUM_THREADS=$$((($$(nproc) + 1) / 2)); \
+	chmod 711 $$XDG_DATA_HOME; \
+	trap 'exit 130' INT TERM; trap '$$adaptivedrag cluster down; rm -r $$XDG_DATA_HOME' EXIT; \
+	$$adaptivedrag cluster up --workers 2; \
+	$$adaptivedrag demo --job-only; \
+	$$adaptivedrag submit results/demo/inputs/demo.toml --shards 2 --watch
 
 # Workers share the cores, so each has one thread. Three keep two cores busy, since some tests wait for servers.
 test: export OMP_NUM_THREADS := 1

@@ -100,6 +100,7 @@ FailFast = Annotated[bool, flag("--fail-fast", "Stop at the first failure.")]
 StageTimeout = Annotated[Text, option("TIME", "Fail an edit if a stage takes longer, such as 20m.")]
 Deadline = Annotated[Text, option("HH:MM", "Stop at this time of day, after the current step.")]
 Budget = Annotated[Text, option("TIME", "Stop after 6h, 90m or 1h30m, after the current step.")]
+JobOnly = Annotated[bool, flag("--job-only", "Only write the job and its pictures.")]
 Place = Annotated[Text, option("DIR", "Folder or URL for the results; under results/ by default.")]
 Batch = Annotated[
     int, option("N", "Take up to N edits through a model together; 1 gives exact bytes.", min=1)
@@ -234,9 +235,15 @@ def main(version: Annotated[bool, VERSION] = False) -> None:
 
 
 @app.command()
-def demo(out: Out = None, store: Store = STORE, device: Device = "cpu") -> int:
+def demo(
+    out: Out = None, store: Store = STORE, device: Device = "cpu", job_only: JobOnly = False
+) -> None:
     """Edit six rendered scenes whose true results are known."""
-    return terminal.run.run_demo(out or Path("results/demo"), store, device)
+    out = out or Path("results/demo")
+    if job_only:
+        terminal.run.write_demo_job(out)
+    else:
+        terminal.run.run_demo(out, store, device)
 
 
 @app.command()

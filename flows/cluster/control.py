@@ -27,6 +27,7 @@ from flows.cluster.home import (
 from flows.cluster.keeper import ANY, last_line, listen
 from flows.cluster.postgres import Postgres
 from flows.proxies import is_loopback
+from stages.reports.wording import count
 
 START_SECONDS = 240.0
 """A first start makes a database and its tables, on a busy machine; later ones take a tenth."""
@@ -82,11 +83,19 @@ def up(home: ClusterHome, wishes: Wishes, say: Callable[[str], object]) -> Asked
             asked = _taken_in(home, wishes, is_running=alive is None)
             keeper = _told(home) if alive is None else _started(home, alive)
             for name, part in _as_they_get_ready(home, asked.revision, keeper):
-                found = alive is None and part.pid and part.pid == before[name].pid
-                say(f"{name}: {'runs' if found else 'done' if part.pid is None else 'started'}")
+                say(f"{name}: {_became(part, before.get(name) if alive is None else None)}")
     except OSError as error:
         raise ClusterUnavailable(f"{home.folder}: {error.strerror}") from error
     return asked
+
+
+def _became(part: PartState, before: PartState | None) -> str:
+    """Say what has become of a part that is ready, by what it was before."""
+    if part.pid is None:
+        return "done"
+    runs = "runs" if before and before.pid == part.pid else "started"
+    often = f"started again {count(part.restarts, 'time')}" if part.restarts else ""
+    return f"{runs}, {often} ({part.trouble})" if often else runs
 
 
 def down(home: ClusterHome) -> bool:

@@ -167,7 +167,7 @@ class Keeper:
         self._stop(self._kept)
 
     def _hear(self) -> None:
-        """Read what is asked, and take it over; what cannot be had is told, and all stays."""
+        """Read what is asked, and take it over; what cannot be had is said, and all stays."""
         asked, secrets = self._home.asked, self._home.secrets
         assert asked
         assert secrets

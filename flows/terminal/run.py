@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from artifacts import ArtifactStore
 from flows.notify import Notices
@@ -34,6 +34,9 @@ from stages.planning.plan import plan_edits
 from stages.reports.edit_page import FEW, write_edit_pages
 from stages.reports.place import writing
 from stages.reports.results import Results
+
+if TYPE_CHECKING:
+    from stages.jobs.demo import DemoJob
 
 
 def request_of(
@@ -75,12 +78,19 @@ def run_job(
     end_process(_run(job, store, request, out, select, notices, events))
 
 
-def run_demo(out: Path, store: str, device: str) -> NoReturn:
-    """Run the demo, and draw a panel with the true result of each edit."""
+def write_demo_job(out: Path) -> "DemoJob":
+    """Write the demo's job below a folder, and print where it is."""
     from stages.jobs.demo import write_demo
 
     with writing(out):
         written = write_demo(out / "inputs")
+    say(f"Job: {written.path}")
+    return written
+
+
+def run_demo(out: Path, store: str, device: str) -> NoReturn:
+    """Run the demo, and draw a panel with the true result of each edit."""
+    written = write_demo_job(out)
     job = load_job(written.path)
     summary = _run(job, store, RunRequest(device=device), str(out))
     if summary.exit_code in (ALL_DONE, SOME_FAILED):
