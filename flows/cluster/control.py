@@ -75,6 +75,7 @@ def up(home: ClusterHome, wishes: Wishes, say: Callable[[str], object]) -> Asked
     home.make()
     try:
         if home.keeper and _moves(home.asked, wishes):
+            say("Another address: all of it is started anew")
             down(home)
         with _held_or_kept(home) as alive:
             before = home.state.parts

@@ -154,8 +154,7 @@ class Keeper:
         self._told, self._state = State(), State(host=platform.node())
 
     def keep(self) -> None:
-        """Keep the cluster until a signal says to leave, or if it cannot even begin."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, WOKEN_BY)
+        """Keep the cluster until a signal, which is blocked, says to leave; or it cannot begin."""
         self._hear()
         while self._kept:
             self._tend()
@@ -266,5 +265,6 @@ def _leave_with(keeper: int, stop: signal.Signals) -> None:
 if __name__ == "__main__":
     _home, _alive = ClusterHome(Path(sys.argv[1])), int(sys.argv[2])
     os.set_inheritable(_alive, False)
+    signal.pthread_sigmask(signal.SIG_BLOCK, WOKEN_BY)  # before anybody can know whom to send one
     _home.be_keeper()
     Keeper(_home, _alive).keep()

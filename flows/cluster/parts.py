@@ -82,6 +82,7 @@ def _database(home: ClusterHome, port: int) -> Part:
         lambda _: postgres.answers(port),
         user=postgres.user,
         stop=signal.SIGINT,  # its fast shutdown
+        patience=10.0,
     )
 
 
@@ -114,7 +115,7 @@ def _worker(asked: Asked, environment: dict[str, str]) -> Part:
         _command("worker", *options),
         environment,
         lambda pid: worker_name(pid) in _workers_online(environment),
-        patience=32.0,  # it takes 30 s at most for the step at hand
+        patience=29.0,  # it gives its processes 25 s for the step at hand
     )
 
 

@@ -1,6 +1,7 @@
 """The cluster of a machine: `cluster up`, `cluster down` and `cluster status`."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,10 @@ from stages.reports.wording import Table, count, duration
 
 if TYPE_CHECKING:
     from flows.cluster.queue import Queue
+
+
+SHORT_OF_ROOM = 500_000_000
+"""Bytes on the disk of a database below which it may soon take nothing."""
 
 
 def start_cluster(home: Path | None, wishes: Wishes) -> None:
@@ -56,6 +61,8 @@ def show_cluster(home: Path | None) -> int:
     say_table(Table(("part", "state", "since", "process", "log"), rows))
     say(f"Prefect's page: {asked.api_url.removesuffix('api')}")
     faults = [f"{name}: {part.trouble}" for name, part in parts.items() if not part.is_ready]
+    if (free := shutil.disk_usage(place.folder).free) < SHORT_OF_ROOM:
+        faults.append(f"{DATABASE}: {decimal(free)} are left on the disk of {place.folder}")
     faults += [*_database_faults(place), *_queue_faults(cluster, has_workers=WORKER in parts)]
     say_list("Not well", faults)
     return SOME_FAILED if faults else ALL_DONE

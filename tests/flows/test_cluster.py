@@ -81,9 +81,11 @@ def test_a_cluster_does_a_job_survives_its_server_and_leaves_nothing(home, comma
     assert all(f"{name}: " in first for name in ("database", "server", "deployment", "worker"))
     assert f"export PREFECT_API_URL={running(home).api_url}\n" in first
     os.kill(parts["server"].pid, signal.SIGKILL)
-    again = command(*page["cluster up"])
+    again = command("cluster", "up", "--workers=1")
     assert "database: runs\n" in again
+    assert "worker: started\n" in again
     assert re.search(r"server: .*, started again 1 time \(signal 9", again)
+    assert b"--processes=1" in Path(f"/proc/{home.state.parts['worker'].pid}/cmdline").read_bytes()
     assert "1 of 1 edit done" in command(*page["submit"])
     shown = command(*page["cluster status"])
     assert "Waiting: 0 flow runs" in shown
