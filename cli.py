@@ -208,6 +208,7 @@ Jobs = Annotated[list[Path] | None, argument("JOB", "Jobs to count too.")]
 Target = Annotated[str, argument("TARGET", "Store to copy to.")]
 Source = Annotated[str, argument("SOURCE", "Store to copy from.")]
 Pool = Annotated[str, option(None, "Process work pool.")]
+Followed = Annotated[bool, flag("--watch", "Follow the job to its end, with its exit code.")]
 Gpus = Annotated[Text, option("N,N", "Numbers of the GPUs; all by default.")]
 Processes = Annotated[
     int | None, option("N", "Processes, where there is no GPU; by default one.", min=1)
@@ -682,6 +683,7 @@ def submit(
     retry_failed: RetryFailed = False,
     shards: Shards = 1,
     pool: Pool = "adaptivedrag",
+    watch: Followed = False,
     force: Force = False,
     max_failures: MaxFailures = None,
     stage_timeout: StageTimeout = None,
@@ -689,8 +691,8 @@ def submit(
     store: Store = STORE,
     out: Place = None,
     device: Device = "cpu",
-) -> None:
-    """Have Prefect workers make what is missing of a job."""
+) -> int:
+    """Have workers make what is missing of a job."""
     request = terminal.run.request_of(
         settings=settings or [],
         only=only,
@@ -702,7 +704,9 @@ def submit(
         batch=batch,
         device=device,
     )
-    terminal.workers.submit_job(job, store, request, select or [], shards, pool, out)
+    return terminal.workers.submit_job(
+        job, store, request, select or [], shards, pool, out, watched=watch
+    )
 
 
 if __name__ == "__main__":

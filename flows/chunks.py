@@ -9,13 +9,16 @@ from artifacts import ArtifactStore
 from flows.outcomes import note_at_work
 from flows.request import RunRequest
 from flows.run import Outcome, Run, StoppedEarly
-from stages.failures import Attempt, Failure, Policy, StageTimedOut, policy_of
+from stages.failures import Attempt, Failure, Policy, ProcessDied, StageTimedOut, policy_of
 from stages.planning.work import WorkItem, cut_batches
 from stages.stage import OnStep
 from stages.workbench import Workbench
 
 RETRY_SECONDS = (1.0, 5.0, 20.0)
 """How long to wait before a chunk is tried again, where the store does not answer."""
+
+MOST_DEATHS = 3
+"""After so many processes that died over one piece of work, it counts as failed."""
 
 _lock = threading.Lock()
 _benches: dict[tuple[str, str, int], Workbench] = {}
@@ -55,6 +58,7 @@ def do_chunk(run: Run, bench: Workbench, items: Sequence[WorkItem]) -> None:
     Raises:
         StoreUnavailable: if the store does not work.
     """
+    _fail_fatal(run, items)
     waiting = [item for item in items if (item.stage.name, item.key) not in run.outcomes]
     for batch in cut_batches(waiting, bench.runtime.batch):
         try:
@@ -63,6 +67,18 @@ def do_chunk(run: Run, bench: Workbench, items: Sequence[WorkItem]) -> None:
             return
         if run.has_failed_too_often:
             return
+
+
+def _fail_fatal(run: Run, items: Sequence[WorkItem]) -> None:
+    """Fail what earlier runs died over again and again, unless it is to be tried all the same."""
+    for item in items:
+        deaths, name = run.deaths[item.key], item.stage.name
+        if deaths >= MOST_DEATHS and not run.request.retry_failed and name not in run.request.force:
+            died = ProcessDied(
+                f"its process died {deaths} times over it, of too little memory or of a crash in a "
+                "library: --retry-failed tries again"
+            )
+            run.take(item, Outcome(failure=_kept_failure(run.store, item, died)), 0.0)
 
 
 def _do_batch(run: Run, bench: Workbench, items: Sequence[WorkItem]) -> None:
@@ -75,7 +91,9 @@ def _do_batch(run: Run, bench: Workbench, items: Sequence[WorkItem]) -> None:
     on_step = {item.edit.id: _listener(run, item, len(items)) for item in items}
     run.stop.check()
     ids = [item.edit.id for item in items]
-    note_at_work(run.store, run.id, str(run.job.path), ids, stage, run.progress.standing, run.made)
+    keys, taken = [item.key for item in items], len(run.outcomes)
+    standing = run.progress.standing
+    note_at_work(run.store, run.id, str(run.job.path), ids, stage, standing, keys, taken)
     outcomes = bench.make(items, force=stage in run.request.force, on_step=on_step)
     seconds = round((time.perf_counter() - clock) / len(items), 3)
     for item, made in zip(items, outcomes, strict=True):

@@ -8,7 +8,7 @@ tried.
 from collections.abc import Callable, Sequence
 
 from artifacts import ArtifactError
-from flows.outcomes import RunSummary, fatal_edits
+from flows.outcomes import RunSummary, deaths_in
 from flows.run import Interrupted, Run, StoppedEarly
 from flows.shards import cut_chunks, cut_shards
 from stages.failures import Failure
@@ -30,7 +30,8 @@ def carry_out(run: Run, perform: Perform) -> RunSummary:
     run.events.began(run.job.path, run.request.device, len(run.todo))
     try:
         run.begin()
-        deaths = fatal_edits(run.store, run.job)
+        found = deaths_in(run.store, run.job)
+        run.deaths, deaths = found.alone, found.edits
         apart = sorted((e for e in run.edits if deaths[e.id]), key=lambda edit: deaths[edit.id])
         if apart:
             run.progress.say(

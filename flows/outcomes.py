@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel
 
-from artifacts import ArtifactCorrupt, ArtifactStore
+from artifacts import ArtifactCorrupt, ArtifactStore, Key
 from artifacts.places.parallel import at_once
 from stages.failures import Failure
 from stages.pipeline import BY_NAME
@@ -147,8 +147,14 @@ class Ended(BaseModel):
     failed: tuple[Failure, ...] = ()
     unfinished: tuple[str, ...] = ()
     made: dict[str, int] = {}
+    verdicts: dict[str, int] = {}
     stopped: str = ""
     interrupted: bool = False
+
+    def __str__(self) -> str:
+        counts = {"done": self.done, "failed": self.failed, "unfinished": self.unfinished}
+        parts = [f"{len(ids)} {word}" for word, ids in counts.items() if ids]
+        return "; ".join(filter(None, [", ".join(parts), self.stopped]))
 
 
 def ended(store: ArtifactStore, run_id: str) -> Ended | None:
@@ -161,13 +167,13 @@ def ended(store: ArtifactStore, run_id: str) -> Ended | None:
     return Ended(**document) if document else None
 
 
-def made_something(store: ArtifactStore, run_id: str) -> bool:
-    """Return whether a run has made an artifact before what it was last at.
+def got_on(store: ArtifactStore, run_id: str) -> bool:
+    """Return whether a run has done anything, or failed to, before what it was last at.
 
     Raises:
         StoreUnavailable: if the store cannot be read.
     """
-    return bool(_read_run(store, _Note, AT_WORK, run_id).get("made"))
+    return bool(_read_run(store, _Note, AT_WORK, run_id).get("taken"))
 
 
 def note_at_work(
@@ -177,12 +183,14 @@ def note_at_work(
     ids: Sequence[str],
     stage: str,
     standing: "Standing",
-    made: int = 0,
+    keys: Sequence[Key] = (),
+    taken: int = 0,
 ) -> None:
     """Note what a run of the job at a path is about to do, over its earlier note.
 
     Args:
-        made: the artifacts that it has made before.
+        keys: of what it is about to make.
+        taken: how many pieces of work it has done before, or failed to do.
 
     Raises:
         StoreUnavailable: if it cannot be written.
@@ -194,7 +202,8 @@ def note_at_work(
         "host": platform.node(),
         "per_hour": standing.per_hour,
         "ends": standing.ends,
-        "made": made,
+        "keys": list(keys),
+        "taken": taken,
     }
     store.put_run(run_id, AT_WORK, json.dumps(document, default=str).encode())
 
@@ -232,24 +241,40 @@ def notes_at_work(store: ArtifactStore, job: "Job") -> tuple[AtWork, ...]:
     return tuple(found)
 
 
-def fatal_edits(store: ArtifactStore, job: "Job") -> Counter[str]:
-    """Count for each edit the runs of its job that stopped silently while working on it.
+@dataclass(frozen=True)
+class Deaths:
+    """How often runs of a job stopped silently while they worked on something.
 
     A kill, a machine that went down, or an edit that takes its process with it: too little memory,
-    a crash in a library; or one that is still at work. A stage that the edits of an image share
-    counts for all of them.
+    a crash in a library; or one that is still at work.
+
+    Attributes:
+        edits: by edit. A stage that the edits of an image share counts for all of them.
+        alone: by key, where nothing else was at hand.
+    """
+
+    edits: Counter[str]
+    alone: Counter[Key]
+
+
+def deaths_in(store: ArtifactStore, job: "Job") -> Deaths:
+    """Count what the runs of a job were at that have not said how they ended.
+
+    Raises:
+        StoreUnavailable: if the store cannot be read.
     """
     images = {edit.id: edit.image.digest for edit in job.edits}
     of_image: defaultdict[str, list[str]] = defaultdict(list)
     for own, image in images.items():
         of_image[image].append(own)
-    deaths: Counter[str] = Counter()
+    edits, alone = Counter[str](), Counter[Key]()
     for _, document in _notes(store, job):
         stage = BY_NAME.get(document["stage"])
         for edit_id in images.keys() & {*document["ids"]}:
             is_shared = stage is not None and stage.per_image
-            deaths.update(of_image[images[edit_id]] if is_shared else [edit_id])
-    return deaths
+            edits.update(of_image[images[edit_id]] if is_shared else [edit_id])
+        alone.update(document["keys"] if len(document["keys"]) == 1 else ())
+    return Deaths(edits, alone)
 
 
 def _notes(store: ArtifactStore, job: "Job") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -294,7 +319,8 @@ class _Note(BaseModel):
     host: str = "an unknown machine"
     per_hour: float | None = None
     ends: datetime | None = None
-    made: int = 0
+    keys: tuple[Key, ...] = ()
+    taken: int = 0
 
 
 class _Told(BaseModel):

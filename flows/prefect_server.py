@@ -47,6 +47,7 @@ QUIET = {
     # A server that is gone costs a line per event here; a run says it once.
     "prefect.events.clients": logging.CRITICAL,
     "EventsWorker": logging.CRITICAL,
+    "prefect.FlowRunSuspendingObserver": logging.CRITICAL,
 }
 """Levels of Prefect's loggers on a terminal that shows our own progress."""
 TO_PAGE = ("prefect.flow_runs", "prefect.task_runs")

@@ -141,6 +141,8 @@ class Run:
         )
         self.failures: dict[str, Failure] = {}
         self.outcomes: dict[tuple[str, Key], Outcome] = {}
+        self.deaths = Counter[Key]()
+        """How often earlier runs died over a piece of work, by its key."""
         self.chunk: list[WorkItem] = []
         """What the task at hand is to do."""
         self.events = Events(events_file(self.id), self.id, self.progress.say)
@@ -233,11 +235,6 @@ class Run:
     def has_failed_too_often(self) -> bool:
         """Whether more edits have failed than may."""
         return self.most_failures is not None and len(self.failures) > self.most_failures
-
-    @property
-    def made(self) -> int:
-        """How many artifacts the run has made."""
-        return self._made.total()
 
     def take(self, item: WorkItem, outcome: Outcome, seconds: float) -> None:
         """Take in what became of a work item: in the plans, the results and on the screen."""

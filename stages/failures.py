@@ -32,11 +32,16 @@ class Policy(StrEnum):
     """Anything else, bugs included: the edit fails, and the next run tries again."""
 
 
+class ProcessDied(AdaptiveDragError):
+    """An edit took its process with it, again and again."""
+
+
 RULES: tuple[tuple[type[Exception], Policy], ...] = (
     (StoreUnavailable, Policy.RETRY),
     (InputChanged, Policy.FAIL),  # its key is of the file as it was
     (InvalidEdit, Policy.QUARANTINE),
     (NotFinite, Policy.QUARANTINE),
+    (ProcessDied, Policy.QUARANTINE),
     # Models that are missing or unsuitable, a time limit, memory that was not enough at the lowest
     # rung: the machine or the job, not the edit.
     (AdaptiveDragError, Policy.FAIL),

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -46,7 +47,7 @@ def show_status(
         _say_attempts(find_edit(job, name), ArtifactStore.open_to_read(store))
     elif watch:
         with suppress(KeyboardInterrupt):
-            _watch(job, store, as_json=as_json)
+            watch_status(job, store, lambda status: status.is_over, as_json=as_json)
     else:
         opened = ArtifactStore.open_to_read(store)
         status = status_of(job, opened)
@@ -56,8 +57,13 @@ def show_status(
             _say_status(status, opened)
 
 
-def _watch(job: Job, store: str, *, as_json: bool) -> None:
-    """Say how far a job is whenever that has changed; a terminal shows the latest alone."""
+def watch_status(
+    job: Job, store: str, is_over: Callable[[JobStatus], bool], *, as_json: bool = False
+) -> None:
+    """Say how far a job is whenever that has changed, until it is over.
+
+    A terminal shows the latest alone.
+    """
     target, said = console(), ""
     before = 0.0  # the first look loads code, too
     while True:
@@ -74,7 +80,7 @@ def _watch(job: Job, store: str, *, as_json: bool) -> None:
         if line and line != said:
             say(line if as_json else f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}")
         said = line
-        if status.is_over:
+        if is_over(status):
             break
         taken = time.monotonic() - clock
         time.sleep(max(WATCH_SECONDS, WATCH_SHARE * min(taken, before)))

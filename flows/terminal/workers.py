@@ -4,15 +4,22 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from flows.outcomes import InvalidRequest
+from flows.outcomes import ALL_DONE, INTERRUPTED, InvalidRequest
 from flows.prefect_settings import load_prefect
 from flows.request import RunRequest
 from flows.terminal.cluster import name_cluster
 from flows.terminal.console import say
 from flows.terminal.jobs import load, usual_out
-from stages.jobs.selection import Selection
+from flows.terminal.run import say_summary
+from flows.terminal.status import watch_status
+from stages.jobs.edit import Job
+from stages.jobs.selection import Selection, select_edits
 from stages.reports.wording import count
+
+if TYPE_CHECKING:
+    from flows.workers.submission import Submission
 
 COUNT_GPUS = "import torch; print(torch.cuda.device_count())"
 
@@ -35,8 +42,17 @@ def submit_job(
     shards: int,
     pool: str,
     out: str | None,
-) -> None:
-    """Create the flow runs of what is missing of a job, and list their ids."""
+    *,
+    watched: bool,
+) -> int:
+    """Create the flow runs of what is missing of a job, and list their ids.
+
+    Args:
+        watched: whether to follow the job to its end.
+
+    Returns:
+        The exit code: with `watched` that of `run`, else 0.
+    """
     name_cluster()
     load_prefect()
     from flows.workers.submission import submit
@@ -44,6 +60,15 @@ def submit_job(
     job = load(path, beside=request.beside)
     request = request.model_copy(update={"out": out or usual_out(job, request.beside)})
     made = submit(job, store, request, select=select, shards=shards, pool=pool)
+    _say_submission(made)
+    if watched:
+        return _follow(made, select_edits(job, select), pool, select)
+    if job.variants:
+        say("When they are done, `adaptivedrag compare` shows the variants side by side")
+    return ALL_DONE
+
+
+def _say_submission(made: "Submission") -> None:
     if made.at_hand:
         say(f"{count(made.at_hand, 'edit')} of this job wait or are at work already")
     if made.created:
@@ -52,8 +77,23 @@ def submit_job(
         say("Nothing to submit: every edit is done or quarantined")
     for name in made.created:
         say(f"  {name}")
-    if job.variants:
-        say("When they are done, `adaptivedrag compare` shows the variants side by side")
+    if made.fault:
+        say(f"Nothing is done before that is mended: {made.fault}")
+
+
+def _follow(made: "Submission", job: Job, pool: str, select: Selection) -> int:
+    """Follow a job to its end; return the exit code of a run that ended like that."""
+    from flows.workers.following import following
+
+    with following(made, pool, say) as followed:
+        try:
+            watch_status(job, made.run.store.location, followed.is_over)
+        except KeyboardInterrupt:
+            say("The workers go on; the same command follows the job again")
+            return INTERRUPTED
+        summary = followed.summary(select)
+    say_summary(summary)
+    return summary.exit_code
 
 
 def run_worker(pool: str, gpus: str | None, processes: int | None) -> int:

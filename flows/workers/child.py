@@ -4,10 +4,10 @@ It performs the flow of this installation, wherever the code lies on the machine
 """
 
 import os
-import runpy
 import sys
 import threading
 import time
+from uuid import UUID
 
 from flows.lifeline import end_with
 
@@ -15,16 +15,31 @@ LAST_WORD_SECONDS = 45.0
 """How long Prefect may take to end a flow run whose results are complete."""
 
 
-def _end_in_time() -> None:
-    """End this process although Prefect's client waits for a server that does not answer."""
-    from flows.workers.edit_shard import is_over
+def do_flow_run(flow_run_id: UUID) -> None:
+    """Do a flow run of a shard, and end this process."""
+    from prefect.engine import handle_engine_signals
+    from prefect.exceptions import TerminationSignal
+    from prefect.flow_engine import load_flow_run, run_flow
 
+    from flows.prefect_server import PrefectServer, client_settings
+    from flows.workers.edit_shard import edit_shard, is_over
+
+    threading.Thread(target=_end_in_time, args=(is_over,), daemon=True).start()
+    try:
+        server = PrefectServer(os.environ["PREFECT_API_URL"])
+        with client_settings(server), handle_engine_signals(flow_run_id):
+            run_flow(edit_shard, flow_run=load_flow_run(flow_run_id), return_type="state")
+    except TerminationSignal:  # before there was anything to give back
+        sys.exit(1)
+
+
+def _end_in_time(is_over: threading.Event) -> None:
+    """End this process although Prefect's client waits for a server that does not answer."""
     is_over.wait()
     time.sleep(LAST_WORD_SECONDS)
     os._exit(0)
 
 
 if __name__ == "__main__":
-    end_with(int(sys.argv.pop()))
-    threading.Thread(target=_end_in_time, daemon=True).start()
-    runpy.run_module("prefect.engine", run_name="__main__")
+    end_with(int(sys.argv[2]))
+    do_flow_run(UUID(sys.argv[1]))

@@ -25,7 +25,7 @@ from pydantic import ValidationError
 
 from artifacts import ArtifactStore, StoreUnavailable
 from flows.beat import Watch, last_beat
-from flows.outcomes import SOME_FAILED, Ended, ended, made_something, record_run
+from flows.outcomes import SOME_FAILED, Ended, ended, got_on, record_run
 from flows.states import EDITS_FAILED, GIVEN_UP, PASSED_ON, REFUSED, SETTLED, STOPPED
 from flows.workers.shard import Errand
 
@@ -86,17 +86,20 @@ class Reviver:
             except (StoreUnavailable, ValidationError):
                 continue
 
-    def note_death(self, client: SyncPrefectClient, run: FlowRun) -> None:
-        """Bring back at once what a process left that was seen to end.
+    def note_end(self, client: SyncPrefectClient, run: FlowRun) -> None:
+        """Say how a run ended whose process was seen to end; bring back at once what it left.
 
         Raises:
             HTTPError: if the server does not answer.
             StoreUnavailable: if the store does not.
         """
-        errand = Errand.model_validate(run.parameters)
+        now = client.read_flow_run(run.id)
+        errand = Errand.model_validate(now.parameters)
         end = ended(self._store(errand), errand.shard.run_id)
-        if end is None or end.interrupted:
-            self._pass_on(client, run, errand, "its process ended")
+        if end and not end.interrupted:
+            self.say(f"{run.name}: {end}")
+        elif now.state is not None and now.state.name not in (*SETTLED, REFUSED):
+            self._pass_on(client, now, errand, "its worker left" if end else "its process ended")
 
     def _judge(self, client: SyncPrefectClient, run: FlowRun) -> None:
         errand = Errand.model_validate(run.parameters)
@@ -123,7 +126,7 @@ class Reviver:
         """Have another flow run go on with what is left; give up if that leads nowhere."""
         shard, store = errand.shard, self._store(errand)
         refused = run.state is not None and run.state.name == REFUSED
-        deaths = 0 if made_something(store, shard.run_id) else shard.deaths + (not refused)
+        deaths = 0 if got_on(store, shard.run_id) else shard.deaths + (not refused)
         refusals = shard.refusals + refused
         if deaths > MOST_DEATHS or refusals > MOST_REFUSALS:
             given_up = f"{run.name} is given up after {deaths + refusals} vain attempts: {reason}"
@@ -157,6 +160,6 @@ def _process(beat: bytes) -> str:
 def state_of_end(end: Ended) -> State:
     """Return the state of a flow run that has ended without a word to Prefect."""
     if not end.exit_code:
-        return Completed(message=f"{len(end.done)} done")
+        return Completed(message=str(end))
     name = EDITS_FAILED if end.exit_code == SOME_FAILED else STOPPED
-    return Failed(name=name, message=end.stopped or f"{len(end.failed)} failed")
+    return Failed(name=name, message=str(end))

@@ -10,12 +10,13 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, StateType
 
+from artifacts import ArtifactStore
 from flows.outcomes import ended, new_run_id
 from flows.request import RunRequest
 from flows.run import Run
 from flows.shards import cut_shards
 from flows.workers import POOL
-from flows.workers.deployment import deployment_of, users_server
+from flows.workers.deployment import deployment_of, pool_fault, users_server
 from flows.workers.footing import Footing, edit_digests
 from flows.workers.revival import AT_WORK, flow_runs
 from flows.workers.shard import Errand, Shard
@@ -28,15 +29,20 @@ class Submission:
     """What became of a job that was submitted.
 
     Attributes:
+        run: its plans, and where its results go.
+        tag: what all its flow runs have in common.
         created: ids of the flow runs that were made.
         edits: how many edits they have.
         at_hand: how many edits earlier flow runs have that wait or are at work.
+        fault: why no worker gets anything of the pool; "" if they do.
     """
 
+    run: Run
     tag: str
     created: tuple[str, ...]
     edits: int
     at_hand: int
+    fault: str
 
 
 def submit(
@@ -68,6 +74,7 @@ def submit(
     errand = _errand(run, run.edits)
     with users_server() as client:
         deployment = deployment_of(client, pool)
+        fault = pool_fault(client.read_work_pool(pool))
         taken = edits_at_hand(run, outstanding(client, deployment, errand.tag))
         free = [edit for edit in run.edits if edit.id not in taken]
         cut = cut_shards(free, run.seconds.of, request.stages, at_least=shards)
@@ -82,7 +89,9 @@ def submit(
             for number, shard in enumerate(cut, start=1)
         ]
     at_hand = sum(edit.id in taken for edit in run.edits)
-    return Submission(errand.tag, tuple(str(each.id) for each in created), len(free), at_hand)
+    return Submission(
+        run, errand.tag, tuple(str(each.id) for each in created), len(free), at_hand, fault
+    )
 
 
 def absolute(place: str | Path) -> str:
@@ -99,12 +108,18 @@ def outstanding(client: SyncPrefectClient, deployment: UUID, tag: str) -> list[F
 def edits_at_hand(run: Run, flow_runs: list[FlowRun]) -> frozenset[str]:
     """Return the edits of flow runs whose runs have not ended, by the store's word."""
     errands = (Errand.model_validate(each.parameters) for each in flow_runs)
-    return frozenset(
-        name
-        for shard in (each.shard for each in errands)
-        if (end := ended(run.store, shard.run_id)) is None or end.interrupted
-        for name in shard.edits
-    )
+    going = (errand for errand in errands if is_going(run.store, errand))
+    return frozenset(name for errand in going for name in errand.shard.edits)
+
+
+def is_going(store: ArtifactStore, errand: Errand) -> bool:
+    """Return whether the run of an errand has not ended, or ended for another to go on.
+
+    Raises:
+        StoreUnavailable: if the store cannot be read.
+    """
+    end = ended(store, errand.shard.run_id)
+    return end is None or end.interrupted
 
 
 def _errand(run: Run, edits: "tuple[Edit, ...]") -> Errand:

@@ -32,7 +32,6 @@ from pydantic import ValidationError
 from artifacts import StoreUnavailable
 from flows.outcomes import ALL_DONE, NOT_STARTED
 from flows.prefect_server import server_trouble
-from flows.prefect_settings import profile_settings
 from flows.states import REFUSED
 from flows.workers import worker_name
 from flows.workers.deployment import deployment_of, pool_fault, users_server
@@ -40,7 +39,6 @@ from flows.workers.revival import Reviver, Say
 from stages.reports.wording import count
 
 PACKAGE_ROOT = Path(__file__).parents[2]
-ENTRYPOINT = "flows.workers.edit_shard.edit_shard"
 
 TROUBLE = (httpx.HTTPError, StoreUnavailable, ValidationError, OSError)
 """What passes, or is another's: said once, and tried again."""
@@ -184,7 +182,7 @@ class Worker:
         if cancelled:
             self._try(lambda: client.set_flow_run_state(run.id, Cancelled(), force=True))
         else:
-            self._try(lambda: self.reviver.note_death(client, run))
+            self._try(lambda: self.reviver.note_end(client, run))
         return process.returncode
 
     def _follow(
@@ -232,15 +230,13 @@ def _is_cancelled(client: SyncPrefectClient, run: FlowRun) -> bool:
 
 
 def _environment(place: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a process: the shipped profile, the user's settings on top."""
+    """Return the environment of a process: ours, with what its place adds."""
     search_path = os.pathsep.join(filter(None, [str(PACKAGE_ROOT), os.environ.get("PYTHONPATH")]))
     return {
-        **profile_settings(),
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         **os.environ,
         **place,
         "PREFECT_API_URL": str(PREFECT_API_URL.value()),
-        "PREFECT__FLOW_ENTRYPOINT": ENTRYPOINT,
         "PYTHONPATH": search_path,
     }
 
