@@ -18,7 +18,7 @@ RETRY_SECONDS = (1.0, 5.0, 20.0)
 """How long to wait before a chunk is tried again, where the store does not answer."""
 
 MOST_DEATHS = 3
-"""After so many processes that died over one piece of work, it counts as failed."""
+"""A piece of work over which this many processes died counts as failed."""
 
 _lock = threading.Lock()
 _benches: dict[tuple[str, str, int], Workbench] = {}

@@ -17,4 +17,4 @@ PASSED_ON = "Passed on"
 GIVEN_UP = "Given up"
 """Too many runs in a row died before they had made anything."""
 SETTLED = (EDITS_FAILED, STOPPED, OUTDATED, PASSED_ON, GIVEN_UP)
-"""Nothing is to be done about a flow run in one of these."""
+"""A flow run in one of these needs nothing more."""

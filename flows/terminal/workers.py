@@ -78,7 +78,7 @@ def _say_submission(made: "Submission") -> None:
     for name in made.created:
         say(f"  {name}")
     if made.fault:
-        say(f"Nothing is done before that is mended: {made.fault}")
+        say(f"No worker can take them: {made.fault}")
 
 
 def _follow(made: "Submission", job: Job, pool: str, select: Selection) -> int:

@@ -158,7 +158,7 @@ def _process(beat: bytes) -> str:
 
 
 def state_of_end(end: Ended) -> State:
-    """Return the state of a flow run that has ended without a word to Prefect."""
+    """Return the state of a flow run whose end Prefect has not heard of."""
     if not end.exit_code:
         return Completed(message=str(end))
     name = EDITS_FAILED if end.exit_code == SOME_FAILED else STOPPED

@@ -1,4 +1,4 @@
-"""What a flow run of a shard is told: ids, and what its plan was made with; never data."""
+"""What a flow run of a shard gets: ids, and what its plan was made with; never data."""
 
 from datetime import UTC, datetime
 from pathlib import Path

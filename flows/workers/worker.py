@@ -176,10 +176,10 @@ class Worker:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
-        cancelled = self._follow(client, run, process)
+        canceled = self._follow(client, run, process)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # what it may have left behind
-        if cancelled:
+        if canceled:
             self._try(lambda: client.set_flow_run_state(run.id, Cancelled(), force=True))
         else:
             self._try(lambda: self.reviver.note_end(client, run))
@@ -193,18 +193,18 @@ class Worker:
         Returns:
             Whether a user did.
         """
-        looks, cancelled, deadline = Every(self.pace.poll), False, float("inf")
+        looks, canceled, deadline = Every(self.pace.poll), False, float("inf")
         while process.poll() is None:
-            if looks.due and not cancelled:
-                cancelled = bool(self._try(lambda: _is_cancelled(client, run)))
-            if deadline == float("inf") and (cancelled or self._leaving.is_set()):
+            if looks.due and not canceled:
+                canceled = bool(self._try(lambda: _is_canceled(client, run)))
+            if deadline == float("inf") and (canceled or self._leaving.is_set()):
                 process.terminate()
                 deadline = time.monotonic() + self.pace.leave
             if time.monotonic() > deadline:
                 process.kill()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(0.5)
-        return cancelled
+        return canceled
 
     def _try(self, call: Callable[[], T]) -> T | None:
         """Call; say what is in the way, but not again and again."""
@@ -224,7 +224,7 @@ def _refusal(client: SyncPrefectClient, run: FlowRun) -> str:
     return str(state.message) if state and state.name == REFUSED else ""
 
 
-def _is_cancelled(client: SyncPrefectClient, run: FlowRun) -> bool:
+def _is_canceled(client: SyncPrefectClient, run: FlowRun) -> bool:
     state = client.read_flow_run(run.id).state
     return state is not None and state.type in (StateType.CANCELLING, StateType.CANCELLED)
 
@@ -242,7 +242,7 @@ def _environment(place: Mapping[str, str]) -> dict[str, str]:
 
 
 def serve_pool(pool: str, places: Sequence[Mapping[str, str]], say: Say) -> int:
-    """Be a worker of a pool, as soon as its server answers, until this process is told to leave.
+    """Be a worker of a pool, as soon as its server answers, until somebody ends this process.
 
     Returns:
         The exit code.
