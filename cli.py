@@ -102,9 +102,12 @@ Deadline = Annotated[Text, option("HH:MM", "Stop at this time of day, after the 
 Budget = Annotated[Text, option("TIME", "Stop after 6h, 90m or 1h30m, after the current step.")]
 JobOnly = Annotated[bool, flag("--job-only", "Only write the job and its pictures.")]
 Place = Annotated[Text, option("DIR", "Folder or URL for the results; under results/ by default.")]
-Batch = Annotated[
-    int, option("N", "Take up to N edits through a model together; 1 gives exact bytes.", min=1)
+TOGETHER = "Take up to N edits through a model together; auto: what fits on a GPU, 1 on a CPU."
+Batch = Annotated[str, option("N|auto", TOGETHER)]
+Compile = Annotated[
+    bool, flag("--compile", "Compile the UNet's blocks: slow at first, then faster.")
 ]
+ChannelsLast = Annotated[bool, flag("--channels-last", "Keep channels last in a GPU's memory.")]
 Notify = Annotated[Text, option("URL", "POST JSON there at the first failure and at the end.")]
 OnFinish = Annotated[Text, option("CMD", "At the end, run this in a shell, with JSON to read.")]
 Shard = Annotated[Text, option("I/N", "Only part I of N, whole images, without a Prefect server.")]
@@ -284,7 +287,9 @@ def run(
     stage_timeout: StageTimeout = None,
     deadline: Deadline = None,
     budget: Budget = None,
-    batch: Batch = 1,
+    batch: Batch = "auto",
+    compile: Compile = False,
+    channels_last: ChannelsLast = False,
     store: Store = STORE,
     out: Place = None,
     device: Device = "cpu",
@@ -306,6 +311,8 @@ def run(
         deadline=deadline,
         budget=budget,
         batch=batch,
+        compile=compile,
+        channels_last=channels_last,
         device=device,
         shard=shard,
     )
@@ -687,7 +694,9 @@ def submit(
     force: Force = False,
     max_failures: MaxFailures = None,
     stage_timeout: StageTimeout = None,
-    batch: Batch = 1,
+    batch: Batch = "auto",
+    compile: Compile = False,
+    channels_last: ChannelsLast = False,
     store: Store = STORE,
     out: Place = None,
     device: Device = "cpu",
@@ -702,6 +711,8 @@ def submit(
         force=force,
         stage_timeout=stage_timeout,
         batch=batch,
+        compile=compile,
+        channels_last=channels_last,
         device=device,
     )
     return terminal.workers.submit_job(

@@ -166,16 +166,17 @@ class _Loop:
         return bool(self.handles.pending(self.cells).any())
 
     def _pass(self) -> tuple[Float[Tensor, "1 c h w"], Float[Tensor, "d h w"]]:
-        return self.model.predict_with_features(
+        noise, (features,) = self.model.predict_with_features(
             self.latents, self.timesteps[0], self.problem.conditioning
         )
+        return noise, features
 
     @torch.no_grad()
     def _remember_level(self) -> None:
         """Keep how the unchanged picture looks at this level."""
         timestep, below = self.timesteps
         latents = self.problem.trajectory[self.level, None].float()
-        noise, features = self.model.predict_with_features(
+        noise, (features,) = self.model.predict_with_features(
             latents, timestep, self.problem.conditioning
         )
         self.initial_lower = self.model.schedule.move(latents, noise, timestep, below)

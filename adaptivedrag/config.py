@@ -6,7 +6,7 @@ for the latents of a family's own size, such as 64×64; `EditConfig.scaled_to` f
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from adaptivedrag.model.architecture import Architecture
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+Batch: TypeAlias = int | Literal["auto"]
 
 SMALLEST_WORKING_SIZE = 64
 
@@ -267,6 +268,11 @@ class Runtime:
     """Threads of torch on the CPU; None leaves torch's own choice."""
     checkpoint_every: int = 20
     """Steps of a long stage between two checkpoints; 0 keeps none."""
-    batch: int = 1
-    """Most edits that go through a model together. Alone, an edit gives the same bytes each time;
-    in a batch its pixels agree with those within 1e-4 of their range on the CPU."""
+    batch: Batch = "auto"
+    """Most edits that go through a model together; "auto" takes as many as fit into a GPU's memory,
+    and one on the CPU. Alone, an edit gives the same bytes there each time; in a batch its pixels
+    agree with those within 1e-4 of their range."""
+    compile: bool = False
+    """Compile the UNet's transformer blocks (`torch.compile`), which takes minutes at first."""
+    channels_last: bool = False
+    """Keep the weights and images of UNet and VAE with their channels last in memory."""

@@ -9,6 +9,16 @@ def devices() -> list[str]:
     return ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count())), *apple]
 
 
+def free_memory(device: str) -> int | None:
+    """Return the bytes that this process has or may have on a GPU; None for what is none."""
+    import torch
+
+    if torch.device(device).type != "cuda":
+        return None
+    free, _total = torch.cuda.mem_get_info(device)
+    return int(free) + torch.cuda.memory_reserved(device)
+
+
 def device_fault(device: str) -> str | None:
     """Say why torch cannot compute on a device, and which there are; None if it can."""
     if device == "cpu":

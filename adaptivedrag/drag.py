@@ -7,7 +7,7 @@ in the picture gets a `PictureProblem` and returns a `MovedPicture`.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 import numpy as np
 import torch
@@ -181,6 +181,18 @@ class Hooks:
     resume_from: DragState | None = None
     on_state: Callable[[int, DragState], None] = lambda _step, _state: None
     state_every: int = 0
+
+
+Method = TypeVar("Method", covariant=True)
+
+
+@dataclass(frozen=True, eq=False)
+class DragTask(Generic[Method]):
+    """A problem, the method with its settings, and what to call meanwhile."""
+
+    method: Method
+    problem: DragProblem
+    hooks: Hooks
 
 
 @dataclass(frozen=True)

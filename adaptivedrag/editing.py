@@ -132,6 +132,7 @@ def edit(
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
     diffusion = DiffusionModel.load(find_model(model, vae), settings.dtype, runtime.device)
+    diffusion.quicken(runtime)
     settings = settings.suited_to(diffusion.architecture)
     frame = diffusion.frame(*pixels.shape[:2], settings.working_size)
     channels, reference = (

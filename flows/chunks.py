@@ -21,16 +21,16 @@ MOST_DEATHS = 3
 """A piece of work over which this many processes died counts as failed."""
 
 _lock = threading.Lock()
-_benches: dict[tuple[str, str, int], Workbench] = {}
+_benches: dict[tuple[str, Runtime], Workbench] = {}
 
 
 def bench_of(store: ArtifactStore, request: RunRequest) -> Workbench:
-    """Return this process's bench for a store and a device; models are loaded once."""
-    name = store.location, request.device, request.batch
+    """Return this process's bench for a store and a runtime; models are loaded once."""
+    name = store.location, request.runtime
     with _lock:
         if name not in _benches:
             _benches.clear()  # one at a time: two sets of models may not fit
-            _benches[name] = Workbench(store, Runtime(device=request.device, batch=request.batch))
+            _benches[name] = Workbench(store, request.runtime)
         return _benches[name]
 
 
@@ -60,7 +60,7 @@ def do_chunk(run: Run, bench: Workbench, items: Sequence[WorkItem]) -> None:
     """
     _fail_fatal(run, items)
     waiting = [item for item in items if (item.stage.name, item.key) not in run.outcomes]
-    for batch in cut_batches(waiting, bench.runtime.batch):
+    for batch in cut_batches(waiting, bench.most_together):
         try:
             _do_batch(run, bench, batch)
         except StoppedEarly:

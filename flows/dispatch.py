@@ -15,7 +15,7 @@ from stages.failures import Failure
 from stages.jobs.edit import Edit
 from stages.pipeline import BY_NAME
 from stages.planning.plan import EditPlan
-from stages.planning.work import WorkItem, work_for
+from stages.planning.work import WorkItem, cut_batches, work_for
 from stages.stage import InputMissing, Stage
 
 FIRST_EDITS = 10
@@ -90,7 +90,8 @@ def _do_stage(run: Run, stage: Stage, plans: Sequence[EditPlan], perform: Perfor
     for plan in blocked:
         run.fail(plan.lasting_failure or _lacks_inputs(plan, stage))
     fresh = [item for item in items if not run.share(item)]
-    for chunk in cut_chunks(fresh, run.seconds.of(stage.name)):
+    batches = cut_batches(fresh, lambda _item: run.request.most_together)
+    for chunk in cut_chunks(batches, run.seconds.of(stage.name)):
         run.check()
         perform(chunk)
         if any((stage.name, item.key) not in run.outcomes for item in chunk):

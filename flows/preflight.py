@@ -78,16 +78,6 @@ def check_room(expected: Forecast, store: ArtifactStore) -> None:
         )
 
 
-def free_memory(device: str) -> int | None:
-    """Return the bytes that are free on a GPU; None for a device that shares the machine's."""
-    import torch
-
-    if torch.device(device).type != "cuda":
-        return None
-    free, _total = torch.cuda.mem_get_info(device)
-    return int(free)
-
-
 def check_memory(peak: Peak, free: int | None, device: str) -> str:
     """Say what edits take of a device's memory by calculation, and what that means.
 

@@ -6,8 +6,10 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from adaptivedrag.config import Batch, Runtime
 from flows.outcomes import InvalidRequest
 from stages.pipeline import STAGE_NAMES
+from stages.planning.memory import MOST_TOGETHER
 
 _SHARD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
 
@@ -25,7 +27,8 @@ class RunRequest(BaseModel):
         stage_timeout: seconds that a stage may take for one edit, which fails at its next step
             after that; what goes on for long without a step is not cut off.
         device: where models run: "cpu", "cuda", "cuda:1".
-        batch: the most edits that go through a model together.
+        batch: the most edits that go through a model together, or "auto".
+        compile, channels_last: as in `Runtime`.
         out: folder or URL of the results; None for none.
         deadline: a time of day such as "07:00", at which the run stops after the current step.
         budget: a time such as "6h" or "1h30m", after which it does.
@@ -42,12 +45,31 @@ class RunRequest(BaseModel):
     max_failures: int | str | None = None
     stage_timeout: float | None = None
     device: str = "cpu"
-    batch: int = 1
+    batch: Batch = "auto"
+    compile: bool = False
+    channels_last: bool = False
     out: str | None = None
     deadline: str | None = None
     budget: str | None = None
     shard: str | None = None
     beside: dict[str, Any] = {}
+
+    @property
+    def runtime(self) -> Runtime:
+        """Where and how fast models run."""
+        return Runtime(
+            device=self.device,
+            batch=self.batch,
+            compile=self.compile,
+            channels_last=self.channels_last,
+        )
+
+    @property
+    def most_together(self) -> int:
+        """The most edits that may go through a model together, if they fit into its memory."""
+        if self.batch != "auto":
+            return self.batch
+        return 1 if self.device == "cpu" else MOST_TOGETHER
 
     @classmethod
     def of(
@@ -57,6 +79,7 @@ class RunRequest(BaseModel):
         from_stage: str | None = None,
         force: bool = False,
         fail_fast: bool = False,
+        batch: Batch | str = "auto",
         **others: Any,
     ) -> Self:
         """Make a request from the options of a command.
@@ -67,15 +90,16 @@ class RunRequest(BaseModel):
             force: do again what is there: of all stages, or of the one that `only` or `from_stage`
                 names.
             fail_fast: stop at the first failure.
+            batch: a count, or "auto".
 
         Raises:
-            InvalidRequest: for the name of no stage, or both options.
+            InvalidRequest: for the name of no stage, both options, or a batch that is no count.
         """
         stages = _chosen_stages(only, from_stage)
         forced = () if not force else stages[:1] if from_stage else stages
         if fail_fast:
             others["max_failures"] = 0
-        return cls(stages=stages, force=forced, **others)
+        return cls(stages=stages, force=forced, batch=_batch(str(batch)), **others)
 
     def most_failures(self, total: int) -> int | None:
         """Return how many of `total` edits may fail before a run stops; None for any number.
@@ -108,6 +132,14 @@ class RunRequest(BaseModel):
                 f"--shard {self.shard!r}: write 2/8 for the second of eight; they count from 1"
             )
         return int(match[1]), int(match[2])
+
+
+def _batch(text: str) -> Batch:
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or not int(text):
+        raise InvalidRequest(f'--batch {text!r:.40}: give a count, such as 8, or "auto".')
+    return int(text)
 
 
 def _chosen_stages(only: str | None, from_stage: str | None) -> tuple[str, ...]:

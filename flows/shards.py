@@ -3,7 +3,7 @@
 import heapq
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, TypeVar
 
@@ -41,11 +41,17 @@ class StageSeconds:
         return {stage: round(median(seconds), 3) for stage, seconds in self._seen.items()}
 
 
-def cut_chunks(items: Sequence[T], seconds_per_item: float) -> Iterator[list[T]]:
-    """Yield the items in runs that last `CHUNK_SECONDS` or just longer."""
+def cut_chunks(batches: Iterable[Sequence[T]], seconds_per_item: float) -> Iterator[list[T]]:
+    """Yield the items in runs of whole batches that last `CHUNK_SECONDS` or just longer."""
     length = max(1, math.ceil(CHUNK_SECONDS / max(seconds_per_item, 1e-3)))
-    for start in range(0, len(items), length):
-        yield list(items[start : start + length])
+    chunk: list[T] = []
+    for batch in batches:
+        chunk += batch
+        if len(chunk) >= length:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
 
 
 def cut_shards(

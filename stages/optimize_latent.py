@@ -1,6 +1,6 @@
 """Drag: move the handles, in the inverted latents or in the picture, as the method has it."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,32 +9,34 @@ from adaptivedrag.methods import DragMethod, LatentMethod, PictureMethod
 from adaptivedrag.points import Frame
 from adaptivedrag.warp import CONTENT_VERSION
 from artifacts import JSON, Document, Picture
-from stages.stage import EditInput, Look, Made, Stage, Tile, Work, one_by_one
+from stages.stage import EditInput, Look, Made, Stage, Tile, Work
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    from adaptivedrag.drag import DragProblem, DragReport
+    from adaptivedrag.drag import DragProblem, DragReport, DragResult, DragTask
     from adaptivedrag.model.diffusion import DiffusionModel
+    from stages.planning.work import WorkItem
 
 STAGE_VERSION = 2
 
 
-def optimize_latent(work: Work) -> Made:
+def optimize_latent(works: Sequence[Work]) -> list[Made]:
     """Everything before it + drags, and the prompt or the image -> parts `tracks` and, of a method
     that moves latents, `latent`, with `level` where that is not the level of the inversion; of one
     that moves content in the picture, `picture`, `cleared`, `hole`, `rim`, `arrived` and `changed`,
     native size (`adaptivedrag.warp.pasting.Pasted`).
+
+    Works of a batch have the same method, diffusion model, dtype, LoRA (or none), latent size and
+    settings `invert_image`; the method's own settings may differ.
     """
-    method: DragMethod = work.config.optimize_latent
-    if isinstance(method, PictureMethod):
-        return _moved(work, method)
-    assert isinstance(method, LatentMethod)
-    return _dragged(work, method)
+    if isinstance(works[0].config.optimize_latent, LatentMethod):
+        return _dragged(works)
+    return [*map(_moved, works)]
 
 
-def _moved(work: Work, method: PictureMethod) -> Made:
+def _moved(work: Work) -> Made:
     from adaptivedrag.drag import PictureProblem
     from adaptivedrag.masks import limits_content
     from adaptivedrag.superpixels import Superpixels
@@ -49,6 +51,8 @@ def _moved(work: Work, method: PictureMethod) -> Made:
         mask=mask if limits_content(work.config.build_mask) else None,
         frame=work.frame,
     )
+    method = work.config.optimize_latent
+    assert isinstance(method, PictureMethod)
     moved = method.move(problem)
     pasted = moved.pasted
     payload: dict[str, Any] = {
@@ -64,21 +68,35 @@ def _moved(work: Work, method: PictureMethod) -> Made:
     return Made(payload, {**_summary(moved), **summary})
 
 
-def _dragged(work: Work, method: LatentMethod) -> Made:
-    from adaptivedrag.drag import Hooks
+def _dragged(works: Sequence[Work]) -> list[Made]:
     from adaptivedrag.model.lora import lora_applied
 
-    model = work.load_diffusion()
+    model = works[0].load_diffusion()
     before = replace(model.passes)
-    begun = work.checkpoints.latest()
-    hooks = Hooks(work.on_step, begun, work.checkpoints.keep, work.checkpoints.every)
-    with lora_applied(model, work.upstream.get("train_lora", {}).get("lora")):
-        result = method.drag(model, _problem(work, model), hooks)
+    with lora_applied(model, works[0].upstream.get("train_lora", {}).get("lora")):
+        tasks = [_task(work, model) for work in works]
+        results = type(tasks[0].method).drag_together(model, tasks)
+    shares = model.passes.shares(before, len(works))
+    return [_kept(*each) for each in zip(tasks, results, shares, strict=True)]
+
+
+def _task(work: Work, model: "DiffusionModel") -> "DragTask[LatentMethod]":
+    from adaptivedrag.drag import DragTask, Hooks
+
+    kept = work.checkpoints
+    hooks = Hooks(work.on_step, kept.latest(), kept.keep, kept.every)
+    method = work.config.optimize_latent
+    assert isinstance(method, LatentMethod)
+    return DragTask(method, _problem(work, model), hooks)
+
+
+def _kept(task: "DragTask[LatentMethod]", result: "DragResult", passes: Mapping[str, int]) -> Made:
+    begun = task.hooks.resume_from
     payload: dict[str, Any] = {"latent": result.latents.cpu().numpy(), "tracks": result.tracks}
-    if result.level != work.config.invert_image.inverted_steps:
+    if result.level != task.problem.level:
         payload["level"] = Document(result.level)
     resumed = {"resumed_after": int(begun["step"]) if begun else 0}
-    return Made(payload, {**_summary(result), **resumed, **model.passes.since(before)})
+    return Made(payload, {**_summary(result), **resumed, **passes})
 
 
 def _problem(work: Work, model: "DiffusionModel") -> "DragProblem":
@@ -109,6 +127,15 @@ def _summary(report: "DragReport") -> dict[str, Any]:
         "warnings": [*report.warnings],
         **report.details,
     }
+
+
+def _together(item: "WorkItem") -> Hashable:
+    """Return what works of a batch have in common."""
+    config = item.resolved.config
+    method = config.optimize_latent
+    if not isinstance(method, LatentMethod) or not method.shares_passes:
+        return item.key
+    return (*item.weights_and_size, config.invert_image, method.method)
 
 
 def _key_section(method: DragMethod) -> Mapping[str, JSON]:
@@ -168,9 +195,11 @@ STAGE = Stage(
     reads=_reads,
     needs=("train_lora", "invert_image", "extract_superpixels", "build_mask"),
     models=("diffusion",),
-    run=one_by_one(optimize_latent),
+    run=optimize_latent,
     also_in_key=_also_in_key,
     key_section=_key_section,
+    together=_together,
+    memory_of_item=1.25,
     first_guess=30.0,
     steps=_steps,
     checkpoints=True,

@@ -181,6 +181,8 @@ class Stage:
         also_in_key: settings that enter its key beside its own section.
         key_section: what of its own section enters its key; all of it by default.
         together: what has to be equal for edits to share a batch; None: each edit is done alone.
+        memory_of_item: what each edit of a batch takes of a device's memory, as a share of what a
+            pass of the UNet keeps of an item for the way back.
         off: says why an edit goes without the stage; "" if it does not.
         files: files of an edit that take the place of the work, by the names of inputs; their
             digests are then all that its key depends on.
@@ -211,6 +213,7 @@ class Stage:
         mode="json"
     )
     together: "Callable[[WorkItem], Hashable] | None" = None
+    memory_of_item: float = 0.1
     off: Callable[[Edit], str] = lambda _edit: ""
     files: Callable[[Edit], Mapping[str, Path]] = lambda _edit: {}
     per_image: bool = False

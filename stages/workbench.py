@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from adaptivedrag.config import SMALLEST_WORKING_SIZE, Dtype, Runtime
+from adaptivedrag.devices import free_memory
 from adaptivedrag.errors import (
     AdaptiveDragError,
     DeviceMemoryExhausted,
@@ -29,6 +30,7 @@ from stages.circumstances import Stopwatch
 from stages.failures import Policy, policy_of
 from stages.jobs.edit import Edit
 from stages.pipeline import BY_NAME
+from stages.planning.memory import most_together
 from stages.planning.plan import EditPlan, bring_up_to_date, plan_edits
 from stages.planning.resolved import Resolved
 from stages.planning.work import WorkItem
@@ -62,10 +64,17 @@ class Workbench:
         self.runtime = runtime
         self._turn = threading.RLock()
         self._rungs: dict[tuple[str, tuple[Rung, ...]], int] = {}
-        self._alone: set[str] = set()
-        """Stages whose batches did not fit into memory."""
+        self._fitting: dict[str, int] = {}
+        """The most items of a batch, of stages of which a larger one did not fit into memory."""
         self._diffusion: tuple[tuple[Source, Dtype], DiffusionModel] | None = None
         self._segmenter: tuple[Path, Segmenter] | None = None
+
+    def most_together(self, item: WorkItem) -> int:
+        """Return how many items like this one may go through a model together."""
+        if self.runtime.batch != "auto":
+            return self.runtime.batch
+        free = free_memory(self.runtime.device)
+        return 1 if free is None else most_together(item.stage, item.resolved.setting, free)
 
     def perform(
         self, stage: str, edit: Edit, *, force: bool = False, on_step: OnStep = unheard
@@ -127,7 +136,8 @@ class Workbench:
     ) -> list[Record | Exception]:
         """Make sure that the items of a batch are in the store.
 
-        A batch that fails is done again one by one, so that a failure stays its own item's.
+        A batch that does not fit into memory is halved. One that fails otherwise is done again one
+        by one, so that a failure stays its own item's.
 
         Args:
             on_step: what to call after each step, by the ids of the items' edits.
@@ -141,15 +151,22 @@ class Workbench:
         """
         stage = items[0].stage.name
         with self._turn:
-            if len(items) > 1 and stage not in self._alone:
+            most = self._fitting.get(stage, len(items))
+            if 1 < len(items) <= most:
                 try:
                     return [*self._make(items, force, on_step)]
                 except Exception as error:
                     _pass_on_what_is_no_failure(error)
+                    most = 1
                     if policy_of(error) is Policy.STEP_DOWN:
-                        self._alone.add(stage)
+                        most = self._fitting[stage] = len(items) // 2
                         release_memory(error)
-            return [self._outcome(item, force, on_step) for item in items]
+            if len(items) == 1:
+                return [self._outcome(items[0], force, on_step)]
+            parts = [items[start : start + most] for start in range(0, len(items), most)]
+            return [
+                made for part in parts for made in self.make(part, force=force, on_step=on_step)
+            ]
 
     def _outcome(
         self, item: WorkItem, force: bool, on_step: Mapping[str, OnStep]
@@ -298,6 +315,7 @@ class Workbench:
 
             self._diffusion = None  # one at a time: two may not fit
             model = DiffusionModel.load(*wanted, self.runtime.device)
+            model.quicken(self.runtime)
             self._diffusion = (wanted, model)
         return self._diffusion[1]
 

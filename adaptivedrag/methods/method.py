@@ -1,12 +1,20 @@
 """What a drag method is."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias
 
 from adaptivedrag.section import LatentScale, Section
 
 if TYPE_CHECKING:
-    from adaptivedrag.drag import DragProblem, DragResult, Hooks, MovedPicture, PictureProblem
+    from adaptivedrag.drag import (
+        DragProblem,
+        DragResult,
+        DragTask,
+        Hooks,
+        MovedPicture,
+        PictureProblem,
+    )
     from adaptivedrag.model.diffusion import DiffusionModel
 
 
@@ -51,6 +59,9 @@ class DragMethod(Section, ABC):
 class LatentMethod(DragMethod):
     """A method that moves the handles in inverted latents."""
 
+    shares_passes: ClassVar[bool] = False
+    """Whether `drag_together` takes several edits through the model at once."""
+
     @abstractmethod
     def drag(self, model: "DiffusionModel", problem: "DragProblem", hooks: "Hooks") -> "DragResult":
         """Return latents in which the handles have moved toward their targets.
@@ -58,6 +69,17 @@ class LatentMethod(DragMethod):
         Raises:
             NotFinite: if latents are not finite.
         """
+
+    @classmethod
+    def drag_together(
+        cls, model: "DiffusionModel", tasks: "Sequence[DragTask[Self]]"
+    ) -> "list[DragResult]":
+        """Do the tasks of several edits of one size and with the same weights.
+
+        Raises:
+            NotFinite: if the latents of any are not finite.
+        """
+        return [task.method.drag(model, task.problem, task.hooks) for task in tasks]
 
 
 class PictureMethod(DragMethod):

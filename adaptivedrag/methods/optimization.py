@@ -1,6 +1,7 @@
 """The paper's drag method (Sec. 3.4): motion supervision and point tracking, step by step."""
 
-from typing import TYPE_CHECKING, Literal, Self
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
@@ -8,12 +9,14 @@ from adaptivedrag.methods.supervised import SupervisedMethod
 from adaptivedrag.section import Positive
 
 if TYPE_CHECKING:
-    from adaptivedrag.drag import DragProblem, DragResult, Hooks
+    from adaptivedrag.drag import DragProblem, DragResult, DragTask, Hooks
     from adaptivedrag.model.diffusion import DiffusionModel
 
 
 class Optimization(SupervisedMethod):
     """Semantic-driven optimization (Sec. 3.4)."""
+
+    shares_passes: ClassVar[bool] = True
 
     method: Literal["optimization"] = "optimization"
     steps: Positive = 80
@@ -35,6 +38,16 @@ class Optimization(SupervisedMethod):
 
     def drag(self, model: "DiffusionModel", problem: "DragProblem", hooks: "Hooks") -> "DragResult":
         """Optimize the inverted latents until every handle has arrived or the budget is spent."""
+        from adaptivedrag.drag import DragTask
+
+        (result,) = self.drag_together(model, [DragTask(self, problem, hooks)])
+        return result
+
+    @classmethod
+    def drag_together(
+        cls, model: "DiffusionModel", tasks: "Sequence[DragTask[Self]]"
+    ) -> "list[DragResult]":
+        """Optimize the latents of several edits side by side."""
         from adaptivedrag.latent_optimization import optimize
 
-        return optimize(model, problem, self, hooks)
+        return optimize(model, tasks)

@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.filesize import decimal
 
 from adaptivedrag.config import EditConfig
+from adaptivedrag.devices import free_memory
 from adaptivedrag.errors import AdaptiveDragError
 from adaptivedrag.model.lora_files import LoraFile
 from adaptivedrag.presets import POCKET
@@ -19,7 +20,7 @@ from artifacts import ArtifactError, ArtifactStore
 from flows.outcomes import ALL_DONE, NOT_STARTED
 from flows.prefect_server import PrefectServer
 from flows.prefect_settings import PrefectUnavailable, configured_api_url
-from flows.preflight import NotReady, check_device, check_memory, check_room, free_memory
+from flows.preflight import NotReady, check_device, check_memory, check_room
 from flows.terminal.console import say
 from flows.terminal.jobs import load
 from stages.jobs.edit import Edit, Job

@@ -1,7 +1,7 @@
 """Work items: actions to do, each once, with everything that whoever does them has to know."""
 
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from artifacts import Action, Key, Lookup
@@ -79,17 +79,20 @@ def _has_inputs(stage: Stage, plan: EditPlan) -> bool:
     return all(plan.stages[name].status in (Status.HIT, Status.OFF) for name in stage.needs)
 
 
-def cut_batches(items: Sequence[WorkItem], largest: int) -> Iterator[list[WorkItem]]:
+def cut_batches(
+    items: Sequence[WorkItem], most: Callable[[WorkItem], int]
+) -> Iterator[list[WorkItem]]:
     """Yield the items of a stage in batches of those that may go together, of nearly equal size.
 
     Args:
-        largest: the most items of a batch.
+        most: how many items may go together with one. Where that is 1, the order stays.
     """
     groups: dict[Hashable, list[WorkItem]] = {}
     for place, item in enumerate(items):
         together = item.stage.together
-        groups.setdefault(together(item) if together else place, []).append(item)
+        group_of = together(item) if together and most(item) > 1 else place
+        groups.setdefault(group_of, []).append(item)
     for group in groups.values():
-        count = math.ceil(len(group) / largest)
+        count = math.ceil(len(group) / most(group[0]))
         for number in range(count):
             yield group[number * len(group) // count : (number + 1) * len(group) // count]

@@ -63,7 +63,7 @@ def test_two_levels_equal_a_plain_derivation_of_them_in_float64(double, scenario
     square = (slice(None), slice(row - r, row + r + 1))
 
     def passed(latents, timestep):
-        noise, maps = double.predict_with_features(latents, timestep, scenario.conditioning)
+        noise, (maps,) = double.predict_with_features(latents, timestep, scenario.conditioning)
         grid = torch.nn.functional.interpolate(maps[None], scale_factor=4, mode="bilinear")[0]
         return double.schedule.move(latents, noise, timestep, timestep - 100), grid
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from adaptivedrag.backtracking import accept_forward_steps
-from adaptivedrag.drag import Hooks
+from adaptivedrag.drag import DragTask, Hooks
 from adaptivedrag.errors import NotFinite
 from adaptivedrag.features import window
 from adaptivedrag.motion_supervision import background_loss, motion_loss
@@ -200,6 +200,40 @@ def test_latents_that_diverge_are_reported_with_the_step_and_the_remedy(tiny, sc
         run(tiny, scenario, {"learning_rate": 1e30})
 
 
+def test_drags_that_are_optimized_together_go_as_they_do_alone_and_end_when_they_do(
+    tiny, scenario, monkeypatch
+):
+    mask = np.zeros(scenario.frame.feature_size, bool)
+    mask[: mask.shape[0] // 2] = True
+    method = scenario.config.optimize_latent.replaced(learning_rate=0.1, stop_distance=0.01)
+    wishes = [(5, scenario.drags[:1]), (2, scenario.drags[1:]), (3, scenario.drags)]
+    tasks = [
+        DragTask(
+            method.replaced(steps=steps, max_steps=steps),
+            scenario.problem(
+                drags=drags, mask=mask, conditioning=tiny.encode_prompt(f"{steps} faces")
+            ),
+            Hooks(),
+        )
+        for steps, drags in wishes
+    ]
+    alone = [task.method.drag(tiny, task.problem, task.hooks) for task in tasks]
+    sizes = []
+    predict = tiny.predict_with_features
+    monkeypatch.setattr(
+        tiny,
+        "predict_with_features",
+        lambda latents, *others: sizes.append(len(latents)) or predict(latents, *others),
+    )
+    together = method.drag_together(tiny, tasks)
+    for one, kept in zip(together, alone, strict=True):
+        assert (one.steps, one.budget, one.verdict) == (kept.steps, kept.budget, kept.verdict)
+        assert np.array_equal(one.tracks, kept.tracks)
+        assert (one.latents - kept.latents).abs().max() < 1e-4 * np.ptp(kept.latents.numpy())
+    assert [one.steps for one in together] == [5, 2, 3]
+    assert sizes == [3, 3, 3, 2, 1, 1]
+
+
 def test_a_zero_length_drag_is_a_no_op_that_leaves_the_latents(tiny, scenario):
     still = (Drag(ImagePoint(40, 40), ImagePoint(40, 40)),)
     result = run(tiny, scenario, drags=still)
@@ -261,7 +295,7 @@ def test_iterations_of_the_baseline_equal_a_plain_derivation_of_them_in_float64(
     keep[:2] = 0
 
     def passed(latents):
-        noise, maps = double.predict_with_features(latents, 681, scenario.conditioning)
+        noise, (maps,) = double.predict_with_features(latents, 681, scenario.conditioning)
         grid = torch.nn.functional.interpolate(maps[None], scale_factor=4, mode="bilinear")[0]
         return double.schedule.move(latents, noise, 681, 661), grid
 

@@ -24,7 +24,9 @@ def test_beyond_the_border_the_outermost_values_go_on():
 
 def test_the_feature_map_is_the_third_up_block_of_an_ordinary_pass(tiny, scenario):
     with torch.no_grad():
-        noise, features = tiny.predict_with_features(scenario.latents, 681, scenario.conditioning)
+        noise, (features,) = tiny.predict_with_features(
+            scenario.latents, 681, scenario.conditioning
+        )
         plain = tiny.predict_noise(scenario.latents, 681, scenario.conditioning)
     assert torch.equal(noise, plain)
     assert features.shape == (16, *scenario.frame.latent_size)

@@ -465,7 +465,9 @@ def drag_step(subject: Subject, *, checkpointing: bool = False) -> Usage:
     ):
         for _ in range(2):
             with saved_for_backward(model.unet) as saved:
-                noise, features = model.predict_with_features(latents, 681, subject.conditioning())
+                noise, (features,) = model.predict_with_features(
+                    latents, 681, subject.conditioning()
+                )
                 with torch.no_grad():
                     reach = config.tracking_radius_range[1]
                     inside, radius = region(reach)

@@ -20,7 +20,9 @@ from adaptivedrag.model.memory_ladder import (
 )
 from artifacts import ArtifactStore
 from stages.failures import Policy, policy_of
-from stages.pipeline import STAGE_NAMES
+from stages.pipeline import BY_NAME, STAGE_NAMES
+from stages.planning.plan import plan_edits
+from stages.planning.work import work_for
 from stages.workbench import Workbench
 
 TOLERANCE = 1e-5
@@ -76,6 +78,17 @@ def test_a_lora_is_trained_in_parts_of_its_batch_where_memory_is_short(bench, la
     assert again.circumstances.memory_saved_by == (IDLE, "batches of 2")
     assert {batch for batch, _ in seen[-4:]} == {2}
     assert difference(bench.store, made, again) <= TOLERANCE
+
+
+def test_a_batch_that_does_not_fit_is_halved(bench, changed):
+    edits = [changed(id=str(number), lora="off", prompt=str(number)) for number in range(4)]
+    items, _ = work_for(BY_NAME["invert_image"], plan_edits(edits, bench.store))
+    with short_of_memory(times=1) as seen:
+        made = bench.make(items)
+    steps = edits[0].config.invert_image.inverted_steps
+    assert [size for size, _ in seen[1:]] == [2] * 2 * steps
+    assert [record.key for record in made] == [item.key for item in items]
+    assert {record.circumstances.memory_saved_by for record in made} == {()}
 
 
 @pytest.mark.parametrize("stage", LOWEST)

@@ -46,7 +46,7 @@ def perform(bench, stage, plans, store) -> int:
     Returns:
         The size of the largest batch.
     """
-    batches = list(cut_batches(work_for(stage, plans)[0], 2))
+    batches = list(cut_batches(work_for(stage, plans)[0], lambda _item: 2))
     if stage.name == "optimize_latent":
         check_that_it_resumes(bench, batches[0][0])
     for batch in batches:

@@ -114,7 +114,7 @@ def test_moved_pictures_are_painted_together_and_finished_alone_without_a_model(
         two = edits(folder, preset, ((48, 32), (16, 32)), **SHORT)
         alone = {edit.id: perform_all(one_bench, edit)["sample_image"] for edit in two}
         items, _ = work_for(BY_NAME["sample_image"], plan_edits(two, one_bench.store), force=True)
-        batches = list(cut_batches(items, 4))
+        batches = list(cut_batches(items, lambda _item: 4))
         assert [len(batch) for batch in batches] == sizes
     (batch,) = batches
     for item, record in zip(batch, one_bench.make(batch, force=True), strict=True):

@@ -9,6 +9,7 @@ from adaptivedrag.model.diffusion import DiffusionModel
 from adaptivedrag.points import Drag, ImagePoint
 from artifacts import ArtifactStore
 from stages.invert_image import invert_image
+from stages.optimize_latent import optimize_latent
 from stages.pipeline import STAGE_NAMES
 from stages.resume import Checkpoints
 from stages.sample_image import sample_image
@@ -101,6 +102,23 @@ def test_edits_that_are_sampled_together_are_as_they_are_alone(works_of, model):
     assert max(passes) - min(passes) <= 1
     assert {made.summary["vae_decodes"] for made in mades} == {1}
     assert set(map(tuple, steps.values())) == {tuple((step + 1, 5) for step in range(5))}
+
+
+def test_edits_that_are_dragged_together_are_as_they_are_alone(works_of, model):
+    needs = ("invert_image", "extract_superpixels", "build_mask")
+    works, steps, alone = works_of("optimize_latent", needs)
+    before = replace(model.passes)
+    mades = optimize_latent(works)
+    for made, kept in zip(mades, alone, strict=True):
+        assert np.abs(made.payload["latent"] - kept["latent"]).max() < CLOSE * np.ptp(
+            kept["latent"]
+        )
+        assert np.array_equal(made.payload["tracks"], kept["tracks"])
+        assert made.summary["verdict"]
+    passes = sum(made.summary["unet_forwards"] for made in mades)
+    taken = [made.summary["steps"] for made in mades]
+    assert passes == model.passes.since(before)["unet_forwards"] == sum(taken) + len(taken)
+    assert [len(heard) for heard in steps.values()] == taken
 
 
 def test_a_batch_of_one_has_the_bytes_of_the_stage(works_of):

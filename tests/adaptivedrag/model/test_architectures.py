@@ -131,7 +131,7 @@ def test_an_architecture_is_added_by_one_declaration(
     inversion = InvertImageConfig(num_steps=8, inverted_steps=5)
     (trajectory,) = invert(model, scenario.latents, conditioning, inversion)
     with torch.no_grad():
-        _, features = model.predict_with_features(trajectory[-1:], 501, conditioning)
+        _, (features,) = model.predict_with_features(trajectory[-1:], 501, conditioning)
     assert features.shape[1:] == scenario.latents.shape[2:]
     editable = torch.ones(scenario.latents.shape[2:], dtype=torch.bool)
     edit = DraggedEdit(trajectory[-1:].flip(-1), 0, scenario.drags, scenario.frame, editable)

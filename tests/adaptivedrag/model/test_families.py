@@ -166,7 +166,7 @@ def test_full_size_unets_have_the_shapes_of_their_family(config, family, paramet
     added = {"text_embeds": torch.empty(1, 1280, device="meta")} if linears == 560 else {}
     tokens = torch.empty(1, 77, config["cross_attention_dim"], device="meta")
     latents = torch.empty(1, 4, side, side, device="meta")
-    noise, features = model.predict_with_features(latents, 681, Conditioning(tokens, added))
+    noise, (features,) = model.predict_with_features(latents, 681, Conditioning(tokens, added))
     assert noise.shape == latents.shape
     assert features.shape == (640, side, side)
 

@@ -45,7 +45,7 @@ def sd15() -> DiffusionModel:
 def test_the_feature_map_has_640_channels_at_the_latents_resolution(sd15):
     latents = torch.empty(1, 4, 64, 64, device="meta")
     conditioning = Conditioning(torch.empty(1, 77, 768, device="meta"))
-    noise, features = sd15.predict_with_features(latents, 681, conditioning)
+    noise, (features,) = sd15.predict_with_features(latents, 681, conditioning)
     assert noise.shape == latents.shape
     assert features.shape == (640, 64, 64)
 

@@ -9,7 +9,8 @@ from adaptivedrag.config import EditConfig
 from adaptivedrag.model.architectures.sd1 import STABLE_DIFFUSION_1
 from adaptivedrag.model.architectures.sdxl import STABLE_DIFFUSION_XL
 from adaptivedrag.model.diffusion import DiffusionModel
-from stages.planning.memory import peak_of, weights_of
+from stages.pipeline import BY_NAME
+from stages.planning.memory import MOST_TOGETHER, most_together, peak_of, weights_of
 from stages.planning.models import diffusion_files
 from stages.planning.resolved import Setting
 
@@ -73,3 +74,14 @@ def test_more_pixels_items_and_digits_take_more(tiny_model_directory):
     assert peak(trains=False, **warp).least < peak(**warp).least == peak().least
     assert peak(train_lora={"batch_size": 8}).usual > peak().usual
     assert peak(dtype="float32").least > peak(dtype="bfloat16").least
+
+
+def test_as_many_edits_go_together_as_fit_beside_the_models(tiny_model_directory):
+    setting = Setting.of(EditConfig(), str(tiny_model_directory), None, "pocket", 512, 512)
+    one, four = (peak_of(setting, trains=trains).usual for trains in (False, True))
+    item = (four - one) / (4 - 1.25)
+    beside = 2**30 + one - (1.25 - 0.4) * item  # weights, decoding, and what is not counted
+    for stage in (BY_NAME["invert_image"], BY_NAME["sample_image"], BY_NAME["optimize_latent"]):
+        each = stage.memory_of_item * item
+        sizes = [most_together(stage, setting, beside + n * each + 9) for n in (-9, 0, 1, 3, 8, 99)]
+        assert sizes == [1, 1, 1, 3, 8, MOST_TOGETHER], stage.name
