@@ -10,13 +10,21 @@ def devices() -> list[str]:
 
 
 def free_memory(device: str) -> int | None:
-    """Return the bytes that this process has or may have on a GPU; None for what is none."""
+    """Return the bytes that are free on a GPU; None for a device that shares the machine's."""
     import torch
 
     if torch.device(device).type != "cuda":
         return None
     free, _total = torch.cuda.mem_get_info(device)
-    return int(free) + torch.cuda.memory_reserved(device)
+    return int(free)
+
+
+def memory_at_hand(device: str) -> int | None:
+    """Return the bytes that this process has or may have on a GPU, as `free_memory`."""
+    import torch
+
+    free = free_memory(device)
+    return None if free is None else free + torch.cuda.memory_reserved(device)
 
 
 def device_fault(device: str) -> str | None:

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from adaptivedrag.devices import free_memory
 from artifacts import Record
 from flows.outcomes import InvalidRequest, RunSummary
-from flows.preflight import free_memory
 from stages.failures import Failure
 from stages.planning.plan import EditPlan
 from stages.planning.work import WorkItem

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from adaptivedrag.config import SMALLEST_WORKING_SIZE, Dtype, Runtime
-from adaptivedrag.devices import free_memory
+from adaptivedrag.devices import memory_at_hand
 from adaptivedrag.errors import (
     AdaptiveDragError,
     DeviceMemoryExhausted,
@@ -73,7 +73,7 @@ class Workbench:
         """Return how many items like this one may go through a model together."""
         if self.runtime.batch != "auto":
             return self.runtime.batch
-        free = free_memory(self.runtime.device)
+        free = memory_at_hand(self.runtime.device)
         return 1 if free is None else most_together(item.stage, item.resolved.setting, free)
 
     def perform(
