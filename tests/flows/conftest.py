@@ -1,9 +1,10 @@
 """Fixtures of the flows: tiny jobs on a tiny model, run here or in a process of their own."""
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,12 @@ from flows.request import RunRequest
 from flows.run_job import run
 from stages.jobs.edit import Job
 from stages.jobs.selection import Selection
+from stages.pipeline import STAGE_NAMES
 
 ROOT = Path(__file__).parent.parent.parent
 
 RUN = """
-import sys
+import json, sys
 from pathlib import Path
 from rich.console import Console
 import flows.run_job
@@ -26,7 +28,7 @@ from flows.request import RunRequest
 from flows.run_job import end_process, run
 flows.run_job.LAST_WORD_SECONDS = 3.0
 folder = Path(sys.argv[1])
-request = RunRequest(out=str(folder / "out"))
+request = RunRequest(out=str(folder / "out"), **json.loads(sys.argv[2]))
 summary = run(folder / "job.toml", folder / "store", request, console=Console())
 print([name for name in ("torch", "prefect") if name in sys.modules])
 end_process(summary)
@@ -67,10 +69,15 @@ def start_run() -> StartRun:
     `before` is code that this process runs first, in an environment with other variables if wanted.
     """
 
-    def start(job: Path, before: str = "", **environment: str) -> "subprocess.Popen[str]":
+    def start(
+        job: Path, before: str = "", stages: Sequence[str] = STAGE_NAMES, **environment: str
+    ) -> "subprocess.Popen[str]":
         named = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
         return subprocess.Popen(
-            [sys.executable, "-c", f"{before}\n{RUN}", str(job.parent)],
+            [
+                *(sys.executable, "-c", f"{before}\n{RUN}", str(job.parent)),
+                json.dumps({"stages": stages}),
+            ],
             cwd=ROOT,
             env=named | {"PYTHONUNBUFFERED": "1"} | environment,
             stdout=subprocess.PIPE,
