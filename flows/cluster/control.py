@@ -75,7 +75,7 @@ def up(home: ClusterHome, wishes: Wishes, say: Callable[[str], object]) -> Asked
     home.make()
     try:
         if home.keeper and _moves(home.asked, wishes):
-            say("Another address: all of it is started anew")
+            say("Another address: all of it is started again")
             down(home)
         with _held_or_kept(home) as alive:
             before = home.state.parts
@@ -287,8 +287,9 @@ def _as_they_get_ready(
     told, restarts = set[str](), dict[str, int]()
     while True:
         lives, state = home.keeper == keeper, home.state
-        parts = state.parts if state.revision == revision else {}
-        if state.revision == revision and state.trouble:
+        has_heard = state.revision >= revision  # another `up` may have come after this one
+        parts = state.parts if has_heard else {}
+        if has_heard and state.trouble:
             raise ClusterUnavailable(state.trouble)
         for name, part in parts.items():
             restarts.setdefault(name, part.restarts)
