@@ -16,6 +16,8 @@ from artifacts import ArtifactError, ArtifactStore
 
 BEAT = "beat.json"
 BEAT_SECONDS = 10.0
+PATIENCE = 45.0
+"""Seconds without a new beat after which a run counts as lost."""
 
 
 @contextmanager

@@ -6,6 +6,7 @@ ever asks Prefect.
 
 import itertools
 import json
+import os
 import platform
 import secrets
 from collections import Counter, defaultdict
@@ -19,6 +20,7 @@ from pydantic import BaseModel
 
 from artifacts import ArtifactCorrupt, ArtifactStore, Key
 from artifacts.places.parallel import at_once
+from flows.beat import BEAT
 from stages.failures import Failure
 from stages.pipeline import BY_NAME
 from stages.reports.wording import count
@@ -200,7 +202,9 @@ def note_at_work(
         "ids": list(ids),
         "stage": stage,
         "host": platform.node(),
+        "process": os.getpid(),
         "per_hour": standing.per_hour,
+        "left": standing.total - standing.done - standing.failed,
         "ends": standing.ends,
         "keys": list(keys),
         "taken": taken,
@@ -213,18 +217,26 @@ class AtWork:
     """What a run is at that has left no summary yet; one that was killed leaves none.
 
     Attributes:
+        process: its number on its host.
         since: when it began with this, by the store's clock.
+        seen: when it last showed a sign of life, likewise.
         per_hour: edits that it finishes in an hour, where it knows.
+        left: edits that it has still to do.
         ends: when it will end, where it knows.
+        silent: seconds without a sign of life.
     """
 
     run_id: str
     host: str
+    process: int
     stage: str
     ids: tuple[str, ...]
     since: datetime
+    seen: datetime
     per_hour: float | None
+    left: int
     ends: datetime | None
+    silent: float = 0.0
 
 
 def notes_at_work(store: ArtifactStore, job: "Job") -> tuple[AtWork, ...]:
@@ -236,8 +248,10 @@ def notes_at_work(store: ArtifactStore, job: "Job") -> tuple[AtWork, ...]:
     found = []
     for run_id, note in _notes(store, job):
         if since := store.run_written(run_id, AT_WORK):
-            known = note["host"], note["stage"], note["ids"], since, note["per_hour"], note["ends"]
-            found.append(AtWork(run_id, *known))
+            seen = max(since, store.run_written(run_id, BEAT) or since)
+            known = {name: note[name] for name in ("host", "process", "stage", "ids")}
+            known |= {name: note[name] for name in ("per_hour", "left", "ends")}
+            found.append(AtWork(run_id, since=since, seen=seen, **known))
     return tuple(found)
 
 
@@ -317,7 +331,9 @@ class _Note(BaseModel):
     ids: tuple[str, ...]
     stage: str
     host: str = "an unknown machine"
+    process: int = 0
     per_hour: float | None = None
+    left: int = 0
     ends: datetime | None = None
     keys: tuple[Key, ...] = ()
     taken: int = 0

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from rich.console import Console
 
+from flows.beat import beating
 from flows.dispatch import carry_out
 from flows.events import Events, check_appendable
 from flows.outcomes import RunSummary
@@ -79,11 +80,10 @@ def run(
         run.record()
         return run.report()
     run.check_ready()
-    if run.is_shard or (len(run.edits) < FEW_EDITS and configured_api_url() is None):
-        _run_alone(run, console)
-        return run.report()
-    silent = _run_flow(run, console)
-    return replace(run.report(), prefect_is_silent=silent)
+    is_small = run.is_shard or (len(run.edits) < FEW_EDITS and configured_api_url() is None)
+    with beating(run.store, run.id):
+        silent = _run_alone(run, console) if is_small else _run_flow(run, console)
+        return replace(run.report(), prefect_is_silent=silent)
 
 
 class Ending(Protocol):
@@ -105,12 +105,13 @@ def end_process(summary: Ending) -> NoReturn:
     sys.exit(summary.exit_code)
 
 
-def _run_alone(run: Run, console: Console) -> None:
-    """Do the work without Prefect."""
+def _run_alone(run: Run, console: Console) -> bool:
+    """Do the work without Prefect, which is never what keeps this process from ending."""
     from flows.chunks import do_patiently
 
     with stopping(run, console):
         _at_work(run, partial(carry_out, run, partial(do_patiently, run))).join()
+    return False
 
 
 def _run_flow(run: Run, console: Console) -> bool:

@@ -8,9 +8,11 @@ from datetime import datetime
 from pathlib import Path
 
 from artifacts import ArtifactStore
+from flows.beat import Watch
 from flows.job_status import (
     JobStatus,
     at_work_lines,
+    silent_lines,
     status_document,
     status_headline,
     status_of,
@@ -23,6 +25,7 @@ from stages.jobs.edit import Edit, Job, find_edit
 from stages.jobs.selection import Selection
 from stages.planning.plan import plan_edits
 from stages.reports.plan_tables import counts_table
+from stages.reports.wording import count
 
 WATCH_SECONDS = 5.0
 WATCH_SHARE = 10
@@ -35,7 +38,8 @@ def show_status(
     """Print how much of a job is done and what failed, or how one edit of it failed.
 
     Args:
-        watch: print it again when it has changed, until the job is over or somebody presses Ctrl-C.
+        watch: print it again when it has changed, until the job is over, those at work are gone, or
+            somebody presses Ctrl-C.
 
     Raises:
         InvalidRequest: if an edit is to be watched, or is wanted as JSON.
@@ -47,7 +51,7 @@ def show_status(
         _say_attempts(find_edit(job, name), ArtifactStore.open_to_read(store))
     elif watch:
         with suppress(KeyboardInterrupt):
-            watch_status(job, store, lambda status: status.is_over, as_json=as_json)
+            watch_status(job, store, _is_over, as_json=as_json)
     else:
         opened = ArtifactStore.open_to_read(store)
         status = status_of(job, opened)
@@ -57,6 +61,13 @@ def show_status(
             _say_status(status, opened)
 
 
+def _is_over(status: JobStatus) -> bool:
+    if status.is_deserted:
+        left = count(status.left, "edit")
+        say(f"Nobody is at work any more, and {left} left: run it again", stderr=True)
+    return status.is_over or status.is_deserted
+
+
 def watch_status(
     job: Job, store: str, is_over: Callable[[JobStatus], bool], *, as_json: bool = False
 ) -> None:
@@ -64,11 +75,11 @@ def watch_status(
 
     A terminal shows the latest alone.
     """
-    target, said = console(), ""
+    target, said, watch = console(), "", Watch()
     before = 0.0  # the first look loads code, too
     while True:
         clock, opened = time.monotonic(), ArtifactStore.open_to_read(store)
-        status = status_of(job, opened)
+        status = status_of(job, opened, watch)
         if as_json:
             line = json.dumps(status_document(status, opened))
         elif target.is_interactive:
@@ -90,6 +101,7 @@ def watch_status(
 def _say_status(status: JobStatus, store: ArtifactStore) -> None:
     say(status_headline(status))
     say_list("At work", at_work_lines(status))
+    say_list("No sign of life of", silent_lines(status))
     say_table(counts_table(status.plan))
     note_absence(store)
     say_list("Failed", cause_lines(status.failures))

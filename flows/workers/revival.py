@@ -24,13 +24,11 @@ from prefect.states import Completed, Crashed, Failed
 from pydantic import ValidationError
 
 from artifacts import ArtifactStore, StoreUnavailable
-from flows.beat import Watch, last_beat
+from flows.beat import PATIENCE, Watch, last_beat
 from flows.outcomes import SOME_FAILED, Ended, ended, got_on, record_run
 from flows.states import EDITS_FAILED, GIVEN_UP, PASSED_ON, REFUSED, SETTLED, STOPPED
 from flows.workers.shard import Errand
 
-PATIENCE = 45.0
-"""Seconds without a new beat after which a run counts as lost."""
 START_PATIENCE = 75.0
 """The same for a process that starts: it has to import torch before its first beat."""
 MOST_DEATHS = 5

@@ -1,6 +1,7 @@
 """How far a job is: what the store has, and what runs on any machine are at."""
 
 import json
+import os
 import re
 import threading
 import time
@@ -11,10 +12,18 @@ import pytest
 from support.finished_job import finish, write_job
 from typer.testing import CliRunner
 
+import flows.job_status
 import flows.terminal.status
 from artifacts import ArtifactStore
 from cli import app
-from flows.job_status import at_work_lines, status_document, status_headline, status_of
+from flows.beat import PATIENCE, Watch, beating
+from flows.job_status import (
+    DESERTED_SECONDS,
+    at_work_lines,
+    status_document,
+    status_headline,
+    status_of,
+)
 from flows.outcomes import RunSummary, note_at_work, record_run
 from flows.progress import Standing
 from stages.failures import Attempt
@@ -52,7 +61,8 @@ def test_who_is_at_what_and_since_when_is_told_until_the_run_ends(path, store):
     note_at_work(store, "run-1", str(path), ["edit-1", "edit-2"], "optimize_latent", slow)
     assert ", 0.4/h, " in status_headline(status_of(load_job(path), store))
     (line,) = at_work_lines(status)
-    assert re.match(r"optimize_latent of edit-1, edit-2 since \d\d:\d\d:\d\d \(\d.*s\) on \S", line)
+    said = r"optimize_latent of edit-1, edit-2 since \d\d:\d\d:\d\d \(\d.*s\) on \S+"
+    assert re.match(rf"{said}, process {os.getpid()}, 118/h", line)
     (note,) = status_document(status, store)["at_work"]
     since = datetime.fromisoformat(note["since"])
     assert abs(datetime.now(UTC) - since) < timedelta(seconds=60)
@@ -73,13 +83,59 @@ def test_of_runs_at_one_edit_the_later_is_at_work_and_none_at_what_is_done(path,
     assert (status.per_hour, status.ends) == (None, None)
 
 
+def test_the_end_is_later_where_edits_wait_for_the_runs_at_work(path, store):
+    alone = replace(STANDING, total=2, done=1, per_hour=60.0, seconds_left=60.0)
+    note_at_work(store, "run-1", str(path), ["edit-1"], "train_lora", alone)
+    status = status_of(load_job(path), store)
+    assert status.at_work[0].left == 1
+    minutes = (status.ends - datetime.now(UTC)).total_seconds() / 60
+    assert minutes == pytest.approx(3, abs=0.5)  # two more of 60 an hour
+
+
+def test_a_killed_run_is_not_at_work_for_ever_whatever_clocks_say(path, store):
+    """By one look, the store's clock counts; in a watch, only that nothing changes."""
+    note_at_work(store, "run-1", str(path), ["edit-1"], "train_lora", STANDING)
+    job, now = load_job(path), [0.0]
+    watch = Watch(lambda: now[0])
+
+    def look():
+        status = status_of(job, store, watch)
+        return len(status.at_work), len(status.silent), status.is_deserted
+
+    assert look() == (1, 0, False)
+    now[0] += PATIENCE + 1
+    with beating(store, "run-1"):
+        time.sleep(0.05)
+    assert look() == (1, 0, False)  # it has changed meanwhile
+    now[0] += PATIENCE + 1
+    assert look() == (0, 1, False)
+    assert "no sign of life of 1 run" in status_headline(status_of(job, store, watch))
+    now[0] += DESERTED_SECONDS
+    assert look() == (0, 1, True)
+    hour_ago = time.time() - 3600
+    for name in ("at-work.json", "beat.json"):
+        os.utime(path.parent.parent / ".adaptivedrag" / "runs" / "run-1" / name, (hour_ago,) * 2)
+    shown = told("status", path)
+    assert "No sign of life of:" in shown
+    assert f"process {os.getpid()} for 1 h 0 min" in shown
+    assert status_of(job, store, Watch()).at_work  # by a clock that is wrong by an hour
+
+
+def test_a_watch_ends_when_those_at_work_are_gone(path, store, monkeypatch):
+    monkeypatch.setattr(flows.terminal.status, "WATCH_SECONDS", 0.05)
+    monkeypatch.setattr(flows.job_status, "PATIENCE", 0.1)
+    monkeypatch.setattr(flows.job_status, "DESERTED_SECONDS", 0.2)
+    note_at_work(store, "run-1", str(path), ["edit-1"], "train_lora", STANDING)
+    assert "Nobody is at work any more, and 3 edits left" in told("status", path, "--watch")
+
+
 def test_the_status_as_json_has_stable_keys(path, store):
     with path.with_name("edits.jsonl").open("a") as file:
         file.write('{"id": "worse", "image": "cat.png", "drags": []}\n')
     document = json.loads(told("status", path, "--json"))
     assert list(document) == [
         *("schema", "job", "path", "store", "edits", "done", "failed", "bad"),
-        *("causes", "at_work", "per_hour", "ends", "stages"),
+        *("causes", "at_work", "silent", "per_hour", "ends", "stages"),
     ]
     assert (document["edits"], document["done"], document["failed"]) == (4, 1, 0)
     assert document["bad"][0]["id"] == "worse"
@@ -117,8 +173,8 @@ def test_a_slow_first_look_keeps_no_watch_waiting(path, store, monkeypatch):
     monkeypatch.setattr(flows.terminal.status, "WATCH_SECONDS", 0.05)
     looks = []
 
-    def slow_at_first(job, opened):
-        status = status_of(job, opened)
+    def slow_at_first(job, opened, watch):
+        status = status_of(job, opened, watch)
         if not looks:
             time.sleep(0.5)
             for edit in load_job(path).edits[1:]:
