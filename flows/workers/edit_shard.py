@@ -1,7 +1,6 @@
 """The flow of a shard: a part of a job, done by a worker's process."""
 
 import threading
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -10,30 +9,17 @@ from prefect.states import Crashed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from rich.console import Console
 
-from adaptivedrag.errors import InvalidEdit, ModelUnavailable, UnsupportedModel
-from artifacts import ArtifactStore, StoreUnavailable
+from artifacts import ArtifactStore
 from flows.beat import beating
 from flows.edit_dataset import conduct, state_of
-from flows.outcomes import InvalidRequest, record_run, retract_summary
-from flows.preflight import NotReady
-from flows.run import Run
+from flows.outcomes import record_run, retract_summary
 from flows.signals import stopping
 from flows.states import LEFT, OUTDATED, REFUSED
-from flows.workers.footing import Footing, edit_digests
-from flows.workers.shard import Errand, Shard
-
-OF_THIS_MACHINE = (NotReady, ModelUnavailable, UnsupportedModel, StoreUnavailable, InvalidRequest)
+from flows.workers.opening import OF_THIS_MACHINE, Outdated, Refused, open_run
+from flows.workers.shard import Errand
 
 is_over = threading.Event()
 """Set when a shard's work is over; Prefect may go on talking."""
-
-
-class Refused(Exception):
-    """This machine cannot do what was planned; another may."""
-
-
-class Outdated(Exception):
-    """The job is not what it was when it was planned."""
 
 
 @flow(
@@ -68,7 +54,7 @@ def _do(errand: Errand, store: ArtifactStore) -> State[Any]:
     with beating(store, errand.shard.run_id):
         retract_summary(store, errand.shard.run_id)
         try:
-            run = _open(errand)
+            run = open_run(errand)
         except Outdated as change:
             message = f"{change}: submit again"
             record_run(store, errand.unfinished(message))
@@ -78,36 +64,3 @@ def _do(errand: Errand, store: ArtifactStore) -> State[Any]:
     if summary.interrupted:
         return Crashed(name=LEFT, message=str(summary))
     return state_of(summary)
-
-
-def _open(errand: Errand) -> Run:
-    """Open the run of a shard, if this machine has what it was planned with.
-
-    Raises:
-        Refused: if it does not; the message names what differs, or what it cannot see.
-        Outdated: if the job's file or an edit has changed.
-        NotReady, ModelUnavailable, UnsupportedModel, StoreUnavailable, InvalidRequest: likewise.
-    """
-    path, shard = Path(errand.job), errand.shard
-    if not path.parent.is_dir():
-        raise Refused(f"the folder {path.parent} of the job cannot be seen here")
-    try:
-        run = Run.open(
-            path, errand.store, errand.request, edit_ids=shard.edits, shard_id=shard.run_id
-        )
-    except InvalidEdit as error:
-        raise Outdated(str(error)) from error
-    here = Footing.of(run.plans.values(), errand.request.stages)
-    if differences := "; ".join(shard.footing.differences(here)):
-        raise Refused(differences)
-    _check_edits(run, shard)
-    run.check_ready()
-    return run
-
-
-def _check_edits(run: Run, shard: Shard) -> None:
-    here = edit_digests(run.plans.values())
-    for name, digest in shard.edits.items():
-        # Of a retry, what is done by now has no plan any more.
-        if here.get(name, digest if run.request.retry_failed else "") != digest:
-            raise Outdated(f"edit {name} is not as it was when it was planned")

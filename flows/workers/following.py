@@ -1,10 +1,9 @@
 """Follows a job that was submitted, to its end: brings lost shards back, and says how all ended."""
 
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from uuid import UUID
 
 import httpx
@@ -12,16 +11,16 @@ from prefect.client.orchestration import SyncPrefectClient
 
 from artifacts import StoreUnavailable
 from flows.job_status import JobStatus, status_headline
-from flows.outcomes import RunSummary, ended
+from flows.outcomes import RunSummary
 from flows.prefect_server import server_trouble
 from flows.run import PAGE_SECONDS, Run
+from flows.workers.closing import summary_of
 from flows.workers.deployment import deployment_of, users_server
 from flows.workers.revival import Reviver, Say
 from flows.workers.shard import Errand
 from flows.workers.submission import Submission, is_going, outstanding
 from stages.jobs.selection import Selection
 from stages.reports.place import ReportUnwritable
-from stages.reports.wording import count
 
 
 @contextmanager
@@ -77,25 +76,7 @@ class Following:
 
     def summary(self, select: Selection = ()) -> RunSummary:
         """Write all results, and return how the job ended, by what the store has of it."""
-        asked = self.run.request.model_copy(update={"retry_failed": False, "force": ()})
-        run = Run.open(self.run.job.path, self.run.store.location, asked, select=select)
-        ends = [end for name in self.errands if (end := ended(run.store, name))]
-        told = [end for end in ends if not end.interrupted]
-        failures = {failure.id: failure for end in told for failure in end.failed}
-        for name in failures.keys() & run.plans.keys():
-            if not run.plans[name].done:
-                run.failures[name] = failures[name]
-        for end in told:
-            if end.stopped:
-                run.stop_early(end.stopped)
-        if left := [edit.id for edit in run.edits if edit.id not in run.failures]:
-            run.stop_early(f"{count(len(left), 'edit')} left: flow runs were canceled")
-        return replace(
-            run.report(),
-            seconds=self.run.summary().seconds,
-            made=_total(end.made for end in ends),
-            verdicts=_total(end.verdicts for end in ends),
-        )
+        return summary_of(self.run, self.errands, select, "flow runs were canceled")
 
     def _renew_page(self, status: JobStatus) -> None:
         if self.run.results and time.monotonic() >= self._page_due:
@@ -109,10 +90,3 @@ class Following:
         if trouble and trouble != self._trouble:
             self.say(trouble)
         self._trouble = trouble
-
-
-def _total(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
-    total = Counter[str]()
-    for each in counts:
-        total.update(each)
-    return total

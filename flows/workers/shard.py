@@ -1,5 +1,6 @@
 """What a flow run of a shard gets: ids, and what its plan was made with; never data."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -9,7 +10,9 @@ from pydantic import BaseModel, ConfigDict
 from artifacts import digest_json
 from flows.outcomes import RunSummary, new_run_id
 from flows.request import RunRequest
-from flows.workers.footing import Footing
+from flows.run import Run
+from flows.workers.footing import Footing, edit_digests
+from stages.jobs.edit import Edit
 
 
 class Shard(BaseModel):
@@ -41,6 +44,19 @@ class Errand(BaseModel):
     store: str
     request: RunRequest
     shard: Shard
+
+    @classmethod
+    def of(cls, run: Run, edits: Iterable[Edit]) -> Self:
+        """Return the errand that does some of a run's edits.
+
+        Raises:
+            ModelUnavailable: if the files of a model are not there.
+        """
+        plans = [run.plans[edit.id] for edit in edits]
+        footing = Footing.of(plans, run.request.stages)
+        shard = Shard(run_id=new_run_id(), edits=edit_digests(plans), footing=footing)
+        job, store = str(run.job.path), run.store.location
+        return cls(job=job, store=store, request=run.request, shard=shard)
 
     @property
     def tag(self) -> str:

@@ -11,16 +11,15 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, StateType
 
 from artifacts import ArtifactStore
-from flows.outcomes import ended, new_run_id
+from flows.outcomes import ended
 from flows.request import RunRequest
 from flows.run import Run
 from flows.shards import cut_shards
 from flows.workers import POOL
 from flows.workers.deployment import deployment_of, pool_fault, users_server
-from flows.workers.footing import Footing, edit_digests
 from flows.workers.revival import AT_WORK, flow_runs
-from flows.workers.shard import Errand, Shard
-from stages.jobs.edit import Edit, Job
+from flows.workers.shard import Errand
+from stages.jobs.edit import Job
 from stages.jobs.selection import Selection
 
 
@@ -71,7 +70,7 @@ def submit(
     """
     out = None if request.out is None else absolute(request.out)
     run = Run.open(job, absolute(store), request.model_copy(update={"out": out}), select=select)
-    errand = _errand(run, run.edits)
+    errand = Errand.of(run, run.edits)
     with users_server() as client:
         deployment = deployment_of(client, pool)
         fault = pool_fault(client.read_work_pool(pool))
@@ -82,7 +81,7 @@ def submit(
         created = [
             client.create_flow_run_from_deployment(
                 deployment,
-                parameters=_errand(run, shard).model_dump(mode="json"),
+                parameters=Errand.of(run, shard).model_dump(mode="json"),
                 name=f"{run.job.name} {number}/{len(cut)}",
                 tags=[run.job.name, errand.tag],
             )
@@ -120,13 +119,3 @@ def is_going(store: ArtifactStore, errand: Errand) -> bool:
     """
     end = ended(store, errand.shard.run_id)
     return end is None or end.interrupted
-
-
-def _errand(run: Run, edits: "tuple[Edit, ...]") -> Errand:
-    plans = [run.plans[edit.id] for edit in edits]
-    shard = Shard(
-        run_id=new_run_id(),
-        edits=edit_digests(plans),
-        footing=Footing.of(plans, run.request.stages),
-    )
-    return Errand(job=str(run.job.path), store=run.store.location, request=run.request, shard=shard)
