@@ -213,6 +213,7 @@ Source = Annotated[str, argument("SOURCE", "Store to copy from.")]
 Pool = Annotated[str, option(None, "Process work pool.")]
 Followed = Annotated[bool, flag("--watch", "Follow the job to its end, with its exit code.")]
 Gpus = Annotated[Text, option("N,N", "Numbers of the GPUs; all by default.")]
+Metrics = Annotated[Text, option("HOST:PORT", "Answer Prometheus there; PORT alone: on loopback.")]
 Processes = Annotated[
     int | None, option("N", "Processes, where there is no GPU; by default one.", min=1)
 ]
@@ -675,9 +676,14 @@ def deploy(pool: Pool = "adaptivedrag") -> None:
 
 
 @app.command()
-def worker(pool: Pool = "adaptivedrag", gpus: Gpus = None, processes: Processes = None) -> int:
+def worker(
+    pool: Pool = "adaptivedrag",
+    gpus: Gpus = None,
+    processes: Processes = None,
+    metrics: Metrics = None,
+) -> int:
     """Do what `submit` sends, in one process per GPU."""
-    return terminal.workers.run_worker(pool, gpus, processes)
+    return terminal.workers.run_worker(pool, gpus, processes, metrics)
 
 
 @app.command()

@@ -266,14 +266,15 @@ def _new_client() -> "httpx.Client":
 
 
 def _answers(api_url: str, client: "httpx.Client") -> bool:
-    """Ask an API for its health; return whether it, and not a proxy that refuses, answered."""
+    """Ask an API for its health; return whether it answered, and not a proxy or another server."""
     import httpx
 
     try:
-        code = client.get(f"{api_url.rstrip('/')}/health").status_code
+        answer = client.get(f"{api_url.rstrip('/')}/health")
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError):
         return False
-    return code < 500 and code != httpx.codes.PROXY_AUTHENTICATION_REQUIRED
+    locked = answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
+    return locked or (answer.status_code == httpx.codes.OK and answer.text.strip() == "true")
 
 
 def _serve(listener: int, lifeline: int) -> None:

@@ -96,19 +96,22 @@ def _follow(made: "Submission", job: Job, pool: str, select: Selection) -> int:
     return summary.exit_code
 
 
-def run_worker(pool: str, gpus: str | None, processes: int | None) -> int:
+def run_worker(
+    pool: str, gpus: str | None, processes: int | None, metrics: str | None = None
+) -> int:
     """Do shards until somebody ends this process; return its exit code.
 
     Args:
         gpus: numbers, such as "0,1"; all by default.
         processes: how many; by default one per GPU, or one where there is none.
+        metrics: where Prometheus may ask, such as "127.0.0.1:9100".
     """
     places = _places(gpus, processes)
     name_cluster()
     load_prefect()
     from flows.workers.worker import serve_pool
 
-    return serve_pool(pool, places, say)
+    return serve_pool(pool, places, say, metrics)
 
 
 def _places(gpus: str | None, processes: int | None) -> list[Mapping[str, str]]:

@@ -1,13 +1,20 @@
 """The work pool and the deployment through which jobs reach workers, on the user's server."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.objects import WorkPool
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
+from prefect.client.schemas.objects import StateType, WorkPool
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 from prefect.flows import Flow
@@ -22,6 +29,7 @@ from flows.prefect_server import PrefectServer, client_settings
 from flows.prefect_settings import PrefectUnavailable, configured_api_url
 from flows.proxies import proxies_for
 from flows.workers import POOL
+from flows.workers.automation import ensure_automation
 from flows.workers.edit_shard import edit_shard
 
 PROJECT = Path(__file__).parents[2]
@@ -36,13 +44,7 @@ def users_server() -> Iterator[SyncPrefectClient]:
     Raises:
         PrefectUnavailable: if none is named, or it does not answer.
     """
-    url = configured_api_url()
-    if url is None:
-        raise PrefectUnavailable(
-            "No Prefect server is configured: start one here with `adaptivedrag cluster up`, or "
-            "set PREFECT_API_URL to the address of another, such as http://127.0.0.1:4200/api."
-        )
-    server = PrefectServer(url)
+    server = PrefectServer(_users_url())
     with proxies_for(server.host):
         server.wait_until_ready()
         quick = {PREFECT_CLIENT_MAX_RETRIES: 1, PREFECT_API_REQUEST_TIMEOUT: REQUEST_SECONDS}
@@ -52,6 +54,22 @@ def users_server() -> Iterator[SyncPrefectClient]:
             get_client(sync_client=True) as client,
         ):
             yield client
+
+
+def await_server(say: Callable[[str], object]) -> None:
+    """Return as soon as the server that the user has named answers; say once that it does not.
+
+    Raises:
+        PrefectUnavailable: if none is named.
+    """
+    server, said = PrefectServer(_users_url()), ""
+    while True:
+        try:
+            return server.wait_until_ready()
+        except PrefectUnavailable as error:
+            if str(error) != said:
+                said = str(error)
+                say(f"{said} This worker waits for it.")
 
 
 def deploy(pool: str = POOL) -> str:
@@ -69,7 +87,9 @@ def deploy(pool: str = POOL) -> str:
         assert isinstance(flow, Flow)  # a coroutine only where an event loop runs
         deployment = flow.to_deployment(pool)
         assert isinstance(deployment, RunnerDeployment)
-        deployment.apply(work_pool_name=pool)
+        name = deployment.apply(work_pool_name=pool)
+        assert isinstance(name, UUID)
+        ensure_automation(client, name, pool)
     return f"{flow.name}/{pool}"
 
 
@@ -88,6 +108,23 @@ def deployment_of(client: SyncPrefectClient, pool: str) -> UUID:
         ) from error
 
 
+def flow_runs_by_state(client: SyncPrefectClient, pool: str) -> dict[str, int]:
+    """Count the flow runs of a pool that wait or are at work.
+
+    Raises:
+        HTTPError: if the server does not answer.
+    """
+    return {
+        state.value.lower(): client.count_flow_runs(
+            work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
+            flow_run_filter=FlowRunFilter(
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[state]))
+            ),
+        )
+        for state in (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING)
+    }
+
+
 def pool_fault(pool: WorkPool) -> str:
     """Say why no worker gets anything from a pool; "" if they do."""
     if pool.is_paused:
@@ -95,6 +132,16 @@ def pool_fault(pool: WorkPool) -> str:
     if pool.concurrency_limit == 0:
         return f"the work pool {pool.name!r} has a limit of 0: raise it on Prefect's page"
     return ""
+
+
+def _users_url() -> str:
+    url = configured_api_url()
+    if url is None:
+        raise PrefectUnavailable(
+            "No Prefect server is configured: start one here with `adaptivedrag cluster up`, or "
+            "set PREFECT_API_URL to the address of another, such as http://127.0.0.1:4200/api."
+        )
+    return url
 
 
 def _ensure_pool(client: SyncPrefectClient, name: str) -> None:

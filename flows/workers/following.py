@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
@@ -31,7 +30,8 @@ def following(made: Submission, pool: str, say: Say) -> "Iterator[Following]":
         PrefectUnavailable: if that does not answer.
     """
     with users_server() as client:
-        yield Following(client, deployment_of(client, pool), made.run, made.tag, say)
+        reviver = Reviver(deployment_of(client, pool), say)
+        yield Following(client, reviver, made.run, made.tag, say)
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Following:
     """
 
     client: SyncPrefectClient
-    deployment: UUID
+    reviver: Reviver
     run: Run
     tag: str
     say: Say
@@ -53,10 +53,6 @@ class Following:
     _trouble: str = ""
     _page_due: float = 0.0
 
-    def __post_init__(self) -> None:
-        """Have a look ready for what is lost."""
-        self._reviver = Reviver(self.deployment, self.say)
-
     def is_over(self, status: JobStatus) -> bool:
         """Bring back what is lost, renew the page, and tell whether nobody is at work any more.
 
@@ -64,8 +60,8 @@ class Following:
         """
         self._renew_page(status)
         try:
-            self._reviver.look(self.client)
-            found = outstanding(self.client, self.deployment, self.tag)
+            self.reviver.look(self.client)
+            found = outstanding(self.client, self.reviver.deployment, self.tag)
         except httpx.HTTPError as error:
             self._complain(f"{server_trouble(error)}; the workers go on, and this asks again")
             return status.is_over

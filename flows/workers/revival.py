@@ -84,6 +84,15 @@ class Reviver:
             except (StoreUnavailable, ValidationError):
                 continue
 
+    def end_of(self, run: FlowRun) -> Ended | None:
+        """Return how a flow run's run has ended, by the store's word.
+
+        Raises:
+            StoreUnavailable: if the store cannot be read.
+        """
+        errand = Errand.model_validate(run.parameters)
+        return ended(self._store(errand), errand.shard.run_id)
+
     def note_end(self, client: SyncPrefectClient, run: FlowRun) -> None:
         """Say how a run ended whose process was seen to end; bring back at once what it left.
 
@@ -92,12 +101,12 @@ class Reviver:
             StoreUnavailable: if the store does not.
         """
         now = client.read_flow_run(run.id)
-        errand = Errand.model_validate(now.parameters)
-        end = ended(self._store(errand), errand.shard.run_id)
+        end = self.end_of(now)
         if end and not end.interrupted:
             self.say(f"{run.name}: {end}")
         elif now.state is not None and now.state.name not in (*SETTLED, REFUSED):
-            self._pass_on(client, now, errand, "its worker left" if end else "its process ended")
+            reason = "its worker left" if end else "its process ended"
+            self._pass_on(client, now, Errand.model_validate(now.parameters), reason)
 
     def _judge(self, client: SyncPrefectClient, run: FlowRun) -> None:
         errand = Errand.model_validate(run.parameters)

@@ -11,12 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -30,11 +31,19 @@ from prefect.states import Cancelled, Pending
 from pydantic import ValidationError
 
 from artifacts import StoreUnavailable
+from flows.events import FOLDER as EVENTS_FOLDER
 from flows.outcomes import ALL_DONE, NOT_STARTED
 from flows.prefect_server import server_trouble
 from flows.states import REFUSED
 from flows.workers import worker_name
-from flows.workers.deployment import deployment_of, pool_fault, users_server
+from flows.workers.deployment import (
+    await_server,
+    deployment_of,
+    flow_runs_by_state,
+    pool_fault,
+    users_server,
+)
+from flows.workers.metrics import serve_metrics
 from flows.workers.revival import Reviver, Say
 from stages.reports.wording import count
 
@@ -198,8 +207,10 @@ class Worker:
             if looks.due and not canceled:
                 canceled = bool(self._try(lambda: _is_canceled(client, run)))
             if deadline == float("inf") and (canceled or self._leaving.is_set()):
-                process.terminate()
                 deadline = time.monotonic() + self.pace.leave
+                # What is over has its last word to Prefect still to say.
+                if not self._try(lambda: self.reviver.end_of(run)):
+                    process.terminate()
             if time.monotonic() > deadline:
                 process.kill()
             with suppress(subprocess.TimeoutExpired):
@@ -241,19 +252,32 @@ def _environment(place: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def serve_pool(pool: str, places: Sequence[Mapping[str, str]], say: Say) -> int:
+def serve_pool(
+    pool: str, places: Sequence[Mapping[str, str]], say: Say, metrics: str | None = None
+) -> int:
     """Be a worker of a pool, as soon as its server answers, until somebody ends this process.
+
+    Args:
+        metrics: where Prometheus may ask, such as "127.0.0.1:9100".
 
     Returns:
         The exit code.
 
     Raises:
         PrefectUnavailable: if no server is named, or it does not know the pool's deployment.
+        InvalidRequest: if nobody can ask at `metrics`.
     """
-    with users_server() as client:
+    await_server(say)
+    with ExitStack() as stack:
+        client = stack.enter_context(users_server())
         reviver = Reviver(deployment_of(client, pool), say)
         if fault := pool_fault(client.read_work_pool(pool)):
             say(f"No work comes yet: {fault}")
+        if metrics is not None:
+            events = stack.enter_context(TemporaryDirectory(prefix="adaptivedrag-events-"))
+            port = serve_metrics(metrics, Path(events), partial(flow_runs_by_state, client, pool))
+            say(f"Prometheus may ask at port {port}")
+            places = [{**place, EVENTS_FOLDER: events} for place in places]
         at_once = count(len(places), "shard")
         say(f"A worker of the pool {pool}: {at_once} at once. SIGTERM or Ctrl-C lets it leave.")
         return Worker(pool, places, reviver, say).work()

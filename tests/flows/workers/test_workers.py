@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
@@ -16,35 +16,68 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from support.tiny_job import DIVERGING
 
 from artifacts import ArtifactStore
+from flows.beat import BEAT
+from flows.job_status import status_of
+from flows.outcomes import ended
 from flows.prefect_server import PrefectServer, client_settings
 from flows.prefect_settings import PrefectUnavailable
 from flows.request import RunRequest
-from flows.workers.deployment import deploy
+from flows.workers import deployment
+from flows.workers.deployment import deploy, deployment_of
+from flows.workers.following import following
+from flows.workers.revival import Reviver
 from flows.workers.submission import submit
 from stages.jobs.reader import load_job
 from stages.planning.plan import plan_job
 
 ROOT = Path(__file__).parents[3]
+GONE_WITHIN = 30.0
+
+
+def start_worker(pool: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "cli", "worker", "--pool", pool, "--processes", "1"]
+    return subprocess.Popen(command, cwd=ROOT)
 
 
 @contextmanager
 def working(pool: str) -> Iterator[subprocess.Popen]:
     """Have a worker of one process at work, which then leaves by itself."""
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "cli", "worker", "--pool", pool, "--processes", "1"], cwd=ROOT
-    )
+    worker = start_worker(pool)
     try:
         yield worker
         worker.terminate()
-        assert worker.wait(60) == 0
+        assert worker.wait(GONE_WITHIN) == 0
     finally:
         worker.kill()
 
 
-def wait_until_over(run_ids: Sequence[str], server: PrefectServer) -> None:
-    with client_settings(server), get_client(sync_client=True) as client:
-        while not all(client.read_flow_run(UUID(each)).state.is_final() for each in run_ids):
-            time.sleep(0.2)
+def kill_at_work(pool: str, store: ArtifactStore) -> None:
+    """Kill a worker that has begun a shard; its process goes with it."""
+    worker = start_worker(pool)
+    while not (runs := store.runs(having=BEAT)):
+        time.sleep(0.05)
+    (child,) = children(worker.pid)
+    worker.kill()
+    worker.wait()
+    deadline = time.monotonic() + GONE_WITHIN
+    while Path(f"/proc/{child}").exists():
+        assert time.monotonic() < deadline
+    assert not ended(store, runs[0])
+
+
+def bring_back(pool: str) -> None:
+    """See that the killed run is silent, and queue it again, as each worker does in its time."""
+    said: list[str] = []
+    with deployment.users_server() as client:
+        reviver = Reviver(deployment_of(client, pool), said.append, patience=1.0)
+        while not said:
+            reviver.look(client)
+    assert said[0].endswith("no sign of life for 1 s; it is queued again")
+
+
+def children(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(each) for path in found for each in path.read_text().split()]
 
 
 def images_of(job: Path, store: Path) -> dict[str, str]:
@@ -67,11 +100,18 @@ def test_a_worker_makes_the_bytes_of_a_run_and_prefect_names_what_fails_there(
     assert deploy("test-pool") == "edit-shard/test-pool"
     store, ours, theirs = tmp_path / "workers-store", job.parent / "out", tmp_path / "out"
     request = RunRequest(out=str(theirs))
-    runs = submit(job, store, request, shards=2, pool="test-pool").created
-    assert len(runs) == 2
+    runs = submit(job, store, request, pool="test-pool").created
+    assert len(runs) == 1
     monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
-    with working("test-pool"):
-        wait_until_over(runs, users_server)
+    kill_at_work("test-pool", ArtifactStore.open(store))
+    again = submit(job, store, request, pool="test-pool")
+    assert (again.created, again.at_hand) == ((), 4)
+    bring_back("test-pool")
+    with working("test-pool"), following(again, "test-pool", print) as followed:
+        while not followed.is_over(status_of(load_job(job), ArtifactStore.open(store))):
+            time.sleep(0.2)
+        summary = followed.summary()
+    assert (summary.exit_code, len(summary.done), len(summary.failed)) == (1, 3, 1)
     assert images_of(job, store) == images_of(job, job.parent / "store")
     assert len(ArtifactStore.open(store).runs()) == 2
     rows = map(json.loads, (theirs / "results.jsonl").read_text().splitlines())
@@ -84,19 +124,20 @@ def test_a_worker_makes_the_bytes_of_a_run_and_prefect_names_what_fails_there(
     page = (theirs / "index.html").read_text("utf-8")
     assert "not done yet" not in page
     assert "goes on" not in page
-    assert not submit(job, store, RunRequest(), shards=2, pool="test-pool").created
-    assert_prefect_names_what_failed(runs, users_server)
+    assert not submit(job, store, RunRequest(), pool="test-pool").created
+    assert_prefect_names_what_failed(again.tag, users_server)
 
 
-def assert_prefect_names_what_failed(run_ids: list[str], server: PrefectServer) -> None:
-    """Look at two flow runs, of which one has failed with one of its two edits."""
+def assert_prefect_names_what_failed(tag: str, server: PrefectServer) -> None:
+    """Look at the flow runs of a shard: one was killed, one has failed with one of its edits."""
     with client_settings(server), get_client(sync_client=True) as client:
-        runs = [client.read_flow_run(UUID(run_id)) for run_id in run_ids]
-        assert sorted(run.state.is_failed() for run in runs) == [False, True]
+        runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(tags={"all_": [tag]}))
+        names = sorted(run.state.name for run in runs)
+        assert names == ["Edits failed", "Passed on"]
         (run,) = (run for run in runs if run.state.is_failed())
         wanted = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
         tasks = client.read_task_runs(flow_run_filter=wanted)
-    assert "1 done, 1 failed" in run.state.message
+    assert "3 done, 1 failed" in run.state.message
     assert "edit-1-1: optimize_latent: NotFinite" in run.state.message
     failed = [task for task in tasks if task.state.is_failed()]
     assert [task.name for task in failed] == ["optimize_latent of edit-1-1"]
