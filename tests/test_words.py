@@ -69,7 +69,7 @@ ITSELF = "tests/test_words.py"
 
 def _texts() -> list[Path]:
     listed = subprocess.run(
-        ["git", "ls-files", "*.py", "*.md", "*.toml", "*.html", "Makefile"],
+        ["git", "ls-files", "*.py", "*.md", "*.toml", "*.html", "Makefile", "Dockerfile", "deploy"],
         cwd=ROOT,
         capture_output=True,
         text=True,
