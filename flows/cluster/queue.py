@@ -1,8 +1,7 @@
 """What a cluster's work pool is at: its workers, and the flow runs at hand and waiting."""
 
 from dataclasses import dataclass
-from datetime import datetime
-from uuid import UUID
+from datetime import UTC, datetime, timedelta
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
@@ -20,7 +19,8 @@ from flows.prefect_server import PrefectServer, client_settings
 from flows.proxies import proxies_for
 from flows.workers import POOL
 
-MOST_SHOWN = 200
+REMEMBERED = timedelta(hours=1)
+"""How long a worker is named that is not online any more."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,8 @@ class WorkerSeen:
 
 @dataclass(frozen=True)
 class RunSeen:
-    """A flow run at hand; `where` is its machine and process."""
+    """A flow run at hand; `where` is its worker and process, "" while no process has it."""
 
-    id: UUID
     name: str
     since: datetime | None
     where: str
@@ -62,11 +61,13 @@ def queue_of(cluster: Running) -> Queue:
         get_client(sync_client=True) as client,
     ):
         workers = client.read_workers_for_work_pool(POOL)
-        at_hand = client.read_flow_runs(
+        at_hand: list[FlowRun] = []
+        while page := client.read_flow_runs(
             flow_run_filter=_in_states(StateType.RUNNING, StateType.PENDING),
             work_pool_filter=_of_pool(),
-            limit=MOST_SHOWN,
-        )
+            offset=len(at_hand),
+        ):
+            at_hand += page
         waiting = client.count_flow_runs(
             flow_run_filter=_in_states(StateType.SCHEDULED), work_pool_filter=_of_pool()
         )
@@ -74,14 +75,19 @@ def queue_of(cluster: Running) -> Queue:
         tuple(
             WorkerSeen(each.name, each.status is WorkerStatus.ONLINE, each.last_heartbeat_time)
             for each in workers
+            if each.status is WorkerStatus.ONLINE or _is_fresh(each.last_heartbeat_time)
         ),
         tuple(map(_seen, at_hand)),
         waiting,
     )
 
 
+def _is_fresh(heard: datetime | None) -> bool:
+    return heard is not None and datetime.now(UTC) - heard < REMEMBERED
+
+
 def _seen(run: FlowRun) -> RunSeen:
-    return RunSeen(run.id, run.name, run.start_time, run.infrastructure_pid or "")
+    return RunSeen(run.name, run.start_time, run.infrastructure_pid or "")
 
 
 def _in_states(*types: StateType) -> FlowRunFilter:

@@ -17,10 +17,11 @@ from flows.outcomes import ALL_DONE, SOME_FAILED
 from flows.prefect_server import PrefectServer
 from flows.prefect_settings import configured_api_url, load_prefect
 from flows.terminal.console import say, say_list, say_table
+from flows.terminal.jobs import first_lines
 from stages.reports.wording import Table, count, duration
 
 if TYPE_CHECKING:
-    from flows.cluster.queue import Queue
+    from flows.cluster.queue import Queue, RunSeen
 
 
 SHORT_OF_ROOM = 500_000_000
@@ -132,7 +133,11 @@ def _say_queue(queue: "Queue") -> None:
         f"{each.name} {'online' if each.is_online else 'offline'}, heard {_since(each.heard)}"
         for each in queue.workers
     ]
-    say_list("Workers", workers)
-    runs = [f"{each.name} since {_since(each.since)} on {each.where}" for each in queue.at_hand]
-    say_list("At hand", runs)
+    say_list("Workers", first_lines(workers))
+    say_list("At hand", first_lines([_said_of(run) for run in queue.at_hand]))
     say(f"Waiting: {count(queue.waiting, 'flow run')}")
+
+
+def _said_of(run: "RunSeen") -> str:
+    how = f"since {_since(run.since)}" if run.since else "starts"
+    return f"{run.name} {how} by {run.where}" if run.where else f"{run.name} {how}"

@@ -185,6 +185,8 @@ class Worker:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
+        where = f"{self.name}:{process.pid}"
+        self._try(lambda: client.update_flow_run(run.id, infrastructure_pid=where))
         canceled = self._follow(client, run, process)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # what it may have left behind
