@@ -14,11 +14,15 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from support.finished_job import finish, write_job
 
+from artifacts import ArtifactStore
 from flows.cluster.control import Wishes, down, running, up
 from flows.cluster.database import figures_of
 from flows.cluster.home import ClusterHome, ClusterUnavailable
 from flows.cluster.postgres import Postgres
+from stages.browsing import STORE
+from stages.jobs.reader import load_job
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "cluster.md").read_text("utf-8")
@@ -42,9 +46,10 @@ def home() -> Iterator[ClusterHome]:
 
 
 @pytest.fixture
-def command(home: ClusterHome, make_job, monkeypatch) -> Command:
-    """Give a command of the page beside a tiny `job.toml`; return what it prints."""
-    job = make_job(images=1)
+def command(home: ClusterHome, tmp_path: Path) -> Command:
+    """Give a command of the page beside a `job.toml` that is done; return what it prints."""
+    job = write_job(tmp_path / "job", edits=1)
+    finish(load_job(job).edits[0], ArtifactStore.open(job.parent / STORE))
     environment = os.environ | {
         "XDG_DATA_HOME": str(home.folder.parent.parent),
         "OMP_NUM_THREADS": "1",
@@ -90,7 +95,7 @@ def test_a_cluster_does_a_job_survives_its_server_and_leaves_nothing(home, comma
     assert "worker: started\n" in again
     assert re.search(r"server: .*, started again 1 time \(signal 9", again)
     assert b"--processes=1" in Path(f"/proc/{home.state.parts['worker'].pid}/cmdline").read_bytes()
-    assert "1 of 1 edit done" in command(*page["submit"])
+    assert "Nothing to submit" in command(*page["submit"])
     shown = command(*page["cluster status"])
     assert "Waiting: 0 flow runs" in shown
     assert " online" in shown
