@@ -20,7 +20,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.states import Completed, Crashed, Failed
+from prefect.states import Completed, Crashed, Failed, Scheduled
 from pydantic import ValidationError
 
 from artifacts import ArtifactStore, StoreUnavailable
@@ -112,20 +112,21 @@ class Reviver:
         errand = Errand.model_validate(run.parameters)
         store, state = self._store(errand), run.state
         assert state is not None
+        if state.name == REFUSED:
+            return self._pass_on(client, run, errand, f"refused: {state.message}")
+        patience = self.start_patience if state.type is StateType.PENDING else self.patience
+        sign = state.type, last_beat(store, errand.shard.run_id)
+        silent = self._watch.unchanged(run.id, sign) >= patience
+        if not (silent or state.is_final()):
+            return None
         end = ended(store, errand.shard.run_id)
         if end and end.interrupted:
             self._pass_on(client, run, errand, "its worker left")
-        elif state.name == REFUSED:
-            self._pass_on(client, run, errand, f"refused: {state.message}")
-        else:
-            beat = last_beat(store, errand.shard.run_id)
-            starts = state.type is StateType.PENDING
-            patience = self.start_patience if starts else self.patience
-            silent = self._watch.unchanged(run.id, (state.type, beat)) >= patience
-            if end and (silent or state.is_final()):
-                client.set_flow_run_state(run.id, state_of_end(end), force=True)
-            elif silent:
-                self._pass_on(client, run, errand, f"no sign of life for {patience:g} s")
+        elif end:
+            client.set_flow_run_state(run.id, state_of_end(end), force=True)
+        elif silent:
+            self._pass_on(client, run, errand, f"no sign of life for {patience:g} s")
+        return None
 
     def _pass_on(
         self, client: SyncPrefectClient, run: FlowRun, errand: Errand, reason: str
@@ -147,6 +148,8 @@ class Reviver:
                 parameters=onward.model_dump(mode="json"),
                 name=run.name,
                 tags=run.tags,
+                # In the place that it had in the queue, not behind all that waits.
+                state=Scheduled(scheduled_time=run.expected_start_time),
                 idempotency_key=f"{run.id} {_process(last_beat(store, shard.run_id))}",
             )
             state = Crashed(name=PASSED_ON, message=f"{reason}: {new.id} goes on with it")

@@ -23,16 +23,17 @@ from typing import Any, TypeVar
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.filters import WorkerFilter, WorkerFilterStatus
+from prefect.client.schemas.objects import FlowRun, StateType, WorkerStatus
 from prefect.client.schemas.responses import OrchestrationResult, SetStateStatus
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Pending
 from pydantic import ValidationError
 
-from artifacts import StoreUnavailable
+from artifacts import StoreUnavailable, digest_bytes
 from flows.events import FOLDER as EVENTS_FOLDER
-from flows.outcomes import ALL_DONE, NOT_STARTED
+from flows.outcomes import ALL_DONE, BUG, NOT_STARTED
 from flows.prefect_server import server_trouble
 from flows.states import REFUSED
 from flows.workers import worker_name
@@ -49,11 +50,12 @@ from stages.reports.wording import count
 
 PACKAGE_ROOT = Path(__file__).parents[2]
 
-TROUBLE = (httpx.HTTPError, StoreUnavailable, ValidationError, OSError)
+TROUBLE = (httpx.HTTPError, PrefectException, StoreUnavailable, ValidationError, OSError)
 """What passes, or is another's: said once, and tried again."""
 
 
 SAY_AGAIN_SECONDS = 600.0
+WATCHMEN = 8
 T = TypeVar("T")
 
 
@@ -62,10 +64,16 @@ class Pace:
     """How often a worker does things, and how long it waits; in seconds."""
 
     poll: float = 3.0
+    idle: float = 15.0
+    """The longest pause between two looks for work, where there was none for long."""
+    cancel: float = 15.0
+    """Between two looks whether a user has canceled what is at hand."""
     stagger: float = 2.0
     revive: float = 10.0
     show: float = 30.0
     """Between two signs of life to Prefect's page of the pool."""
+    count: float = 60.0
+    """Between two counts of the workers."""
     leave: float = 25.0
     """From the wish to leave until the processes are killed."""
     rest: float = 60.0
@@ -112,7 +120,7 @@ class Worker:
         """Do shards until SIGTERM or Ctrl-C; then let each process end its step, and leave.
 
         Returns:
-            The exit code: 2 if every place has refused a shard, else 0.
+            The exit code: 2 if every place has refused a shard, 0 if somebody ended this.
         """
         reads, lifeline = os.pipe()
         posts = [
@@ -124,19 +132,47 @@ class Worker:
             signal.signal(each, self._leave)
         for post in posts:
             post.start()
+        try:
+            self._keep_watch(posts)
+        finally:
+            was_asked = self._leaving.is_set()
+            self._leaving.set()
+        os.close(lifeline)
+        if len(self._refused) == len(self.places):
+            return NOT_STARTED
+        return ALL_DONE if was_asked else BUG
+
+    def _keep_watch(self, posts: Sequence[threading.Thread]) -> None:
+        """Bring lost shards back, and show that this worker lives, until no post is left."""
+        counts, revives, shows = (
+            Every(seconds) for seconds in (self.pace.count, self.pace.revive, self.pace.show)
+        )
+        watches = True
         with get_client(sync_client=True) as client:
-            revives, shows = Every(self.pace.revive), Every(self.pace.show)
             while any(post.is_alive() for post in posts):
-                if revives.due:
+                if counts.due:
+                    watches = self._try(lambda: self._is_watchman(client)) is not False
+                if revives.due and watches:
                     self._try(lambda: self.reviver.look(client))
                 if shows.due:
                     self._try(lambda: self._show(client))
-                posts[0].join(0.5)  # Python hears signals while it waits
-        os.close(lifeline)
-        return NOT_STARTED if len(self._refused) == len(self.places) else ALL_DONE
+                time.sleep(0.5)  # Python hears signals while it waits
 
     def _leave(self, _signal: int, _frame: FrameType | None) -> None:
         self._leaving.set()
+
+    def _is_watchman(self, client: SyncPrefectClient) -> bool:
+        """Return whether this worker is one of those that look for lost shards.
+
+        A few of very many do, on any machines, so that neither server nor store is kept busy.
+        """
+        online = WorkerFilter(status=WorkerFilterStatus(any_=[WorkerStatus.ONLINE]))
+        found = client.read_workers_for_work_pool(self.pool, online)
+        names = {self.name, *(worker.name for worker in found)}
+        return (
+            self.name
+            in sorted(names, key=lambda name: digest_bytes("worker", name.encode()))[:WATCHMEN]
+        )
 
     def _show(self, client: SyncPrefectClient) -> None:
         client.send_worker_heartbeat(self.pool, self.name, self.pace.show)
@@ -144,13 +180,15 @@ class Worker:
     def _serve(self, number: int, place: Mapping[str, str], lifeline: int) -> None:
         """Do one shard after the other at a place; a place that refuses one takes no other."""
         self._leaving.wait(number * self.pace.stagger)
-        deaths = 0
+        deaths, pause = 0, self.pace.poll
         with get_client(sync_client=True) as client:
             while not self._leaving.is_set():
                 run = self._try(lambda: self._take(client))
                 if run is None:
-                    self._leaving.wait(self.pace.poll)
+                    self._leaving.wait(pause)
+                    pause = min(1.2 * pause, self.pace.idle)
                     continue
+                pause = self.pace.poll
                 code = self._perform(client, run, place, lifeline)
                 if refusal := self._try(partial(_refusal, client, run)):
                     self._refused.append(refusal)
@@ -204,7 +242,7 @@ class Worker:
         Returns:
             Whether a user did.
         """
-        looks, canceled, deadline = Every(self.pace.poll), False, float("inf")
+        looks, canceled, deadline = Every(self.pace.cancel), False, float("inf")
         while process.poll() is None:
             if looks.due and not canceled:
                 canceled = bool(self._try(lambda: _is_canceled(client, run)))

@@ -29,9 +29,10 @@ import stages.workbench
 from adaptivedrag.errors import InvalidEdit, ModelUnavailable
 from artifacts import ArtifactStore, StoreUnavailable, TensorFile
 from flows.chunks import bench_of, do_chunk
-from flows.outcomes import InvalidRequest
+from flows.outcomes import InvalidRequest, note_at_work
 from flows.prefect_server import PrefectServer, client_settings
 from flows.prefect_settings import PrefectUnavailable
+from flows.progress import Standing
 from flows.request import RunRequest
 from flows.run import Run
 from flows.run_job import run
@@ -588,3 +589,21 @@ def test_a_limit_of_another_form_is_refused(limit):
 
 def test_the_stages_of_a_run_are_those_of_the_pipeline():
     assert tuple(EVERYTHING) == STAGE_NAMES
+
+
+def test_what_has_killed_three_processes_fails_and_keeps_no_others(make_job, run_here):
+    job = make_job(images=2)
+    store = ArtifactStore.open(job.parent / "store")
+    first, _ = plan_job(load_job(job), store).edits
+    key = first.stages["train_lora"].key
+    standing = Standing(0, 2, 0, None, None, 0.0)
+    for number in range(3):
+        name = f"run-{number}"
+        note_at_work(store, name, str(job), ["edit-0-0"], "train_lora", standing, [key])
+    summary = run_here(job)
+    (failure,) = summary.failed
+    assert (failure.id, failure.kind) == ("edit-0-0", "ProcessDied")
+    assert "died 3 times over it" in failure.message
+    assert (summary.exit_code, summary.done) == (1, ("edit-1-0",))
+    assert run_here(job).made == {}
+    assert run_here(job, retry_failed=True).exit_code == 0

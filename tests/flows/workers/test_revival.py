@@ -4,15 +4,15 @@ import os
 from uuid import UUID
 
 import pytest
-from prefect.client.schemas.objects import State, StateType
-from prefect.states import Cancelling, Failed, Running
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.states import Cancelling, Crashed, Failed, Running
 
 from artifacts import ArtifactStore
 from flows.beat import Watch, beating, last_beat
 from flows.outcomes import RunSummary, ended, note_at_work, record_run
 from flows.progress import Standing
 from flows.request import RunRequest
-from flows.states import REFUSED
+from flows.states import LEFT, REFUSED
 from flows.workers import deployment
 from flows.workers.deployment import deploy, deployment_of
 from flows.workers.revival import MOST_DEATHS, Reviver
@@ -48,6 +48,13 @@ class Shards:
         Reviver(self.deployment, self.said.append, patience, patience).look(self.client)
 
     @property
+    def waiting(self) -> list[FlowRun]:
+        """The flow runs that wait, in the order in which workers get them."""
+        found = self.client.get_scheduled_flow_runs_for_work_pool(POOL)
+        ours = (each.flow_run for each in found if self.made.tag in each.flow_run.tags)
+        return sorted(ours, key=lambda run: run.expected_start_time)
+
+    @property
     def new(self) -> list[Errand]:
         found = outstanding(self.client, self.deployment, self.made.tag)
         return [
@@ -70,6 +77,8 @@ def test_a_run_without_a_sign_of_life_is_done_again_by_one_other(shards):
     assert not shards.new
     shards.look()
     (new,) = shards.new
+    places = [run.expected_start_time for run in shards.waiting]
+    assert places == sorted(run.expected_start_time for run in (shards.run(0), shards.run(1)))
     old = shards.errand(0)
     assert (new.shard.edits, new.job, new.request) == (old.shard.edits, old.job, old.request)
     assert (new.shard.deaths, new.shard.run_id != old.shard.run_id) == (1, True)
@@ -116,7 +125,7 @@ def test_a_run_that_has_left_a_summary_is_over_whatever_prefect_says(shards, sto
 def test_what_was_given_back_or_refused_is_passed_on_at_once_and_what_a_user_cancels_is_not(
     shards, store
 ):
-    shards.set(0, Running())
+    shards.set(0, Crashed(name=LEFT))
     name = shards.errand(0).shard.run_id
     record_run(store, RunSummary(name, "job", "path", "now", interrupted=True))
     shards.set(1, Failed(name=REFUSED, message="torch is 2 here"))
