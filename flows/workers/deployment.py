@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
+from httpx import HTTPStatusError, codes
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import (
@@ -42,7 +43,7 @@ def users_server() -> Iterator[SyncPrefectClient]:
     """Yield a client of the server that the user has named; one that does not answer is said.
 
     Raises:
-        PrefectUnavailable: if none is named, or it does not answer.
+        PrefectUnavailable: if none is named, it does not answer, or it does not let us in.
     """
     server = PrefectServer(_users_url())
     with proxies_for(server.host):
@@ -53,7 +54,20 @@ def users_server() -> Iterator[SyncPrefectClient]:
             temporary_settings(quick),
             get_client(sync_client=True) as client,
         ):
+            _check_admitted(client, server)
             yield client
+
+
+def _check_admitted(client: SyncPrefectClient, server: PrefectServer) -> None:
+    try:
+        client.api_version()
+    except HTTPStatusError as error:
+        if error.response.status_code != codes.UNAUTHORIZED:
+            raise
+        raise PrefectUnavailable(
+            f"The Prefect server at {server.api_url} asks for another password: set "
+            "PREFECT_API_AUTH_STRING to what PREFECT_SERVER_API_AUTH_STRING is there."
+        ) from error
 
 
 def await_server(say: Callable[[str], object]) -> None:

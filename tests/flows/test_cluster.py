@@ -21,11 +21,15 @@ from flows.cluster.control import Wishes, down, running, up
 from flows.cluster.database import figures_of
 from flows.cluster.home import ClusterHome, ClusterUnavailable
 from flows.cluster.postgres import Postgres
+from flows.prefect_settings import PrefectUnavailable
+from flows.workers.deployment import users_server
 from stages.browsing import STORE
 from stages.jobs.reader import load_job
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "docs" / "cluster.md").read_text("utf-8")
+
+PASSWORD = "swordfish"
 
 Command = Callable[..., str]
 
@@ -53,6 +57,7 @@ def command(home: ClusterHome, tmp_path: Path) -> Command:
     environment = os.environ | {
         "XDG_DATA_HOME": str(home.folder.parent.parent),
         "OMP_NUM_THREADS": "1",
+        "PREFECT_SERVER_API_AUTH_STRING": f"me:{PASSWORD}",
     }
 
     def give(*words: str, code: int = 0) -> str:
@@ -79,7 +84,7 @@ def of_page() -> dict[str, list[str]]:
 
 
 @pytest.mark.slow
-def test_a_cluster_does_a_job_survives_its_server_and_leaves_nothing(home, command):
+def test_a_cluster_does_a_job_survives_its_server_and_leaves_nothing(home, command, monkeypatch):
     page = of_page()
     assert page.keys() == {"cluster up", "submit", "cluster status", "worker", "cluster down"}
     first = command(*page["cluster up"])
@@ -89,6 +94,9 @@ def test_a_cluster_does_a_job_survives_its_server_and_leaves_nothing(home, comma
     page_of_prefect = running(home).api_url.removesuffix("api")
     told = httpx.get(f"{page_of_prefect}ui-settings").json()
     assert (told["api_url"], told["default_ui"]) == ("/api", "v1")
+    monkeypatch.setenv("PREFECT_API_URL", running(home).api_url)
+    with pytest.raises(PrefectUnavailable, match="PREFECT_API_AUTH_STRING"), users_server():
+        pass
     os.kill(parts["server"].pid, signal.SIGKILL)
     again = command("cluster", "up", "--workers=1")
     assert "database: runs\n" in again
@@ -134,12 +142,11 @@ def bad_wishes_change_nothing(home: ClusterHome) -> None:
 def no_password_is_told(home: ClusterHome) -> None:
     url = home.secrets.database_url.get_secret_value()
     assert figures_of(url).connections <= 20
-    password = urlsplit(url).password.encode()
+    passwords = [PASSWORD.encode(), urlsplit(url).password.encode()]
     logs = b"".join(path.read_bytes() for path in home.log("keeper").parent.iterdir())
     assert b"ready to accept connections" in logs
-    assert password not in logs
     shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, check=True).stdout
     assert b"flows.cluster.keeper" in shown
-    assert password not in shown
+    assert not any(password in text for password in passwords for text in (logs, shown))
     worker = Path(f"/proc/{home.state.parts['worker'].pid}/environ").read_bytes()
-    assert password not in worker
+    assert passwords[1] not in worker
