@@ -271,7 +271,7 @@ class Runtime:
     batch: Batch = "auto"
     """Most edits that go through a model together; "auto" takes as many as fit into a GPU's memory,
     and one on the CPU. Alone, an edit gives the same bytes there each time; in a batch its pixels
-    agree with those within 1e-4 of their range."""
+    agree with those within 1e-4 of their range (docs/batches.md has what a drag does)."""
     compile: bool = False
     """Compile the UNet's transformer blocks (`torch.compile`), which takes minutes at first."""
     channels_last: bool = False

@@ -22,6 +22,7 @@ from stages.reports.panel import CAPTION, COLUMNS, GAP, HEADER, write_panel
 from stages.reports.tiles import TILE
 from stages.workbench import Workbench, unheard
 
+PAGE = Path(__file__).parents[2] / "docs" / "fidelity.md"
 SIZE = 64
 ENCODE, DECODE = 1.39, 3.13
 """Costs of the VAE's passes, in forward passes of the UNet."""
@@ -91,7 +92,9 @@ def test_an_edit_of_plus_costs_at_most_what_it_may(folder, one_bench):
     assert 100 < of_one_round <= FURTHER_OF_ONE_ROUND
     usual = PRESETS["plus"]
     more = usual.sample_image.hole_rounds - 1
-    assert of_one_round + more * usual.invert_image.inverted_steps <= FURTHER
+    of_all = of_one_round + more * usual.invert_image.inverted_steps
+    assert of_all <= FURTHER
+    assert f"| **preset `plus`** | **{of_all:.1f}** | **{of_all:.1f}** |" in PAGE.read_text("utf-8")
 
 
 def test_paste_uses_no_model_and_plus_paints_the_hole_that_it_leaves(folder, one_bench):

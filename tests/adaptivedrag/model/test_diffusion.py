@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch._dynamo.utils import counters
 
-from adaptivedrag.config import TrainLoraConfig
+from adaptivedrag.config import Runtime, TrainLoraConfig
 from adaptivedrag.errors import NotFinite, UnsupportedModel
 from adaptivedrag.model.diffusion import DiffusionModel, check_model
 from adaptivedrag.model.lora import train_lora
@@ -87,3 +88,17 @@ def test_a_scaling_factor_that_is_none_is_refused(directory, scale):
     file.write_text(json.dumps(json.loads(file.read_text()) | {"scaling_factor": scale}))
     with pytest.raises(UnsupportedModel, match=f"{file}: scaling_factor is {scale!r}, and not"):
         check_model(Folder(directory))
+
+
+def test_a_model_that_is_compiled_with_channels_last_predicts_the_same(tiny_model_directory):
+    """Traced and not made faster, which takes minutes. Shapes of ours are not checked in traces."""
+    torch.set_num_threads(1)
+    plain, quick = (DiffusionModel.load(tiny_model_directory) for _ in range(2))
+    quick.quicken(Runtime(compile=True, channels_last=True), backend="eager")
+    assert quick.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    before = counters["stats"]["unique_graphs"]
+    with torch.no_grad():
+        one, other = (model.predict_noise(latents, 501, read(model)) for model in (plain, quick))
+    assert counters["stats"]["unique_graphs"] > before
+    assert (one - other).abs().max() < 1e-5 * np.ptp(one.numpy())
