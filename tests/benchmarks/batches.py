@@ -250,7 +250,7 @@ class Eight:
     def train(self, some: slice) -> None:
         """Take a step of training on four samples of some of the images, in one pass.
 
-        All share one adapter: one for each image would take longer, so this is a bound.
+        All share one adapter, as no stage does.
         """
         latents = self.clean[some].repeat_interleave(4, dim=0)
         prompts = Conditioning.concatenate([each for each in self.prompts[some] for _ in range(4)])
@@ -271,7 +271,7 @@ def gains(size: int, times: int = 2) -> Iterator[str]:
         "`sample_image` after a drag in latents": eight.sample,
         "`sample_image` with a painted hole": eight.paint,
         "`optimize_latent`": eight.drag,
-        "`train_lora`, at best; not built": eight.train,
+        "`train_lora`, one adapter for all; not built": eight.train,
     }
     for name, work in works.items():
         with adapter(model.unet, 16, torch.Generator()) if work == eight.train else nullcontext():

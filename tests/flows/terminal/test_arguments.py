@@ -5,6 +5,7 @@ import pytest
 from adaptivedrag.errors import InvalidEdit
 from adaptivedrag.points import Drag, ImagePoint
 from flows.outcomes import InvalidRequest
+from flows.request import RunRequest
 from flows.terminal.arguments import parse_drag, parse_settings, parse_size
 
 
@@ -54,3 +55,12 @@ def test_a_size_is_read(text, size):
 def test_other_sizes_are_refused(text):
     with pytest.raises(InvalidRequest, match=r"--at-most .* cannot be read"):
         parse_size("--at-most", text)
+
+
+def test_a_batch_is_a_count_or_left_to_the_memory_of_a_gpu():
+    assert RunRequest.of(batch="8").most_together == 8
+    assert RunRequest.of().most_together == 1
+    assert RunRequest.of(device="cuda:1").most_together > 1
+    for text in ("0", "-1", "8.0", "many", ""):
+        with pytest.raises(InvalidRequest, match=r"--batch .*: give a count, such as 8, or"):
+            RunRequest.of(batch=text)
