@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,6 +17,7 @@ from pydantic import SecretStr
 from flows.cluster.database import figures_of, given_url, own_url
 from flows.cluster.home import (
     LOOPBACK,
+    Access,
     Asked,
     ClusterHome,
     ClusterUnavailable,
@@ -120,24 +121,10 @@ def _moves(asked: Asked | None, wishes: Wishes) -> bool:
     )
 
 
-@dataclass(frozen=True)
-class Running:
-    """How processes of this machine find a cluster that runs; `password` is "" if none is asked."""
-
-    api_url: str
-    password: str = field(repr=False)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """The variables that Prefect reads."""
-        password = {"PREFECT_API_AUTH_STRING": self.password} if self.password else {}
-        return {"PREFECT_API_URL": self.api_url, **password}
-
-
-def running(home: ClusterHome) -> Running | None:
-    """Return how to find the cluster of a home; None if it does not run."""
+def running(home: ClusterHome) -> Access | None:
+    """Return how to reach the cluster of a home; None if it does not run."""
     if home.keeper and (asked := home.asked) and (secrets := home.secrets):
-        return Running(asked.own_url, secrets.api.get_secret_value())
+        return Access.of(asked, secrets)
     return None
 
 

@@ -14,7 +14,7 @@ import secrets
 import signal
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
@@ -93,6 +93,25 @@ class Secrets(BaseModel):
     @field_serializer("database_url", "api", when_used="json")
     def _plain(self, value: SecretStr) -> str:
         return value.get_secret_value()
+
+
+@dataclass(frozen=True)
+class Access:
+    """How processes of this machine reach Prefect's API; `password` is "" if none is asked for."""
+
+    api_url: str
+    password: str = field(repr=False)
+
+    @classmethod
+    def of(cls, asked: Asked, secrets: Secrets) -> "Access":
+        """Return how they reach that of a cluster."""
+        return cls(asked.own_url, secrets.api.get_secret_value())
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that Prefect reads."""
+        password = {"PREFECT_API_AUTH_STRING": self.password} if self.password else {}
+        return {"PREFECT_API_URL": self.api_url, **password}
 
 
 class PartState(BaseModel):

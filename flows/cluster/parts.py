@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from flows.cluster.database import url_for_prefect
-from flows.cluster.home import Asked, ClusterHome, Secrets
+from flows.cluster.home import Access, Asked, ClusterHome, Secrets
 from flows.cluster.postgres import Postgres
 from flows.prefect_server import PrefectServer, server_environment
 from flows.proxies import proxies_for
@@ -57,19 +57,12 @@ def parts_of(
     if asked.postgres_port is not None:
         yield _database(home, asked.postgres_port)
     yield _server(home, asked, secrets, listener, lifeline)
-    environment = client_environment(asked, secrets)
+    access = Access.of(asked, secrets)
+    own = {name: value for name, value in os.environ.items() if not name.startswith(PRIVATE)}
+    environment = own | access.environment
     yield Part(DEPLOYMENT, _command("deploy"), environment, is_task=True)
     if asked.workers != 0:
-        yield _worker(asked, environment)
-
-
-def client_environment(asked: Asked, secrets: Secrets) -> dict[str, str]:
-    """Return the environment in which a process of this machine finds the server."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(PRIVATE)}
-    own["PREFECT_API_URL"] = asked.own_url
-    if api := secrets.api.get_secret_value():
-        own["PREFECT_API_AUTH_STRING"] = api
-    return own
+        yield _worker(asked, environment, access)
 
 
 def _database(home: ClusterHome, port: int) -> Part:
@@ -107,29 +100,26 @@ def _server(
     )
 
 
-def _worker(asked: Asked, environment: dict[str, str]) -> Part:
+def _worker(asked: Asked, environment: dict[str, str], access: Access) -> Part:
     options = [f"--gpus={asked.gpus}"] if asked.gpus else []
     options += [f"--processes={asked.workers}"] if asked.workers else []
     return Part(
         WORKER,
         _command("worker", *options),
         environment,
-        lambda pid: worker_name(pid) in _workers_online(environment),
+        lambda pid: worker_name(pid) in _workers_online(access),
         patience=29.0,  # it gives its processes 25 s for the step at hand
     )
 
 
-def _workers_online(environment: dict[str, str]) -> set[str]:
-    """Ask the server that an environment names for the workers of the pool."""
+def _workers_online(access: Access) -> set[str]:
+    """Ask the server which workers of the pool are there."""
     import httpx
 
-    api_url, password = environment["PREFECT_API_URL"], environment.get("PREFECT_API_AUTH_STRING")
-    server = PrefectServer(api_url)
-    headers = (
-        {"Authorization": f"Basic {b64encode(password.encode()).decode()}"} if password else {}
-    )
-    with proxies_for(server.host), suppress(httpx.HTTPError):
-        url = f"{api_url}/work_pools/{POOL}/workers/filter"
+    encoded = b64encode(access.password.encode()).decode()
+    headers = {"Authorization": f"Basic {encoded}"} if access.password else {}
+    url = f"{access.api_url}/work_pools/{POOL}/workers/filter"
+    with proxies_for(PrefectServer(access.api_url).host), suppress(httpx.HTTPError):
         found = httpx.post(url, json={}, headers=headers, timeout=ANSWER_SECONDS)
         if found.is_success:
             return {each["name"] for each in found.json() if each["status"] == "ONLINE"}

@@ -14,7 +14,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, StateType, WorkerStatus
 from prefect.settings import PREFECT_API_AUTH_STRING, temporary_settings
 
-from flows.cluster.control import Running
+from flows.cluster.home import Access
 from flows.prefect_server import PrefectServer, client_settings
 from flows.proxies import proxies_for
 from flows.workers import POOL
@@ -50,7 +50,7 @@ class Queue:
     waiting: int
 
 
-def queue_of(cluster: Running) -> Queue:
+def queue_of(cluster: Access) -> Queue:
     """Ask a cluster's server, which has to answer, what the pool is at."""
     server = PrefectServer(cluster.api_url)
     password = {PREFECT_API_AUTH_STRING: cluster.password} if cluster.password else {}

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from rich.filesize import decimal
 
-from flows.cluster.control import Running, Wishes, down, running, up
+from flows.cluster.control import Wishes, down, running, up
 from flows.cluster.database import figures_of, place_of
-from flows.cluster.home import ClusterHome, ClusterUnavailable, PartState
+from flows.cluster.home import Access, ClusterHome, ClusterUnavailable, PartState
 from flows.cluster.parts import DATABASE, SERVER, WORKER
 from flows.outcomes import ALL_DONE, SOME_FAILED
 from flows.prefect_server import PrefectServer
@@ -114,7 +114,7 @@ def _database_faults(home: ClusterHome) -> Iterator[str]:
     say(f"Database: {place_of(url)}, PostgreSQL {figures.version}, {size}")
 
 
-def _queue_faults(cluster: Running, *, has_workers: bool) -> Iterator[str]:
+def _queue_faults(cluster: Access, *, has_workers: bool) -> Iterator[str]:
     """Print what the workers are at; yield what is wrong with that."""
     if not PrefectServer(cluster.api_url).answers():
         yield f"{SERVER}: does not answer at {cluster.api_url}"
