@@ -111,6 +111,7 @@ ChannelsLast = Annotated[bool, flag("--channels-last", "Keep channels last in a 
 Notify = Annotated[Text, option("URL", "POST JSON there at the first failure and at the end.")]
 OnFinish = Annotated[Text, option("CMD", "At the end, run this in a shell, with JSON to read.")]
 Shard = Annotated[Text, option("I/N", "Only part I of N, whole images, without a Prefect server.")]
+Dask = Annotated[Text, option("ADDRESS", "On a Dask scheduler's workers: tcp://HOST:8786.")]
 Events = Annotated[File, option("FILE", "Append what happens to it, as JSON lines.")]
 Shards = Annotated[int, option(None, "Create at least this many flow runs.", min=1)]
 
@@ -298,6 +299,7 @@ def run(
     on_finish: OnFinish = None,
     events: Events = None,
     shard: Shard = None,
+    dask: Dask = None,
 ) -> int:
     """Run a job: make what is missing."""
     request = terminal.run.request_of(
@@ -317,7 +319,9 @@ def run(
         device=device,
         shard=shard,
     )
-    return terminal.run.run_job(job, store, request, select or [], out, notify, on_finish, events)
+    return terminal.run.run_job(
+        job, store, request, select or [], out, notify, on_finish, events, dask
+    )
 
 
 @app.command()

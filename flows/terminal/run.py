@@ -1,6 +1,7 @@
 """Running jobs: `run`, `demo`, and the report of what is done."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -61,6 +62,7 @@ def run_job(
     notify: str | None = None,
     on_finish: str | None = None,
     events: Path | None = None,
+    dask: str | None = None,
 ) -> NoReturn:
     """Make what is missing of a job, print what became of it, and end the process.
 
@@ -68,14 +70,17 @@ def run_job(
         notify: address of a webhook that hears of the first failure and of the end.
         on_finish: shell command that is run at the end.
         events: file to which events are appended.
+        dask: address of a scheduler whose workers do the work.
     """
+    if dask is not None and (events or request.shard):
+        raise InvalidRequest("--dask excludes --shard and --events: give one of them")
     notices = Notices(notify, on_finish, say)
     job = load(path, beside=request.beside)
     chosen = select_edits(job, select)
     note_inputs(chosen)
     note_pocket(chosen)
     out = out or usual_out(job, request.beside)
-    end_process(_run(job, store, request, out, select, notices, events))
+    end_process(_run(job, store, request, out, select, notices, events, dask))
 
 
 def write_demo_job(out: Path) -> "DemoJob":
@@ -153,16 +158,16 @@ def _run(
     select: Selection = (),
     notices: Notices | None = None,
     events: Path | None = None,
+    dask: str | None = None,
 ) -> RunSummary:
     request, notices = request.model_copy(update={"out": out}), notices or Notices(None, None, say)
     try:
-        summary = run(
+        summary = _performer(dask, events)(
             job,
             store,
             request,
             select=select,
             console=console(),
-            events=events,
             on_first_failure=notices.first_failure,
         )
     except (Exception, KeyboardInterrupt) as error:
@@ -178,6 +183,15 @@ def _run(
     finally:
         notices.end(summary, summary.exit_code)
     return summary
+
+
+def _performer(dask: str | None, events: Path | None) -> Callable[..., RunSummary]:
+    """Return what does a run: this process, or the workers of a Dask scheduler."""
+    if dask is None:
+        return partial(run, events=events)
+    from flows.workers.on_dask import run_on_dask
+
+    return partial(run_on_dask, address=dask)
 
 
 def say_summary(summary: RunSummary) -> None:

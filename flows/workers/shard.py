@@ -15,6 +15,11 @@ from flows.workers.footing import Footing, edit_digests
 from stages.jobs.edit import Edit
 
 
+def absolute(place: str | Path) -> str:
+    """Return a folder as an absolute path; a URL as it is."""
+    return str(place) if "://" in str(place) else str(Path(place).expanduser().absolute())
+
+
 class Shard(BaseModel):
     """A part of a job: whole images.
 

@@ -18,7 +18,7 @@ from flows.shards import cut_shards
 from flows.workers import POOL
 from flows.workers.deployment import deployment_of, pool_fault, users_server
 from flows.workers.revival import AT_WORK, flow_runs
-from flows.workers.shard import Errand
+from flows.workers.shard import Errand, absolute
 from stages.jobs.edit import Job
 from stages.jobs.selection import Selection
 
@@ -91,11 +91,6 @@ def submit(
     return Submission(
         run, errand.tag, tuple(str(each.id) for each in created), len(free), at_hand, fault
     )
-
-
-def absolute(place: str | Path) -> str:
-    """Return a folder as an absolute path; a URL as it is."""
-    return str(place) if "://" in str(place) else str(Path(place).expanduser().absolute())
 
 
 def outstanding(client: SyncPrefectClient, deployment: UUID, tag: str) -> list[FlowRun]:
