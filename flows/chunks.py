@@ -17,8 +17,9 @@ from stages.workbench import Workbench
 RETRY_SECONDS = (1.0, 5.0, 20.0)
 """How long to wait before a chunk is tried again, where the store does not answer."""
 
-MOST_DEATHS = 3
-"""A piece of work over which this many processes died counts as failed."""
+MOST_DEATHS, MOST_AMONG_OTHERS = 4, 8
+"""A piece of work over which this many processes died counts as failed; the second, where as many
+have died over other work, as they do where somebody kills them."""
 
 _lock = threading.Lock()
 _benches: dict[tuple[str, Runtime], Workbench] = {}
@@ -73,7 +74,9 @@ def _fail_fatal(run: Run, items: Sequence[WorkItem]) -> None:
     """Fail what earlier runs died over again and again, unless it is to be tried all the same."""
     for item in items:
         deaths, name = run.deaths[item.key], item.stage.name
-        if deaths >= MOST_DEATHS and not run.request.retry_failed and name not in run.request.force:
+        is_alone = deaths > run.deaths.total() - deaths
+        is_fatal = deaths >= (MOST_DEATHS if is_alone else MOST_AMONG_OTHERS)
+        if is_fatal and not run.request.retry_failed and name not in run.request.force:
             died = ProcessDied(
                 f"its process died {deaths} times over it, of too little memory or of a crash in a "
                 "library: --retry-failed tries again"

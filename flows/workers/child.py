@@ -17,20 +17,24 @@ LAST_WORD_SECONDS = 45.0
 
 def do_flow_run(flow_run_id: UUID) -> None:
     """Do a flow run of a shard, and end this process."""
+    import httpx
     from prefect.engine import handle_engine_signals
     from prefect.exceptions import TerminationSignal
     from prefect.flow_engine import load_flow_run, run_flow
 
-    from flows.prefect_server import PrefectServer, client_settings
+    from flows.prefect_server import PrefectServer, client_settings, server_trouble
     from flows.workers.edit_shard import edit_shard, is_over
 
     threading.Thread(target=_end_in_time, args=(is_over,), daemon=True).start()
-    try:
-        server = PrefectServer(os.environ["PREFECT_API_URL"])
-        with client_settings(server), handle_engine_signals(flow_run_id):
-            run_flow(edit_shard, flow_run=load_flow_run(flow_run_id), return_type="state")
-    except TerminationSignal:  # before there was anything to give back
-        sys.exit(1)
+    with client_settings(PrefectServer(os.environ["PREFECT_API_URL"])):
+        try:
+            flow_run = load_flow_run(flow_run_id)
+            with handle_engine_signals(flow_run_id):
+                run_flow(edit_shard, flow_run=flow_run, return_type="state")
+        except TerminationSignal:  # before there was anything to give back
+            sys.exit(1)
+        except httpx.HTTPError as error:
+            sys.exit(f"A shard could not begin: {server_trouble(error)}")
 
 
 def _end_in_time(is_over: threading.Event) -> None:

@@ -1,11 +1,12 @@
 """The work pool and the deployment through which jobs reach workers, on the user's server."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
-from httpx import HTTPStatusError, codes
+import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import (
@@ -15,7 +16,7 @@ from prefect.client.schemas.filters import (
     WorkPoolFilter,
     WorkPoolFilterName,
 )
-from prefect.client.schemas.objects import StateType, WorkPool
+from prefect.client.schemas.objects import StateType
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 from prefect.flows import Flow
@@ -26,7 +27,7 @@ from prefect.settings import (
 )
 from prefect.workers.process import ProcessWorker
 
-from flows.prefect_server import PrefectServer, client_settings
+from flows.prefect_server import PrefectServer, client_settings, server_trouble
 from flows.prefect_settings import PrefectUnavailable, configured_api_url
 from flows.proxies import proxies_for
 from flows.workers import POOL
@@ -36,6 +37,7 @@ from flows.workers.edit_shard import edit_shard
 PROJECT = Path(__file__).parents[2]
 ENTRYPOINT = "flows.workers.edit_shard.edit_shard"
 REQUEST_SECONDS = 20.0
+WAIT_SECONDS = 5.0
 
 
 @contextmanager
@@ -43,7 +45,8 @@ def users_server() -> Iterator[SyncPrefectClient]:
     """Yield a client of the server that the user has named; one that does not answer is said.
 
     Raises:
-        PrefectUnavailable: if none is named, it does not answer, or it does not let us in.
+        PrefectUnavailable: if none is named, it does not answer, does not let us in, or answers an
+            error.
     """
     server = PrefectServer(_users_url())
     with proxies_for(server.host):
@@ -54,15 +57,20 @@ def users_server() -> Iterator[SyncPrefectClient]:
             temporary_settings(quick),
             get_client(sync_client=True) as client,
         ):
-            _check_admitted(client, server)
-            yield client
+            try:
+                _check_admitted(client, server)
+                yield client
+            except httpx.HTTPError as error:
+                raise PrefectUnavailable(
+                    f"At {server.api_url}, {server_trouble(error)}."
+                ) from error
 
 
 def _check_admitted(client: SyncPrefectClient, server: PrefectServer) -> None:
     try:
         client.api_version()
-    except HTTPStatusError as error:
-        if error.response.status_code != codes.UNAUTHORIZED:
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code != httpx.codes.UNAUTHORIZED:
             raise
         raise PrefectUnavailable(
             f"The Prefect server at {server.api_url} asks for another password: set "
@@ -84,6 +92,28 @@ def await_server(say: Callable[[str], object]) -> None:
             if str(error) != said:
                 said = str(error)
                 say(f"{said} This worker waits for it.")
+
+
+def await_deployment(client: SyncPrefectClient, pool: str, say: Callable[[str], object]) -> UUID:
+    """Return the id of the deployment of a pool, as soon as the server answers no error.
+
+    Says what else is in the way of work.
+
+    Raises:
+        PrefectUnavailable: if the server does not know it.
+    """
+    said = ""
+    while True:
+        try:
+            deployment = deployment_of(client, pool)
+            if fault := pool_fault(client, pool):
+                say(f"No work comes yet: {fault}")
+            return deployment
+        except httpx.HTTPError as error:
+            if server_trouble(error) != said:
+                said = server_trouble(error)
+                say(f"{said}; this worker waits")
+            time.sleep(WAIT_SECONDS)
 
 
 def deploy(pool: str = POOL) -> str:
@@ -139,12 +169,20 @@ def flow_runs_by_state(client: SyncPrefectClient, pool: str) -> dict[str, int]:
     }
 
 
-def pool_fault(pool: WorkPool) -> str:
-    """Say why no worker gets anything from a pool; "" if they do."""
+def pool_fault(client: SyncPrefectClient, name: str) -> str:
+    """Say why no worker gets anything from a pool; "" if they do.
+
+    Raises:
+        HTTPError: if the server does not answer.
+    """
+    try:
+        pool = client.read_work_pool(name)
+    except ObjectNotFound:
+        return f"there is no work pool {name!r}: run `adaptivedrag deploy --pool {name}`"
     if pool.is_paused:
-        return f"the work pool {pool.name!r} is paused: resume it on Prefect's page"
+        return f"the work pool {name!r} is paused: resume it on Prefect's page"
     if pool.concurrency_limit == 0:
-        return f"the work pool {pool.name!r} has a limit of 0: raise it on Prefect's page"
+        return f"the work pool {name!r} has a limit of 0: raise it on Prefect's page"
     return ""
 
 

@@ -31,7 +31,7 @@ from flows.workers.shard import Errand
 
 START_PATIENCE = 75.0
 """The same for a process that starts: it has to import torch before its first beat."""
-MOST_DEATHS = 5
+MOST_DEATHS = 20
 MOST_REFUSALS = 50
 
 Say = Callable[[str], object]

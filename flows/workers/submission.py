@@ -4,11 +4,13 @@ Workers share the store, so a shard that is done twice costs only time.
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.states import Scheduled
 
 from artifacts import ArtifactStore
 from flows.outcomes import ended
@@ -21,6 +23,9 @@ from flows.workers.revival import AT_WORK, flow_runs
 from flows.workers.shard import Errand, absolute
 from stages.jobs.edit import Job
 from stages.jobs.selection import Selection
+
+CLOCKS_DIFFER = timedelta(hours=1)
+"""By no more than this, anywhere. A flow run of the future, by the server's clock, would wait."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ def submit(
     errand = Errand.of(run, run.edits)
     with users_server() as client:
         deployment = deployment_of(client, pool)
-        fault = pool_fault(client.read_work_pool(pool))
+        fault = pool_fault(client, pool)
         taken = edits_at_hand(run, outstanding(client, deployment, errand.tag))
         free = [edit for edit in run.edits if edit.id not in taken]
         cut = cut_shards(free, run.seconds.of, request.stages, at_least=shards)
@@ -84,6 +89,7 @@ def submit(
                 parameters=Errand.of(run, shard).model_dump(mode="json"),
                 name=f"{run.job.name} {number}/{len(cut)}",
                 tags=[run.job.name, errand.tag],
+                state=Scheduled(scheduled_time=datetime.now(UTC) - CLOCKS_DIFFER),
             )
             for number, shard in enumerate(cut, start=1)
         ]

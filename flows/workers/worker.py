@@ -38,10 +38,9 @@ from flows.prefect_server import server_trouble
 from flows.states import REFUSED
 from flows.workers import worker_name
 from flows.workers.deployment import (
+    await_deployment,
     await_server,
-    deployment_of,
     flow_runs_by_state,
-    pool_fault,
     users_server,
 )
 from flows.workers.metrics import serve_metrics
@@ -169,10 +168,8 @@ class Worker:
         online = WorkerFilter(status=WorkerFilterStatus(any_=[WorkerStatus.ONLINE]))
         found = client.read_workers_for_work_pool(self.pool, online)
         names = {self.name, *(worker.name for worker in found)}
-        return (
-            self.name
-            in sorted(names, key=lambda name: digest_bytes("worker", name.encode()))[:WATCHMEN]
-        )
+        ranked = sorted(names, key=lambda name: digest_bytes("worker", name.encode()))
+        return self.name in ranked[:WATCHMEN]
 
     def _show(self, client: SyncPrefectClient) -> None:
         client.send_worker_heartbeat(self.pool, self.name, self.pace.show)
@@ -310,9 +307,7 @@ def serve_pool(
     await_server(say)
     with ExitStack() as stack:
         client = stack.enter_context(users_server())
-        reviver = Reviver(deployment_of(client, pool), say)
-        if fault := pool_fault(client.read_work_pool(pool)):
-            say(f"No work comes yet: {fault}")
+        reviver = Reviver(await_deployment(client, pool, say), say)
         if metrics is not None:
             events = stack.enter_context(TemporaryDirectory(prefix="adaptivedrag-events-"))
             port = serve_metrics(metrics, Path(events), partial(flow_runs_by_state, client, pool))

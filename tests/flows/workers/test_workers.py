@@ -6,12 +6,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from uuid import UUID
 
 import pytest
 import torch
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from support.tiny_job import DIVERGING
 
@@ -26,7 +30,7 @@ from flows.workers import deployment
 from flows.workers.deployment import deploy, deployment_of
 from flows.workers.following import following
 from flows.workers.revival import Reviver
-from flows.workers.submission import submit
+from flows.workers.submission import outstanding, submit
 from stages.jobs.reader import load_job
 from stages.planning.plan import plan_job
 
@@ -177,3 +181,39 @@ def test_without_a_server_there_is_one_line_that_says_what_to_set(make_job, tmp_
         with pytest.raises(PrefectUnavailable, match="set PREFECT_API_URL") as raised:
             attempt()
         assert "\n" not in str(raised.value)
+
+
+def test_a_pool_that_gives_nothing_and_a_server_that_answers_errors_are_one_line(
+    make_job, users_server, tmp_path, monkeypatch
+):
+    deploy("closed")
+    with deployment.users_server() as client:
+        client.update_work_pool("closed", WorkPoolUpdate(concurrency_limit=0))
+        made = submit(make_job(), tmp_path / "store", RunRequest(), pool="closed")
+        assert "'closed' has a limit of 0" in made.fault
+        (waits,) = outstanding(client, deployment_of(client, "closed"), made.tag)
+    # No clock of this machine, however fast, has it wait for the server's.
+    assert waits.expected_start_time < datetime.now(UTC) - timedelta(minutes=59)
+    with answering_errors() as address:
+        monkeypatch.setenv("PREFECT_API_URL", address)
+        with pytest.raises(PrefectUnavailable, match="answers 500: is its database's disk full"):
+            submit(make_job(), tmp_path / "store", RunRequest())
+
+
+@contextmanager
+def answering_errors() -> Iterator[str]:
+    """Run what answers as a Prefect server does whose database takes nothing more."""
+
+    class Full(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path.endswith("/health") else 500)
+            self.end_headers()
+            self.wfile.write(b"true")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Full) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/api"
+        server.shutdown()
