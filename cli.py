@@ -301,7 +301,7 @@ def run(
     shard: Shard = None,
     dask: Dask = None,
 ) -> int:
-    """Run a job: make what is missing."""
+    """Run a job: make what is missing; with fewer than 20 edits to do, without a Prefect server."""
     request = terminal.run.request_of(
         settings=settings or [],
         only=only,

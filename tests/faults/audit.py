@@ -28,6 +28,8 @@ inverted_steps = 3
 steps = 2
 max_steps = 3
 """
+COMMAND = "import flows.run_job; flows.run_job.FEW_EDITS = 0; import cli; cli.app()"
+"""The command line, with a Prefect server for small runs, too."""
 CONTROL = (
     "import pickle, socket\n"
     "pickle.loads(pickle.dumps(print))\n"
@@ -75,7 +77,7 @@ def commands(place: Path) -> tuple[list[dict], dict[str, int]]:
     told, ends = [], {}
 
     def call(*arguments: str) -> None:
-        found, code = watched(place, arguments[0], ["-m", "cli", *arguments])
+        found, code = watched(place, arguments[0], ["-c", COMMAND, *arguments])
         told.extend(found)
         ends[" ".join(arguments[:2]) if arguments[0] == "store" else arguments[0]] = code
 
