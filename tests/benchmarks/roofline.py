@@ -104,7 +104,7 @@ PASSES: dict[str, Callable[[Subject, int], None]] = {
 
 
 def measured(run: Callable[[Subject, int], None], items: int, subject: Subject = SD_15) -> Roofline:
-    """Return what a pass over so many edits costs."""
+    """Return what a pass over a number of edits costs."""
     unet, cost = subject.model.unet, Roofline()
     adapted = adapter(unet, 16, torch.Generator()) if run is train else nullcontext()
     with fused_attention(), adapted, cost:
