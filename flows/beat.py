@@ -70,6 +70,11 @@ class Watch:
             self._seen[name] = sign, since
         return self._clock() - since
 
+    @property
+    def quiet(self) -> float:
+        """For how many seconds no sign of any name has changed; 0 if none has been seen."""
+        return min((self._clock() - since for _, since in self._seen.values()), default=0.0)
+
     def keep(self, names: set[Hashable]) -> None:
         """Forget all other names."""
         self._seen = {name: seen for name, seen in self._seen.items() if name in names}

@@ -27,12 +27,14 @@ class JobStatus:
         failures: how edits failed that are not done, or have no verdict of the witness.
         at_work: what runs that have not ended are at.
         silent: what runs were at that neither said how they ended nor show a sign of life.
+        quiet: for how many seconds no run has shown one, as far as a watch has seen.
     """
 
     plan: JobPlan
     failures: tuple[Failure, ...]
     at_work: tuple[AtWork, ...]
     silent: tuple[AtWork, ...] = ()
+    quiet: float = 0.0
 
     @property
     def done(self) -> int:
@@ -62,9 +64,11 @@ class JobStatus:
 
     @property
     def is_deserted(self) -> bool:
-        """Whether those who were at work are gone for so long that nobody goes on with it."""
-        gone = [each.silent >= DESERTED_SECONDS for each in self.silent]
-        return not self.at_work and bool(gone) and all(gone)
+        """Whether those who were at work are gone for so long that nobody goes on with it.
+
+        They may have died, or have stopped early and said so.
+        """
+        return not self.at_work and self.quiet >= DESERTED_SECONDS
 
     @property
     def per_hour(self) -> float | None:
@@ -100,7 +104,8 @@ def status_of(job: Job, store: ArtifactStore, watch: Watch | None = None) -> Job
     notes = notes_at_work(store, job) if waiting else ()
     found = [replace(n, silent=_silence(n, watch)) for n in _still_at_work(notes, waiting)]
     silent = tuple(note for note in found if note.silent >= PATIENCE)
-    return JobStatus(plan, failures, tuple(n for n in found if n not in silent), silent)
+    at_work = tuple(note for note in found if note not in silent)
+    return JobStatus(plan, failures, at_work, silent, watch.quiet if watch else 0.0)
 
 
 def status_headline(status: JobStatus) -> str:

@@ -5,6 +5,7 @@ items that passed through the UNet, time of the batch over the time of eight in 
 the results lie apart; for edits of eight images, the throughput of a batch over that of one by one.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -323,6 +324,7 @@ def switches(size: int, times: int = 4) -> Iterator[str]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # that there is no GPU
     print(table(compare(256, InvertImageConfig())), flush=True)  # noqa: T201
     for lines in (gains(256), gains(128), switches(256)):
         print(*lines, sep="\n", flush=True)  # noqa: T201

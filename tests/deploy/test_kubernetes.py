@@ -7,6 +7,8 @@ import pytest
 import yaml
 from support.commands import check_command
 
+from flows.outcomes import NOT_STARTED, SOME_FAILED
+
 ROOT = Path(__file__).parents[2]
 MANIFESTS = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))
 OLDEST = "1.29"
@@ -45,6 +47,7 @@ def test_there_is_one_pod_for_each_shard():
     assert check_command(command.split()[2:]) == "run"
     rule = spec["podFailurePolicy"]["rules"][1]["onExitCodes"]
     assert rule["containerName"] == shard["name"]
+    assert rule["values"] == [SOME_FAILED, NOT_STARTED]  # all else, a store that is away too: again
     assert shard["resources"]["limits"]["nvidia.com/gpu"] == 1
 
 

@@ -129,6 +129,20 @@ def test_a_watch_ends_when_those_at_work_are_gone(path, store, monkeypatch):
     assert "Nobody is at work any more, and 3 edits left" in told("status", path, "--watch")
 
 
+def test_a_watch_ends_when_those_at_work_have_stopped_early(path, store):
+    job, now = load_job(path), [0.0]
+    watch = Watch(lambda: now[0])
+    assert not status_of(job, store, watch).at_work
+    now[0] += DESERTED_SECONDS
+    assert not status_of(job, store, watch).is_deserted  # nobody has begun
+    note_at_work(store, "run-1", str(path), ["edit-1"], "train_lora", STANDING)
+    assert status_of(job, store, watch).at_work
+    record_run(store, RunSummary("run-1", "job", str(path), "now", stopped="the disk is full"))
+    assert not status_of(job, store, watch).is_deserted  # others may go on
+    now[0] += DESERTED_SECONDS
+    assert status_of(job, store, watch).is_deserted
+
+
 def test_the_status_as_json_has_stable_keys(path, store):
     with path.with_name("edits.jsonl").open("a") as file:
         file.write('{"id": "worse", "image": "cat.png", "drags": []}\n')
