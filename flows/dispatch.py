@@ -18,8 +18,12 @@ from stages.planning.plan import EditPlan
 from stages.planning.work import WorkItem, cut_batches, work_for
 from stages.stage import InputMissing, Stage
 
-FIRST_EDITS = 10
-"""Edits that go through all stages before the rest: a systematic fault shows in minutes."""
+FIRST_EDITS, FIRST_OF_SHARD = 10, 1
+"""Edits that go through all stages before the rest: a systematic fault shows in minutes.
+
+Each of their stages is a task of its own, so in a shard, of which a job may have thousands, they
+are few.
+"""
 
 Perform = Callable[[list[WorkItem]], None]
 """Does a chunk of a stage; each finished item has an outcome in the run."""
@@ -68,9 +72,10 @@ def dispatch(run: Run, perform: Perform, apart: Sequence[Edit] = ()) -> None:
     """
     last = {edit.id for edit in apart}
     edits = [edit for edit in run.edits if edit.id not in last]
-    for edit in edits[:FIRST_EDITS]:
+    first = FIRST_OF_SHARD if run.is_shard else FIRST_EDITS
+    for edit in edits[:first]:
         _advance(run, [edit], perform)
-    for shard in cut_shards(edits[FIRST_EDITS:], run.seconds.of, run.request.stages):
+    for shard in cut_shards(edits[first:], run.seconds.of, run.request.stages):
         _advance(run, shard, perform)
     for edit in apart:
         _advance(run, [edit], perform)

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CHUNK_SECONDS = 20.0
+CHUNK_SECONDS = 60.0
+"""A task of Prefect: its server keeps some thirty kilobytes of each for days."""
 SHARD_SECONDS = 600.0
 ITEMS_REMEMBERED = 32
 

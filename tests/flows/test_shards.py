@@ -56,15 +56,15 @@ def test_the_cut_is_the_same_each_time_and_keeps_the_order_of_the_job():
         assert [int(edit.id) for edit in shard] == sorted(int(edit.id) for edit in shard)
 
 
-@pytest.mark.parametrize(("seconds", "length"), [(0.1, 200), (7.0, 3), (60.0, 1)])
-def test_a_chunk_is_twenty_seconds_of_work_or_one_item(seconds, length):
+@pytest.mark.parametrize(("seconds", "length"), [(0.2, 300), (21.0, 3), (90.0, 1)])
+def test_a_chunk_is_a_minute_of_work_or_one_item(seconds, length):
     chunks = list(cut_chunks([[item] for item in range(400)], seconds))
     assert [item for chunk in chunks for item in chunk] == list(range(400))
     assert len(chunks[0]) == length
 
 
 def test_a_chunk_has_whole_batches():
-    assert list(cut_chunks([[1, 2], [3, 4], [5], [6]], 7.0)) == [[1, 2, 3, 4], [5, 6]]
+    assert list(cut_chunks([[1, 2], [3, 4], [5], [6]], 21.0)) == [[1, 2, 3, 4], [5, 6]]
 
 
 def test_seconds_are_guessed_then_recalled_then_seen():

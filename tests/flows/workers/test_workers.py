@@ -143,9 +143,9 @@ def assert_prefect_names_what_failed(tag: str, server: PrefectServer) -> None:
         tasks = client.read_task_runs(flow_run_filter=wanted)
     assert "3 done, 1 failed" in run.state.message
     assert "edit-1-1: optimize_latent: NotFinite" in run.state.message
-    failed = [task for task in tasks if task.state.is_failed()]
-    assert [task.name for task in failed] == ["optimize_latent of edit-1-1"]
-    assert "edit-1-1: optimize_latent: NotFinite" in failed[0].state.message
+    (failed,) = (task for task in tasks if task.state.is_failed())
+    assert failed.name.startswith("optimize_latent of edit-")  # it may share its task
+    assert "edit-1-1: optimize_latent: NotFinite" in failed.state.message
 
 
 def test_workers_get_the_stages_and_the_retries_that_were_asked_for(
