@@ -6,7 +6,6 @@ Pictures are small but real, and what is made of them can be read and drawn; wha
 differs from edit to edit.
 """
 
-import io
 import itertools
 import json
 import sys
@@ -15,17 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
+from support.made_up import payloads, picture
 from support.tiny_models import write_model
 
 from artifacts import (
     ArtifactStore,
     Circumstances,
-    Document,
-    Picture,
     Record,
-    TensorFile,
     digest_json,
 )
 from artifacts.payload import Encoded, Payload, encode, object_id
@@ -37,7 +32,6 @@ from stages.pipeline import STAGES, WITNESS
 from stages.planning.resolved import Resolved
 from stages.stage import Stage
 
-SIDE = 64
 CIRCUMSTANCES = Circumstances(
     code="0.1.0",
     libraries={"torch": "2.13.0", "diffusers": "0.42.1", "numpy": "2.3.0", "zarr": "3.1.6"},
@@ -53,21 +47,17 @@ class Hasty(Backend):
         """Sync nothing."""
 
 
-def picture(number: int, mode: str = "RGB") -> bytes:
-    """Return a PNG with a pattern that is unique to a number."""
-    bits = np.unpackbits(np.frombuffer(number.to_bytes(4, "big"), np.uint8))
-    pixels = np.repeat(np.repeat(bits[None] * np.uint8(160), SIDE, 0), SIDE // 32, 1)
-    file = io.BytesIO()
-    Image.fromarray(pixels).convert(mode).save(file, "PNG")
-    return file.getvalue()
+TINY = 'model = "model"\nsegmenter = "segmenter.pt"\n'
+EMBEDDED = 'model = "pocket"\nsegmenter = "pocket"\n'
 
 
-def write_dataset(folder: Path, edits: int, per_image: int = 1) -> Path:
-    """Write a job with a tiny model; return its path."""
+def write_dataset(folder: Path, edits: int, per_image: int = 1, models: str = TINY) -> Path:
+    """Write a job with a tiny model, or with the embedded ones; return its path."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    if not (folder / "model").exists():
-        write_model(folder / "model")
-    (folder / "segmenter.pt").write_bytes(b"weights")
+    if models == TINY:
+        if not (folder / "model").exists():
+            write_model(folder / "model")
+        (folder / "segmenter.pt").write_bytes(b"weights")
     for number in range(-(-edits // per_image)):
         (folder / "images" / f"{number:06d}.png").write_bytes(picture(number))
     with (folder / "edits.jsonl").open("w") as file:
@@ -82,16 +72,14 @@ def write_dataset(folder: Path, edits: int, per_image: int = 1) -> Path:
             }
             file.write(json.dumps(edit) + "\n")
     job = folder / "job.toml"
-    job.write_text(
-        'preset = "paper"\nmodel = "model"\nsegmenter = "segmenter.pt"\nimage_root = "images"\n'
-    )
+    job.write_text(f'preset = "paper"\n{models}image_root = "images"\n')
     return job
 
 
 def fill(edits: tuple[Edit, ...], location: Path) -> int:
     """Publish results of all stages of all edits; return their number."""
     store = ArtifactStore(Hasty.open(ArtifactStore.open(location).location, create=True))
-    forms = {name: Form.of(payload, summary) for name, (payload, summary) in _payloads().items()}
+    forms = {name: Form.of(payload, summary) for name, (payload, summary) in payloads().items()}
     made: dict[str, Record] = {}
     numbers = itertools.count()
     for edit in edits:
@@ -180,35 +168,6 @@ def _stored(path: str, data: bytes) -> StoredFile:
     import hashlib
 
     return StoredFile(path=path, size=len(data), sha256=hashlib.sha256(data).hexdigest())
-
-
-def _payloads() -> dict[str, tuple[Payload, Mapping[str, Any]]]:
-    pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
-    rows, cols = np.mgrid[0:32, 0:32]
-    flat = (rows // 8 * 4 + cols // 8).astype(np.int32)
-    end = {"end": [40.0, 30.0], "target": [40.0, 30.0]}
-    point = {"verdict": "reached", "distance": 0.4, "handle": [20.0, 20.0], **end}
-    drag = {"steps": 11, "budget": 80, "verdict": "reached", "points": [point], "warnings": []}
-    lora = TensorFile({"weight": np.ones(16, np.float32)})
-    losses = [round(0.1 / (1 + step), 6) for step in range(80)]
-    return {
-        "train_lora": ({"lora": lora}, {"steps": 80, "losses": losses}),
-        "invert_image": ({"latents": np.zeros((2, 4, 8, 8), np.float32)}, {}),
-        "extract_superpixels": ({"labels": flat, "centroids": np.zeros((4, 2))}, {"count": 4}),
-        "build_mask": ({"mask": flat > 0, "picture": Picture(pixels[:, :, 0])}, {"warnings": []}),
-        "optimize_latent": (
-            {
-                "latent": np.zeros((1, 4, 8, 8)),
-                "tracks": np.linspace((10, 10), (15, 20), 12)[:, None],
-            },
-            drag,
-        ),
-        "sample_image": ({"image": Picture(pixels)}, {"unet": 50}),
-        "locate_handles": (
-            {"handles": Document([point])},
-            {"verdict": "reached", "points": [point]},
-        ),
-    }
 
 
 def main(arguments: list[str]) -> Iterator[str]:

@@ -7,10 +7,8 @@ Runs side by side use a tiny random model.
 
 import os
 import random
-import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lives import Errand, contents, notes, record_numbers
+from support.marked import MARK, left_behind
 from support.report import Row, Stopwatch, on_seed
 from support.tiny_job import write_job
 from support.tiny_models import write_model
@@ -48,7 +47,7 @@ class Run:
         options = ["--store", errand.location, "--out", errand.location.with_suffix(".out")]
         self.process = subprocess.Popen(
             [sys.executable, *map(str, [*line, *options])],
-            env=os.environ | {"FAULTS_MARK": self.mark, "PYTHONUNBUFFERED": "1"},
+            env=os.environ | {MARK: self.mark, "PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -62,21 +61,7 @@ class Run:
 
     def left_behind(self) -> int:
         """Count the processes of this run that do not go away, then kill those."""
-        deadline = time.monotonic() + GONE_WITHIN
-        while (found := self._processes()) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        for pid in found:
-            os.kill(pid, signal.SIGKILL)
-        return len(found)
-
-    def _processes(self) -> list[int]:
-        return [int(path.name) for path in Path("/proc").glob("[0-9]*") if self._is_ours(path)]
-
-    def _is_ours(self, process: Path) -> bool:
-        try:
-            return f"FAULTS_MARK={self.mark}".encode() in (process / "environ").read_bytes()
-        except OSError:  # gone meanwhile, or another user's
-            return False
+        return left_behind(self.mark, GONE_WITHIN)
 
     def finish(self) -> str:
         """Wait for the end, and return what was printed."""

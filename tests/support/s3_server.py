@@ -20,15 +20,19 @@ LOST = "lost"
 
 
 @contextmanager
-def serve_s3():
-    """Run the server with one bucket; yield its port."""
+def serve_s3(hear=lambda line: None):
+    """Run the server with one bucket; yield its port.
+
+    Args:
+        hear: takes each line of its log.
+    """
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         said = (re.search(r"http://127\.0\.0\.1:(\d+)", line) for line in process.stderr)
         port = int(next(filter(None, said))[1])
         # Read its log, or it blocks once the pipe is full.
-        threading.Thread(target=process.stderr.read, daemon=True).start()
+        threading.Thread(target=_read, args=(process.stderr, hear), daemon=True).start()
         connection = http.client.HTTPConnection("127.0.0.1", port)
         connection.request("PUT", f"/{BUCKET}")
         assert connection.getresponse().status == 200
@@ -37,6 +41,11 @@ def serve_s3():
     finally:
         process.kill()
         process.wait()
+
+
+def _read(log, hear):
+    for line in log:
+        hear(line)
 
 
 def s3_location(port, prefix):
