@@ -77,8 +77,8 @@ def _say_submission(made: "Submission") -> None:
         say("Nothing to submit: every edit is done or quarantined")
     for name in made.created:
         say(f"  {name}")
-    if made.fault:
-        say(f"No worker can take them: {made.fault}")
+    if made.fault and (made.created or made.at_hand):
+        say(f"No worker takes them now: {made.fault}")
 
 
 def _follow(made: "Submission", job: Job, pool: str, select: Selection) -> int:

@@ -13,10 +13,12 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterState,
     FlowRunFilterStateType,
+    WorkerFilter,
+    WorkerFilterStatus,
     WorkPoolFilter,
     WorkPoolFilterName,
 )
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import StateType, WorkerStatus
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 from prefect.flows import Flow
@@ -167,6 +169,16 @@ def flow_runs_by_state(client: SyncPrefectClient, pool: str) -> dict[str, int]:
         )
         for state in (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING)
     }
+
+
+def workers_online(client: SyncPrefectClient, pool: str) -> set[str]:
+    """Return the names of a pool's workers that the server has heard of lately.
+
+    Raises:
+        HTTPError: if the server does not answer.
+    """
+    online = WorkerFilter(status=WorkerFilterStatus(any_=[WorkerStatus.ONLINE]))
+    return {worker.name for worker in client.read_workers_for_work_pool(pool, online)}
 
 
 def pool_fault(client: SyncPrefectClient, name: str) -> str:

@@ -18,7 +18,7 @@ from flows.request import RunRequest
 from flows.run import Run
 from flows.shards import cut_shards
 from flows.workers import POOL
-from flows.workers.deployment import deployment_of, pool_fault, users_server
+from flows.workers.deployment import deployment_of, pool_fault, users_server, workers_online
 from flows.workers.revival import AT_WORK, flow_runs
 from flows.workers.shard import Errand, absolute
 from stages.jobs.edit import Job
@@ -38,7 +38,7 @@ class Submission:
         created: ids of the flow runs that were made.
         edits: how many edits they have.
         at_hand: how many edits earlier flow runs have that wait or are at work.
-        fault: why no worker gets anything of the pool; "" if they do.
+        fault: why no worker takes anything of the pool now; "" if they do.
     """
 
     run: Run
@@ -79,6 +79,8 @@ def submit(
     with users_server() as client:
         deployment = deployment_of(client, pool)
         fault = pool_fault(client, pool)
+        if not fault and not workers_online(client, pool):
+            fault = f"none is online; start one with `adaptivedrag worker --pool {pool}`"
         taken = edits_at_hand(run, outstanding(client, deployment, errand.tag))
         free = [edit for edit in run.edits if edit.id not in taken]
         cut = cut_shards(free, run.seconds.of, request.stages, at_least=shards)

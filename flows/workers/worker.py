@@ -23,8 +23,7 @@ from typing import Any, TypeVar
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import WorkerFilter, WorkerFilterStatus
-from prefect.client.schemas.objects import FlowRun, StateType, WorkerStatus
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import OrchestrationResult, SetStateStatus
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.settings import PREFECT_API_URL
@@ -42,6 +41,7 @@ from flows.workers.deployment import (
     await_server,
     flow_runs_by_state,
     users_server,
+    workers_online,
 )
 from flows.workers.metrics import serve_metrics
 from flows.workers.revival import Reviver, Say
@@ -165,9 +165,7 @@ class Worker:
 
         A few of very many do, on any machines, so that neither server nor store is kept busy.
         """
-        online = WorkerFilter(status=WorkerFilterStatus(any_=[WorkerStatus.ONLINE]))
-        found = client.read_workers_for_work_pool(self.pool, online)
-        names = {self.name, *(worker.name for worker in found)}
+        names = {self.name, *workers_online(client, self.pool)}
         ranked = sorted(names, key=lambda name: digest_bytes("worker", name.encode()))
         return self.name in ranked[:WATCHMEN]
 
