@@ -173,3 +173,12 @@ def test_every_file_and_picture_that_the_docs_name_is_there():
         for link in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):
             if "://" not in link:
                 assert (page.parent / link).is_file(), f"{page.name}: {link}"
+
+
+def test_the_commands_of_a_cluster_are_those_of_its_page():
+    """They run there, in tests/flows/test_cluster.py."""
+    page = (ROOT / "docs" / "cluster.md").read_text("utf-8").splitlines()
+    run = [shlex.split(line, comments=True) for line in page if line.startswith("    adaptivedrag")]
+    own = [words for words in commands() if words[1] in ("cluster", "submit")]
+    assert len(own) == 3
+    assert all(words in run for words in own)
