@@ -26,7 +26,7 @@ from flows.outcomes import (
     new_run_id,
     record_run,
 )
-from flows.preflight import check_compiler, check_ready
+from flows.preflight import check_ready
 from flows.progress import Progress
 from flows.request import RunRequest
 from flows.shards import StageSeconds, cut_parts
@@ -184,10 +184,10 @@ class Run:
             InvalidRequest, InvalidEdit, StoreUnavailable, ModelUnavailable: nothing can start; the
                 message is one line.
         """
-        found = job if isinstance(job, Job) else load_job(job, beside=request.beside)
+        wanted = None if edit_ids is None else frozenset(edit_ids)
+        found = job if isinstance(job, Job) else load_job(job, only=wanted, beside=request.beside)
         found = select_edits(found, select)
-        if edit_ids is not None:
-            wanted = frozenset(edit_ids)
+        if wanted is not None:
             edits = tuple(edit for edit in found.edits if edit.id in wanted)
             found = replace(found, edits=edits, bad=())
         if request.shard is not None:
@@ -207,8 +207,6 @@ class Run:
         Raises:
             NotReady: if it cannot.
         """
-        if self.request.compile:
-            check_compiler(self.request.device)
         plan = JobPlan(self.job, tuple(self.plans[edit.id] for edit in self.edits))
         self.progress.expect(check_ready(plan, self.store, self.request.device, self.waiting))
 

@@ -6,12 +6,12 @@ and what to do. Nothing here loads a model, torch or the workflow engine.
 
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast, get_args
+from typing import Any, TypeAlias, cast, get_args
 
 from pydantic import ValidationError
 
@@ -71,6 +71,7 @@ def load_job(
     path: Path,
     *,
     select: Selection = (),
+    only: Collection[str] | None = None,
     beside: Mapping[str, Any] = MappingProxyType({}),
     on_edit: Callable[[int, int], None] = lambda _read, _edits: None,
 ) -> Job:
@@ -78,6 +79,7 @@ def load_job(
 
     Args:
         select: which edits to keep; all by default. See `select_edits`.
+        only: ids of the edits to look at; of others, no file is read, and `order` alone knows them.
         beside: keys of one variant more than the file has; none if they are empty.
         on_edit: called after each edit with how many are read and how many there are.
 
@@ -87,7 +89,7 @@ def load_job(
     """
     spec = _read_spec(path)
     spec = with_settings(spec, dict(beside)) if beside else spec
-    reader = _Reader.of(spec, path.resolve().parent)
+    reader = _Reader.of(spec, path.resolve().parent).limited(only)
     edits = _place("edits", spec.edits, reader.folder)
     lines, found = list(read_lines(edits)), []
     for edit in reader.read(lines):
@@ -99,7 +101,8 @@ def load_job(
     if 1 < len(broken) == len(found):
         raise InvalidEdit(f"no line of {edits} is JSON; the first: {broken[0].reason}")
     job = _as_job(_name_of(path), path.resolve(), found, reader)
-    _refuse_equal(job)
+    if only is None:
+        _refuse_equal(job)
     return select_edits(job, select)
 
 
@@ -161,7 +164,17 @@ def single_edit(
     return Job(found.id, image.absolute(), (found,), (), (found.id,))
 
 
-def _as_job(name: str, path: Path, found: Sequence[Edit | BadEdit], reader: "_Reader") -> Job:
+@dataclass(frozen=True)
+class _LeftOut:
+    """An edit that nobody asked for."""
+
+    id: str
+
+
+_Found: TypeAlias = Edit | BadEdit | _LeftOut
+
+
+def _as_job(name: str, path: Path, found: Sequence[_Found], reader: "_Reader") -> Job:
     variants = tuple(each.variant for each in reader.variants)
     edits = tuple(edit for edit in found if isinstance(edit, Edit))
     bad = tuple(edit for edit in found if isinstance(edit, BadEdit))
@@ -260,6 +273,8 @@ class _Reader:
     on_top: Settings = field(default_factory=dict)
     """What the variant sets, also of edits with settings of their own."""
     variants: tuple["_Reader", ...] = ()
+    only: frozenset[str] | None = None
+    """The edits to look at; all by default."""
 
     @classmethod
     def of(cls, spec: JobSpec, folder: Path, image_root: Path | None = None) -> "_Reader":
@@ -285,6 +300,13 @@ class _Reader:
         variants = tuple(found._varied(spec, variant) for variant in spec.variants)
         return replace(found, variants=variants)
 
+    def limited(self, only: Collection[str] | None) -> "_Reader":
+        """Return a reader that looks at some edits only, and at their variants by themselves."""
+        if only is None:
+            return self
+        variants = tuple(variant.limited(only) for variant in self.variants)
+        return replace(self, only=frozenset(only), variants=variants)
+
     def _varied(self, spec: JobSpec, variant: VariantSpec) -> "_Reader":
         """Return the reader of a variant; what is seen of files and ids is seen by both."""
         reader = _Reader.of(spec.varied(variant), self.folder)
@@ -297,7 +319,7 @@ class _Reader:
             on_top=variant.settings,
         )
 
-    def read(self, lines: Sequence[tuple[int, bytes]]) -> Iterator[Edit | BadEdit]:
+    def read(self, lines: Sequence[tuple[int, bytes]]) -> Iterator[_Found]:
         """Read the lines of the edits file; what is known of files is recalled for many at once.
 
         An edit that can be done is followed by its variants.
@@ -305,7 +327,7 @@ class _Reader:
         for first in range(0, len(lines), LINES_AT_ONCE):
             some = lines[first : first + LINES_AT_ONCE]
             parsed = [(number, parse_line(number, line)) for number, line in some]
-            whole = [raw for _, raw in parsed if not isinstance(raw, BadEdit)]
+            whole = [raw for _, raw in parsed if not isinstance(raw, BadEdit) and self._wants(raw)]
             self.image_root.recall((raw.get("image") for raw in whole), IMAGE, self.cache)
             self.mask_root.recall((raw.get("mask") for raw in whole), MASK, self.cache)
             for number, raw in parsed:
@@ -314,11 +336,25 @@ class _Reader:
                 else:
                     yield from self._with_variants(number, raw)
 
-    def _with_variants(self, number: int, raw: Mapping[str, Any]) -> Iterator[Edit | BadEdit]:
-        found = self.check(number, raw)
+    def _wants(self, raw: Mapping[str, Any]) -> bool:
+        """Return whether an edit or a variant of it is to be looked at."""
+        names = (reader._name(raw.get("id")) for reader in (self, *self.variants))
+        return self.only is None or any(name in self.only for name in names)
+
+    def _with_variants(self, number: int, raw: Mapping[str, Any]) -> Iterator[_Found]:
+        found = self._check_wanted(number, raw)
         yield found
-        if isinstance(found, Edit):
-            yield from (variant.check(number, raw) for variant in self.variants)
+        if not isinstance(found, BadEdit):
+            yield from (variant._check_wanted(number, raw) for variant in self.variants)
+
+    def _check_wanted(self, number: int, raw: Mapping[str, Any]) -> _Found:
+        name = self._name(raw.get("id"))
+        if self.only is None or name in self.only:
+            return self.check(number, raw)
+        return _LeftOut(name)
+
+    def _name(self, own_id: object) -> str:
+        return f"{own_id}.{self.variant}" if self.variant else str(own_id)
 
     def check(self, number: int, raw: Mapping[str, Any]) -> Edit | BadEdit:
         """Check one edit, and everything that it names."""
@@ -335,7 +371,7 @@ class _Reader:
         name = raw["id"]
         if not isinstance(name, str) or not _ID.fullmatch(name):
             raise Refused("id", f"id {printable(name)} cannot be used: {_ID_RULE}")
-        name = f"{name}.{self.variant}" if self.variant else name
+        name = self._name(name)
         if not _ID.fullmatch(name):
             raise Refused("id", f"id {printable(name)} of the variant is too long: shorten it")
         # Results are files named by id, and some file systems fold case.

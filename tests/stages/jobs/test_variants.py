@@ -157,3 +157,17 @@ def test_settings_beside_a_job_are_a_variant_with_a_name_made_of_them(tmp_path):
             load_job(path, beside=wrong)
     with pytest.raises(InvalidEdit, match="the variant 'short' is there twice"):
         load_job(job_of(tmp_path), beside={"name": "short", "seed": 1})
+
+
+@pytest.mark.parametrize("wanted", [["edit-1"], ["edit-1.plus"], ["edit-1", "edit-1.short"], []])
+def test_of_edits_that_are_not_asked_for_no_file_is_read_and_the_order_is_the_jobs(
+    wanted, tmp_path
+):
+    path = job_of(tmp_path, image="is not there.png")
+    whole = load_job(path)
+    assert [bad.id for bad in whole.bad] == ["edit-0"]
+    job = load_job(path, only=wanted)
+    assert (ids(job), job.bad) == (wanted, ())
+    assert {edit.id: edit for edit in whole.edits}.items() >= {e.id: e for e in job.edits}.items()
+    assert {*job.order} >= {*whole.order}
+    assert [name for name in job.order if name in whole.order] == [*whole.order]
