@@ -42,7 +42,8 @@ faults: setup
 
 # Under 25 minutes on two quiet cores; fills docs/scale.md.
 scale: setup
-	PYTHONPATH=$(CURDIR):$(CURDIR)/tests $(BIN)/python tests/scale --seed $(SEED) $(if $(ONLY),--only $(ONLY))
+	PYTHONPATH=$(CURDIR):$(CURDIR)/tests:$(CURDIR)/tests/benchmarks \
+	  $(BIN)/python tests/scale --seed $(SEED) $(if $(ONLY),--only $(ONLY))
 
 lint: setup
 	$(BIN)/ruff check .

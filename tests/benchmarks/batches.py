@@ -277,11 +277,11 @@ def gains(size: int, times: int = 2) -> Iterator[str]:
     for name, work in works.items():
         with adapter(model.unet, 16, torch.Generator()) if work == eight.train else nullcontext():
             work(slice(1))
-            in_turn, together = _fastest(work, 1, times), _fastest(work, EDITS, times)
+            in_turn, together = fastest(work, 1, times), fastest(work, EDITS, times)
         yield f"| {name} | {in_turn:.2f} | {together:.2f} | {in_turn / together:.2f} |"
 
 
-def _fastest(work: Callable[[slice], None], together: int, times: int) -> float:
+def fastest(work: Callable[[slice], None], together: int, times: int) -> float:
     """Return the CPU seconds of an edit, the least of several trials."""
 
     def seconds() -> float:
@@ -318,7 +318,7 @@ def switches(size: int, times: int = 4) -> Iterator[str]:
         plain = made if plain is None else plain
         apart = float((made - plain).abs().max() / (plain.max() - plain.min()))
         one_pass(slice(EDITS))
-        alone, together = (1e3 * _fastest(one_pass, count, times) for count in (1, EDITS))
+        alone, together = (1e3 * fastest(one_pass, count, times) for count in (1, EDITS))
         yield f"| {name} | {alone:.0f} | {together:.0f} | {apart:.0e} |"
 
 

@@ -1,8 +1,6 @@
 """A job sent to a real worker: same flow, same bytes."""
 
 import json
-import os
-import socket
 import subprocess
 import sys
 import time
@@ -171,27 +169,6 @@ def test_workers_get_the_stages_and_the_retries_that_were_asked_for(
     assert list(asked["shard"]["edits"]) == ["edit-0-0", "edit-0-1"]
     again = submit(job, store, forced, pool="unattended")
     assert (again.created, again.at_hand) == ((), 2)
-
-
-LEAVES = """
-from uuid import uuid4
-from flows.workers.revival import Reviver
-from flows.workers.worker import Pace, Worker
-raise SystemExit(Worker("a", [{}], Reviver(uuid4(), print), print, Pace(leave=0.1)).work())
-"""
-
-
-def test_a_worker_leaves_in_time_although_its_server_says_nothing():
-    with socket.create_server(("127.0.0.1", 0)) as mute:
-        url = f"http://127.0.0.1:{mute.getsockname()[1]}/api"
-        own = os.environ | {"PREFECT_API_URL": url}
-        with subprocess.Popen([sys.executable, "-c", LEAVES], cwd=ROOT, env=own) as worker:
-            try:
-                with mute.accept()[0]:  # it has begun
-                    worker.terminate()
-                    assert worker.wait(GONE_WITHIN) == 0
-            finally:
-                worker.kill()
 
 
 def test_what_is_not_deployed_cannot_be_submitted(make_job, users_server, tmp_path):
