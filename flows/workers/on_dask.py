@@ -10,6 +10,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 10.0
 LOOK_SECONDS = 1.0
+SCHEDULER_GONE = "the Dask scheduler does not answer any more; start it, and run again"
 
 # In the process of a worker, by the id of the run that submitted them.
 _lock = threading.Lock()
@@ -131,7 +133,8 @@ def _client(address: str) -> "Iterator[Client]":
         raise InvalidRequest(
             "--dask needs distributed, which is not here: pip install 'adaptivedrag[dask]'"
         ) from error
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # the run says what matters
+    for name in ("distributed", "distributed.client"):  # the run says what matters
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         client = Client(address, timeout=CONNECT_SECONDS)
     except (OSError, ValueError, TypeError) as error:
@@ -192,18 +195,24 @@ class _Crew:
 
         lost = []
         while waiting:
-            with suppress(TimeoutError):
+            with suppress(TimeoutError, CancelledError):
                 wait(waiting, timeout=LOOK_SECONDS, return_when="FIRST_COMPLETED")
             over = {future for future in waiting if future.done()}
-            waiting -= over
-            for future in over:
-                if error := future.exception():
-                    lost.append(" ".join(f"{type(error).__name__}: {error}".split()))
-                else:
-                    self._take(future.result())
-            self._stop_in_time()
+            waiting = waiting - over
+            lost += [why for future in over if (why := self._why_lost(future))]
+            if self._is_to_stop():
+                self._stop(waiting)
             self._show()
         return lost
+
+    def _why_lost(self, future: "Future[str]") -> str:
+        """Take in how a shard ended; return why nobody could do it, or ""."""
+        if future.cancelled():
+            return "" if self.why_stopped else SCHEDULER_GONE
+        if error := future.exception():
+            return " ".join(f"{type(error).__name__}: {error}".split())
+        self._take(future.result())
+        return ""
 
     def _take(self, run_id: str) -> None:
         self.run_ids.append(run_id)
@@ -214,10 +223,8 @@ class _Crew:
             self.run.on_first_failure(replace(self.run.summary(), failed=end.failed))
         self.failures += end.failed
 
-    def _stop_in_time(self) -> None:
-        """Let all shards end after their step if somebody asked, time is up, or too many failed."""
-        if self.why_stopped:
-            return
+    def _is_to_stop(self) -> bool:
+        """Tell whether somebody asked for it, time is up, or too many edits failed."""
         most = self.run.most_failures
         try:
             self.run.stop.check()
@@ -226,8 +233,16 @@ class _Crew:
                     f"{count(len(self.failures), 'edit')} failed; at most {most} may"
                 )
         except StoppedEarly as stop:
-            self.why_stopped = str(stop)
-            self.client.run(stop_shards, self.run.id, on_error="ignore")
+            self.why_stopped = self.why_stopped or str(stop)
+        return bool(self.why_stopped)
+
+    def _stop(self, waiting: "set[Future[str]]") -> None:
+        """Let all shards end after their step; without a worker, they are over."""
+        with suppress(OSError):  # a scheduler that is gone
+            if self.client.nthreads():  # those that joined since the last look, too
+                self.client.run(stop_shards, self.run.id, on_error="ignore")
+            else:
+                self.client.cancel([*waiting])
 
     def _show(self) -> None:
         """Say how far the job is, and renew its page."""

@@ -16,7 +16,7 @@ from cli import app
 from flows.outcomes import InvalidRequest
 from flows.request import RunRequest
 from flows.run_job import run
-from flows.workers.on_dask import run_on_dask
+from flows.workers.on_dask import SCHEDULER_GONE, run_on_dask
 
 distributed = pytest.importorskip("distributed")
 
@@ -143,6 +143,24 @@ def test_the_shard_of_a_worker_that_dies_goes_on_elsewhere_with_the_bytes_of_one
     assert (job.parent / "out" / "index.html").is_file()
     again = run_on_dask(job, store, request, cluster.scheduler_address, console=QUIET)
     assert (again.exit_code, again.made) == (0, {})
+
+
+def test_time_is_up_without_a_worker_too_and_a_scheduler_that_goes_ends_the_run(job_of, capfd):
+    job = job_of(images=1, each=1)
+    store, said = job.parent / "store", Console(force_terminal=False)
+    with distributed.LocalCluster(
+        n_workers=0, dashboard_address="127.0.0.1:0", silence_logs=50
+    ) as lonely:
+        asked = RunRequest(stages=QUICK_STAGES, budget="1s")
+        late = run_on_dask(job, store, asked, lonely.scheduler_address, console=said)
+        assert (late.exit_code, len(late.unfinished)) == (3, 1)
+        assert late.stopped == "1 edit left: the budget of 1s is spent"
+        threading.Timer(1.0, lonely.close).start()
+        asked = RunRequest(stages=QUICK_STAGES)
+        gone = run_on_dask(job, store, asked, lonely.scheduler_address, console=said)
+    assert (gone.exit_code, gone.stopped) == (3, f"1 edit left: {SCHEDULER_GONE}")
+    output = capfd.readouterr()
+    assert "Traceback" not in output.out + output.err
 
 
 def test_a_scheduler_that_is_not_there_is_one_line(make_job, monkeypatch):
