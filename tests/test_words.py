@@ -59,6 +59,7 @@ TICS = (
 STORED = {
     "adaptivedrag/pocket_training/training.py": ("optimiser.",),  # tensors of saved states
     "adaptivedrag/scenes/": ('"grey"', "'grey'"),  # captions, which the model reads
+    "flows/workers/on_dask.py": ("CancelledError", ".cancelled()"),  # Python's names
     "flows/workers/worker.py": ("Cancelled", "CANCELLED"),  # Prefect's names of a state
     "stages/evaluate.py": ('"judgement"',),  # the part that stored evaluations have
 }
