@@ -26,14 +26,11 @@ from pathlib import Path
 
 from flows.cluster.home import ClusterHome, ClusterUnavailable, PartState, State
 from flows.cluster.parts import Part, parts_of
-from flows.outcomes import NOT_STARTED
 
 LOOK_SECONDS = 0.25
 """How often each part is looked at."""
 STEADY_SECONDS = 60.0
 """A part that has run for this long starts at once when it ends; pauses grow up to this, too."""
-REFUSAL_SECONDS = 600.0
-"""They grow up to this for a part that says that it cannot do what it is for, as it is here."""
 LOG_BYTES = 10_000_000
 """A log that is longer becomes `….log.1`, and a new one begins."""
 ANY = 0
@@ -130,12 +127,11 @@ class Kept:
             self._update(pid=None, since=datetime.now(UTC), is_ready=True, trouble="")
         else:
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            longest = REFUSAL_SECONDS if code == NOT_STARTED else STEADY_SECONDS
-            self._pause_after(": ".join(filter(None, [how, last_line(self.log)])), longest)
+            self._pause_after(": ".join(filter(None, [how, last_line(self.log)])))
 
-    def _pause_after(self, trouble: str, longest: float = STEADY_SECONDS) -> None:
+    def _pause_after(self, trouble: str) -> None:
         was_steady = time.monotonic() - self._started >= STEADY_SECONDS
-        self._pause = 1.0 if was_steady else min(max(2 * self._pause, 1.0), longest)
+        self._pause = 1.0 if was_steady else min(max(2 * self._pause, 1.0), STEADY_SECONDS)
         self._update(pid=None, is_ready=False, trouble=trouble)
 
     def _update(self, **changes: object) -> None:

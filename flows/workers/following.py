@@ -20,6 +20,7 @@ from flows.workers.shard import Errand
 from flows.workers.submission import Submission, is_going, outstanding
 from stages.jobs.selection import Selection
 from stages.reports.place import ReportUnwritable
+from stages.reports.wording import count
 
 
 @contextmanager
@@ -65,9 +66,11 @@ class Following:
         except httpx.HTTPError as error:
             self._complain(f"{server_trouble(error)}; the workers go on, and this asks again")
             return status.is_over
-        self._complain("")
         errands = [Errand.model_validate(each.parameters) for each in found]
         self.errands |= {errand.shard.run_id: errand for errand in errands}
+        refused = [errand.shard.refusals[-1] for errand in errands if errand.shard.refusals]
+        said = f"{count(len(refused), 'shard')} refused so far, and left to other workers"
+        self._complain(f"{said}: {refused[0]}" if refused else "")
         return not any(is_going(self.run.store, errand) for errand in errands)
 
     def summary(self, select: Selection = ()) -> RunSummary:

@@ -133,11 +133,13 @@ class Reviver:
     ) -> None:
         """Have another flow run go on with what is left; give up if that leads nowhere."""
         shard, store = errand.shard, self._store(errand)
-        refused = run.state is not None and run.state.name == REFUSED
+        refusals = shard.refusals
+        if refused := run.state is not None and run.state.name == REFUSED:
+            refusals += (str(run.state.message),)
         deaths = 0 if got_on(store, shard.run_id) else shard.deaths + (not refused)
-        refusals = shard.refusals + refused
-        if deaths > MOST_DEATHS or refusals > MOST_REFUSALS:
-            given_up = f"{run.name} is given up after {deaths + refusals} vain attempts: {reason}"
+        vain = deaths + len(refusals)
+        if deaths > MOST_DEATHS or len(refusals) > MOST_REFUSALS:
+            given_up = f"{run.name} is given up after {vain} vain attempts: {reason}"
             record_run(store, errand.unfinished(given_up))
             state: State = Failed(name=GIVEN_UP, message=given_up)
             self.say(given_up)

@@ -14,6 +14,9 @@ from flows.run import Run
 from flows.workers.footing import Footing, edit_digests
 from stages.jobs.edit import Edit
 
+JOB_TAG = "job:"
+"""Begins the tag of all flow runs of a job with one store and request."""
+
 
 def absolute(place: str | Path) -> str:
     """Return a folder as an absolute path; a URL as it is."""
@@ -28,7 +31,7 @@ class Shard(BaseModel):
         edits: the digest of each edit, by its id; see `edit_digest`.
         footing: what its plan was made with.
         deaths: how many of its runs in a row died before they had made anything.
-        refusals: how many workers have refused it.
+        refusals: why places at workers have refused it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,7 +40,7 @@ class Shard(BaseModel):
     edits: dict[str, str]
     footing: Footing
     deaths: int = 0
-    refusals: int = 0
+    refusals: tuple[str, ...] = ()
 
 
 class Errand(BaseModel):
@@ -67,7 +70,7 @@ class Errand(BaseModel):
     def tag(self) -> str:
         """What the flow runs of the same job, store and request have in common."""
         asked: dict[str, Any] = self.model_dump(mode="json", include={"job", "store", "request"})
-        return f"job:{digest_json('submission', asked)[:16]}"
+        return f"{JOB_TAG}{digest_json('submission', asked)[:16]}"
 
     def unfinished(self, stopped: str) -> RunSummary:
         """Return the summary of a run of this errand that could do nothing."""
@@ -80,7 +83,7 @@ class Errand(BaseModel):
             stopped=stopped,
         )
 
-    def again(self, **counts: int) -> Self:
+    def again(self, **changes: Any) -> Self:
         """Return the errand of the run that goes on with this one's shard."""
-        shard = self.shard.model_copy(update={"run_id": new_run_id(), **counts})
+        shard = self.shard.model_copy(update={"run_id": new_run_id(), **changes})
         return self.model_copy(update={"shard": shard})

@@ -32,7 +32,7 @@ from pydantic import ValidationError
 
 from artifacts import StoreUnavailable, digest_bytes
 from flows.events import FOLDER as EVENTS_FOLDER
-from flows.outcomes import ALL_DONE, BUG, NOT_STARTED
+from flows.outcomes import ALL_DONE, BUG
 from flows.prefect_server import server_trouble
 from flows.states import REFUSED
 from flows.workers import worker_name
@@ -45,6 +45,7 @@ from flows.workers.deployment import (
 )
 from flows.workers.metrics import serve_metrics
 from flows.workers.revival import Reviver, Say
+from flows.workers.shard import JOB_TAG
 from stages.reports.wording import count
 
 PACKAGE_ROOT = Path(__file__).parents[2]
@@ -77,6 +78,8 @@ class Pace:
     """From the wish to leave until the processes are killed."""
     rest: float = 60.0
     """The longest pause after processes that died one after the other."""
+    refuse: float = 600.0
+    """For how long a place leaves a job alone after it has refused a shard of it."""
 
 
 @dataclass
@@ -112,14 +115,13 @@ class Worker:
     pace: Pace = field(default_factory=Pace)
     name: str = field(default_factory=lambda: worker_name(os.getpid()))
     _leaving: threading.Event = field(default_factory=threading.Event)
-    _refused: list[str] = field(default_factory=list)
     _said: dict[str, float] = field(default_factory=dict)
 
     def work(self) -> int:
         """Do shards until SIGTERM or Ctrl-C; then let each process end its step, and leave.
 
         Returns:
-            The exit code: 2 if every place has refused a shard, 0 if somebody ended this.
+            The exit code: 0 if somebody ended this.
         """
         reads, lifeline = os.pipe()
         posts = [
@@ -137,8 +139,6 @@ class Worker:
             was_asked = self._leaving.is_set()
             self._leaving.set()
         os.close(lifeline)
-        if len(self._refused) == len(self.places):
-            return NOT_STARTED
         return ALL_DONE if was_asked else BUG
 
     def _keep_watch(self, posts: Sequence[threading.Thread]) -> None:
@@ -173,12 +173,15 @@ class Worker:
         client.send_worker_heartbeat(self.pool, self.name, self.pace.show)
 
     def _serve(self, number: int, place: Mapping[str, str], lifeline: int) -> None:
-        """Do one shard after the other at a place; a place that refuses one takes no other."""
+        """Do one shard after the other at a place; after a refusal, first those of other jobs."""
         self._leaving.wait(number * self.pace.stagger)
         deaths, pause = 0, self.pace.poll
+        refused: dict[str, float] = {}
         with get_client(sync_client=True) as client:
             while not self._leaving.is_set():
-                run = self._try(lambda: self._take(client))
+                now = time.monotonic()
+                left_alone = {tag for tag, until in refused.items() if now < until}
+                run = self._try(partial(self._take, client, left_alone))
                 if run is None:
                     self._leaving.wait(pause)
                     pause = min(1.2 * pause, self.pace.idle)
@@ -186,15 +189,16 @@ class Worker:
                 pause = self.pace.poll
                 code = self._perform(client, run, place, lifeline)
                 if refusal := self._try(partial(_refusal, client, run)):
-                    self._refused.append(refusal)
+                    again = time.monotonic() + self.pace.refuse
+                    refused |= {tag: again for tag in run.tags if tag.startswith(JOB_TAG)}
                     self.say(f"refused {run.name}: {refusal}")
-                    return
+                    continue
                 deaths = deaths + 1 if code else 0
                 if deaths:
                     self._leaving.wait(min(2.0**deaths, self.pace.rest))
 
-    def _take(self, client: SyncPrefectClient) -> FlowRun | None:
-        """Claim the next flow run of the pool."""
+    def _take(self, client: SyncPrefectClient, left_alone: set[str]) -> FlowRun | None:
+        """Claim the next flow run of the pool that has none of the tags to be left alone."""
         try:
             found = client.get_scheduled_flow_runs_for_work_pool(
                 self.pool, scheduled_before=datetime.now(UTC)
@@ -202,6 +206,8 @@ class Worker:
         except ObjectNotFound:
             return None
         for each in found:
+            if not left_alone.isdisjoint(each.flow_run.tags):
+                continue
             claim: OrchestrationResult[Any] = client.set_flow_run_state(each.flow_run.id, Pending())
             if claim.status is SetStateStatus.ACCEPT:
                 return client.read_flow_run(each.flow_run.id)

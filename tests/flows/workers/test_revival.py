@@ -131,8 +131,8 @@ def test_what_was_given_back_or_refused_is_passed_on_at_once_and_what_a_user_can
     shards.set(1, Failed(name=REFUSED, message="torch is 2 here"))
     shards.look(patience=1000)
     given_back, refused = sorted(shards.new, key=lambda errand: errand.shard.refusals)
-    assert (given_back.shard.deaths, given_back.shard.refusals) == (1, 0)
-    assert (refused.shard.deaths, refused.shard.refusals) == (0, 1)
+    assert (given_back.shard.deaths, given_back.shard.refusals) == (1, ())
+    assert (refused.shard.deaths, refused.shard.refusals) == (0, ("torch is 2 here",))
     for number in (0, 1):
         shards.set(number, Cancelling())
     shards.look()

@@ -31,6 +31,7 @@ from flows.workers.deployment import deploy, deployment_of
 from flows.workers.following import following
 from flows.workers.revival import Reviver
 from flows.workers.submission import outstanding, submit
+from flows.workers.worker import Worker
 from stages.jobs.reader import load_job
 from stages.planning.plan import plan_job
 
@@ -169,6 +170,18 @@ def test_workers_get_the_stages_and_the_retries_that_were_asked_for(
     assert list(asked["shard"]["edits"]) == ["edit-0-0", "edit-0-1"]
     again = submit(job, store, forced, pool="unattended")
     assert (again.created, again.at_hand) == ((), 2)
+    assert_a_job_that_was_refused_lets_others_pass(again.tag, last=run_id)
+
+
+def assert_a_job_that_was_refused_lets_others_pass(refused: str, last: str) -> None:
+    with deployment.users_server() as client:
+        reviver = Reviver(deployment_of(client, "unattended"), print)
+        worker = Worker("unattended", [{}], reviver, print)
+        other = worker._take(client, {refused})
+        assert other is not None
+        assert str(other.id) != last
+        assert worker._take(client, {refused}) is None
+        assert str(worker._take(client, set()).id) == last
 
 
 def test_what_is_not_deployed_cannot_be_submitted(make_job, users_server, tmp_path):
