@@ -40,6 +40,7 @@ def test_the_image_has_what_the_page_says():
 
 
 def test_what_is_waited_for_is_a_job_of_the_manifests():
-    documents = yaml.safe_load_all((ROOT / "deploy/kubernetes/page.yaml").read_text("utf-8"))
+    manifests = (ROOT / "deploy" / "kubernetes").glob("*.yaml")
+    documents = [each for path in manifests for each in yaml.safe_load_all(path.read_text("utf-8"))]
     names = {document["metadata"]["name"] for document in documents}
     assert {*re.findall(r"job/([\w-]+)", PAGE)} <= names

@@ -76,6 +76,13 @@ def test_a_preempted_task_is_queued_again_and_the_page_shows_what_all_tasks_did(
     assert slurm.asked == ["requeue 10"]
 
 
+def test_the_page_is_of_the_variants_that_the_shards_do(slurm):
+    submit(slurm, 2, "job.toml", "store", "out", "--set", "seed=1", "--batch=4", "--set=seed=2")
+    shards, page = slurm.queue
+    assert shards[-4:] == ["--set", "seed=1", "--batch=4", "--set=seed=2"]
+    assert page[-3:] == ["--set", "seed=1", "--set=seed=2"]
+
+
 @pytest.mark.parametrize("code", [0, 1, 2, 3, 130, 143])
 def test_only_a_run_that_was_stopped_is_queued_again(slurm, code):
     program = slurm.folder / "bin" / "adaptivedrag"
