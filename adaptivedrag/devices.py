@@ -9,6 +9,18 @@ def devices() -> list[str]:
     return ["cpu", *(f"cuda:{number}" for number in range(torch.cuda.device_count())), *apple]
 
 
+def gpu_of(device: str) -> str | None:
+    """Return what the machine calls a GPU that this process may use; None for another device.
+
+    That is its number, or an id such as "MIG-…", whatever this process sees of others.
+    """
+    kind, _, number = device.partition(":")
+    if kind != "cuda":
+        return None
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",")[int(number or 0)] if visible else number or "0"
+
+
 def free_memory(device: str) -> int | None:
     """Return the bytes that are free on a GPU; None for a device that shares the machine's."""
     import torch

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from adaptivedrag.devices import free_memory
+from adaptivedrag.devices import free_memory, gpu_of
 from artifacts import Record
 from flows.outcomes import InvalidRequest, RunSummary
 from stages.failures import Failure
@@ -71,6 +71,7 @@ class Events:
             edits=list(item.sharers),
             seconds=record.circumstances.seconds,
             device=record.circumstances.device,
+            gpu=gpu_of(device),
             peak_memory=record.circumstances.peak_memory,
             free_memory=free_memory(device),
         )

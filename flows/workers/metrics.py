@@ -72,8 +72,8 @@ class WorkerMetrics(CollectorRegistry):
         self._done = of(Counter, "edits_done", "Edits that were done.")
         self._failed = of(Counter, "edits_failed", "Edits that failed.", "stage", "kind")
         self._seconds = of(Summary, "stage_seconds", "Seconds of an artifact.", "stage")
-        self._peak = of(Gauge, "peak_memory_bytes", "Most that an artifact took.", "device")
-        self._free = of(Gauge, "free_memory_bytes", "What a GPU has left.", "device")
+        self._peak = of(Gauge, "peak_memory_bytes", "Most that an artifact took.", "device", "gpu")
+        self._free = of(Gauge, "free_memory_bytes", "What a GPU has left.", "device", "gpu")
         self._runs = of(Gauge, "flow_runs", "Flow runs of the pool, by state.", "state")
         self._answers = of(Gauge, "server_up", "Whether the Prefect server answers.")
 
@@ -103,9 +103,10 @@ class WorkerMetrics(CollectorRegistry):
                 self._began.inc()
             case "artifact_made":
                 self._seconds.labels(event["stage"]).observe(event["seconds"])
-                self._peak.labels(event["device"]).set(event["peak_memory"])
+                device = event["device"], event["gpu"] or ""
+                self._peak.labels(*device).set(event["peak_memory"])
                 if event["free_memory"] is not None:
-                    self._free.labels(event["device"]).set(event["free_memory"])
+                    self._free.labels(*device).set(event["free_memory"])
             case "edit_done":
                 self._done.inc()
             case "edit_failed":

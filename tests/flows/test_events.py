@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 from support.tiny_job import DIVERGING
 
+from adaptivedrag.devices import gpu_of
 from artifacts import ArtifactStore
 from flows.events import FOLDER, Events
 from flows.outcomes import InvalidRequest
@@ -101,6 +102,22 @@ def test_metrics_count_what_the_processes_of_a_worker_tell(told, tmp_path):
     told_of = set(re.findall(r"^(adaptivedrag_\w+)", text, re.MULTILINE))
     summary = {"adaptivedrag_stage_seconds_count"}  # written as _count
     assert documented - {"adaptivedrag_free_memory_bytes"} == told_of - summary
+
+
+def test_each_gpu_has_its_memory(tmp_path, monkeypatch):
+    port = serve_metrics(":0", tmp_path, dict)
+    made = {"event": "artifact_made", "stage": "train_lora", "seconds": 1, "device": "H100"}
+    for place, visible in enumerate(("4", "6,7")):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        gpu = gpu_of(f"cuda:{place}")
+        event = made | {"gpu": gpu, "peak_memory": 2 + place, "free_memory": 5 + place}
+        (tmp_path / f"{place}.jsonl").write_text(json.dumps(event) + "\n")
+    text = scrape(port)
+    for gpu, peak, free in (("4", 2.0, 5.0), ("7", 3.0, 6.0)):
+        assert f'adaptivedrag_peak_memory_bytes{{device="H100",gpu="{gpu}"}} {peak}' in text
+        assert f'adaptivedrag_free_memory_bytes{{device="H100",gpu="{gpu}"}} {free}' in text
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert (gpu_of("cuda"), gpu_of("cuda:1"), gpu_of("cpu")) == ("0", "1", None)
 
 
 def test_a_server_that_is_away_costs_its_own_metrics_alone(tmp_path):
