@@ -76,6 +76,8 @@ class Pace:
     """Between two counts of the workers."""
     leave: float = 25.0
     """From the wish to leave until the processes are killed."""
+    last_word: float = 3.0
+    """From then on until this process ends, whatever it waits for."""
     rest: float = 60.0
     """The longest pause after processes that died one after the other."""
     refuse: float = 600.0
@@ -133,9 +135,12 @@ class Worker:
             signal.signal(each, self._leave)
         for post in posts:
             post.start()
+        over = threading.Event()
+        threading.Thread(target=self._end_in_time, args=(over,), daemon=True).start()
         try:
             self._keep_watch(posts)
         finally:
+            over.set()
             was_asked = self._leaving.is_set()
             self._leaving.set()
         os.close(lifeline)
@@ -159,6 +164,12 @@ class Worker:
 
     def _leave(self, _signal: int, _frame: FrameType | None) -> None:
         self._leaving.set()
+
+    def _end_in_time(self, over: threading.Event) -> None:
+        """End this process although requests wait for a server that does not answer."""
+        self._leaving.wait()
+        if not over.wait(self.pace.leave + self.pace.last_word):
+            os._exit(ALL_DONE)  # its processes are gone, or go with the lifeline
 
     def _is_watchman(self, client: SyncPrefectClient) -> bool:
         """Return whether this worker is one of those that look for lost shards.

@@ -1,6 +1,8 @@
 """A job sent to a real worker: same flow, same bytes."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
 import time
@@ -182,6 +184,27 @@ def assert_a_job_that_was_refused_lets_others_pass(refused: str, last: str) -> N
         assert str(other.id) != last
         assert worker._take(client, {refused}) is None
         assert str(worker._take(client, set()).id) == last
+
+
+LEAVES = """
+from uuid import uuid4
+from flows.workers.revival import Reviver
+from flows.workers.worker import Pace, Worker
+raise SystemExit(Worker("a", [{}], Reviver(uuid4(), print), print, Pace(leave=0.1)).work())
+"""
+
+
+def test_a_worker_leaves_in_time_although_its_server_says_nothing():
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = f"http://127.0.0.1:{mute.getsockname()[1]}/api"
+        own = os.environ | {"PREFECT_API_URL": url}
+        with subprocess.Popen([sys.executable, "-c", LEAVES], cwd=ROOT, env=own) as worker:
+            try:
+                with mute.accept()[0]:  # it has begun
+                    worker.terminate()
+                    assert worker.wait(GONE_WITHIN) == 0
+            finally:
+                worker.kill()
 
 
 def test_what_is_not_deployed_cannot_be_submitted(make_job, users_server, tmp_path):
