@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from adaptivedrag.config import Runtime
 from artifacts import ArtifactStore
@@ -87,17 +88,17 @@ def _fail_fatal(run: Run, items: Sequence[WorkItem]) -> None:
 def _do_batch(run: Run, bench: Workbench, items: Sequence[WorkItem]) -> None:
     """Do a batch, and let the run take in what became of each item.
 
-    A time limit is looked at after each step of a stage, for each item's share of the batch. What
-    goes on for long without a step, such as loading a model, is not cut off.
+    A time limit is looked at after each step of a stage, for each item's share of what was tried
+    last: of the batch, or where that failed, of itself alone. What goes on for long without a step,
+    such as loading a model, is not cut off.
     """
     stage, clock = items[0].stage.name, time.perf_counter()
-    on_step = {item.edit.id: _listener(run, item, len(items)) for item in items}
     run.stop.check()
     ids = [item.edit.id for item in items]
     keys, taken = [item.key for item in items], len(run.outcomes)
     standing = run.progress.standing
     note_at_work(run.store, run.id, str(run.job.path), ids, stage, standing, keys, taken)
-    outcomes = bench.make(items, force=stage in run.request.force, on_step=on_step)
+    outcomes = bench.make(items, force=stage in run.request.force, listen=partial(_listener, run))
     seconds = round((time.perf_counter() - clock) / len(items), 3)
     for item, made in zip(items, outcomes, strict=True):
         if isinstance(made, Exception):
@@ -106,7 +107,7 @@ def _do_batch(run: Run, bench: Workbench, items: Sequence[WorkItem]) -> None:
             run.take(item, Outcome(record=made), seconds)
 
 
-def _listener(run: Run, item: WorkItem, share: int) -> OnStep:
+def _listener(run: Run, item: WorkItem, together: int) -> OnStep:
     """Return the callback for each step of an item: it shows progress and ends the item in time."""
     stage, name, limit = item.stage.name, item.edit.id, run.request.stage_timeout
     started = time.perf_counter()
@@ -114,7 +115,7 @@ def _listener(run: Run, item: WorkItem, share: int) -> OnStep:
     def on_step(step: int, steps: int) -> None:
         run.stop.check()
         run.progress.stepped(stage, name, step, steps)
-        seconds = (time.perf_counter() - started) / share
+        seconds = (time.perf_counter() - started) / together
         if limit is not None and seconds > limit:
             raise StageTimedOut(
                 f"edit {name}: {stage} took {seconds:.1f} s up to step {step} of {steps}, and "

@@ -2,13 +2,12 @@
 
 import math
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from adaptivedrag.config import SMALLEST_WORKING_SIZE, Dtype, Runtime
 from adaptivedrag.devices import memory_at_hand
@@ -47,8 +46,17 @@ class _InputRemade(Exception):
     """A damaged input was made again and came out different."""
 
 
+Listen: TypeAlias = Callable[[WorkItem, int], OnStep]
+"""Returns what hears each step of an item that is one of so many; called anew for each trial."""
+
+
 def unheard(_step: int, _steps: int) -> None:
     """Ignore a step."""
+
+
+def nobody(_item: WorkItem, _together: int) -> OnStep:
+    """Let nobody listen."""
+    return unheard
 
 
 class Workbench:
@@ -93,7 +101,7 @@ class Workbench:
         if lacking := plan.lacks(BY_NAME[stage]):
             raise InputMissing(f"edit {edit.id}: {stage} needs {lacking[0]}, which is not made yet")
         item = WorkItem.of(BY_NAME[stage], plan)
-        (outcome,) = self.make([item], force=force, on_step={edit.id: on_step})
+        (outcome,) = self.make([item], force=force, listen=lambda _item, _together: on_step)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -106,7 +114,7 @@ class Workbench:
         """
         stage = BY_NAME[plan.to_make[0]]
         item = WorkItem.of(stage, plan)
-        (outcome,) = self.make([item], on_step={plan.edit.id: on_step})
+        (outcome,) = self.make([item], listen=lambda _item, _together: on_step)
         if isinstance(outcome, Exception):
             raise outcome
         bring_up_to_date([plan], stage, {item.key: outcome}, self.store)
@@ -132,7 +140,7 @@ class Workbench:
         items: Sequence[WorkItem],
         *,
         force: bool = False,
-        on_step: Mapping[str, OnStep] = MappingProxyType({}),
+        listen: Listen = nobody,
     ) -> list[Record | Exception]:
         """Make sure that the items of a batch are in the store.
 
@@ -140,13 +148,13 @@ class Workbench:
         by one, so that a failure stays its own item's.
 
         Args:
-            on_step: what to call after each step, by the ids of the items' edits.
+            listen: gives what to call after each step of an item.
 
         Returns:
             For each item its record, or why it has none.
 
         Raises:
-            Stopped: if `on_step` asks for an end.
+            Stopped: if a step's hearer asks for an end.
             Exception: one whose policy is to be tried again later.
         """
         stage = items[0].stage.name
@@ -154,7 +162,7 @@ class Workbench:
             most = self._fitting.get(stage, len(items))
             if 1 < len(items) <= most:
                 try:
-                    return [*self._make(items, force, on_step)]
+                    return [*self._make(items, force, listen)]
                 except Exception as error:
                     _pass_on_what_is_no_failure(error)
                     most = 1
@@ -162,33 +170,27 @@ class Workbench:
                         most = self._fitting[stage] = len(items) // 2
                         release_memory(error)
             if len(items) == 1:
-                return [self._outcome(items[0], force, on_step)]
+                return [self._outcome(items[0], force, listen)]
             parts = [items[start : start + most] for start in range(0, len(items), most)]
-            return [
-                made for part in parts for made in self.make(part, force=force, on_step=on_step)
-            ]
+            return [made for part in parts for made in self.make(part, force=force, listen=listen)]
 
-    def _outcome(
-        self, item: WorkItem, force: bool, on_step: Mapping[str, OnStep]
-    ) -> Record | Exception:
+    def _outcome(self, item: WorkItem, force: bool, listen: Listen) -> Record | Exception:
         try:
-            (record,) = self._make([item], force, on_step)
+            (record,) = self._make([item], force, listen)
         except Exception as error:
             _pass_on_what_is_no_failure(error)
             return error
         return record
 
-    def _make(
-        self, items: Sequence[WorkItem], force: bool, on_step: Mapping[str, OnStep]
-    ) -> list[Record]:
+    def _make(self, items: Sequence[WorkItem], force: bool, listen: Listen) -> list[Record]:
         """Do what is missing of a batch, together, and publish each result."""
         there = {} if force else self._hits(items)
         missing = [item for item in items if item.key not in there]
         try:
-            made = self._do(missing, force, on_step) if missing else []
+            made = self._do(missing, force, listen) if missing else []
         except _InputRemade:  # with other values: these actions are others now
             return [
-                self.perform(item.stage.name, item.edit, force=force, on_step=_heard(on_step, item))
+                self.perform(item.stage.name, item.edit, force=force, on_step=listen(item, 1))
                 for item in items
             ]
         for item, produced in zip(missing, made, strict=True):
@@ -202,15 +204,13 @@ class Workbench:
         found = {item.key: self.store.lookup(item.stage.name, item.key) for item in items}
         return {key: each.record for key, each in found.items() if each and each.status == "hit"}
 
-    def _do(
-        self, items: Sequence[WorkItem], force: bool, on_step: Mapping[str, OnStep]
-    ) -> list[Produced]:
+    def _do(self, items: Sequence[WorkItem], force: bool, listen: Listen) -> list[Produced]:
         """Do the work of a batch; each of its items counts for its share of the time."""
         stage = items[0].stage
         if force:
             for item in items:
                 self._checkpoints(item).drop()
-        works = [self._work(item, _heard(on_step, item)) for item in items]
+        works = [self._work(item, listen(item, len(items))) for item in items]
         watch = Stopwatch(self.runtime.device)
         try:
             mades, rung = self._run(stage, works, items[0].resolved)
@@ -339,10 +339,6 @@ class Workbench:
 
 def _itself(produced: Produced) -> Produced:
     return produced
-
-
-def _heard(on_step: Mapping[str, OnStep], item: WorkItem) -> OnStep:
-    return on_step.get(item.edit.id, unheard)
 
 
 def _pass_on_what_is_no_failure(error: Exception) -> None:

@@ -23,7 +23,7 @@ from stages.failures import Policy, policy_of
 from stages.pipeline import BY_NAME, STAGE_NAMES
 from stages.planning.plan import plan_edits
 from stages.planning.work import work_for
-from stages.workbench import Workbench
+from stages.workbench import Workbench, unheard
 
 TOLERANCE = 1e-5
 """Largest difference from the result of the top rung: norm over norm, for every part of it."""
@@ -83,8 +83,15 @@ def test_a_lora_is_trained_in_parts_of_its_batch_where_memory_is_short(bench, la
 def test_a_batch_that_does_not_fit_is_halved(bench, changed):
     edits = [changed(id=str(number), lora="off", prompt=str(number)) for number in range(4)]
     items, _ = work_for(BY_NAME["invert_image"], plan_edits(edits, bench.store))
+    trials = []
+
+    def listen(_item, together):
+        trials.append(together)
+        return unheard
+
     with short_of_memory(times=1) as seen:
-        made = bench.make(items)
+        made = bench.make(items, listen=listen)
+    assert trials == [4] * 4 + [2] * 4  # a time limit counts from the beginning of a trial
     steps = edits[0].config.invert_image.inverted_steps
     assert [size for size, _ in seen[1:]] == [2] * 2 * steps
     assert [record.key for record in made] == [item.key for item in items]

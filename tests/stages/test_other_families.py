@@ -63,7 +63,7 @@ def check_that_it_resumes(bench, item) -> None:
             raise Stopped
 
     with pytest.raises(Stopped):
-        bench.make([item], on_step={item.edit.id: stop_after_one})
+        bench.make([item], listen=lambda _item, _together: stop_after_one)
     (resumed,) = bench.make([item])
     assert resumed.summary["resumed_after"] == 1
     (whole,) = bench.make([item], force=True)
