@@ -1,5 +1,9 @@
 """The devices that torch can compute on."""
 
+import os
+import shutil
+import sys
+
 
 def devices() -> list[str]:
     """Return the devices that there are, by their names in torch."""
@@ -37,6 +41,18 @@ def memory_at_hand(device: str) -> int | None:
 
     free = free_memory(device)
     return None if free is None else free + torch.cuda.memory_reserved(device)
+
+
+def compiler_fault(device: str) -> str | None:
+    """Say which compiler `torch.compile` lacks for a device; None if it has one."""
+    if device == "cpu":
+        variable, usual = "CXX", ["clang++" if sys.platform == "darwin" else "g++"]
+    else:
+        variable, usual = "CC", ["gcc", "clang"]
+    named = os.environ.get(variable)
+    if any(shutil.which(name) for name in ([named] if named else usual)):
+        return None
+    return f"no compiler {named or ' or '.join(usual)} is found"
 
 
 def device_fault(device: str) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 
 from rich.filesize import decimal
 
-from adaptivedrag.devices import device_fault
+from adaptivedrag.devices import compiler_fault, device_fault
 from artifacts import ArtifactStore
 from stages.pipeline import BY_NAME, STAGE_NAMES
 from stages.planning.forecast import Forecast, forecast
@@ -61,6 +61,16 @@ def check_device(device: str) -> None:
     """
     if fault := device_fault(device):
         raise NotReady(f"--device {device:.40} cannot be used: {fault}")
+
+
+def check_compiler(device: str) -> None:
+    """Check that a model can be compiled for a device.
+
+    Raises:
+        NotReady: if not.
+    """
+    if fault := compiler_fault(device):
+        raise NotReady(f"--compile cannot be done: {fault}; install it, or go without --compile")
 
 
 def check_room(expected: Forecast, store: ArtifactStore) -> None:

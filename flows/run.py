@@ -26,7 +26,7 @@ from flows.outcomes import (
     new_run_id,
     record_run,
 )
-from flows.preflight import check_ready
+from flows.preflight import check_compiler, check_ready
 from flows.progress import Progress
 from flows.request import RunRequest
 from flows.shards import StageSeconds, cut_parts
@@ -207,6 +207,8 @@ class Run:
         Raises:
             NotReady: if it cannot.
         """
+        if self.request.compile:
+            check_compiler(self.request.device)
         plan = JobPlan(self.job, tuple(self.plans[edit.id] for edit in self.edits))
         self.progress.expect(check_ready(plan, self.store, self.request.device, self.waiting))
 

@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from support.finished_job import finish, write_job
 from typer.testing import CliRunner
 
+from adaptivedrag.devices import compiler_fault
 from artifacts import ArtifactStore
 from artifacts.places.backend import Backend
 from cli import app
@@ -63,6 +64,17 @@ def test_nothing_begins_on_a_device_that_is_not_here(job):
     assert "--device cuda:99 cannot be used" in refusal("eval", job, "--device", "cuda:99")
     assert "--device cuda:99 cannot be used" in refusal("run", job, "--device", "cuda:99")
     assert "--device cuda:99 cannot be used" in refusal(*EDIT, "--device", "cuda:99")
+
+
+def test_nothing_is_compiled_without_a_compiler(job, monkeypatch):
+    monkeypatch.setenv("CXX", "none-of-them")
+    assert "--compile cannot be done: no compiler none-of-them is found" in refusal(
+        "run", job, "--compile"
+    )
+    monkeypatch.setenv("CXX", "")
+    monkeypatch.setenv("PATH", "")
+    assert "no compiler g++ is found" in refusal("run", job, "--compile")
+    assert compiler_fault("cuda") == "no compiler gcc or clang is found"
 
 
 def test_a_segmenter_that_is_none_is_refused_if_it_is_needed(job):
