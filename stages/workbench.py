@@ -47,7 +47,7 @@ class _InputRemade(Exception):
 
 
 Listen: TypeAlias = Callable[[WorkItem, int], OnStep]
-"""Returns what hears each step of an item in a batch of that size; called anew for each trial."""
+"""Returns what hears each step of an item in a batch of that size; called for each trial."""
 
 
 def unheard(_step: int, _steps: int) -> None:
