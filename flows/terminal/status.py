@@ -1,5 +1,6 @@
 """How much of a job is done, and what failed."""
 
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -7,7 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from artifacts import ArtifactStore
+from artifacts import ArtifactStore, StoreUnavailable
 from flows.beat import Watch
 from flows.job_status import (
     JobStatus,
@@ -73,29 +74,44 @@ def watch_status(
 ) -> None:
     """Say how far a job is whenever that has changed, until it is over.
 
-    A terminal shows the latest alone.
+    A terminal shows the latest alone. A store that is away for a while is said, and waited for.
+
+    Raises:
+        StoreUnavailable: if it is not there to begin with.
     """
-    target, said, watch = console(), "", Watch()
+    said, watch = "", Watch()
     before = 0.0  # the first look loads code, too
-    while True:
-        clock, opened = time.monotonic(), ArtifactStore.open_to_read(store)
-        status = status_of(job, opened, watch)
-        if as_json:
-            line = json.dumps(status_document(status, opened))
-        elif target.is_interactive:
-            target.clear()
-            _say_status(status, opened)
-            line = ""
-        else:
-            line = status_headline(status)
-        if line and line != said:
-            say(line if as_json else f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}")
-        said = line
-        if is_over(status):
-            break
-        taken = time.monotonic() - clock
+    for look in itertools.count():
+        clock = time.monotonic()
+        try:
+            opened = ArtifactStore.open_to_read(store)
+            status = status_of(job, opened, watch)
+            taken = time.monotonic() - clock  # without what a server takes
+            said = _say_changed(status, opened, said, as_json=as_json)
+            if is_over(status):
+                break
+        except StoreUnavailable as error:
+            if not look:
+                raise
+            taken, trouble = 0.0, f"{error}; trying again"
+            if trouble != said:
+                say(trouble, stderr=True)
+            said = trouble
         time.sleep(max(WATCH_SECONDS, WATCH_SHARE * min(taken, before)))
         before = taken
+
+
+def _say_changed(status: JobStatus, store: ArtifactStore, said: str, *, as_json: bool) -> str:
+    """Say how far a job is, unless that was said last; return what was said."""
+    target = console()
+    if target.is_interactive and not as_json:
+        target.clear()
+        _say_status(status, store)
+        return ""
+    line = json.dumps(status_document(status, store)) if as_json else status_headline(status)
+    if line != said:
+        say(line if as_json else f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}")
+    return line
 
 
 def _say_status(status: JobStatus, store: ArtifactStore) -> None:

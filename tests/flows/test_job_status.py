@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import flows.job_status
 import flows.terminal.status
-from artifacts import ArtifactStore
+from artifacts import ArtifactStore, StoreUnavailable
 from cli import app
 from flows.beat import PATIENCE, Watch, beating
 from flows.job_status import (
@@ -26,6 +26,7 @@ from flows.job_status import (
 )
 from flows.outcomes import RunSummary, note_at_work, record_run
 from flows.progress import Standing
+from flows.terminal.status import watch_status
 from stages.failures import Attempt
 from stages.jobs.reader import load_job
 from stages.planning.plan import plan_edits
@@ -201,6 +202,30 @@ def test_a_slow_first_look_keeps_no_watch_waiting(path, store, monkeypatch):
     told("status", path, "--watch")
     assert len(looks) == 2
     assert time.monotonic() - clock < 4
+
+
+def test_neither_a_silent_server_nor_a_store_that_is_away_keeps_a_watch_from_its_end(
+    path, store, monkeypatch, capsys
+):
+    monkeypatch.setattr(flows.terminal.status, "WATCH_SECONDS", 0.05)
+    looks = []
+
+    def away_twice(*args):
+        looks.append("store")
+        if len(looks) in (3, 4):
+            raise StoreUnavailable("the bucket does not answer")
+        return status_of(*args)
+
+    def is_over(status):
+        looks.append("server")
+        time.sleep(0.4)  # it does not answer
+        return len(looks) > 7
+
+    monkeypatch.setattr(flows.terminal.status, "status_of", away_twice)
+    clock = time.monotonic()
+    watch_status(load_job(path), store.location, is_over)
+    assert time.monotonic() - clock < 4
+    assert capsys.readouterr().err == "the bucket does not answer; trying again\n"
 
 
 def test_an_edit_is_not_watched(path):
