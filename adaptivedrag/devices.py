@@ -14,15 +14,18 @@ def devices() -> list[str]:
 
 
 def gpu_of(device: str) -> str | None:
-    """Return what the machine calls a GPU that this process may use; None for another device.
-
-    That is its number, or an id such as "MIG-…", whatever this process sees of others.
-    """
+    """Return what the machine calls a GPU that this process may use; None for another device."""
     kind, _, number = device.partition(":")
-    if kind != "cuda":
-        return None
+    return visible_gpu(int(number or 0)) if kind == "cuda" else None
+
+
+def visible_gpu(number: int) -> str:
+    """Return what the machine calls one of the GPUs that this process may use.
+
+    That is its number on the machine, or an id such as "MIG-…".
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return visible.split(",")[int(number or 0)] if visible else number or "0"
+    return visible.split(",")[number].strip() if visible else str(number)
 
 
 def free_memory(device: str) -> int | None:

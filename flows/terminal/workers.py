@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from adaptivedrag.devices import visible_gpu
 from flows.outcomes import ALL_DONE, INTERRUPTED, InvalidRequest
 from flows.prefect_settings import load_prefect
 from flows.request import RunRequest
@@ -106,7 +107,7 @@ def run_worker(
         processes: how many; by default one per GPU, or one where there is none.
         metrics: where Prometheus may ask, such as "127.0.0.1:9100".
     """
-    places = _places(gpus, processes)
+    places = places_of(gpus, processes)
     name_cluster()
     load_prefect()
     from flows.workers.worker import serve_pool
@@ -114,7 +115,7 @@ def run_worker(
     return serve_pool(pool, places, say, metrics)
 
 
-def _places(gpus: str | None, processes: int | None) -> list[Mapping[str, str]]:
+def places_of(gpus: str | None, processes: int | None) -> list[Mapping[str, str]]:
     """Return what each process of a worker has in its environment.
 
     Raises:
@@ -124,15 +125,23 @@ def _places(gpus: str | None, processes: int | None) -> list[Mapping[str, str]]:
         raise InvalidRequest("--gpus and --processes exclude each other: one process runs per GPU")
     if processes is not None:
         return [{}] * processes
-    names = _gpus_here() if gpus is None else [name.strip() for name in gpus.split(",")]
-    if not all(name.isdecimal() for name in names) or len(set(names)) < len(names):
-        raise InvalidRequest(f"--gpus {gpus!r} cannot be read: write it as 0,1")
+    names = _gpus_here() if gpus is None else _numbers(gpus)
     return [{"CUDA_VISIBLE_DEVICES": name} for name in names] or [{}]
 
 
+def _numbers(gpus: str) -> list[str]:
+    names = [name.strip() for name in gpus.split(",")]
+    if not all(name.isdecimal() for name in names) or len(set(names)) < len(names):
+        raise InvalidRequest(f"--gpus {gpus!r} cannot be read: write it as 0,1")
+    return names
+
+
 def _gpus_here() -> list[str]:
-    """Return the numbers of this machine's GPUs; torch is loaded in a process of its own."""
+    """Return what this machine calls the GPUs that this process may use.
+
+    Torch, which counts them, is loaded in a process of its own.
+    """
     asked = subprocess.run(
         [sys.executable, "-c", COUNT_GPUS], capture_output=True, text=True, check=False
     )
-    return [str(number) for number in range(int(asked.stdout or 0))]
+    return [visible_gpu(number) for number in range(int(asked.stdout or 0))]

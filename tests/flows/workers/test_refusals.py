@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import flows.terminal.workers
 from artifacts import ArtifactStore
 from cli import app
 from flows.outcomes import ended
 from flows.request import RunRequest
 from flows.run import Run
+from flows.terminal.workers import places_of
 from flows.workers.edit_shard import edit_shard
 from flows.workers.shard import Errand
 
@@ -97,3 +99,11 @@ def test_a_worker_that_cannot_begin_says_so_in_one_line(options, said):
     told = CliRunner().invoke(app, ["worker", *options])
     assert told.exit_code == 2
     assert said in " ".join(told.output.split())
+
+
+def test_a_worker_takes_the_gpus_that_its_surroundings_leave_it(monkeypatch):
+    monkeypatch.setattr(flows.terminal.workers, "COUNT_GPUS", "print(2)")  # there is none here
+    for visible, names in (("4,GPU-5f", ["4", "GPU-5f"]), ("", ["0", "1"])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert places_of(None, None) == [{"CUDA_VISIBLE_DEVICES": name} for name in names]
+    assert places_of("3", None) == [{"CUDA_VISIBLE_DEVICES": "3"}]
