@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
@@ -16,8 +16,7 @@ from flows.run import PAGE_SECONDS, Run
 from flows.workers.closing import summary_of
 from flows.workers.deployment import deployment_of, users_server
 from flows.workers.revival import Reviver, Say
-from flows.workers.shard import Errand
-from flows.workers.submission import Submission, is_going, outstanding
+from flows.workers.submission import Submission, errand_of, is_going, outstanding
 from stages.jobs.selection import Selection
 from stages.reports.place import ReportUnwritable
 from stages.reports.wording import count
@@ -32,7 +31,7 @@ def following(made: Submission, pool: str, say: Say) -> "Iterator[Following]":
     """
     with users_server() as client:
         reviver = Reviver(deployment_of(client, pool), say)
-        yield Following(client, reviver, made.run, made.tag, say)
+        yield Following(client, reviver, made.run, made.tag, say, {*made.run_ids})
 
 
 @dataclass
@@ -42,6 +41,7 @@ class Following:
     Attributes:
         run: what was submitted, as it was planned.
         tag: what its flow runs have in common.
+        run_ids: of their runs in the store, as far as they are known.
     """
 
     client: SyncPrefectClient
@@ -49,8 +49,7 @@ class Following:
     run: Run
     tag: str
     say: Say
-    errands: dict[str, Errand] = field(default_factory=dict)
-    """Those seen, by their runs' ids."""
+    run_ids: set[str]
     _trouble: str = ""
     _page_due: float = 0.0
 
@@ -66,8 +65,8 @@ class Following:
         except httpx.HTTPError as error:
             self._complain(f"{server_trouble(error)}; the workers go on, and this asks again")
             return status.is_over
-        errands = [Errand.model_validate(each.parameters) for each in found]
-        self.errands |= {errand.shard.run_id: errand for errand in errands}
+        errands = [errand_of(each) for each in found]
+        self.run_ids.update(errand.shard.run_id for errand in errands)
         refused = [errand.shard.refusals[-1] for errand in errands if errand.shard.refusals]
         said = f"{count(len(refused), 'shard')} refused so far, and left to other workers"
         self._complain(f"{said}: {refused[0]}" if refused else "")
@@ -75,7 +74,7 @@ class Following:
 
     def summary(self, select: Selection = ()) -> RunSummary:
         """Write all results, and return how the job ended, by what the store has of it."""
-        return summary_of(self.run, self.errands, select, "flow runs were canceled")
+        return summary_of(self.run, self.run_ids, select, "flow runs were canceled")
 
     def _renew_page(self, status: JobStatus) -> None:
         if self.run.results and time.monotonic() >= self._page_due:

@@ -13,7 +13,7 @@ from flows.outcomes import RunSummary, ended, note_at_work, record_run
 from flows.progress import Standing
 from flows.request import RunRequest
 from flows.states import LEFT, REFUSED
-from flows.workers import deployment
+from flows.workers import deployment, submission
 from flows.workers.deployment import deploy, deployment_of
 from flows.workers.revival import MOST_DEATHS, Reviver
 from flows.workers.shard import Errand
@@ -120,6 +120,27 @@ def test_a_run_that_has_left_a_summary_is_over_whatever_prefect_says(shards, sto
     shards.look()
     assert [shards.state(0).name, shards.state(1).name] == ["Completed", "Stopped"]
     assert shards.state(1).message == "1 done; 7 edits failed; at most 6 may"
+
+
+def test_two_submissions_at_once_make_one_flow_run_of_a_shard(shards, store, monkeypatch):
+    job = shards.made.run.job
+
+    def submit_blindly():
+        """Submit as somebody does who looked before the others had created anything."""
+        with monkeypatch.context() as patch:
+            patch.setattr(submission, "outstanding", lambda *_: [])
+            return submit(job, store.location, RunRequest(), shards=2, pool=POOL)
+
+    again = submit_blindly()
+    assert (again.created, again.edits, again.at_hand) == ((), 0, 4)
+    assert again.run_ids == shards.made.run_ids == {shards.errand(n).shard.run_id for n in (0, 1)}
+    shards.set(0, Cancelling())
+    name = shards.errand(1).shard.run_id
+    record_run(store, RunSummary(name, "job", "path", "now", stopped="no time is left"))
+    anew = submit_blindly()  # what is over is no hindrance
+    assert (len(anew.created), anew.at_hand) == (2, 0)
+    assert not {*anew.created} & {*shards.made.created}
+    assert submit_blindly().created == ()
 
 
 def test_what_was_given_back_or_refused_is_passed_on_at_once_and_what_a_user_cancels_is_not(
