@@ -20,9 +20,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any, TypeVar
+from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import OrchestrationResult, SetStateStatus
 from prefect.exceptions import ObjectNotFound, PrefectException
@@ -67,7 +74,7 @@ class Pace:
     idle: float = 15.0
     """The longest pause between two looks for work, where there was none for long."""
     cancel: float = 15.0
-    """Between two looks whether a user has canceled what is at hand."""
+    """Between two looks at what users have canceled."""
     stagger: float = 2.0
     revive: float = 10.0
     show: float = 30.0
@@ -117,6 +124,8 @@ class Worker:
     pace: Pace = field(default_factory=Pace)
     name: str = field(default_factory=lambda: worker_name(os.getpid()))
     _leaving: threading.Event = field(default_factory=threading.Event)
+    _at_hand: set[UUID] = field(default_factory=set)
+    _canceled: set[UUID] = field(default_factory=set)
     _said: dict[str, float] = field(default_factory=dict)
 
     def work(self) -> int:
@@ -148,8 +157,9 @@ class Worker:
 
     def _keep_watch(self, posts: Sequence[threading.Thread]) -> None:
         """Bring lost shards back, and show that this worker lives, until no post is left."""
-        counts, revives, shows = (
-            Every(seconds) for seconds in (self.pace.count, self.pace.revive, self.pace.show)
+        pace = self.pace
+        counts, revives, shows, cancels = map(
+            Every, (pace.count, pace.revive, pace.show, pace.cancel)
         )
         watches = True
         with get_client(sync_client=True) as client:
@@ -160,6 +170,8 @@ class Worker:
                     self._try(lambda: self.reviver.look(client))
                 if shows.due:
                     self._try(lambda: self._show(client))
+                if cancels.due and self._at_hand:
+                    self._try(lambda: self._note_canceled(client))
                 time.sleep(0.5)  # Python hears signals while it waits
 
     def _leave(self, _signal: int, _frame: FrameType | None) -> None:
@@ -182,6 +194,15 @@ class Worker:
 
     def _show(self, client: SyncPrefectClient) -> None:
         client.send_worker_heartbeat(self.pool, self.name, self.pace.show)
+
+    def _note_canceled(self, client: SyncPrefectClient) -> None:
+        """Note which of the flow runs at hand a user has canceled."""
+        types = [StateType.CANCELLING, StateType.CANCELLED]
+        wanted = FlowRunFilter(
+            id=FlowRunFilterId(any_=list(self._at_hand)),
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=types)),
+        )
+        self._canceled.update(run.id for run in client.read_flow_runs(flow_run_filter=wanted))
 
     def _serve(self, number: int, place: Mapping[str, str], lifeline: int) -> None:
         """Do one shard after the other at a place; after a refusal, first those of other jobs."""
@@ -228,37 +249,33 @@ class Worker:
         self, client: SyncPrefectClient, run: FlowRun, place: Mapping[str, str], lifeline: int
     ) -> int:
         """Do a shard in a process of its own; return that process's exit code."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flows.workers.child", str(run.id), str(lifeline)],
-            env=_environment(place),
-            pass_fds=(lifeline,),
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        process = self._try(lambda: _start(run, place, lifeline))
+        if process is None:  # no memory for one
+            self._try(lambda: self.reviver.note_end(client, run))
+            return BUG
+        self._at_hand.add(run.id)
         where = f"{self.name}:{process.pid}"
         self._try(lambda: client.update_flow_run(run.id, infrastructure_pid=where))
-        canceled = self._follow(client, run, process)
+        self._follow(run, process)
+        self._at_hand.discard(run.id)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # what it may have left behind
-        if canceled:
+        if run.id in self._canceled:
+            self._canceled.discard(run.id)
             self._try(lambda: client.set_flow_run_state(run.id, Cancelled(), force=True))
         else:
             self._try(lambda: self.reviver.note_end(client, run))
         return process.returncode
 
-    def _follow(
-        self, client: SyncPrefectClient, run: FlowRun, process: "subprocess.Popen[bytes]"
-    ) -> bool:
+    def _follow(self, run: FlowRun, process: "subprocess.Popen[bytes]") -> None:
         """Wait until a process has ended; end it if we leave, or a user cancels its flow run.
 
-        Returns:
-            Whether a user did.
+        Asks no server, which may keep one waiting.
         """
-        looks, canceled, deadline = Every(self.pace.cancel), False, float("inf")
+        deadline = float("inf")
         while process.poll() is None:
-            if looks.due and not canceled:
-                canceled = bool(self._try(lambda: _is_canceled(client, run)))
-            if deadline == float("inf") and (canceled or self._leaving.is_set()):
+            is_wanted = run.id not in self._canceled and not self._leaving.is_set()
+            if deadline == float("inf") and not is_wanted:
                 deadline = time.monotonic() + self.pace.leave
                 # What is over has its last word to Prefect still to say.
                 if not self._try(lambda: self.reviver.end_of(run)):
@@ -267,7 +284,6 @@ class Worker:
                 process.kill()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(0.5)
-        return canceled
 
     def _try(self, call: Callable[[], T]) -> T | None:
         """Call; say what is in the way, but not again and again."""
@@ -287,9 +303,14 @@ def _refusal(client: SyncPrefectClient, run: FlowRun) -> str:
     return str(state.message) if state and state.name == REFUSED else ""
 
 
-def _is_canceled(client: SyncPrefectClient, run: FlowRun) -> bool:
-    state = client.read_flow_run(run.id).state
-    return state is not None and state.type in (StateType.CANCELLING, StateType.CANCELLED)
+def _start(run: FlowRun, place: Mapping[str, str], lifeline: int) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows.workers.child", str(run.id), str(lifeline)],
+        env=_environment(place),
+        pass_fds=(lifeline,),
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 def _environment(place: Mapping[str, str]) -> dict[str, str]:
