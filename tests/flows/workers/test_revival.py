@@ -137,9 +137,9 @@ def test_two_submissions_at_once_make_one_flow_run_of_a_shard(shards, store, mon
     shards.set(0, Cancelling())
     name = shards.errand(1).shard.run_id
     record_run(store, RunSummary(name, "job", "path", "now", stopped="no time is left"))
-    anew = submit_blindly()  # what is over is no hindrance
-    assert (len(anew.created), anew.at_hand) == (2, 0)
-    assert not {*anew.created} & {*shards.made.created}
+    third = submit_blindly()  # what is over is no hindrance
+    assert (len(third.created), third.at_hand) == (2, 0)
+    assert not {*third.created} & {*shards.made.created}
     assert submit_blindly().created == ()
 
 
