@@ -122,11 +122,16 @@ class PrefectServer:
 def temporary_server() -> Iterator[PrefectServer]:
     """Name the user's configured Prefect server, or run our own until the block ends.
 
-    The server starts in the background: do other slow work first, then `wait_until_ready`.
+    Ours starts in the background: do other slow work first, then `wait_until_ready`.
+
+    Raises:
+        PrefectUnavailable: if the configured one does not answer.
     """
     configured = configured_api_url()
     server = PrefectServer(configured) if configured else start_server()
     try:
+        if configured:
+            server.wait_until_ready()
         with proxies_for(server.host):
             load_prefect()
             yield server

@@ -75,6 +75,9 @@ def test_a_server_that_does_not_answer_is_named_with_what_to_do(url, monkeypatch
     with pytest.raises(PrefectUnavailable, match="unset PREFECT_API_URL") as caught:
         PrefectServer(url).wait_until_ready()
     assert url in str(caught.value)
+    monkeypatch.setenv("PREFECT_API_URL", url)
+    with pytest.raises(PrefectUnavailable), temporary_server():
+        pytest.fail("models would be loaded in vain")
 
 
 def test_a_server_behind_a_proxy_is_asked_through_it(monkeypatch):
