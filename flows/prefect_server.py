@@ -9,6 +9,7 @@ take its port, and a request made while it starts is answered when it is ready. 
 import contextlib
 import logging
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -71,6 +72,11 @@ class PrefectServer:
             return urlsplit(self.api_url).hostname
         return None
 
+    @property
+    def shown(self) -> str:
+        """Its URL for people to read: without a password."""
+        return re.sub("(?<=//)[^/]*@", "", self.api_url)
+
     def wait_until_ready(self) -> None:
         """Return once the API answers.
 
@@ -113,7 +119,7 @@ class PrefectServer:
         proxies = {} if is_loopback(self.host) else proxies_of(os.environ)
         through = f" (asked with the proxies of {', '.join(sorted(proxies))})" if proxies else ""
         return (
-            f"No Prefect server answers at {self.api_url}{through}: start it, or unset "
+            f"No Prefect server answers at {self.shown}{through}: start it, or unset "
             "PREFECT_API_URL, in the active profile too, to use a temporary one."
         )
 

@@ -186,5 +186,6 @@ def _prefect() -> str:
     url = configured_api_url()
     if not url:
         return "no server configured; each run starts a temporary one"
-    PrefectServer(url).wait_until_ready()
-    return f"server at {url} answers"
+    server = PrefectServer(url)
+    server.wait_until_ready()
+    return f"server at {server.shown} answers"

@@ -63,9 +63,7 @@ def users_server() -> Iterator[SyncPrefectClient]:
                 _check_admitted(client, server)
                 yield client
             except httpx.HTTPError as error:
-                raise PrefectUnavailable(
-                    f"At {server.api_url}, {server_trouble(error)}."
-                ) from error
+                raise PrefectUnavailable(f"At {server.shown}, {server_trouble(error)}.") from error
 
 
 def _check_admitted(client: SyncPrefectClient, server: PrefectServer) -> None:
@@ -75,7 +73,7 @@ def _check_admitted(client: SyncPrefectClient, server: PrefectServer) -> None:
         if error.response.status_code != httpx.codes.UNAUTHORIZED:
             raise
         raise PrefectUnavailable(
-            f"The Prefect server at {server.api_url} asks for another password: set "
+            f"The Prefect server at {server.shown} asks for another password: set "
             "PREFECT_API_AUTH_STRING to what PREFECT_SERVER_API_AUTH_STRING is there."
         ) from error
 
