@@ -54,24 +54,24 @@ def parts_of(
         listener: the socket that the server listens at.
         lifeline: the reading end of a pipe that ends with the keeper.
     """
+    own = {name: value for name, value in os.environ.items() if not name.startswith(PRIVATE)}
     if asked.postgres_port is not None:
-        yield _database(home, asked.postgres_port)
+        yield _database(home, asked.postgres_port, own)
     yield _server(home, asked, secrets, listener, lifeline)
     access = Access.of(asked, secrets)
-    own = {name: value for name, value in os.environ.items() if not name.startswith(PRIVATE)}
     environment = own | access.environment
     yield Part(DEPLOYMENT, _command("deploy"), environment, is_task=True)
     if asked.workers != 0:
         yield _worker(asked, environment, access)
 
 
-def _database(home: ClusterHome, port: int) -> Part:
+def _database(home: ClusterHome, port: int, environment: dict[str, str]) -> Part:
     postgres = Postgres.find(home.database)
     postgres.forget_stranger(home.database)
     return Part(
         DATABASE,
         postgres.command(home.database, port),
-        {**os.environ, "LC_ALL": "C"},
+        environment | {"LC_ALL": "C"},
         lambda _: postgres.answers(port),
         user=postgres.user,
         stop=signal.SIGINT,  # its fast shutdown
