@@ -7,6 +7,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Crashed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import ValidationError
 from rich.console import Console
 
 from artifacts import ArtifactStore
@@ -39,9 +40,13 @@ def edit_shard(job: str, store: str, request: dict[str, Any], shard: dict[str, A
     Returns:
         Completed if all are done, else Failed; the truth in full is the summary in the store.
     """
-    errand = Errand.model_validate({"job": job, "store": store, "request": request, "shard": shard})
+    asked = {"job": job, "store": store, "request": request, "shard": shard}
     try:
+        errand = Errand.model_validate(asked)
         return _do(errand, ArtifactStore.open(store, create=False))
+    except ValidationError:
+        message = "another version of adaptivedrag has submitted it: submit again"
+        return Failed(name=OUTDATED, message=message)
     except Refused as refusal:
         return Failed(name=REFUSED, message=str(refusal))
     except OF_THIS_MACHINE as fault:

@@ -68,8 +68,12 @@ class Errand(BaseModel):
 
     @property
     def tag(self) -> str:
-        """What the flow runs of the same job, store and request have in common."""
+        """What the flow runs of the same job, store, request, code and libraries have in common.
+
+        Those of others are refused, so that they are no reason to leave anything out.
+        """
         asked: dict[str, Any] = self.model_dump(mode="json", include={"job", "store", "request"})
+        asked["footing"] = self.shard.footing.model_dump(mode="json", exclude={"models"})
         return f"{JOB_TAG}{digest_json('submission', asked)[:16]}"
 
     def unfinished(self, stopped: str) -> RunSummary:

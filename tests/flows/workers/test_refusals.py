@@ -49,6 +49,14 @@ def test_other_code_libraries_or_models_are_refused_by_name(errand, store):
     assert refused(newer)[1].count("the plan was made with") == 2
 
 
+def test_what_other_code_has_submitted_is_submitted_again(errand):
+    newer = on_other_footing(errand, "libraries", torch="0.1")
+    assert newer.tag != errand.tag == on_other_footing(errand, "models", other="0.1").tag
+    asked = errand.model_dump(mode="json")
+    state = edit_shard.fn(**asked | {"shard": asked["shard"] | {"unheard": 1}})
+    assert (state.name, state.message[-12:]) == ("Outdated", "submit again")
+
+
 def test_what_this_machine_does_not_have_is_refused_and_nothing_is_made(errand, store, tmp_path):
     away = tmp_path / "unmounted"
     assert refused(errand, store=str(away))[0] == "Refused"
