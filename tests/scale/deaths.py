@@ -1,7 +1,7 @@
 """How long the shard of a dead worker lies idle.
 
 Workers with a process each do long shards of stages that only wait. Again and again one of them,
-its process, or both are killed with -9 in the middle of a shard, up to five shards at a time; each
+its process, or both are killed with -9 in the middle of a shard, up to six shards at a time; each
 is started again as a service manager does. Counted are the seconds from the kill until another
 process begins a stage of an edit of that shard.
 """
@@ -21,7 +21,7 @@ from workers import KilledWorker, draw_victim
 
 DEATHS = 20
 WITHIN = 120.0
-SHARDS, WORKERS, AT_ONCE = 6, 8, 5
+SHARDS, WORKERS, AT_ONCE = 8, 10, 6
 EDITS_PER_SHARD = 100
 WAIT = 1.0
 PAUSE = 5.0

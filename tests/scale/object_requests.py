@@ -17,7 +17,7 @@ from support.s3_server import BUCKET, s3_location, serve_s3
 
 from artifacts import ArtifactStore
 
-EDITS = 100
+EDITS = 50
 GIVE_UP = 600.0
 REQUEST = re.compile(rf'"(?P<method>[A-Z]+) /{BUCKET}(?P<path>\S*) HTTP')
 
