@@ -55,7 +55,7 @@ app = typer.Typer(
 importing = group("Write a job for a table, pictures or a benchmark.")
 evaluating = group("Measure the results of a job, or run the ablation.", JobOrAblation)
 housekeeping = group("Check, measure, clean or copy a store.")
-clustering = group("Run a database, a Prefect server and workers on this machine.")
+clustering = group("Run a database, a server and workers on this machine.")
 app.add_typer(importing, name="import")
 app.add_typer(evaluating, name="eval")
 app.add_typer(housekeeping, name="store")
@@ -301,7 +301,11 @@ def run(
     shard: Shard = None,
     dask: Dask = None,
 ) -> int:
-    """Run a job: make what is missing; with fewer than 20 edits to do, without a Prefect server."""
+    """Run a job: make what is missing.
+
+    Fewer than 20 edits need no Prefect server; more have one of their own, or the one that
+    PREFECT_API_URL names.
+    """
     request = terminal.run.request_of(
         settings=settings or [],
         only=only,

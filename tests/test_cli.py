@@ -114,7 +114,9 @@ def test_all_commands_are_named_in_the_help():
         "doctor",
         "train-pocket",
         "deploy",
+        "worker",
         "submit",
+        "cluster",
     ]
     assert all(f"  {name} " in shown.output for name in names)
     assert shown.output.count("...") == 1  # of the usage; no description is cut short

@@ -189,7 +189,7 @@ def test_ctrl_c_ends_the_run_after_its_step_and_the_server_with_it(make_job, sta
     assert not is_alive(server)
     assert "Traceback" not in output
     store = ArtifactStore.open(job.parent / "store")
-    assert masks(job) < 6
+    assert masks(job) < 20  # of 40
     [run_id] = store.runs()
     assert b'"interrupted": true' in store.get_run(run_id, "summary.json")
 
