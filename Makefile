@@ -4,7 +4,7 @@ BIN := .venv/bin
 WORKERS ?= 3
 export SAM2_BUILD_CUDA := 0
 
-.PHONY: setup demo cluster test faults scale lint lock
+.PHONY: setup demo cluster test tests-alone faults scale lint lock
 
 setup: .venv/installed
 
@@ -30,9 +30,13 @@ cluster: setup
 	$$adaptivedrag demo --job-only; \
 	$$adaptivedrag submit results/demo/inputs/demo.toml --shards 2 --watch
 
+# Both at once: the types take a minute of one core.
+test: setup
+	$(MAKE) --jobs=2 --no-print-directory lint tests-alone
+
 # Workers share the cores, so each has one thread. Three keep two cores busy, since some tests wait for servers.
-test: export OMP_NUM_THREADS := 1
-test: setup lint
+tests-alone: export OMP_NUM_THREADS := 1
+tests-alone: setup
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 # Under 45 minutes on two cores; fills docs/reliability.md. ONLY=module, SEED=number.
