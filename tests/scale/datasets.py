@@ -2,13 +2,14 @@
 
 Assumed: an edit of each image, with Stable Diffusion 1.5 at 512 px, alone in its passes, which take
 as long as [batches.md](batches.md) calculates; two seconds more for each edit; twenty seconds for a
-shard to start. A run of some edits has told how long stages take, so that shards are ten minutes.
-What a task, a flow run and an object take is counted in the parts of this document that do them.
+shard to start; 30 ms for a request to object storage. A run of some edits has told how long stages
+take, so that shards are ten minutes. What a task, a flow run and an object take is counted in the
+parts of this document that do them.
 """
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from benchmarks.memory import Subject
@@ -37,8 +38,10 @@ class Kept(NamedTuple):
 
 
 TASK, FLOW_RUN = Kept(36, 34_000), Kept(40, 45_000)
-FILES, REQUESTS, LISTINGS = 4.0, 12.0, 3.0
+FILES, REQUESTS, LISTINGS = 4.3, 30.0, 13.4
 """For an object: in the store, all requests, and those that list."""
+ROUND_TRIP = 0.03
+"""Seconds of a request to object storage; those of an edit come one after the other."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,11 @@ class Dataset:
         return rounds * (self.edits * self.seconds / self.shards + SHARD_START) / 3600
 
     @property
+    def in_object_storage(self) -> "Dataset":
+        """The same with a store that answers each request after `ROUND_TRIP`."""
+        return replace(self, seconds=self.seconds + STAGES[self.preset] * REQUESTS * ROUND_TRIP)
+
+    @property
     def tasks(self) -> int:
         """Task runs: the stages of a shard's first edit, and the chunks of all others."""
         chunks = self.edits * self.seconds / self.shards / CHUNK_SECONDS
@@ -87,8 +95,9 @@ class Dataset:
         return Row(
             f"{self.name}, `{self.preset}`: {self.edits:,} edits on {self.gpus} {GPU.name}",
             f"in a night of {night:g} h" if night else "calculated",
-            f"{self.hours:.1f} h",
-            night is None or self.hours <= night,
+            f"{self.hours:.1f} h on a shared disk, {self.in_object_storage.hours:.1f} h with "
+            "object storage",
+            night is None or self.in_object_storage.hours <= night,
             0.0,
             f"{self.seconds:.1f} s an edit; {self.shards:,} flow runs, {self.tasks:,} tasks, "
             f"{self.rows / 1e6:.2f} million rows, {self.bytes / 1e9:.2f} GB of database; "

@@ -62,8 +62,8 @@ class Killing:
 
     def strike(self, workers: list[KilledWorker]) -> None:
         worker, whom = draw_victim(workers, self.draw)
-        self.killed[worker.kill(whom)] += 1
-        if self.killed.total() == 2:
+        self.killed.update(worker.kill(whom))
+        if self.killed.total() >= 2 and not self.killed["server"]:
             os.kill(ClusterHome(self.at.home).state.parts[SERVER].pid, signal.SIGKILL)
             self.killed["server"] += 1
 

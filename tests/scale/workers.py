@@ -35,8 +35,8 @@ class KilledWorker:
         """The process of the shard at hand."""
         return next(iter(children(self.process.pid)), None)
 
-    def kill(self, whom: str) -> str:
-        """Kill the worker, its child, or both at once; return what was killed."""
+    def kill(self, whom: str) -> list[str]:
+        """Kill the worker, its child, or both at once; return that, or nothing if there is none."""
         child = self.child
         victims = {
             "worker": [self.process.pid],
@@ -49,7 +49,7 @@ class KilledWorker:
                 os.kill(pid, signal.SIGKILL)
         if whom != "child":
             self.process.wait()
-        return whom if found else "nobody"
+        return [whom] if found else []
 
 
 def children(pid: int) -> list[int]:
