@@ -1,8 +1,11 @@
 """Does a job's stages one by one against a store, and nothing else: no run, no tasks, no results.
 
 python tests/scale/bare.py JOB STORE
+
+What stages and the store load is loaded before the first one, so that they are timed without it.
 """
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -13,6 +16,8 @@ from stages.pipeline import STAGES
 from stages.planning.plan import bring_up_to_date, plan_edits
 from stages.planning.work import work_for
 from stages.workbench import Workbench
+
+LIBRARIES = ("torch", "zarr", "safetensors.numpy", "PIL.Image")
 
 
 def perform(job: Path, location: Path) -> None:
@@ -29,4 +34,6 @@ def perform(job: Path, location: Path) -> None:
 
 
 if __name__ == "__main__":
+    for library in LIBRARIES:
+        importlib.import_module(library)
     perform(*map(Path, sys.argv[1:]))
