@@ -5,20 +5,20 @@ ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS packages
 ARG UV=uv==0.13.9
-ENV SAM2_BUILD_CUDA=0 UV_LINK_MODE=copy
+ENV SAM2_BUILD_CUDA=0 UV_LINK_MODE=copy UV_CACHE_DIR=/uv
 RUN python -m venv /tools && /tools/bin/python -m pip install --quiet --no-cache-dir ${UV}
 RUN python -m venv --without-pip /opt/adaptivedrag
 WORKDIR /source
 COPY pyproject.toml requirements.lock ./
 # Of the lock file what commands need, and not what tests do; every file by its hash.
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/uv \
     /tools/bin/uv pip install --quiet --python /opt/adaptivedrag/bin/python --compile-bytecode \
       --require-hashes --constraint requirements.lock \
       --requirement pyproject.toml --extra dask --extra parquet --extra webdataset
 
 FROM packages AS project
 COPY . .
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/uv \
     /tools/bin/uv pip install --quiet --python /opt/adaptivedrag/bin/python --compile-bytecode \
       --no-deps --target /project .
 
