@@ -10,14 +10,17 @@ import time
 from uuid import UUID
 
 from flows.lifeline import end_with
+from flows.outcomes import NOT_STARTED
+from flows.states import REFUSED
 
 LAST_WORD_SECONDS = 45.0
 """How long Prefect may take to end a flow run whose results are complete."""
 
 
 def do_flow_run(flow_run_id: UUID) -> None:
-    """Do a flow run of a shard, and end this process."""
+    """Do a flow run of a shard, and end this process: with exit code 2 if it refuses the shard."""
     import httpx
+    from prefect.client.schemas.objects import State
     from prefect.engine import handle_engine_signals
     from prefect.exceptions import TerminationSignal
     from prefect.flow_engine import load_flow_run, run_flow
@@ -30,11 +33,15 @@ def do_flow_run(flow_run_id: UUID) -> None:
         try:
             flow_run = load_flow_run(flow_run_id)
             with handle_engine_signals(flow_run_id):
-                run_flow(edit_shard, flow_run=flow_run, return_type="state")
+                state = run_flow(edit_shard, flow_run=flow_run, return_type="state")
         except TerminationSignal:  # before there was anything to give back
             sys.exit(1)
         except httpx.HTTPError as error:
             sys.exit(f"A shard could not begin: {server_trouble(error)}")
+    assert isinstance(state, State)
+    if state.name == REFUSED:
+        sys.stderr.write(f"refused {flow_run.name}: {state.message}\n")
+        sys.exit(NOT_STARTED)
 
 
 def _end_in_time(is_over: threading.Event) -> None:

@@ -39,9 +39,8 @@ from pydantic import ValidationError
 
 from artifacts import StoreUnavailable, digest_bytes
 from flows.events import FOLDER as EVENTS_FOLDER
-from flows.outcomes import ALL_DONE, BUG
+from flows.outcomes import ALL_DONE, BUG, NOT_STARTED
 from flows.prefect_server import server_trouble
-from flows.states import REFUSED
 from flows.workers import worker_name
 from flows.workers.deployment import (
     await_deployment,
@@ -220,10 +219,9 @@ class Worker:
                     continue
                 pause = self.pace.poll
                 code = self._perform(client, run, place, lifeline)
-                if refusal := self._try(partial(_refusal, client, run)):
+                if code == NOT_STARTED:  # Prefect's state may be that of its successor by now
                     again = time.monotonic() + self.pace.refuse
                     refused |= {tag: again for tag in run.tags if tag.startswith(JOB_TAG)}
-                    self.say(f"refused {run.name}: {refusal}")
                     continue
                 deaths = deaths + 1 if code else 0
                 if deaths:
@@ -295,12 +293,6 @@ class Worker:
                 self._said[told] = time.monotonic() + SAY_AGAIN_SECONDS
                 self.say(told)
             return None
-
-
-def _refusal(client: SyncPrefectClient, run: FlowRun) -> str:
-    """Return why the process of a flow run refused it; "" if it did not."""
-    state = client.read_flow_run(run.id).state
-    return str(state.message) if state and state.name == REFUSED else ""
 
 
 def _start(run: FlowRun, place: Mapping[str, str], lifeline: int) -> "subprocess.Popen[bytes]":

@@ -24,7 +24,7 @@ from support.tiny_job import DIVERGING
 from artifacts import ArtifactStore
 from flows.beat import BEAT
 from flows.job_status import status_of
-from flows.outcomes import ended
+from flows.outcomes import NOT_STARTED, ended
 from flows.prefect_server import PrefectServer, client_settings
 from flows.prefect_settings import PrefectUnavailable
 from flows.request import RunRequest
@@ -205,6 +205,30 @@ def test_a_worker_leaves_in_time_although_its_server_says_nothing():
                     assert worker.wait(GONE_WITHIN) == 0
             finally:
                 worker.kill()
+
+
+def test_a_process_that_refuses_its_shard_says_why_and_tells_its_worker(
+    make_job, users_server, tmp_path
+):
+    deploy("others")
+    [run_id] = submit(make_job(), tmp_path / "store", RunRequest(), pool="others").created
+    asked = parameters_of(run_id, users_server)
+    asked["shard"]["footing"]["libraries"]["torch"] = "1.0"
+    with deployment.users_server() as client:
+        client.update_flow_run(UUID(run_id), parameters=asked)
+    reads, lifeline = os.pipe()
+    child = subprocess.run(
+        [sys.executable, "-m", "flows.workers.child", run_id, str(reads)],
+        pass_fds=(reads,),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    os.close(reads)
+    os.close(lifeline)
+    assert child.returncode == NOT_STARTED, child.stderr
+    assert "and the plan was made with 1.0" in child.stderr
 
 
 def test_what_is_not_deployed_cannot_be_submitted(make_job, users_server, tmp_path):
